@@ -1,0 +1,27 @@
+"""Options and reports of the test suite."""
+import pytest
+
+
+def pytest_addoption(parser):
+    parser.addoption("--no-skips", action="store_true", help="fail when any test is skipped")
+
+
+def _skipped(reporter):
+    return reporter.stats.get("skipped", [])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session, exitstatus):
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if session.config.getoption("--no-skips") and exitstatus == 0 and _skipped(reporter):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    skipped = _skipped(terminalreporter)
+    if not skipped:
+        return
+    verdict = "and --no-skips makes that a failure" if config.getoption("--no-skips") else "the rest holds"
+    terminalreporter.section(f"{len(skipped)} NOT CHECKED, {verdict}", red=True, bold=True)
+    for report in skipped:
+        terminalreporter.line(f"{report.nodeid}: {report.longrepr[2]}")
