@@ -79,10 +79,9 @@ def fold_batch_norm(conv_weight, weight, bias, mean, var):
     return conv_weight * scale[:, None, None, None], bias - mean * scale
 
 
-def fold(network: Architecture, parameters: dict) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Fold every batch norm: name of the convolution -> (weight (M, C, K, K), bias (M,)), float64."""
-    return {conv.name: fold_batch_norm(parameters[f"{conv.name}.weight"], *bn_parameters(conv, parameters))
-            for conv in network.convs}
+def fold(conv: Conv, parameters: dict):
+    """One convolution of the network with the batch norm behind it -> weight (M, C, K, K), bias (M,), float64."""
+    return fold_batch_norm(parameters[f"{conv.name}.weight"], *bn_parameters(conv, parameters))
 
 
 def bn_parameters(conv: Conv, parameters: dict):
@@ -101,8 +100,7 @@ class Network:
         self.parameters = {name: np.asarray(array, dtype) for name, array in parameters.items()}
         self.folded = None
         if folded:
-            self.folded = {name: (weight.astype(dtype), bias.astype(dtype))
-                           for name, (weight, bias) in fold(network, parameters).items()}
+            self.folded = {conv.name: [array.astype(dtype) for array in fold(conv, parameters)] for conv in network.convs}
 
     def conv(self, x, conv: Conv):
         """(N, H, W, C) -> (N, Q, R, M): convolution, batch norm and, except after a block's last, ReLU6."""

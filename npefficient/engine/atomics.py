@@ -1,0 +1,66 @@
+"""Atomic operations on int64 words in memory, for Numba code; addresses in bytes, aligned to 8.
+
+Several threads walk one table of steps. `claim` hands each chunk of a step to one of them, `finish` counts the chunks
+done. Both counters of a step carry the run's number ("epoch") in their upper half: a thread that comes late, from a run
+that is over, finds another epoch and leaves without touching anything.
+"""
+from llvmlite import ir
+from numba import njit
+from numba.core import types
+from numba.extending import intrinsic
+
+EPOCH_BITS = 32
+STALE = -1
+_I64 = ir.IntType(64)
+_WORD = 8  # bytes
+
+
+@intrinsic
+def atomic_load(typing_context, address):
+    def generate(context, builder, signature, arguments):
+        pointer = builder.inttoptr(arguments[0], _I64.as_pointer())
+        return builder.load_atomic(pointer, "acquire", _WORD)
+
+    return types.int64(types.int64), generate
+
+
+@intrinsic
+def atomic_add(typing_context, address, amount):
+    def generate(context, builder, signature, arguments):
+        pointer = builder.inttoptr(arguments[0], _I64.as_pointer())
+        return builder.atomic_rmw("add", pointer, arguments[1], "acq_rel")
+
+    return types.int64(types.int64, types.int64), generate
+
+
+@intrinsic
+def compare_and_swap(typing_context, address, expected, new):
+    """Store `new` if the word holds `expected`; returns whether it did."""
+
+    def generate(context, builder, signature, arguments):
+        pointer = builder.inttoptr(arguments[0], _I64.as_pointer())
+        outcome = builder.cmpxchg(pointer, arguments[1], arguments[2], "acq_rel", "acquire")
+        return builder.extract_value(outcome, 1)
+
+    return types.boolean(types.int64, types.int64, types.int64), generate
+
+
+@njit(nogil=True)
+def claim(counter, epoch, chunks):
+    """Take the next chunk: its number, `chunks` when none is left, STALE when the run is over."""
+    while True:
+        word = atomic_load(counter)
+        if word >> EPOCH_BITS != epoch:
+            return STALE
+        chunk = word & ((1 << EPOCH_BITS) - 1)
+        if chunk >= chunks:
+            return chunks
+        if compare_and_swap(counter, word, word + 1):
+            return chunk
+
+
+@njit(nogil=True)
+def finished(counter, epoch, chunks):
+    """True when all chunks are done, or the run is over."""
+    word = atomic_load(counter)
+    return word >> EPOCH_BITS != epoch or word & ((1 << EPOCH_BITS) - 1) >= chunks

@@ -1,0 +1,21 @@
+"""From logits to an answer."""
+import numpy as np
+
+from .errors import ArgumentError
+
+
+def softmax(logits):
+    """(.., classes) -> (.., classes): probabilities that sum to 1, in the dtype of the logits."""
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return shifted / shifted.sum(axis=-1, keepdims=True)
+
+
+def top_k(scores, k: int = 5):
+    """The k largest values along the last axis, largest first; among equals the lower class comes first.
+
+    scores (.., classes); returns (values (.., k), classes int64 (.., k)). A k above the number of classes gives all.
+    """
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
+        raise ArgumentError(f"k {k!r}: it must be a whole number of at least 1")
+    classes = np.argsort(-scores, axis=-1, kind="stable")[..., :k]
+    return np.take_along_axis(scores, classes, axis=-1), classes
