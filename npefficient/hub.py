@@ -1,0 +1,260 @@
+"""Pretrained weights by name: fetched once, verified, converted, kept.
+
+    https ─► <cache>/weights/.fetch-xxxx/<official>.pth ─► size, sha256 ─► convert ─► <cache>/weights/<official>.h5
+
+Nothing is ever seen half done: the download lives in a directory of its own, which is removed whatever happens, and the
+converter writes beside the target and renames. So two processes can't disturb one another even without the lock,
+which only spares the second one the download. The official `.pth` is not kept, unless you put it there yourself.
+"""
+import contextlib
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from .architecture import RELEASE, VARIANTS, Variant, canonical_name
+from .errors import ArgumentError, DownloadError, WeightsError
+from .paths import cache_directory
+
+PAUSES = (0.5, 1.0, 2.0)  # seconds before each further attempt
+SILENCE = 30  # seconds without a byte after which an attempt has failed
+LONGEST = 3600  # seconds for one attempt
+LOCK_WAIT = 600  # seconds to wait for another process before doing the work twice
+ABANDONED = 86_400  # seconds after which a killed process's download directory is removed
+CHUNK = 1 << 18  # bytes
+
+
+def pretrained(name: str, *, progress: bool = True) -> Path:
+    """Return the path of a variant's official weights as an `.h5` file, fetching and converting them on first use.
+
+    They are kept in `paths.cache_directory() / "weights"`. The official `.pth`, put there by hand, is converted without
+    a network and left in place. $NPEFFICIENT_MIRROR names another address to fetch it from (https only, no redirect
+    to anything else). `progress` reports on stderr. Raises ArgumentError for an unknown name or a mirror that is no
+    https address, DownloadError when the file can't be fetched or kept, WeightsError for a wrong one put there by hand.
+    """
+    variant = VARIANTS[canonical_name(name)]
+    directory = cache_directory() / "weights"
+    target = directory / (variant.file.removesuffix(".pth") + ".h5")
+    with _unwritable(directory):
+        if target.is_file():
+            return target
+        directory.mkdir(parents=True, exist_ok=True)
+    with _one_at_a_time(directory / f".{variant.file}.lock", progress):
+        if not target.is_file():  # the process before us has made it
+            _make(variant, directory, target, progress)
+    return target
+
+
+def _make(variant, directory, target, progress):
+    """Convert the file put there by hand, else a fetched one."""
+    from weights_convert import convert
+
+    placed = directory / variant.file
+    if placed.is_file():
+        wrong = _mismatch(placed, variant)
+        if wrong:
+            raise WeightsError(f"checkpoint {str(placed)!r} {wrong}: fetch {variant.url} again, "
+                               "or remove the file to let npefficient fetch it")
+        convert(placed, target, force=True)
+        return
+    with _scratch(directory) as scratch:
+        checkpoint = scratch / variant.file
+        _fetch(variant, checkpoint, progress)
+        convert(checkpoint, target, force=True)
+
+
+def _mismatch(path, variant: Variant) -> str:
+    """What tells the file from the official one, in words; "" for the official one."""
+    size = path.stat().st_size
+    if size != variant.file_size:
+        return f"has {size} bytes, the official file has {variant.file_size}"
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    if not digest.hexdigest().startswith(variant.sha256_prefix):
+        return f"has a sha256 of {digest.hexdigest()}, the official file's begins with {variant.sha256_prefix}"
+    return ""
+
+
+def _fetch(variant, path, progress):
+    """Download the official file to `path` and verify it; attempts that the network broke are repeated."""
+    import http.client
+
+    url = _address(variant)
+    for pause in (*PAUSES, None):
+        try:
+            _download(url, path, variant.file_size, _Progress(variant.file, variant.file_size, progress))
+            wrong = _mismatch(path, variant)
+            if wrong:
+                raise DownloadError(f"what came {wrong}")
+            return
+        except (OSError, ValueError, http.client.HTTPException) as problem:
+            if pause is None or not _is_passing(problem):
+                raise DownloadError(_advice(variant, url, path, problem)) from problem
+        time.sleep(pause)
+
+
+def _advice(variant, url, path, problem):
+    directory = path.parent.parent
+    reason = str(problem).removeprefix("<urlopen error ").removesuffix(">").rstrip(".") or type(problem).__name__
+    return (f"can't fetch {variant.name!r} from {url!r}: {reason}. Without a network, get the file elsewhere and "
+            f"put it at '{directory / variant.file}', where it is found by itself; or convert it where it is with "
+            f"'npefficient convert {variant.file} {variant.short_name}.h5' and use that file")
+
+
+def _address(variant):
+    """The address of the official file, at $NPEFFICIENT_MIRROR where that is set."""
+    base = os.environ.get("NPEFFICIENT_MIRROR") or RELEASE
+    try:
+        parts = urlsplit(base)
+        good = parts.scheme == "https" and parts.hostname and not (parts.query or parts.fragment or parts.username)
+    except ValueError:
+        good = False
+    if not good or any(c <= " " or c > "~" for c in base):
+        raise ArgumentError(f"NPEFFICIENT_MIRROR={base!r}: it must be the https:// address of a directory, without "
+                            "user, query or spaces (eight hex digits of a sha256 alone do not keep a forger out)")
+    return f"{base.rstrip('/')}/{variant.file}"
+
+
+def _download(url, path, size, report):
+    """One attempt: stream `url` into `path`, never more than `size` bytes; fewer are a broken connection."""
+    deadline = time.monotonic() + LONGEST
+    with contextlib.closing(report), _https(url) as response, open(path, "wb") as file:
+        if response.length not in (None, size):
+            raise DownloadError(f"the server offers {response.length} bytes, the official file has {size}")
+        done = 0
+        while chunk := response.read1(CHUNK):
+            done += len(chunk)
+            if done > size:
+                raise DownloadError(f"the server sends more than the {size} bytes of the official file")
+            if time.monotonic() > deadline:
+                raise DownloadError(f"only {done} of {size} bytes after {LONGEST} seconds")
+            file.write(chunk)
+            report(done)
+        if done < size:
+            raise ConnectionError(f"the connection ended after {done} of {size} bytes")
+
+
+def _https(url):
+    """Open an address; certificates are checked, and a redirect leads to https or nowhere."""
+    import urllib.request
+
+    class HttpsOnly(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, request, response, code, message, headers, new_url):
+            if urlsplit(new_url).scheme != "https":
+                raise DownloadError(f"the server redirects to {new_url!r}, and only https is followed")
+            return super().redirect_request(request, response, code, message, headers, new_url)
+
+    request = urllib.request.Request(url, headers={"User-Agent": "npefficient"})
+    response = urllib.request.build_opener(HttpsOnly).open(request, timeout=SILENCE)
+    if response.status != 200:
+        response.close()
+        raise DownloadError(f"the server answers {response.status} {response.reason}")
+    return response
+
+
+def _is_passing(problem) -> bool:
+    """True for what another attempt may cure: a broken connection, or a server that is down or busy."""
+    import http.client
+    import ssl
+    from urllib.error import HTTPError, URLError
+
+    if isinstance(problem, HTTPError):
+        return problem.code >= 500 or problem.code in (408, 425, 429)
+    if isinstance(problem, URLError):  # wraps what went wrong before an answer came, an unknown host as well
+        problem = problem.reason
+        if isinstance(problem, OSError):
+            return not isinstance(problem, ssl.SSLCertVerificationError)
+    broken = ConnectionError, TimeoutError, ssl.SSLError, http.client.BadStatusLine, http.client.IncompleteRead
+    return isinstance(problem, broken)
+
+
+class _Progress:
+    """Reports bytes on stderr: one line that counts on a terminal, a line per quarter elsewhere."""
+
+    def __init__(self, file, size, wanted):
+        self.stream = sys.stderr if wanted and not getattr(sys.stderr, "closed", True) else None
+        self.file, self.size, self.shown = file, size, -1
+        self.live = self.stream is not None and self.stream.isatty()
+
+    def __call__(self, done):
+        step = done * (100 if self.live else 4) // self.size
+        if step > self.shown:
+            self.shown = step
+            text = f"{self.file}: {done / 1e6:.1f} of {self.size / 1e6:.1f} MB"
+            _say(self.stream, f"\r{text}" if self.live else f"{text}\n")
+
+    def close(self):
+        if self.live and self.shown >= 0:
+            _say(self.stream, "\n")
+
+
+def _say(stream, text):
+    with contextlib.suppress(OSError, ValueError):  # a closed stderr is no reason to fail
+        if stream:
+            stream.write(text)
+            stream.flush()
+
+
+@contextlib.contextmanager
+def _scratch(directory):
+    """A directory of our own beside the target, removed at the end; those that a killed process left go after a day."""
+    for left in directory.glob(".fetch-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > ABANDONED:
+                shutil.rmtree(left, ignore_errors=True)
+    with _unwritable(directory):
+        made = tempfile.TemporaryDirectory(prefix=".fetch-", dir=directory)
+    with made as scratch:
+        yield Path(scratch)
+
+
+@contextlib.contextmanager
+def _one_at_a_time(path, progress):
+    """Hold an advisory lock on `path`, which the kernel drops with its process: a file left behind blocks nobody.
+
+    Where there are no such locks (Windows, some network file systems), or another process holds it for LOCK_WAIT
+    seconds, go on without.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with _unwritable(path.parent):
+        file = open(path, "ab")
+    with file:
+        _wait_for(lambda: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB), path.name[1:-len(".lock")], progress)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_UN)  # closing alone would leave it to a forked child
+
+
+def _wait_for(lock, what, progress):
+    deadline, waiting = time.monotonic() + LOCK_WAIT, False
+    while time.monotonic() < deadline:
+        try:
+            return lock()
+        except BlockingIOError:
+            if progress and not waiting:
+                _say(sys.stderr, f"another process is fetching {what}: waiting for it\n")
+            waiting = True
+            time.sleep(0.1)
+        except OSError:
+            return  # no locks on this file system
+
+
+@contextlib.contextmanager
+def _unwritable(directory):
+    try:
+        yield
+    except OSError as problem:
+        raise DownloadError(f"the directory {str(directory)!r} for weights can't be written ({problem}): "
+                            "name another one in NPEFFICIENT_CACHE") from problem
