@@ -9,10 +9,12 @@ import pytest
 try:
     import torch
 
-    # A CPU torch lacks two operators that torchvision declares at import: declare them first, and keep them alive.
-    _operators = torch.library.Library("torchvision", "FRAGMENT")
-    for _name in ("nms", "qnms"):
-        _operators.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError:  # beside a CPU torch it lacks two operators: declare them, keep them alive, and timm imports it
+        _operators = torch.library.Library("torchvision", "FRAGMENT")
+        for _name in ("nms", "qnms"):
+            _operators.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     import timm
 except ModuleNotFoundError as missing:
     if missing.name not in ("torch", "torchvision", "timm"):

@@ -1,0 +1,6 @@
+"""`python -m npefficient` is the command `npefficient`."""
+import sys
+
+from .commands import main
+
+sys.exit(main())

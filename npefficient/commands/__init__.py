@@ -1,0 +1,55 @@
+"""The command line: a file per verb, each with `add_arguments(parser)` and `run(args) -> exit code`.
+
+Exit codes: 0 all is well, 1 something could not be done (the reason is on stderr), 2 the command line is wrong,
+130 interrupted.
+"""
+import argparse
+import importlib
+import os
+import sys
+
+VERBS = ("classify", "convert", "export", "info", "list", "warmup")
+
+
+def _module(verb: str):
+    return importlib.import_module(f"{__name__}.{verb}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    from .. import __version__
+
+    parser = argparse.ArgumentParser(
+        prog="npefficient", description="EfficientNet-Lite on the CPU, without PyTorch.",
+        epilog="'npefficient VERB --help' explains a verb. Exit code 0: all is well; 1: something failed, the reason is "
+               "on stderr; 2: the command line is wrong.")
+    parser.add_argument("--version", action="version", version=f"npefficient {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for verb in VERBS:
+        module = _module(verb)
+        first, _, rest = module.__doc__.partition("\n")
+        part = verbs.add_parser(verb, help=first.rstrip("."), description=first, epilog=rest.strip() or None,
+                                formatter_class=argparse.RawDescriptionHelpFormatter)
+        module.add_arguments(part)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    from ..errors import NpefficientError
+
+    args = _parser().parse_args(arguments)
+    try:
+        code = _module(args.verb).run(args)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except NpefficientError as error:
+        print(f"npefficient: error: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"npefficient: error: {error.filename or 'writing'}: {error.strerror or error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("npefficient: interrupted", file=sys.stderr)
+        return 130
+    return 1

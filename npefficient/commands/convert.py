@@ -1,0 +1,52 @@
+"""Convert a checkpoint (.pth, .safetensors) to a weight file (.h5).
+
+Needs no torch and runs no code of the checkpoint's. Variant, number of classes and input channels are read from the
+shapes; every name, shape and value is checked before anything is written.
+"""
+
+
+def add_arguments(parser):
+    parser.add_argument("source", metavar="CHECKPOINT", help="a .pth of torch (either form) or a .safetensors file")
+    parser.add_argument("target", metavar="OUT.h5", nargs="?", help="default: the checkpoint's name with .h5")
+    parser.add_argument("--variant", help="lite0 to lite4, instead of what the shapes say")
+    parser.add_argument("--labels", metavar="FILE", help="class names, one a line, in the order of the classes")
+    parser.add_argument("--force", action="store_true", help="overwrite an existing OUT.h5")
+    how = parser.add_argument_group("preprocessing", "how photos are prepared; default: as the variant was trained")
+    how.add_argument("--input-size", metavar="N", type=int, help="rows and columns of the input in pixels")
+    how.add_argument("--crop-pct", metavar="X", type=float, help="share of the resized photo that is kept")
+    how.add_argument("--interpolation", choices=("bilinear", "bicubic"), help="filter that resizes the photo")
+    how.add_argument("--crop-mode", choices=("center", "squash", "border"), help="how a photo that is not square is "
+                                                                                 "cut")
+    how.add_argument("--mean", metavar="X", type=float, nargs=3, help="subtracted from each channel, 0..1")
+    how.add_argument("--std", metavar="X", type=float, nargs=3, help="each channel is divided by it")
+
+
+def run(args) -> int:
+    import sys
+
+    from weights_convert import convert
+
+    done = convert(args.source, args.target, variant=args.variant, preprocessing=_overrides(args), labels=args.labels,
+                   force=args.force)
+    weights, network = done.weights, done.weights.architecture
+    tensors, values = len(weights.parameters), sum(array.size for array in weights.parameters.values())
+    how = weights.preprocessing
+    wrapper = f", taken from its entry {done.wrapper!r}" if done.wrapper else ""
+    print(f"read     {args.source} ({weights.source.kind}{wrapper}), {done.source_size:,} bytes")
+    print(f"         sha256 {weights.source.sha256}")
+    print(f"found    {network.name}: {network.num_classes} classes, {network.in_chans} input channels, "
+          f"{tensors} tensors, {values:,} values, {network.param_count():,} parameters")
+    print(f"input    {how.input_size[0]} x {how.input_size[1]}, crop_pct {how.crop_pct:g}, {how.interpolation}, "
+          f"{'with' if weights.labels else 'no'} class names in the file")
+    print(f"wrote    {done.target}, {done.target_size:,} bytes, read back and compared")
+    print(f"next     npefficient classify PHOTO --weights {done.target}")
+    for warning in done.warnings:
+        print(f"npefficient: warning: {warning}", file=sys.stderr)
+    return 0
+
+
+def _overrides(args) -> dict:
+    given = {name: getattr(args, name) for name in ("crop_pct", "interpolation", "crop_mode", "mean", "std")}
+    given["input_size"] = (args.input_size, args.input_size) if args.input_size is not None else None
+    return {name: tuple(value) if isinstance(value, list) else value for name,
+            value in given.items() if value is not None}

@@ -1,0 +1,24 @@
+"""Write a weight file (.h5) as safetensors under timm's names.
+
+The result loads in timm with strict=True, so that nobody is locked in.
+"""
+
+
+def add_arguments(parser):
+    parser.add_argument("source", metavar="WEIGHTS.h5", help="a weight file of npefficient")
+    parser.add_argument("target", metavar="OUT.safetensors", help="the file to write")
+    parser.add_argument("--force", action="store_true", help="overwrite an existing OUT.safetensors")
+
+
+def run(args) -> int:
+    from weights_convert import export
+
+    done = export(args.source, args.target, force=args.force)
+    network = done.weights.architecture
+    print(f"read     {args.source}: {network.name}, {network.num_classes} classes, {network.in_chans} input channels")
+    print(f"wrote    {done.target}, {len(done.weights.parameters)} tensors, {done.target_size:,} bytes, read back and "
+          "compared")
+    print(f"next     timm.create_model({network.name!r}, num_classes={network.num_classes}, "
+          f"in_chans={network.in_chans}, "
+          f"checkpoint_path={str(done.target)!r})")
+    return 0

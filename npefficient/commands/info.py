@@ -1,0 +1,101 @@
+"""Describe a model stage by stage, or verify and describe a weight file.
+
+Columns: operator, kernel, stride, channels out and size of the stage's output; params and MACs of the stage and their
+share of the whole network.
+"""
+
+
+def add_arguments(parser):
+    parser.add_argument("model", metavar="MODEL|FILE.h5", help="a model's name (lite0 to lite4), or a weight file")
+    parser.add_argument("--size", metavar="N or HxW", help="input size in pixels; default: the variant's own")
+    parser.add_argument("--layers", action="store_true", help="one row per layer instead of per stage")
+
+
+def run(args) -> int:
+    from ..architecture import build
+    from ..weights import is_hdf5
+
+    if is_hdf5(args.model):
+        from ..weights import read_weights
+
+        weights = read_weights(args.model)
+        _print_network(weights.architecture, args, weights.preprocessing)
+        _print_file(args.model, weights)
+    else:
+        network = build(args.model)
+        _print_network(network, args, network.variant.preprocessing)
+        _print_published(network.variant)
+    return 0
+
+
+def _print_network(network, args, preprocessing) -> None:
+    height, width = _size(args.size) if args.size else preprocessing.input_size
+    layers = network.layers(height, width)
+    params, macs = network.param_count(), network.macs(height, width)
+    print(f"{network.name}: {network.num_classes} classes, {network.in_chans} input channels, at {height} x {width}\n")
+    print(f"{'stage':22}{'operator':24}{'k':>2}{'s':>3}{'out':>6}{'size':>10}{'params':>12}{'MACs':>15}{'share':>8}")
+    for name, operator, kernel, stride, rows in (_by_layer if args.layers else _by_stage)(network, layers):
+        last, own, cost = rows[-1], sum(r.params for r in rows), sum(r.macs for r in rows)
+        print(f"{name:22}{operator:24}{kernel or '':>2}{stride:>3}{last.out_channels:>6}"
+              f"{f'{last.out_height}x{last.out_width}':>10}{own:>12,}{cost:>15,}{cost / macs:>8.1%}")
+    print(f"{'whole network':67}{params:>12,}{macs:>15,}{1:>8.1%}\n")
+    largest = max(layers, key=lambda layer: layer.activations)
+    print(f"largest output   {largest.name}: {largest.activations:,} values")
+    print(f"preprocessing    resize to {_resize(preprocessing)} ({preprocessing.interpolation}), "
+          f"{preprocessing.crop_mode} crop {'x'.join(map(str, preprocessing.input_size))} (crop_pct "
+          f"{preprocessing.crop_pct:g}), mean {_numbers(preprocessing.mean)}, std {_numbers(preprocessing.std)}")
+
+
+def _by_layer(network, layers):
+    """One row per layer: (name, operator, kernel, stride, layers)."""
+    for layer in layers:
+        yield layer.name, layer.op, layer.kernel, layer.stride, [layer]
+
+
+def _by_stage(network, layers):
+    """One row per stage: (name, operator, kernel, stride, layers)."""
+    kinds = {"ds": "depthwise separable", "ir": "inverted residual"}
+    yield "conv_stem", "convolution", layers[0].kernel, layers[0].stride, layers[:1]
+    for i, stage in enumerate(network.stages):
+        rows = [layer for layer in layers if layer.name.startswith(f"blocks.{i}.")]
+        yield f"blocks.{i}", f"{len(stage)} x {kinds[stage[0].kind]}", stage[0].kernel, stage[0].stride, rows
+    for layer, operator in zip(layers[-3:], ("convolution", "average pool", "fully connected")):
+        yield layer.name, operator, layer.kernel, layer.stride, [layer]
+
+
+def _size(text: str) -> tuple[int, int]:
+    from ..errors import ArgumentError
+
+    words = text.lower().split("x")
+    if len(words) > 2 or not all(word.isdecimal() and int(word) > 0 for word in words):
+        raise ArgumentError(f"--size {text!r}: give pixels as one number, such as 224, or as rows x columns, such as 256x320")
+    return int(words[0]), int(words[-1])
+
+
+def _resize(preprocessing) -> str:
+    import math
+
+    return " x ".join(str(math.floor(size / preprocessing.crop_pct)) for size in preprocessing.input_size)
+
+
+def _numbers(values) -> str:
+    return " ".join(f"{value:g}" for value in values)
+
+
+def _print_published(variant) -> None:
+    from ..architecture import MODEL_CARD
+
+    print(f"published        top-1 {variant.top1} %, top-5 {variant.top5} % on ImageNet-1k ({MODEL_CARD})")
+    print(f"weights          {variant.file}, {variant.file_size:,} bytes, sha256 {variant.sha256_prefix}...")
+    print(f"address          {variant.url}")
+
+
+def _print_file(path, weights) -> None:
+    import os
+
+    source = weights.source
+    dtypes = sorted({str(array.dtype) for name, array in weights.parameters.items() if "tracked" not in name})
+    print(f"file             {path}, {os.path.getsize(path):,} bytes, {', '.join(dtypes)}")
+    print(f"converted from   {source.name} ({source.kind})" + (f", sha256 {source.sha256}" if source.sha256 else ""))
+    print(f"labels           {', '.join(weights.labels[:10]) + (' ...' if len(weights.labels) > 10 else '') if weights.labels else 'none'}")
+    print("checksums        all hold")

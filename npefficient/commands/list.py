@@ -1,0 +1,21 @@
+"""List the models, by name or by wildcard."""
+
+
+def add_arguments(parser):
+    parser.add_argument("pattern", nargs="?", default="*", help="shell-style wildcards, such as '*lite[0-2]'")
+
+
+def run(args) -> int:
+    from ..architecture import VARIANTS, build, list_models
+    from ..errors import ArgumentError
+
+    names = list_models(args.pattern)
+    if not names:
+        raise ArgumentError(f"no model matches {args.pattern!r}: there are {', '.join(VARIANTS)}")
+    print(f"{'name':24}{'input':>9}{'parameters':>12}{'GMACs':>7}{'top-1':>8}{'top-5':>8}")
+    for name in names:
+        network = build(name)
+        variant, (rows, columns) = network.variant, network.variant.preprocessing.input_size
+        print(f"{name:24}{f'{rows}x{columns}':>9}{network.param_count():>12,}{network.macs(rows, columns) / 1e9:>7.2f}"
+              f"{variant.top1:>7.2f}%{variant.top5:>7.2f}%")
+    return 0

@@ -1,0 +1,17 @@
+"""Compile the kernels now, so that the first photo does not wait for it."""
+
+
+def add_arguments(parser):
+    pass
+
+
+def run(args) -> int:
+    import time
+
+    from ..engine import compiled
+
+    start, cached = time.perf_counter(), compiled.is_cached()
+    compiled.driver(lambda text: print(text, flush=True))
+    seconds = time.perf_counter() - start
+    print(f"{'found compiled code' if cached else 'compiled'} in {seconds:.1f} s: {compiled.code_directory()}")
+    return 0

@@ -1,0 +1,87 @@
+"""A checkpoint in, a weight file out."""
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from npefficient.architecture import Preprocessing
+from npefficient.errors import ArgumentError, WeightsError
+from npefficient.image import check_preprocessing
+from npefficient.parameters import Weights, check_labels
+from npefficient.weights import write_weights
+
+from .checkpoint import Checkpoint, read_checkpoint
+from .messages import quoted
+from .names import identify
+
+_LABELS_LIMIT = 1 << 22  # bytes
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was read and what was written."""
+
+    weights: Weights
+    source_size: int  # bytes
+    wrapper: str  # key of the checkpoint's dictionary; "" where it was the whole object
+    target: Path
+    target_size: int  # bytes
+    warnings: tuple[str, ...]
+
+
+def convert(source, target=None, *, variant: str | None = None, preprocessing: Preprocessing | dict | None = None,
+            labels=None, force: bool = False) -> Conversion:
+    """Convert a `.pth` or `.safetensors` checkpoint to a weight file (.h5).
+
+    `target` is the source's name with `.h5` where it is not given; an existing one is overwritten only with `force`.
+    `variant` overrides the one that the shapes tell; `preprocessing` overrides fields of the variant's
+    (`{"input_size": (64, 64)}`); `labels` is a text file with one class name a line. A crash or a full disk leaves the
+    old target or none. Raises WeightsError, ArgumentError, or OSError where the target can't be written.
+    """
+    source = Path(source)
+    weights, checkpoint, warnings = load(source, variant=variant, preprocessing=preprocessing, labels=labels)
+    target = source.with_suffix(".h5") if target is None else Path(target)
+    if target.exists() and target.samefile(source):
+        raise ArgumentError(f"the target {str(target)!r} is the checkpoint itself: name another file")
+    write_weights(target, weights, force=force)
+    return Conversion(weights, checkpoint.size, checkpoint.wrapper, target, target.stat().st_size, warnings)
+
+
+def load(source, *, variant: str | None = None, preprocessing: Preprocessing | dict | None = None,
+         labels=None) -> tuple[Weights, Checkpoint, tuple[str, ...]]:
+    """Read a checkpoint as weights, without a weight file; returns (weights, checkpoint, warnings)."""
+    source = Path(source)
+    checkpoint = read_checkpoint(source)
+    try:
+        found = identify(checkpoint, path=source.absolute(), variant=variant)
+    except WeightsError as error:
+        raise WeightsError(f"checkpoint {str(source)!r}: {error}") from None
+    network = found.architecture
+    names = None if labels is None else check_labels(read_labels(labels), network.num_classes)
+    given = asdict(preprocessing) if isinstance(preprocessing, Preprocessing) else preprocessing or {}
+    how = _preprocessing(network.variant.preprocessing, given)
+    return Weights(network, found.parameters, how, names, checkpoint.source), checkpoint, found.warnings
+
+
+def _preprocessing(usual: Preprocessing, given: dict) -> Preprocessing:
+    unknown = sorted(given.keys() - Preprocessing.__dataclass_fields__.keys())
+    if unknown:
+        raise ArgumentError(f"preprocessing has no {quoted(unknown[0])}: it has "
+                            f"{', '.join(Preprocessing.__dataclass_fields__)}")
+    made = replace(usual, **{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+    check_preprocessing(made)
+    return made
+
+
+def read_labels(path) -> tuple[str, ...]:
+    """Read a text file of class names, one a line, in the order of the classes."""
+    try:
+        with open(path, "rb") as file:
+            raw = file.read(_LABELS_LIMIT + 1)
+        lines = raw.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ArgumentError(f"labels file {str(path)!r} is not UTF-8 text ({error}): save it as UTF-8") from None
+    except OSError as error:
+        raise ArgumentError(f"labels file {str(path)!r} can't be read ({error.strerror}): check the name") from None
+    if len(raw) > _LABELS_LIMIT:
+        raise ArgumentError(f"labels file {str(path)!r} has more than {_LABELS_LIMIT} "
+                            "bytes: one short name a line is meant")
+    return tuple(line.strip() for line in lines)

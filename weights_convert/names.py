@@ -1,0 +1,116 @@
+"""From a checkpoint's tensors to the parameters of one variant: which network is it, and is it really that one?
+
+`efficientnet_lite0` (timm's own training, "ra_in1k") has the names and shapes of `tf_efficientnet_lite0`, but symmetric
+padding, another batch norm epsilon and another normalisation: taken for the other it gives wrong numbers without a
+word. Only the file's name, its hash or its metadata tell.
+"""
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from npefficient.architecture import VARIANTS, Architecture, build, canonical_name
+from npefficient.errors import WeightsError
+from npefficient.parameters import TRACKED, check_parameters
+
+from .checkpoint import Checkpoint
+from .messages import listed, quoted
+
+LOOK_ALIKE_SHA256 = "37913777"  # efficientnet_lite0_ra-37913777.pth, the first eight digits
+_LOOK_ALIKE = re.compile(r"(?<!tf_)(?<!tf-)efficientnet[_-]lite\d", re.IGNORECASE)
+_GENUINE = re.compile(r"tf[_-]efficientnet[_-]lite\d", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Identified:
+    """The parameters under timm's names, in the architecture's order, and what to tell the user about them."""
+
+    architecture: Architecture
+    parameters: dict[str, np.ndarray]
+    warnings: tuple[str, ...]
+
+
+def identify(checkpoint: Checkpoint, *, path, variant: str | None = None) -> Identified:
+    """Deduce variant, number of classes and input channels, and compare every name and shape.
+
+    `path` is where the file lies (a cache of the Hugging Face hub tells the model by its directories); `variant`
+    overrides what the shapes say. Raises WeightsError where anything does not fit, or for the look-alike.
+    """
+    told = _refuse_look_alike(checkpoint, path)
+    network = _architecture(checkpoint.tensors, variant)
+    tensors, warnings = _with_counts(checkpoint.tensors, network)
+    tensors = {name: _as_stored(name, array) for name, array in tensors.items()}
+    check_parameters(tensors, network)
+    if not told and variant is None:
+        warnings.append(f"nothing tells whether these are {network.name} or timm's look-alike "
+                        f"{network.name.removeprefix('tf_')} (same shapes, other padding and normalisation); they are "
+                        f"taken for {network.name}. --variant {network.variant.short_name} (variant=) confirms it")
+    return Identified(network, {name: tensors[name] for name in network.parameters()}, tuple(warnings))
+
+
+def _refuse_look_alike(checkpoint: Checkpoint, path) -> bool:
+    """Raise WeightsError for the look-alike; returns True where name, hash or metadata vouch for the genuine one."""
+    name, digest = checkpoint.source.name, checkpoint.source.sha256
+    hub = " ".join(part for part in getattr(path, "parts", ()) if part.startswith("models--"))
+    texts = {"its file name": name, "its directory": hub,
+             **{f"its metadata {quoted(key)}": text for key, text in checkpoint.metadata.items()}}
+    clue = next((f"{what} says {quoted(text)}" for what, text in texts.items() if _LOOK_ALIKE.search(text)), None)
+    if digest.startswith(LOOK_ALIKE_SHA256):
+        clue = f"its sha256 begins with {LOOK_ALIKE_SHA256!r}"
+    if clue:
+        raise WeightsError(f"{clue}: efficientnet_lite0 (ra_in1k) is timm's own training, with the same shapes as "
+                           "tf_efficientnet_lite0 but other padding, batch norm and normalisation, and would give "
+                           "wrong numbers here; use tf_efficientnet_lite0, or, if these are weights of "
+                           "tf_efficientnet_liteN, rename the file so that it says so and save the weights alone")
+    official = any(digest.startswith(known.sha256_prefix) for known in VARIANTS.values())
+    return official or any(_GENUINE.search(text) for text in texts.values())
+
+
+def _architecture(tensors: dict[str, np.ndarray], variant: str | None) -> Architecture:
+    """The variant that fits best; whether it fits is check_parameters' question."""
+    classes = _extent(tensors, "classifier.weight", 0, 2)
+    channels = _extent(tensors, "conv_stem.weight", 1, 4)
+    if variant is not None:
+        return build(canonical_name(variant), classes, channels)
+    shapes = {name: array.shape for name, array in tensors.items()}
+    networks = [build(name, classes, channels) for name in VARIANTS]
+    best = min(networks, key=lambda network: _differences(shapes, network))
+    expected = best.parameters()
+    if len(expected.keys() & shapes.keys()) < len(expected) // 2:
+        raise WeightsError(f"these are not the weights of an EfficientNet-Lite: its {len(shapes)} tensors are called "
+                           f"{listed(shapes, 4)}; in timm's files they are called {listed(expected, 4)}")
+    return best
+
+
+def _extent(tensors, name: str, axis: int, dimensions: int) -> int:
+    """One extent of a tensor; the usual one where the tensor is missing or broken, which is reported later."""
+    shape = tensors[name].shape if name in tensors else ()
+    usual = 1000 if name.startswith("classifier") else 3
+    return shape[axis] if len(shape) == dimensions and shape[axis] > 0 else usual
+
+
+def _differences(shapes: dict, network: Architecture) -> int:
+    expected = network.parameters()
+    names = {name for name in shapes.keys() | expected.keys() if not name.endswith(TRACKED)}
+    return sum(shapes.get(name) != expected.get(name) for name in names)
+
+
+def _with_counts(tensors: dict[str, np.ndarray], network: Architecture) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Add the batch counts where the file has none at all (torch < 0.4.1); evaluation does not use them."""
+    expected = [name for name in network.parameters() if name.endswith(TRACKED)]
+    if any(name.endswith(TRACKED) for name in tensors):
+        return dict(tensors), []
+    return {**tensors, **{name: np.array(0, np.int64) for name in expected}}, [
+        f"the file has no batch counts (num_batches_tracked, {len(expected)} of them): they are set to 0"]
+
+
+def _as_stored(name: str, array: np.ndarray) -> np.ndarray:
+    """float64 -> float32; float32 and float16 stay as they are."""
+    if array.dtype != np.float64:
+        return array
+    with np.errstate(over="ignore"):
+        narrow = array.astype(np.float32)
+    lost = np.isfinite(array) & ~np.isfinite(narrow)
+    if lost.any():
+        raise WeightsError(f"{quoted(name)} holds {array[lost].flat[0]}: it is too large for float32")
+    return narrow

@@ -1,0 +1,252 @@
+"""What each opcode of a pickle does to the machine: one small function per opcode, and the table of them."""
+from collections.abc import Callable
+
+from npefficient.errors import WeightsError
+
+from .messages import quoted
+from .pickle_machine import PickleMachine, text
+from .pickle_values import Global, Inert, Record, set_item
+
+MAX_DEPTH = 100  # open MARKs; a state_dict needs 5
+MAX_TEXT = 1 << 20  # bytes of one string; a character may take four times its bytes in memory
+MAX_INT = 32  # bytes of one integer
+_PY2_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
+_STOP = 0x2E
+
+
+def run(m: PickleMachine):
+    """Run one pickle and return its value; the machine is left behind the STOP."""
+    start = m.at
+    while True:
+        m.budget.spend_step()
+        position, code = m.at, m.take(1)[0]
+        if code == _STOP:
+            return _result(m, start)
+        step = _STEPS.get(code)
+        if step is None:
+            raise WeightsError(f"pickle opcode {bytes([code])!r} at byte {position}: torch.save does not write it")
+        step(m)
+
+
+def _result(m: PickleMachine, start: int):
+    value = m.pop()
+    if m.stack or m.marks:
+        raise WeightsError(f"the pickle at byte {start} stops with {len(m.stack)} values left over")
+    return value
+
+
+def _protocol(m: PickleMachine):
+    version = m.take(1)[0]
+    if version > 5:
+        raise WeightsError(f"pickle protocol {version}: the highest there is is 5")
+
+
+def _frame(m: PickleMachine):
+    size = m.take_number("<Q")
+    if size > len(m.data) - m.at:
+        raise WeightsError(f"a pickle frame of {size} bytes at byte {m.at}: the file has {len(m.data) - m.at} left")
+
+
+def _mark(m: PickleMachine):
+    if len(m.marks) >= MAX_DEPTH:
+        raise WeightsError(f"its pickle is nested more than {MAX_DEPTH} deep: a checkpoint is not")
+    m.marks.append(len(m.stack))
+
+
+def _constant(value):
+    return lambda m: m.push(value)
+
+
+def _empty(make):
+    return lambda m: m.push_new(make())
+
+
+def _number(layout: str):
+    return lambda m: m.push_new(m.take_number(layout))
+
+
+def _long(layout: str):
+    def step(m: PickleMachine):
+        size = m.take_number(layout)
+        if not 0 <= size <= MAX_INT:
+            raise WeightsError(f"an integer of {size} bytes at byte {m.at} of the pickle: at most {MAX_INT} are read")
+        m.push_new(int.from_bytes(m.take(size), "little", signed=True))
+    return step
+
+
+def _text(layout: str):
+    def step(m: PickleMachine):
+        m.push_new(text(_take_text(m, layout)))
+    return step
+
+
+def _take_text(m: PickleMachine, layout: str) -> bytes:
+    size = m.take_number(layout)
+    if not 0 <= size <= MAX_TEXT:
+        raise WeightsError(f"a string of {size} bytes at byte {m.at} of the pickle: at most {MAX_TEXT} are read")
+    return m.take(size)
+
+
+def _old_text(layout: str):
+    """Python 2's str: text where it is UTF-8, else bytes."""
+    def step(m: PickleMachine):
+        raw = _take_text(m, layout)
+        try:
+            m.push_new(raw.decode())
+        except UnicodeDecodeError:
+            m.push_new(raw)
+    return step
+
+
+def _bytes(layout: str):
+    return lambda m: m.push_new(m.take(m.take_number(layout)))
+
+
+def _tuple(count: int):
+    def step(m: PickleMachine):
+        values = [m.pop() for _ in range(count)]
+        m.push_new(tuple(reversed(values)))
+    return step
+
+
+def _put(layout: str):
+    def step(m: PickleMachine):
+        index = m.take_number(layout)
+        if index > len(m.memo):
+            raise WeightsError(f"memo index {index} at byte {m.at} of the pickle: {len(m.memo)} is the next one free")
+        _remember(m, index)
+    return step
+
+
+def _memoize(m: PickleMachine):
+    _remember(m, len(m.memo))
+
+
+def _remember(m: PickleMachine, index: int):
+    m.budget.spend_memory(8)
+    m.memo[index : index + 1] = [m.top()]
+
+
+def _get(layout: str):
+    def step(m: PickleMachine):
+        index = m.take_number(layout)
+        if index >= len(m.memo):
+            raise WeightsError(f"memo index {index} at byte {m.at} of the pickle: only {len(m.memo)} were stored")
+        m.push(m.memo[index])
+    return step
+
+
+def _extend(m: PickleMachine, values: list):
+    target = m.top()
+    if type(target) is Inert:
+        target = target.items
+    if type(target) is not list:
+        raise WeightsError(f"its pickle appends to {quoted(target)}: only a list grows")
+    m.budget.spend_memory(8 * len(values))
+    target.extend(values)
+
+
+def _set_items(m: PickleMachine, values: list):
+    target = m.top()
+    if type(target) is Inert:
+        target = target.entries
+    if type(target) not in (dict, Record):
+        raise WeightsError(f"its pickle sets an item of {quoted(target)}: only a dictionary has items")
+    if len(values) % 2:
+        raise WeightsError(f"its pickle sets {len(values)} keys and values: their number must be even")
+    m.budget.spend_memory(64 * len(values))
+    for key, value in zip(values[::2], values[1::2]):
+        set_item(m.budget, target, key, value)
+
+
+def _set_item(m: PickleMachine):
+    value, key = m.pop(), m.pop()
+    _set_items(m, [key, value])
+
+
+def _global(m: PickleMachine):
+    module = m.take_line()
+    m.push(_look_up(m, module, m.take_line()))
+
+
+def _stack_global(m: PickleMachine):
+    name, module = m.pop(), m.pop()
+    if not (isinstance(name, str) and isinstance(module, str)):
+        raise WeightsError(f"its pickle names a global by {quoted(module)} and {quoted(name)}: both must be text")
+    m.push(_look_up(m, module, name))
+
+
+def _look_up(m: PickleMachine, module: str, name: str) -> Global:
+    return m.find_global(_PY2_MODULES.get(module, module), name)
+
+
+def _reduce(m: PickleMachine):
+    args, function = m.pop(), m.pop()
+    m.push_new(_call(function, args))
+
+
+def _call(function, args):
+    if type(function) is not Global:
+        raise WeightsError(f"its pickle calls {quoted(function)}: only the names of a closed table are known")
+    if type(args) is not tuple:
+        raise WeightsError(f"its pickle calls {quoted(function.name)} with {quoted(args)}: it must be a tuple")
+    if function.call is None:
+        raise WeightsError(f"its pickle calls {quoted(function.name)}, which is only data")
+    if len(args) not in function.arity:
+        raise WeightsError(f"its pickle calls {quoted(function.name)} with {len(args)} arguments: it takes "
+                           f"{function.arity[0]} to {function.arity[-1]}")
+    return function.call(*args)
+
+
+def _new_object_keywords(m: PickleMachine):
+    keywords, args, cls = m.pop(), m.pop(), m.pop()
+    if keywords:
+        raise WeightsError(f"its pickle makes {quoted(getattr(cls, 'name', cls))} with keywords: torch does not")
+    m.push_new(_call(cls, args))
+
+
+def _build(m: PickleMachine):
+    state, target = m.pop(), m.top()
+    if type(target) is Inert:
+        target.state = state
+    elif type(target) is not Record:  # an OrderedDict's attributes (`_metadata`) are dropped
+        raise WeightsError(f"its pickle sets the state of {quoted(target)}: only known objects have one")
+
+
+def _instance(m: PickleMachine):
+    name = f"{m.take_line()}.{m.take_line()}"
+    raise WeightsError(f"its pickle makes an object of class {quoted(name)} by an opcode (INST) that torch.save does "
+                       "not write: it is hostile, or no checkpoint")
+
+
+def _object(m: PickleMachine):
+    cls = next((value for value in m.pop_to_mark()), None)
+    raise WeightsError(f"its pickle makes an object of {quoted(getattr(cls, 'name', cls))} by an opcode (OBJ) that "
+                       "torch.save does not write: it is hostile, or no checkpoint")
+
+
+def _persistent(m: PickleMachine):
+    if m.persistent_load is None:
+        raise WeightsError(f"its pickle refers to tensor data at byte {m.at - 1}, where there can be none")
+    m.push_new(m.persistent_load(m.pop()))
+
+
+_STEPS: dict[int, Callable[[PickleMachine], None]] = {
+    opcode[0]: step
+    for opcode, step in {
+        b"\x80": _protocol, b"\x95": _frame, b"(": _mark,
+        b"N": _constant(None), b"\x88": _constant(True), b"\x89": _constant(False), b")": _constant(()),
+        b"}": _empty(dict), b"]": _empty(list), b"\x8f": _empty(lambda: Inert("builtins.set")),
+        b"J": _number("<i"), b"K": _number("<B"), b"M": _number("<H"), b"G": _number(">d"),
+        b"\x8a": _long("<B"), b"\x8b": _long("<i"),
+        b"\x8c": _text("<B"), b"X": _text("<I"), b"\x8d": _text("<Q"), b"U": _old_text("<B"), b"T": _old_text("<i"),
+        b"C": _bytes("<B"), b"B": _bytes("<I"), b"\x8e": _bytes("<Q"), b"\x96": _bytes("<Q"),
+        b"\x85": _tuple(1), b"\x86": _tuple(2), b"\x87": _tuple(3), b"t": lambda m: m.push_new(tuple(m.pop_to_mark())),
+        b"q": _put("<B"), b"r": _put("<I"), b"\x94": _memoize, b"h": _get("<B"), b"j": _get("<I"),
+        b"a": lambda m: _extend(m, [m.pop()]), b"e": lambda m: _extend(m, m.pop_to_mark()),
+        b"\x90": lambda m: _extend(m, m.pop_to_mark()),
+        b"s": _set_item, b"u": lambda m: _set_items(m, m.pop_to_mark()),
+        b"c": _global, b"\x93": _stack_global, b"R": _reduce, b"\x81": _reduce, b"\x92": _new_object_keywords,
+        b"b": _build, b"i": _instance, b"o": _object, b"Q": _persistent,
+    }.items()
+}

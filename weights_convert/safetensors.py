@@ -1,0 +1,136 @@
+"""Reader and writer of the safetensors format.
+
+    8 bytes                     size of the header, little-endian
+    header                      JSON: {"__metadata__": {text: text}, name: {"dtype", "shape", "data_offsets"}, ...},
+                                padded with spaces to a multiple of 8
+    data                        the tensors, little-endian, C order; data_offsets count from here
+
+The tensors must tile the data without a gap or an overlap. Names come once. Source: the format's specification in
+huggingface/safetensors README.md.
+"""
+import json
+import math
+
+import numpy as np
+
+from npefficient.errors import WeightsError
+
+from .messages import quoted
+from .tensors import ELEMENTS, MAX_DIMENSIONS, item_size, widen_bfloat16
+
+MAX_HEADER = 1 << 20  # bytes; lite4's has 50,000
+_ELEMENT_OF = {
+    "F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
+    "I16": "int16", "I8": "int8", "U64": "uint64", "U32": "uint32", "U16": "uint16", "U8": "uint8", "BOOL": "bool",
+}
+_CODE_OF = {"float32": "F32", "float16": "F16", "int64": "I64"}
+
+
+def read_safetensors(data: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Read a whole file; returns (name -> array, metadata). bfloat16 becomes float32.
+
+    Raises WeightsError for any header that breaks the specification.
+    """
+    header, start = _header(data)
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise WeightsError("its '__metadata__' must be a dictionary of texts")
+    entries = {name: _entry(name, entry, len(data) - start) for name, entry in header.items()}
+    _check_tiling(entries, len(data) - start)
+    return {name: _array(data, start, *entry) for name, entry in entries.items()}, metadata
+
+
+def _header(data: bytes) -> tuple[dict, int]:
+    """Return the parsed header and where the data begin."""
+    size = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or size > len(data) - 8:
+        raise WeightsError(f"its header should have {size} bytes, but the file has {max(len(data) - 8, 0)} after the "
+                           "first 8: it is cut off or no safetensors file")
+    if size > MAX_HEADER:
+        raise WeightsError(f"its header has {size} bytes: at most {MAX_HEADER} are read")
+    try:
+        header = json.loads(data[8 : 8 + size].decode(), object_pairs_hook=_once, parse_constant=_no_constant)
+    except WeightsError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"its header is not JSON ({quoted(str(error))}): the file is damaged") from None
+    if not isinstance(header, dict):
+        raise WeightsError(f"its header is {quoted(header)}: it must be a dictionary")
+    return header, 8 + size
+
+
+def _once(pairs) -> dict:
+    """What JSON's own reader lets pass: the last of two equal names."""
+    made = {}
+    for name, value in pairs:
+        if name in made:
+            raise WeightsError(f"the name {quoted(name)} is twice in its header")
+        made[name] = value
+    return made
+
+
+def _no_constant(text: str):
+    raise WeightsError(f"its header holds {text!r}, which is not JSON")
+
+
+def _entry(name: str, entry, room: int) -> tuple[str, tuple[int, ...], int, int]:
+    """Check one tensor's entry; returns (element, shape, begin, end)."""
+    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
+        raise WeightsError(f"the entry of tensor {quoted(name)} in its header must have 'dtype', 'shape' and "
+                           "'data_offsets', and nothing else")
+    dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in _ELEMENT_OF:
+        raise WeightsError(f"tensor {quoted(name)} has the dtype {quoted(dtype)}: it must be one of "
+                           f"{', '.join(_ELEMENT_OF)}")
+    if not _are_sizes(shape) or len(shape) > MAX_DIMENSIONS:
+        raise WeightsError(f"tensor {quoted(name)} has a shape that is not a list of at most "
+                           f"{MAX_DIMENSIONS} whole numbers")
+    if not _are_sizes(offsets) or len(offsets) != 2 or not offsets[0] <= offsets[1] <= room:
+        shown = offsets if _are_sizes(offsets) and len(offsets) < 9 else quoted(offsets)
+        raise WeightsError(f"tensor {quoted(name)} has the offsets {shown}: they must be [begin, end] within the "
+                           f"{room} bytes of data; the file is cut off or damaged")
+    element, (begin, end) = _ELEMENT_OF[dtype], offsets
+    needed = math.prod(shape) * item_size(element)
+    if needed != end - begin:
+        raise WeightsError(f"tensor {quoted(name)}, {dtype} {shape}, needs {needed} "
+                           f"bytes, but its offsets hold {end - begin}")
+    return element, tuple(shape), begin, end
+
+
+def _are_sizes(values) -> bool:
+    return isinstance(values, list) and all(type(value) is int and 0 <= value < 1 << 62 for value in values)
+
+
+def _check_tiling(entries: dict, room: int):
+    at = 0
+    for name, (_, _, begin, end) in sorted(entries.items(), key=lambda item: item[1][2:]):
+        if begin != at:
+            raise WeightsError(f"tensor {quoted(name)} begins at byte {begin} of the data, but the one before ends at "
+                               f"{at}: there must be no gap and no overlap")
+        at = end
+    if at != room:
+        raise WeightsError(f"its tensors end at byte {at} of {room} bytes of data: nothing may follow")
+
+
+def _array(data: bytes, start: int, element: str, shape: tuple[int, ...], begin: int, end: int) -> np.ndarray:
+    dtype = np.dtype("<" + ELEMENTS[element])
+    flat = np.frombuffer(data, dtype, (end - begin) // dtype.itemsize, start + begin)
+    array = flat.reshape(shape).astype(dtype.newbyteorder("="))
+    return widen_bfloat16(array) if element == "bfloat16" else array
+
+
+def safetensors_bytes(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> bytes:
+    """Serialise float32, float16 and int64 arrays; the same arrays give the same bytes.
+
+    Tensors of wide elements come first, so that each lies at a multiple of its element's size.
+    """
+    ordered = sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize)
+    header, at = {"__metadata__": metadata}, 0
+    for name, array in ordered:
+        header[name] = {"dtype": _CODE_OF[array.dtype.name], "shape": list(array.shape),
+                        "data_offsets": [at, at + array.nbytes]}
+        at += array.nbytes
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    little = (array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes() for _, array in ordered)
+    return b"".join((len(text).to_bytes(8, "little"), text, *little))

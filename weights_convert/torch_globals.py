@@ -1,0 +1,172 @@
+"""The closed table of names that may stand in a torch pickle, and what each of them means here.
+
+Whatever is not in the table is refused with its name. Three sorts are in it: names that describe tensors, plain
+containers, and classes of objects that training scripts put beside the weights (argparse.Namespace, NumPy scalars,
+paths, dates ...), which are held as inert data. Source: torch/_utils.py and torch/_weights_only_unpickler.py (2.13).
+"""
+from npefficient.errors import WeightsError
+
+from .messages import quoted
+from .pickle_values import Budget, Global, Inert, Record, set_item
+from .tensors import ELEMENTS, Tensor, make_tensor
+
+_STORAGES = {
+    "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16", "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8",
+    "ByteStorage": "uint8", "BoolStorage": "bool", "UntypedStorage": "uint8", "_UntypedStorage": "uint8",
+}
+_DTYPE_ALIASES = {"double": "float64", "float": "float32", "half": "float16", "long": "int64", "int": "int32",
+                  "short": "int16"}
+
+# Classes whose objects are only carried along. Nothing of them is imported; a call makes an `Inert`.
+_DATA = {
+    "argparse": ("Namespace",),
+    "builtins": ("set", "frozenset", "complex", "slice", "range", "bytearray", "object", "list", "dict", "tuple", "int",
+                 "float", "bool", "str", "bytes"),
+    "collections": ("Counter", "deque"),
+    "copyreg": ("_reconstructor",),
+    "datetime": ("datetime", "date", "time", "timedelta", "timezone"),
+    "_codecs": ("encode",),
+    "numpy": ("dtype", "ndarray", "float64", "float32", "int64", "int32", "bool_"),
+    "numpy.core.multiarray": ("scalar", "_reconstruct"),
+    "numpy._core.multiarray": ("scalar", "_reconstruct"),
+    "numpy._core.numeric": ("_frombuffer",),
+    "numpy.core.numeric": ("_frombuffer",),
+    "pathlib": ("Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath", "PureWindowsPath"),
+    "pathlib._local": ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath"),
+    "torch": ("device", "Generator"),
+    "torch.serialization": ("_get_layout",),
+    "types": ("SimpleNamespace",),
+}
+_REMEDY = "save the weights alone, torch.save(model.state_dict(), 'model.pth'), and convert that"
+
+
+
+
+class TorchGlobals:
+    """Finds the names of one file's pickles; `find` is the machine's `find_global`."""
+
+    def __init__(self, budget: Budget):
+        self.budget = budget
+        self.table = dict(_FIXED)
+        self.table["collections", "OrderedDict"] = Global("collections.OrderedDict", self._ordered_dict, range(2))
+        self.table["collections", "defaultdict"] = Global("collections.defaultdict", self._default_dict, range(3))
+
+    def find(self, module: str, name: str) -> Global:
+        known = self.table.get((module, name))
+        if known is None:
+            raise WeightsError(_refusal(module, name))
+        return known
+
+    def _ordered_dict(self, pairs=()):
+        """OrderedDict(), or Python 2's OrderedDict([[key, value], ...])."""
+        made = Record()
+        if type(pairs) not in (list, tuple):
+            raise WeightsError(f"its pickle makes an OrderedDict of {quoted(pairs)}: it must be a list of pairs")
+        for pair in pairs:
+            if type(pair) not in (list, tuple) or len(pair) != 2:
+                raise WeightsError(f"its pickle makes an OrderedDict with the entry {quoted(pair)}: it must be a pair")
+            self.budget.spend_memory(128)
+            set_item(self.budget, made, *pair)
+        return made
+
+    def _default_dict(self, factory=None, entries=()):
+        return self._ordered_dict(entries)
+
+
+def _refusal(module: str, name: str) -> str:
+    """Say what an unknown name is, as far as it tells."""
+    full = quoted(f"{module}.{name}")
+    if module.startswith("torch.jit") or module.startswith("__torch__"):
+        return f"its pickle wants {full}: it is a TorchScript program, which can't be read; {_REMEDY}"
+    if module.startswith(("torch.nn.modules", "timm.models", "timm.layers", "torchvision.models", "__main__")):
+        return f"its pickle wants {full}: a whole model object, which only the program that made it can read; {_REMEDY}"
+    if module.startswith("torch") and name.endswith("Storage"):
+        return f"its pickle wants {full}: storages of this kind (quantised, complex) are not read; {_REMEDY}"
+    return (f"its pickle wants {full}, which is not in the closed table of names that a checkpoint may use: nothing "
+            f"was run; {_REMEDY}")
+
+
+# --- what the names mean ---------------------------------------------------------------------------------------------
+
+def _tensor_v1(storage, offset, shape, strides) -> Tensor:
+    return make_tensor(storage, offset, shape, strides)
+
+
+def _tensor_v2(storage, offset, shape, strides, requires_grad, hooks, metadata=None) -> Tensor:
+    _check_no_flags(metadata)
+    return make_tensor(storage, offset, shape, strides)
+
+
+def _tensor_v3(storage, offset, shape, strides, requires_grad, hooks, dtype, metadata=None) -> Tensor:
+    _check_no_flags(metadata)
+    if not isinstance(dtype, Global) or dtype.meaning not in ELEMENTS:
+        raise WeightsError(f"a tensor has the dtype {quoted(getattr(dtype, 'name', dtype))}: it must be one of "
+                           f"{', '.join(ELEMENTS)}")
+    return make_tensor(storage, offset, shape, strides, dtype.meaning)
+
+
+def _check_no_flags(metadata):
+    """torch may store a tensor as 'the negative (conjugate) of' its storage; such a flag must not be lost silently."""
+    if metadata:
+        raise WeightsError("a tensor is stored as a lazy negative or conjugate (torch's neg and conj flags): call "
+                           ".clone() or .resolve_neg() on it before saving")
+
+
+def _parameter(tensor, requires_grad=True, hooks=None, state=None):
+    if type(tensor) is not Tensor:
+        raise WeightsError(f"a torch Parameter is made of {quoted(tensor)}: it must be a tensor")
+    return tensor
+
+
+def _tensor_of_type(function, cls, args, state):
+    """torch._tensor._rebuild_from_type_v2: a tensor with attributes of its own, which are dropped."""
+    if getattr(function, "call", None) not in (_tensor_v1, _tensor_v2, _tensor_v3) or type(args) is not tuple \
+            or len(args) not in function.arity:
+        raise WeightsError(f"a tensor is rebuilt by {quoted(getattr(function, 'name', function))}: it must be one of "
+                           "torch._utils._rebuild_tensor, _v2 or _v3")
+    return function.call(*args)
+
+
+def _size(values=()):
+    if type(values) not in (tuple, list):
+        raise WeightsError(f"a torch.Size is made of {quoted(values)}: it must be a tuple")
+    return tuple(values)
+
+
+def _inert(name: str) -> Global:
+    return Global(name, lambda *args: Inert(name, *args))
+
+
+def _fixed_table() -> dict[tuple[str, str], Global]:
+    table = {(module, name): _inert(f"{module}.{name}") for module, names in _DATA.items() for name in names}
+    for module in ("torch", "torch.storage", "torch.cuda"):
+        for name, element in _STORAGES.items():
+            table[module, name] = Global(f"{module}.{name}", meaning=element)
+    for name in [*ELEMENTS, *_DTYPE_ALIASES]:
+        table["torch", name] = Global(f"torch.{name}", meaning=_DTYPE_ALIASES.get(name, name))
+    calls = {
+        ("torch._utils", "_rebuild_tensor"): (_tensor_v1, range(4, 5)),
+        ("torch._utils", "_rebuild_tensor_v2"): (_tensor_v2, range(6, 8)),
+        ("torch._utils", "_rebuild_tensor_v3"): (_tensor_v3, range(7, 9)),
+        ("torch._utils", "_rebuild_parameter"): (_parameter, range(3, 4)),
+        ("torch._utils", "_rebuild_parameter_with_state"): (_parameter, range(4, 5)),
+        ("torch.nn.parameter", "Parameter"): (_parameter, range(1, 3)),
+        ("torch._tensor", "_rebuild_from_type_v2"): (_tensor_of_type, range(4, 5)),
+        ("torch", "Size"): (_size, range(2)),
+    }
+    for (module, name), (function, arity) in calls.items():
+        table[module, name] = Global(f"{module}.{name}", function, arity)
+    table["torch", "Tensor"] = table["torch._tensor", "Tensor"] = Global("torch.Tensor")
+    return table
+
+
+_FIXED = _fixed_table()
+
+
+def storage_class(value) -> str:
+    """Return the element kind that a storage class stands for; raises WeightsError for anything else."""
+    if not isinstance(value, Global) or not value.name.endswith("Storage") or value.meaning is None:
+        raise WeightsError(f"a storage is of class {quoted(getattr(value, 'name', value))}: it must be one of torch's, "
+                           "such as torch.FloatStorage")
+    return value.meaning
