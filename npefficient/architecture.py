@@ -7,9 +7,9 @@ tensorflow/tpu `efficientnet_lite_builder.py` for the Lite stages.
 Letters: N batch, H W input rows and columns, C input channels, M output channels, K kernel, S stride, Q R output rows
 and columns.
 """
-import difflib
 import fnmatch
 import math
+import numbers
 from dataclasses import dataclass, field, replace
 
 from .errors import ArgumentError
@@ -268,11 +268,14 @@ def canonical_name(name: str) -> str:
     plain = str(name).removesuffix(".in1k")
     if plain in known:
         return known[plain]
-    if f"tf_{plain}" in known:
+    port = f"tf_{plain.split('.')[0]}"  # without the tag of a training, such as ".ra_in1k"
+    if port in known:
         raise ArgumentError(
             f"model {name!r} is timm's own training of this network, with symmetric padding and another normalisation; "
-            f"only the TensorFlow port is known here: use {'tf_' + plain!r}"
+            f"only the TensorFlow port is known here: use {port!r}"
         )
+    import difflib  # takes longer to import than the rest of this file
+
     nearest = difflib.get_close_matches(plain.lower(), known, n=1, cutoff=0.0)[0]
     raise ArgumentError(f"unknown model {name!r}: known are lite0 to lite4 (did you mean {nearest!r}?)")
 
@@ -290,7 +293,7 @@ def build(name: str, num_classes: int = IMAGENET_CLASSES, in_chans: int = 3) -> 
     """
     variant = VARIANTS[canonical_name(name)]
     for what, count in (("num_classes", num_classes), ("in_chans", in_chans)):
-        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        if isinstance(count, bool) or not isinstance(count, numbers.Integral) or count < 1:
             raise ArgumentError(f"{what} {count!r}: it must be a whole number of at least 1")
     stages, channels = [], STEM_CHANNELS
     for s, (kind, repeats, kernel, stride, expansion, base) in enumerate(STAGES):
@@ -301,9 +304,9 @@ def build(name: str, num_classes: int = IMAGENET_CLASSES, in_chans: int = 3) -> 
             blocks.append(Block(f"blocks.{s}.{b}", kind, kernel, stride if b == 0 else 1, expansion, channels, out))
             channels = out
         stages.append(tuple(blocks))
-    stem = Conv("conv_stem", "bn1", "stem", 3, 2, in_chans, STEM_CHANNELS, True)
+    stem = Conv("conv_stem", "bn1", "stem", 3, 2, int(in_chans), STEM_CHANNELS, True)
     head = Conv("conv_head", "bn2", "pointwise", 1, 1, channels, HEAD_CHANNELS, True)
-    return Architecture(variant, num_classes, in_chans, stem, tuple(stages), head)
+    return Architecture(variant, int(num_classes), int(in_chans), stem, tuple(stages), head)
 
 
 def with_size(preprocessing: Preprocessing, height: int, width: int) -> Preprocessing:

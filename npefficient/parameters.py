@@ -1,5 +1,7 @@
 """The parameters of one network: what they are, how they are checked, and random ones to try a network with."""
 import math
+import re
+import unicodedata
 from dataclasses import dataclass
 
 import numpy as np
@@ -58,49 +60,72 @@ def check_parameters(parameters: dict[str, np.ndarray], expected: Architecture) 
 
 
 def check_labels(labels, num_classes: int) -> tuple[str, ...] | None:
-    """Return the class names as a tuple; raises WeightsError unless there is one non-empty line for every class."""
+    """Return the class names as a tuple; raises WeightsError unless there is one line of plain text for every class."""
     if labels is None:
         return None
     labels = tuple(labels)
     if len(labels) != num_classes:
         raise WeightsError(f"{len(labels)} labels for {num_classes} classes: give one label a class, in order")
     for i, label in enumerate(labels):
-        if not label.strip() or len(label.splitlines()) != 1:
-            raise WeightsError(f"label {i} is {label!r}: a label is one line of text that is not empty")
+        if not isinstance(label, str) or not label.strip() or len(label.splitlines()) != 1 or plain(label) != label:
+            raise WeightsError(f"label {i} is {label!r}: a label is one line of text that is not empty and has no "
+                               "control characters")
     return labels
+
+
+def check_source(source: Source) -> None:
+    """Raises WeightsError unless name and kind are plain text, and the sha256 is 64 hex digits or empty."""
+    for what, text in (("name", source.name), ("kind", source.kind)):
+        if plain(text) != text:
+            raise WeightsError(f"source {what} {text!r}: it must be text without control characters")
+    if not re.fullmatch("[0-9a-f]{64}|", source.sha256):
+        raise WeightsError(f"source sha256 {source.sha256!r}: it must be 64 hex digits, or empty")
+
+
+def plain(text: str) -> str:
+    """The text with what a terminal would obey, and what UTF-8 can't hold, written as escapes; tabs stay."""
+    return "".join(c if c == "\t" or unicodedata.category(c) not in ("Cc", "Cs") else
+                   c.encode("unicode_escape").decode() for c in text)
 
 
 def random_weights(network: Architecture, seed: int = 0) -> Weights:
     """Make seeded weights whose activations are of ordinary size, for benchmarks and for teaching.
 
-    Weights of variance 1 / fan-in hand the second moment of their input on; the running variance is that moment, worked
-    out from layer to layer as if activations were Gaussian, so that each batch norm gives its own scale and shift.
+    Weights have variance 1 / fan-in. The running mean and variance of each channel are worked out from layer to layer
+    as if activations were Gaussian and independent, so that each batch norm gives its own scale and shift. The means
+    matter: left at zero, what is common to all pictures would drown, layer by layer, what tells them apart.
     """
     rng = np.random.default_rng(seed)
     normal = rng.standard_normal(1000)  # stands for the values of one channel
     parameters: dict[str, np.ndarray] = {}
 
-    def add(conv, moment: float) -> float:
-        """Add one convolution and its batch norm; second moment of the input -> of the output."""
+    def add(conv, mean, var):
+        """Add one convolution and its batch norm; mean and variance of each channel, (C,), (C,) -> (M,), (M,)."""
         fan_in = math.prod(conv.weight_shape[1:])
         scale = rng.uniform(0.5, 1.5, conv.out_channels)
         shift = rng.uniform(-0.5, 1.0, conv.out_channels) if conv.relu6 else np.zeros(conv.out_channels)
-        parameters[f"{conv.name}.weight"] = rng.normal(0.0, fan_in**-0.5, conv.weight_shape).astype(np.float32)
-        parameters[f"{conv.bn}.weight"] = scale.astype(np.float32)
-        parameters[f"{conv.bn}.bias"] = shift.astype(np.float32)
-        parameters[f"{conv.bn}.running_mean"] = np.zeros(conv.out_channels, np.float32)
-        parameters[f"{conv.bn}.running_var"] = np.full(conv.out_channels, moment, np.float32)
+        weight = rng.normal(0.0, fan_in**-0.5, conv.weight_shape)
+        mix, spread = weight.sum((2, 3)), (weight**2).sum((2, 3))  # (M, C), or (C, 1) where each channel sees itself
+        depthwise = conv.op == "depthwise"
+        running_mean, running_var = (
+            gain[:, 0] * moment if depthwise else (gain * moment).sum(1) for gain, moment in ((mix, mean), (spread, var)))
+        values = dict(weight=scale, bias=shift, running_mean=running_mean, running_var=running_var)
+        parameters[f"{conv.name}.weight"] = weight.astype(np.float32)
+        parameters.update((f"{conv.bn}.{leaf}", array.astype(np.float32)) for leaf, array in values.items())
         parameters[f"{conv.bn}.{TRACKED}"] = np.array(0, np.int64)
-        values = shift[:, None] + scale[:, None] * normal
-        return float(np.mean((np.clip(values, 0.0, 6.0) if conv.relu6 else values) ** 2))
+        out = shift[:, None] + scale[:, None] * normal
+        out = np.clip(out, 0.0, 6.0) if conv.relu6 else out
+        return out.mean(1), out.var(1)
 
-    moment = add(network.stem, 1.0 / 3.0)  # pixels uniform in -1..1
+    mean, var = add(network.stem, np.zeros(network.in_chans), np.full(network.in_chans, 1.0 / 3.0))  # uniform in -1..1
     for block in network.blocks:
-        before = moment
+        shortcut = mean, var
         for conv in block.convs:
-            moment = add(conv, moment)
-        moment += before if block.skip else 0.0
-    add(network.head, moment)
-    parameters["classifier.weight"] = rng.normal(0.0, HEAD_CHANNELS**-0.5, (network.num_classes, HEAD_CHANNELS)).astype(np.float32)
+            mean, var = add(conv, mean, var)
+        if block.skip:
+            mean, var = mean + shortcut[0], var + shortcut[1]
+    add(network.head, mean, var)
+    classifier = rng.normal(0.0, HEAD_CHANNELS**-0.5, (network.num_classes, HEAD_CHANNELS))
+    parameters["classifier.weight"] = classifier.astype(np.float32)
     parameters["classifier.bias"] = np.zeros(network.num_classes, np.float32)
     return Weights(network, parameters, network.variant.preprocessing, None, Source(f"seed {seed}", "", "random"))

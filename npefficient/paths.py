@@ -1,7 +1,7 @@
 """Where npefficient keeps what it fetches and compiles, and how it replaces a file."""
 import contextlib
 import os
-import tempfile
+import secrets
 from pathlib import Path
 
 from .errors import ArgumentError
@@ -10,56 +10,59 @@ from .errors import ArgumentError
 def cache_directory() -> Path:
     """Return $NPEFFICIENT_CACHE, else $XDG_CACHE_HOME/npefficient, else ~/.cache/npefficient; it may not exist yet.
 
-    As the XDG rules ask, a relative XDG_CACHE_HOME is ignored.
+    As the XDG rules ask, a relative XDG_CACHE_HOME is ignored. Raises ArgumentError where the home directory is needed
+    and unknown.
     """
-    own = os.environ.get("NPEFFICIENT_CACHE")
-    if own:
-        return Path(own).expanduser().absolute()
-    xdg = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(xdg) if os.path.isabs(xdg) else Path.home() / ".cache"
-    return base / "npefficient"
+    own, xdg = os.environ.get("NPEFFICIENT_CACHE"), os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        if own:
+            return Path(own).expanduser().absolute()
+        return (Path(xdg) if os.path.isabs(xdg) else Path.home() / ".cache") / "npefficient"
+    except RuntimeError as error:
+        raise ArgumentError(f"no place to keep files (NPEFFICIENT_CACHE={own!r}): {error}; set NPEFFICIENT_CACHE to the "
+                            "full path of a directory") from error
 
 
 @contextlib.contextmanager
 def replacing(target: Path, *, force: bool):
     """Yield the path of an empty temporary file beside `target`, which takes the target's place when the block ends.
 
-    A failure inside the block, or a crash at any moment, leaves the old target or none. Without `force` an existing
-    target is an ArgumentError.
+    A failure inside the block, or a crash at any moment, leaves the old target or none. The new file's permissions
+    follow the umask; a symbolic link is replaced, not followed. Raises ArgumentError where the target exists and
+    `force` is not set, where it is a directory, and where its own directory is missing; OSError from the system.
     """
     target = Path(target)
     if target.is_dir():
         raise ArgumentError(f"{str(target)!r} is a directory: name a file to write")
-    if target.exists() and not force:
-        raise ArgumentError(f"{str(target)!r} exists already: choose another name, or overwrite it with --force (force=True)")
     if not target.parent.is_dir():
         raise ArgumentError(f"{str(target)!r}: its directory does not exist; make it first")
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-    os.close(handle)
+    _check_free(target, force)
+    part = target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}.part")
     try:
-        yield Path(name)
-        os.chmod(name, 0o666 & ~_umask())
-        _flush(name)
-        os.replace(name, target)
-        _flush(target.parent)
+        # Not tempfile's 0600: the system itself applies the umask to 0666 (to ask for it, one would have to change it).
+        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))
+        yield part
+        with open(part, "rb+") as file:
+            os.fsync(file.fileno())
+        _check_free(target, force)
+        os.replace(part, target)
     except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(name)
+        with contextlib.suppress(OSError):
+            os.unlink(part)
         raise
+    _flush_directory(target.parent)
 
 
-def _umask() -> int:
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask
+def _check_free(target: Path, force: bool) -> None:
+    if os.path.lexists(target) and not force:
+        raise ArgumentError(f"{str(target)!r} exists already: choose another name, or overwrite it with --force (force=True)")
 
 
-def _flush(path) -> None:
-    """Force a file or a directory to the disk (Windows can't open a directory, and needs no flush of it)."""
-    if os.name == "nt" and os.path.isdir(path):
-        return
-    handle = os.open(path, os.O_RDWR if os.path.isfile(path) else os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _flush_directory(directory: Path) -> None:
+    """Make the new name last through a power cut, where the system can: Windows and some network file systems can't."""
+    with contextlib.suppress(OSError):
+        handle = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

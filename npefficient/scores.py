@@ -6,6 +6,7 @@ from .errors import ArgumentError
 
 def softmax(logits):
     """(.., classes) -> (.., classes): probabilities that sum to 1, in the dtype of the logits."""
+    logits = np.asarray(logits)
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return shifted / shifted.sum(axis=-1, keepdims=True)
 
@@ -17,5 +18,8 @@ def top_k(scores, k: int = 5):
     """
     if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
         raise ArgumentError(f"k {k!r}: it must be a whole number of at least 1")
-    classes = np.argsort(-scores, axis=-1, kind="stable")[..., :k]
+    scores = np.asarray(scores)
+    # Sorted upwards from the last class to the first, then read backwards: a minus sign would wrap unsigned numbers.
+    backwards = np.argsort(scores[..., ::-1], axis=-1, kind="stable")[..., ::-1]
+    classes = scores.shape[-1] - 1 - backwards[..., :k]
     return np.take_along_axis(scores, classes, axis=-1), classes

@@ -1,72 +1,97 @@
 """The HDF5 file that keeps the weights of one network.
 
-Layout, version 1 (HDF5 with `libver="latest"`, so that HDF5's own structures carry checksums):
+Layout, version 1 (HDF5 1.8's structures, which carry checksums; superblock version 2, nothing before or behind it):
 
     /<name>                one dataset per parameter under timm's flat name ("blocks.1.0.conv_pw.weight"), unfolded,
-                           little-endian float32 or float16, contiguous, no filters
-    /labels                optional: uint8, the class names as UTF-8 text, one a line
-    attributes of the root, strings as fixed-length UTF-8:
+                           little-endian float32 or float16, contiguous, no filters, no attributes
+    /labels                optional: uint8, the class names as UTF-8 text, separated by one "\\n"
+    attributes of the root (text: fixed-length UTF-8; whole numbers: int64; the others float64):
     format                 "npefficient weights"
     format_version         1
     variant                "tf_efficientnet_lite0"
     num_classes, in_chans  whole numbers
     bn_eps, padding        0.001, "same"
     input_size             (rows, columns)
-    crop_pct, interpolation, mean, std, crop_mode
-    source_name, source_sha256, source_kind   the file that was converted
-    num_batches_tracked    int64, one per batch norm in the order of execution
-    checksums              uint8 (parameters, 32): sha256 of each dataset's bytes, in the order of the architecture
-    sha256                 sha256 of all the other attributes and the labels, so that no bit of meaning is unguarded
+    crop_pct, interpolation, mean (3), std (3), crop_mode      the preprocessing: `architecture.Preprocessing`
+    source_name, source_sha256, source_kind                    the file that was converted
+    num_batches_tracked    one per batch norm, in the order of execution
+    checksums              uint8 (parameters, 32): sha256 of each dataset's bytes, in the order of timm's state_dict
+    sha256                 guards the rest, so that no bit of meaning is unguarded: 64 hex digits, of the text
+                           json.dumps({"attributes": {name: value, ..}, "labels": [..] or null}, sort_keys=True)
+                           over all other attributes; arrays as (nested) lists, floats as Python writes them
 
 Nothing is folded: the file is lossless and can be exported back. The same weights give the same bytes. The reader
-compares the whole table of names, shapes and storage sizes with the architecture before it reads a single weight, and
-refuses links, external storage, virtual datasets and filters: the file can neither lead elsewhere nor unpack to more
-than its own size.
+checks the file's header, then every attribute's and label's type and extent, then their digest, their values, the
+whole table of names, shapes, sizes and places of the datasets against the architecture; only then is a single weight
+read. Links, external storage, virtual datasets and filters are refused: the file can neither lead elsewhere nor unpack
+to more than its own size.
 """
 import contextlib
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 
 from . import architecture
 from .architecture import Architecture, Preprocessing
 from .errors import ArgumentError, WeightsError
-from .parameters import TRACKED, Source, Weights, check_labels, check_parameters
+from .hdf5 import (MAGIC, StoredArray, attribute_names, check_apart, check_superblock, dataset_names, file_image,
+                   read_attribute, shown)
+from .image import check_preprocessing
+from .parameters import TRACKED, Source, Weights, check_labels, check_parameters, check_source, plain
 from .paths import replacing
 
 FORMAT, FORMAT_VERSION = "npefficient weights", 1
-MAGIC = b"\x89HDF\r\n\x1a\n"
 LABELS_LIMIT = 1 << 22  # bytes
+
+_ATTRIBUTES = {  # name -> kind and shape, as `hdf5.read_attribute` takes them
+    "format": ("text", ()), "format_version": ("int", ()), "variant": ("text", ()), "num_classes": ("int", ()),
+    "in_chans": ("int", ()), "bn_eps": ("float", ()), "padding": ("text", ()), "input_size": ("int", (2,)),
+    "crop_pct": ("float", ()), "interpolation": ("text", ()), "mean": ("float", (3,)), "std": ("float", (3,)),
+    "crop_mode": ("text", ()), "source_name": ("text", ()), "source_sha256": ("text", ()), "source_kind": ("text", ()),
+    TRACKED: ("int", (None,)), "checksums": ("bytes", (None, 32)), "sha256": ("text", ()),
+}
+_PYTHON = {"int": np.int64, "float": np.float64, "bytes": np.uint8}
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
 
 
 def write_weights(path, weights: Weights, *, force: bool = False) -> None:
-    """Write a weight file, read it back, compare every array, and only then put it in its place.
+    """Write a weight file, read it back, compare everything, and only then put it in its place.
 
-    Raises ArgumentError where the target exists and `force` is not set, WeightsError for weights that do not fit
-    their architecture, OSError when the disk is full or not writable; the old file stays in all these cases.
+    Raises ArgumentError where the target exists and `force` is not set, and for a preprocessing that can't be carried
+    out; WeightsError for parameters, labels or a source that do not fit; OSError when the disk is full or not
+    writable. The old file stays in all these cases.
     """
-    import h5py
-
     check_parameters(weights.parameters, weights.architecture)
     labels = check_labels(weights.labels, weights.architecture.num_classes)
+    check_preprocessing(weights.preprocessing)
+    source = Source(plain(weights.source.name), weights.source.sha256, weights.source.kind)
+    check_source(source)
+    weights = replace(weights, labels=labels, source=source)
     with replacing(Path(path), force=force) as part:
-        with h5py.File(part, "w", libver="latest") as file:
-            for name in _stored_names(weights.architecture):
-                array = weights.parameters[name]
-                file.create_dataset(name, data=array.astype(array.dtype.newbyteorder("<"), order="C"))
-            if labels is not None:
-                file.create_dataset("labels", data=np.frombuffer("\n".join(labels).encode(), np.uint8))
-            attributes = _attributes(weights)
-            for name, value in attributes.items():
-                file.attrs[name] = np.bytes_(value.encode()) if isinstance(value, str) else value
-            file.attrs["sha256"] = np.bytes_(_digest(attributes, labels).encode())
-        back = read_weights(part)
-        for name, array in weights.parameters.items():
-            if back.parameters[name].tobytes() != np.ascontiguousarray(array).tobytes():
-                raise WeightsError(f"{name!r} read back from {str(part)!r} differs from what was written: check the disk")
+        part.write_bytes(file_image(lambda file: _fill(file, weights)))
+        _compare(read_weights(part), weights, part)
+
+
+def _fill(file, weights: Weights) -> None:
+    for name in _stored_names(weights.architecture):
+        array = weights.parameters[name]
+        file.create_dataset(name, data=array.astype(array.dtype.newbyteorder("<"), order="C", copy=False))
+    if weights.labels is not None:
+        file.create_dataset("labels", data=np.frombuffer("\n".join(weights.labels).encode(), np.uint8))
+    attributes = _attributes(weights)
+    attributes["sha256"] = _digest(attributes, weights.labels)
+    for name, value in attributes.items():
+        if _ATTRIBUTES[name][0] == "text":
+            text = value.encode()
+            file.attrs.create(name, np.bytes_(text), dtype=h5py.string_dtype("utf-8", max(1, len(text))))
+        else:
+            file.attrs.create(name, value)
 
 
 def _stored_names(network: Architecture) -> list[str]:
@@ -74,11 +99,10 @@ def _stored_names(network: Architecture) -> list[str]:
 
 
 def _attributes(weights: Weights) -> dict:
-    """Every root attribute but `sha256`: str, int, float, or an array."""
-    network, parameters = weights.architecture, weights.parameters
+    """Every root attribute but `sha256`, as str or as an array of the dtype that is stored."""
+    network, parameters, source = weights.architecture, weights.parameters, weights.source
     checksums = [hashlib.sha256(np.ascontiguousarray(parameters[n])).digest() for n in _stored_names(network)]
-    preprocessing = asdict(weights.preprocessing)
-    return {
+    values = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "variant": network.name,
@@ -86,20 +110,36 @@ def _attributes(weights: Weights) -> dict:
         "in_chans": network.in_chans,
         "bn_eps": architecture.BN_EPS,
         "padding": architecture.PADDING,
-        **{k: np.array(v) if isinstance(v, tuple) else v for k, v in preprocessing.items()},
-        "source_name": weights.source.name,
-        "source_sha256": weights.source.sha256,
-        "source_kind": weights.source.kind,
-        TRACKED: np.array([parameters[n] for n in network.parameters() if n.endswith(TRACKED)], np.int64),
+        **asdict(weights.preprocessing),
+        **{f"source_{part}": value for part, value in asdict(source).items()},
+        TRACKED: [int(parameters[n]) for n in network.parameters() if n.endswith(TRACKED)],
         "checksums": np.frombuffer(b"".join(checksums), np.uint8).reshape(-1, 32),
     }
+    return {name: value if _ATTRIBUTES[name][0] == "text" else np.array(value, _PYTHON[_ATTRIBUTES[name][0]])
+            for name, value in values.items()}
 
 
 def _digest(attributes: dict, labels) -> str:
-    """sha256 over the attributes and the labels, written as canonical JSON."""
+    """The attribute `sha256`, over the other attributes (str, int, float or array) and the labels."""
     plain = {k: v.tolist() if isinstance(v, (np.ndarray, np.generic)) else v for k, v in attributes.items()}
-    text = json.dumps({"attributes": plain, "labels": labels}, sort_keys=True)
+    text = json.dumps({"attributes": plain, "labels": None if labels is None else list(labels)}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _compare(got: Weights, expected: Weights, part: Path) -> None:
+    """Raise WeightsError unless a file read back holds just what was written."""
+    for name, array in expected.parameters.items():
+        if got.parameters[name].dtype != array.dtype or got.parameters[name].tobytes() != array.tobytes():
+            raise WeightsError(f"{name!r} read back from {str(part)!r} differs from what was written: check the disk")
+    for what in ("architecture", "preprocessing", "labels", "source"):
+        back, written = getattr(got, what), getattr(expected, what)
+        if what == "preprocessing":
+            written = Preprocessing(**{k: tuple(v) if isinstance(v, list) else v for k, v in asdict(written).items()})
+        if back != written:
+            raise WeightsError(f"{what} read back from {str(part)!r} differs: {back!r} instead of {written!r}")
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
 
 
 def read_weights(path) -> Weights:
@@ -107,37 +147,24 @@ def read_weights(path) -> Weights:
 
     Raises WeightsError naming the file for anything but a whole, unaltered file of this format.
     """
-    import h5py
-
     path = Path(path)
-    _check_is_hdf5(path)
+    size = check_superblock(path)
     with _naming(path):
         # Everything is read and the file closed at once: an HDF5 handle kept over a fork corrupts.
         with h5py.File(path, "r", locking="best-effort") as file:
-            attributes = _read_attributes(file)
-            network = architecture.build(attributes["variant"], attributes["num_classes"], attributes["in_chans"])
-            _check_tree(file, network, path.stat().st_size)
-            parameters = {name: file[name][()] for name in _stored_names(network)}
-            labels = bytes(file["labels"][()]).decode().split("\n") if "labels" in file else None
-        return _verified(network, parameters, labels, attributes)
+            return _read(file.id, size)
 
 
-def _check_is_hdf5(path: Path) -> None:
-    if path.is_dir():
-        raise WeightsError(f"{str(path)!r} is a directory: name a weight file (.h5)")
-    try:
-        with path.open("rb") as file:
-            start = file.read(9)
-    except OSError as error:
-        raise WeightsError(f"can't read {str(path)!r}: {error.strerror}") from error
-    if not start:
-        raise WeightsError(f"{str(path)!r} is empty: it should be a weight file (.h5)")
-    if not start.startswith(MAGIC):
-        raise WeightsError(f"{str(path)!r} is no HDF5 file (it starts with {start[:8]!r}): a checkpoint (.pth, "
-                           f".safetensors) is made into one with 'npefficient convert {path}'")
-    if start[8:9] not in (b"\x02", b"\x03"):
-        raise WeightsError(f"{str(path)!r} is an HDF5 file of an old layout without checksums (superblock version "
-                           f"{start[8:9].hex()}): weight files are written by 'npefficient convert'")
+def is_hdf5(path) -> bool:
+    """True for a file that starts as HDF5 does, or that is called .h5 whatever it holds."""
+    path = Path(path)
+    if path.suffix.lower() in (".h5", ".hdf5"):
+        return True
+    with contextlib.suppress(OSError):
+        if path.is_file():
+            with path.open("rb") as file:
+                return file.read(len(MAGIC)) == MAGIC
+    return False
 
 
 @contextlib.contextmanager
@@ -147,108 +174,83 @@ def _naming(path: Path):
         yield
     except (ArgumentError, WeightsError) as error:
         raise WeightsError(f"weight file {str(path)!r}: {error}") from error
-    except (OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError, MemoryError) as error:
-        raise WeightsError(f"weight file {str(path)!r} is damaged or not one of ours ({error}): "
+    except Exception as error:
+        raise WeightsError(f"weight file {str(path)!r} is damaged or not one of ours ({' '.join(str(error).split())}): "
                            "fetch it again, or convert the checkpoint again") from error
 
 
-_ATTRIBUTES = {  # name -> kind of dtype, shape (None: any length)
-    "format": ("S", ()), "format_version": ("i", ()), "variant": ("S", ()), "num_classes": ("i", ()),
-    "in_chans": ("i", ()), "bn_eps": ("f", ()), "padding": ("S", ()), "input_size": ("i", (2,)),
-    "crop_pct": ("f", ()), "interpolation": ("S", ()), "mean": ("f", (None,)), "std": ("f", (None,)),
-    "crop_mode": ("S", ()), "source_name": ("S", ()), "source_sha256": ("S", ()), "source_kind": ("S", ()),
-    TRACKED: ("i", (None,)), "checksums": ("u", (None, 32)), "sha256": ("S", ()),
-}
+def _read(file_id, size: int) -> Weights:
+    """All checks in their order; the cheap ones first, the weights last."""
+    attributes = _read_attributes(file_id)
+    names = dataset_names(file_id)
+    labels, arrays = None, {}
+    if "labels" in names:
+        arrays["labels"] = StoredArray(file_id, "labels", ("bytes",), (None,), file_size=size, limit=LABELS_LIMIT)
+        labels = arrays["labels"].read().tobytes().decode().split("\n")
+    if _digest({k: v for k, v in attributes.items() if k != "sha256"}, labels) != attributes["sha256"]:
+        raise WeightsError("its attributes or labels do not match their checksum: the file was altered or damaged")
+    empty = _described(attributes, labels)
+    shapes = empty.architecture.parameters()
+    stored = _stored_names(empty.architecture)
+    _check_names(names - {"labels"}, set(stored))
+    for name in stored:
+        arrays[name] = StoredArray(file_id, name, ("float32", "float16"), shapes[name], file_size=size)
+    check_apart(arrays.values())
+    parameters = _read_parameters(arrays, stored, attributes)
+    counts = iter(attributes[TRACKED])
+    for name in shapes:  # in timm's order
+        empty.parameters[name] = np.array(next(counts)) if name.endswith(TRACKED) else parameters[name]
+    check_parameters(empty.parameters, empty.architecture)
+    return empty
 
 
-def _read_attributes(file) -> dict:
-    names = set(file.attrs)
+def _read_attributes(file_id) -> dict:
+    """Every attribute as str, int, float or array; the fixed ones have their value."""
+    def read(name):
+        return read_attribute(file_id, name, *_ATTRIBUTES[name])
+
+    names = attribute_names(file_id)
     if "format" not in names:
         raise WeightsError("it has no attribute 'format': it is an HDF5 file, but no weight file of npefficient")
-    if "format_version" in names:
-        version = _attribute(file, "format_version")
-        if version != FORMAT_VERSION:
-            raise WeightsError(f"format version {version}: this release reads version {FORMAT_VERSION}; "
-                               "update npefficient or convert the checkpoint again")
+    for name, value in (("format", FORMAT), ("format_version", FORMAT_VERSION)):
+        if name in names and read(name) != value:
+            raise WeightsError(f"{name} {read(name)!r}: this release reads {value!r}; update npefficient or convert the "
+                               "checkpoint again")
     if names != set(_ATTRIBUTES):
-        raise WeightsError(f"attributes missing: {sorted(set(_ATTRIBUTES) - names)}, "
-                           f"unexpected: {sorted(names - set(_ATTRIBUTES))}")
-    attributes = {name: _attribute(file, name) for name in _ATTRIBUTES}
-    fixed = {"format": FORMAT, "bn_eps": architecture.BN_EPS, "padding": architecture.PADDING}
-    for name, value in fixed.items():
+        raise WeightsError(f"attributes missing: {shown(set(_ATTRIBUTES) - names) or 'none'}; "
+                           f"unexpected: {shown(names - set(_ATTRIBUTES)) or 'none'}")
+    return {name: read(name) for name in _ATTRIBUTES}
+
+
+def _described(attributes: dict, labels) -> Weights:
+    """Weights without their parameters: what the attributes say, every value checked."""
+    for name, value in (("bn_eps", architecture.BN_EPS), ("padding", architecture.PADDING)):
         if attributes[name] != value:
             raise WeightsError(f"attribute {name!r} is {attributes[name]!r}: it must be {value!r}")
-    return attributes
-
-
-def _attribute(file, name: str):
-    """One root attribute as str, int, float or array, its type and extent checked before it is read."""
-    kind, shape = _ATTRIBUTES[name]
-    handle = file.attrs.get_id(name)
-    fits = len(handle.shape) == len(shape) and all(want in (None, got) for got, want in zip(handle.shape, shape))
-    if handle.dtype.kind != kind or not fits or handle.get_storage_size() > 65536:
-        raise WeightsError(f"attribute {name!r} is {handle.dtype} {handle.shape}: it must be of kind {kind!r} {shape}")
-    value = file.attrs[name]
-    if kind == "S":
-        return bytes(value).decode()
-    return value if shape else value.item()
-
-
-def _check_tree(file, network: Architecture, file_size: int) -> None:
-    """Names, links, dtypes, shapes and storage of every dataset, before any of them is read."""
-    import h5py
-
-    shapes = {name: network.parameters()[name] for name in _stored_names(network)}
-    names = set(file.keys())
-    for name in sorted(names):
-        link = file.get(name, getlink=True)
-        if not isinstance(link, h5py.HardLink):
-            raise WeightsError(f"{name!r} is a {type(link).__name__}: a weight file may not lead to another place")
-    missing, extra = sorted(set(shapes) - names), sorted(names - set(shapes) - {"labels"})
-    if missing or extra:
-        raise WeightsError(f"datasets missing: {missing[:20]}, unexpected: {extra[:20]}")
-    for name in sorted(names):
-        dataset = file[name]
-        if not isinstance(dataset, h5py.Dataset):
-            raise WeightsError(f"{name!r} is a {type(dataset).__name__}: it must be a dataset")
-        _check_dataset(name, dataset, shapes.get(name), file_size)
-
-
-def _check_dataset(name: str, dataset, shape, file_size: int) -> None:
-    import h5py
-
-    plist = dataset.id.get_create_plist()
-    if plist.get_layout() != h5py.h5d.CONTIGUOUS or plist.get_external_count():
-        raise WeightsError(f"{name!r} is not stored in one piece in this file (chunked, filtered, virtual or external)")
-    if shape is None:  # the labels
-        fits, rule = dataset.dtype == np.uint8 and dataset.ndim == 1 and dataset.size <= LABELS_LIMIT, "uint8 text"
-    else:
-        fits = dataset.dtype in (np.dtype("<f4"), np.dtype("<f2")) and dataset.shape == shape
-        rule = f"float32 or float16 {shape}"
-    if not fits:
-        raise WeightsError(f"{name!r} is {dataset.dtype} {dataset.shape}: it must be {rule}")
-    expected, stored = dataset.size * dataset.dtype.itemsize, dataset.id.get_storage_size()
-    start = dataset.id.get_offset()
-    if stored != expected or (expected and (start is None or start + stored > file_size)):
-        raise WeightsError(f"{name!r} claims {expected} bytes, but {stored} are stored in a file of {file_size}")
-
-
-def _verified(network: Architecture, parameters: dict, labels, attributes: dict) -> Weights:
-    """Compare all checksums, put the counts back among the parameters, and check the values."""
-    expected = attributes.pop("sha256")
-    if _digest(attributes, labels) != expected:
-        raise WeightsError("its attributes or labels do not match their checksum: the file was altered or damaged")
-    checksums, tracked = attributes["checksums"], attributes[TRACKED]
-    if len(checksums) != len(parameters) or len(tracked) != len(network.convs):
-        raise WeightsError(f"{len(checksums)} checksums and {len(tracked)} batch counts for {len(parameters)} "
-                           f"parameters and {len(network.convs)} batch norms")
-    for (name, array), checksum in zip(parameters.items(), checksums):
-        if hashlib.sha256(array).digest() != checksum.tobytes():
-            raise WeightsError(f"{name!r} does not match its checksum: the file was altered or damaged")
-    counts = iter(tracked)
-    ordered = {n: np.array(next(counts)) if n.endswith(TRACKED) else parameters[n] for n in network.parameters()}
-    check_parameters(ordered, network)
-    read = {k: attributes[k] for k in Preprocessing.__dataclass_fields__}
-    preprocessing = Preprocessing(**{k: tuple(v.tolist()) if isinstance(v, np.ndarray) else v for k, v in read.items()})
+    network = architecture.build(attributes["variant"], attributes["num_classes"], attributes["in_chans"])
+    if attributes["variant"] != network.name:
+        raise WeightsError(f"attribute 'variant' is {attributes['variant']!r}: it must be the full name {network.name!r}")
+    values = {k: attributes[k] for k in Preprocessing.__dataclass_fields__}
+    preprocessing = Preprocessing(**{k: tuple(v.tolist()) if isinstance(v, np.ndarray) else v for k, v in values.items()})
+    check_preprocessing(preprocessing)
     source = Source(*(attributes[f"source_{part}"] for part in ("name", "sha256", "kind")))
-    return Weights(network, ordered, preprocessing, check_labels(labels, network.num_classes), source)
+    check_source(source)
+    for name, expected in (("checksums", len(_stored_names(network))), (TRACKED, len(network.convs))):
+        if len(attributes[name]) != expected:
+            raise WeightsError(f"attribute {name!r} has {len(attributes[name])} entries: {network.name} needs {expected}")
+    return Weights(network, {}, preprocessing, check_labels(labels, network.num_classes), source)
+
+
+def _check_names(names: set, expected: set) -> None:
+    if names != expected:
+        raise WeightsError(f"datasets missing: {shown(expected - names) or 'none'}; "
+                           f"unexpected: {shown(names - expected) or 'none'}")
+
+
+def _read_parameters(arrays: dict, stored: list[str], attributes: dict) -> dict[str, np.ndarray]:
+    parameters = {}
+    for name, checksum in zip(stored, attributes["checksums"]):
+        parameters[name] = arrays[name].read()
+        if hashlib.sha256(parameters[name]).digest() != checksum.tobytes():
+            raise WeightsError(f"{name!r} does not match its checksum: the file was altered or damaged")
+    return parameters

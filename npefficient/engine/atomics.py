@@ -1,15 +1,15 @@
 """Atomic operations on int64 words in memory, for Numba code; addresses in bytes, aligned to 8.
 
 Several threads walk one table of steps. `claim` hands each chunk of a step to one of them, `finish` counts the chunks
-done. Both counters of a step carry the run's number ("epoch") in their upper half: a thread that comes late, from a run
-that is over, finds another epoch and leaves without touching anything.
+done. Both counters of a step carry the run's number ("epoch") above the lowest EPOCH_BITS bits: a thread that comes late,
+from a run that is over, finds another epoch and leaves without touching anything.
 """
 from llvmlite import ir
 from numba import njit
 from numba.core import types
 from numba.extending import intrinsic
 
-EPOCH_BITS = 32
+EPOCH_BITS = 24  # 16 million chunks a step, and 2**39 runs: an endless server at 1 ms a run takes 17 years
 STALE = -1
 _I64 = ir.IntType(64)
 _WORD = 8  # bytes

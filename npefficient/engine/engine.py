@@ -2,19 +2,16 @@
 import functools
 import threading
 import time
-from collections import OrderedDict
 
 import numpy as np
 
-from ..kernels.lanes import FLOAT
 from ..parameters import Weights
 from . import workers
+from .atomics import EPOCH_BITS
 from .compiled import driver
 from .pack import pack
 from .plan import ALIGNMENT, Plan, make_plan
 from .run import COUNTERS_SIZE
-
-from .atomics import EPOCH_BITS
 
 PLANS_KEPT = 8  # input shapes, each with its buffers
 
@@ -38,7 +35,7 @@ class _Prepared:
     def take(self) -> _Buffers:
         try:
             return self.free.pop()
-        except IndexError:
+        except IndexError:  # every one is in use
             return _Buffers(self.plan)
 
 
@@ -49,7 +46,7 @@ class Engine:
         self.architecture = weights.architecture
         self.num_threads = num_threads
         self.packed = pack(weights)
-        self._prepared: OrderedDict[tuple, _Prepared] = OrderedDict()
+        self._prepared: dict[tuple[int, int, int], _Prepared] = {}
         self._lock = threading.Lock()
 
     def plan(self, batch: int, height: int, width: int) -> Plan:
@@ -57,13 +54,14 @@ class Engine:
         return self._prepare((batch, height, width)).plan
 
     def _prepare(self, shape: tuple[int, int, int]) -> _Prepared:
-        with self._lock:
-            if shape not in self._prepared:
-                self._prepared[shape] = _Prepared(make_plan(self.architecture, self.packed, *shape))
+        prepared = self._prepared.get(shape)
+        if prepared is None:
+            prepared = _Prepared(make_plan(self.architecture, self.packed, *shape))
+            with self._lock:
+                prepared = self._prepared.setdefault(shape, prepared)  # another thread may have been quicker
                 while len(self._prepared) > PLANS_KEPT:
-                    self._prepared.popitem(last=False)
-            self._prepared.move_to_end(shape)
-            return self._prepared[shape]
+                    del self._prepared[next(iter(self._prepared))]  # the oldest
+        return prepared
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """x is C-contiguous and checked by the caller; safe to call from several threads at once."""

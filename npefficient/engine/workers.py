@@ -25,13 +25,19 @@ class Workers:
     def ask(self, count: int, job) -> None:
         """Let up to `count` helpers call job() in parallel to the caller."""
         if count > len(self._threads):
-            with self._lock:
-                while count > len(self._threads):
-                    thread = threading.Thread(target=self._serve, name="npefficient", daemon=True)
-                    thread.start()
-                    self._threads.append(thread)
-        for _ in range(count):
+            self._start(count)
+        for _ in range(min(count, len(self._threads))):
             self._jobs.put(job)
+
+    def _start(self, count: int) -> None:
+        with self._lock:
+            while count > len(self._threads):
+                thread = threading.Thread(target=self._serve, name="npefficient", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # a limit on threads, or the interpreter is shutting down: go on with fewer
+                    return
+                self._threads.append(thread)
 
     def _serve(self) -> None:
         for job in iter(self._jobs.get, None):
@@ -69,7 +75,7 @@ def ask(count: int, job) -> None:
 def available_threads() -> int:
     """Processors this process may use: its affinity, and the CPU quota of its control group."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(count, math.ceil(_cgroup_quota())))
+    return max(1, math.ceil(min(count, _cgroup_quota())))
 
 
 def _cgroup_quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:

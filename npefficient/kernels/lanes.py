@@ -62,13 +62,12 @@ class Vector:
         return Vector(self.builder, self.builder.fmul(self.value, other.value))
 
     def clamp(self, low, high):
-        """min(max(self, low), high)."""
-        raised = self._keep(">", low)
-        return raised._keep("<", high)
+        """min(max(self, low), high); NaN stays NaN, so that what went wrong before does not look like an answer."""
+        return self._replace("<", low)._replace(">", high)
 
-    def _keep(self, comparison, bound):
-        keep = self.builder.fcmp_ordered(comparison, self.value, bound.value)
-        return Vector(self.builder, self.builder.select(keep, self.value, bound.value))
+    def _replace(self, comparison, bound):
+        beyond = self.builder.fcmp_ordered(comparison, self.value, bound.value)
+        return Vector(self.builder, self.builder.select(beyond, bound.value, self.value))
 
 
 class Trace:
