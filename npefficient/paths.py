@@ -24,12 +24,13 @@ def cache_directory() -> Path:
 
 
 @contextlib.contextmanager
-def replacing(target: Path, *, force: bool):
+def replacing(target: Path, *, force: bool, mode: int = 0o666):
     """Yield the path of an empty temporary file beside `target`, which takes the target's place when the block ends.
 
-    A failure inside the block, or a crash at any moment, leaves the old target or none. The new file's permissions
-    follow the umask; a symbolic link is replaced, not followed. Raises ArgumentError where the target exists and
-    `force` is not set, where it is a directory, and where its own directory is missing; OSError from the system.
+    A failure inside the block, or a crash at any moment, leaves the old target or none. The new file's permissions are
+    `mode` less what the umask takes away; a symbolic link is replaced, not followed. Raises ArgumentError where the
+    target exists and `force` is not set, where it is a directory, and where its own directory is missing; OSError from
+    the system.
     """
     target = Path(target)
     if target.is_dir():
@@ -39,8 +40,8 @@ def replacing(target: Path, *, force: bool):
     _check_free(target, force)
     part = target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}.part")
     try:
-        # Not tempfile's 0600: the system itself applies the umask to 0666 (to ask for it, one would have to change it).
-        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666))
+        # Not tempfile's 0600: the system itself applies the umask to `mode` (to ask for it, one would have to change it).
+        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode))
         yield part
         with open(part, "rb+") as file:
             os.fsync(file.fileno())

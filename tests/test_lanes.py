@@ -4,7 +4,8 @@ import pytest
 from guarded import Guarded
 from numba import njit
 
-from npefficient.kernels.lanes import LANES, VECTOR, kernel
+from npefficient.kernels.lanes import kernel
+from npefficient.kernels.layout import LANES, VECTOR
 
 COUNTS = pytest.mark.parametrize("count", [-1, 0, 1, 2, 7], ids=["negative", "zero", "one", "two", "many"])
 

@@ -13,5 +13,6 @@ def run(args) -> int:
     start, cached = time.perf_counter(), compiled.is_cached()
     compiled.driver(lambda text: print(text, flush=True))
     seconds = time.perf_counter() - start
-    print(f"{'found compiled code' if cached else 'compiled'} in {seconds:.1f} s: {compiled.code_directory()}")
+    place = compiled.code_path() if compiled.is_cached() else "in memory alone, it could not be kept"
+    print(f"{'found compiled code' if cached else 'compiled'} in {seconds:.1f} s: {place}")
     return 0

@@ -1,16 +1,16 @@
 """Atomic operations on int64 words in memory, for Numba code; addresses in bytes, aligned to 8.
 
 Several threads walk one table of steps. `claim` hands each chunk of a step to one of them, `finish` counts the chunks
-done. Both counters of a step carry the run's number ("epoch") above the lowest EPOCH_BITS bits: a thread that comes late,
-from a run that is over, finds another epoch and leaves without touching anything.
+done. Both counters of a step (`counters.py`) carry the run's number ("epoch"): a thread that comes late, from a run that
+is over, finds another epoch and leaves without touching anything.
 """
 from llvmlite import ir
-from numba import njit
 from numba.core import types
 from numba.extending import intrinsic
 
-EPOCH_BITS = 24  # 16 million chunks a step, and 2**39 runs: an endless server at 1 ms a run takes 17 years
-STALE = -1
+from ..kernels.lanes import routine
+from .counters import EPOCH_BITS, STALE
+
 _I64 = ir.IntType(64)
 _WORD = 8  # bytes
 
@@ -45,7 +45,7 @@ def compare_and_swap(typing_context, address, expected, new):
     return types.boolean(types.int64, types.int64, types.int64), generate
 
 
-@njit(nogil=True)
+@routine
 def claim(counter, epoch, chunks):
     """Take the next chunk: its number, `chunks` when none is left, STALE when the run is over."""
     while True:
@@ -59,7 +59,7 @@ def claim(counter, epoch, chunks):
             return chunk
 
 
-@njit(nogil=True)
+@routine
 def finished(counter, epoch, chunks):
     """True when all chunks are done, or the run is over."""
     word = atomic_load(counter)

@@ -1,102 +1,126 @@
-"""Compile the driver once and keep it on disk.
+"""The compiled driver: from the user's cache where it is there, else from Numba, once.
 
-Numba stamps a cached function with the file that holds it alone, so an edit in a file it calls into would go unnoticed:
-the cache lies in a directory named after a hash of all sources and of the settings that change the code.
+A start that finds its code needs llvmlite's bindings alone, and neither imports Numba nor compiles. The code's key is a
+hash of all that it depends on, so an edited kernel, another processor or another version never meets code of before.
 """
-import contextlib
 import hashlib
 import os
+import sys
 import threading
 import time
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 
 from ..paths import cache_directory
+from . import machine_code, object_cache
+
+ARGUMENTS = 9  # of run.run, all int64
 
 _lock = threading.Lock()
 _driver = None
 
 
-def code_directory() -> Path:
-    """Where the compiled code of these very sources is kept."""
-    import llvmlite
-    import numba
-    import numpy
-
-    digest = hashlib.sha256()
-    package = Path(__file__).parent.parent
-    for source in sorted([*package.glob("kernels/*.py"), *package.glob("engine/*.py")]):
-        digest.update(source.read_bytes())
-    settings = sorted((k, v) for k, v in os.environ.items() if k.startswith("NUMBA_") and k != "NUMBA_CACHE_DIR")
-    digest.update(repr((numba.__version__, llvmlite.__version__, numpy.__version__, settings)).encode())
-    return cache_directory() / "compiled" / digest.hexdigest()[:16]
-
-
-def is_cached() -> bool:
-    """True where a start finds compiled code on disk."""
-    return any(code_directory().rglob("*.nbi"))
-
-
 def driver(report=None):
-    """Return the compiled driver, from disk where it is there; `report(text)` is told what takes time.
+    """Return the compiled `run.run`, to be called with int64; `report(text)` is told what takes time.
 
-    Safe to call from several threads. Where no place is writable, the code is compiled in memory, with one warning.
+    Safe to call from several threads. Where code can't be kept, it is compiled in memory, with one warning.
     """
     global _driver
     with _lock:
         if _driver is None:
-            _driver = _compile(report or (lambda text: None))
+            _driver = _load(report or (lambda text: None))
         return _driver
 
 
-def _compile(report):
-    directory = code_directory()
+def code_path() -> Path:
+    """Where the compiled code of these sources, for this processor, is kept."""
+    return object_cache.path_of(_directory(), _key())
+
+
+def is_cached() -> bool:
+    """True where a start finds compiled code that it can use."""
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        if not is_cached():
-            _compile_parts(report)
-        return _compile_driver(directory)
+        return object_cache.read(_directory(), _key()) is not None
+    except OSError:
+        return False
+
+
+def _directory() -> Path:
+    return cache_directory() / "compiled"
+
+
+def _key() -> bytes:
+    """A hash of the sources, the processor, the versions and Numba's settings: of all that the code depends on."""
+    import llvmlite
+
+    package = Path(__file__).parent.parent
+    parts = [(str(source.relative_to(package)), source.read_bytes())
+             for source in sorted([*package.glob("kernels/*.py"), *package.glob("engine/*.py")])]
+    parts += [machine_code.processor(), machine_code.llvm.get_process_triple(), machine_code.llvm.llvm_version_info]
+    parts += [sys.implementation.name, sys.version, llvmlite.__version__, _numba_version(), _numba_settings()]
+    return hashlib.sha256(repr(parts).encode()).digest()
+
+
+def _numba_version() -> bytes:
+    """Numba's version, from the file in which it writes it down: to import Numba, or to ask the metadata, takes longer."""
+    spec = find_spec("numba")
+    return Path(spec.origin).with_name("_version.py").read_bytes() if spec else b"none"
+
+
+def _numba_settings() -> list:
+    """Numba's settings, from both places it reads; where it would keep its own cache changes no code."""
+    settings = sorted((k, v) for k, v in os.environ.items() if k.startswith("NUMBA_") and k != "NUMBA_CACHE_DIR")
+    file = Path(".numba_config.yaml")
+    return [*settings, file.read_bytes() if file.is_file() else None]
+
+
+def _load(report):
+    try:
+        directory, key = _directory(), _key()
+        code = object_cache.read(directory, key)
+        if code is not None:
+            return machine_code.load(code, ARGUMENTS)
     except OSError as error:
-        warnings.warn(f"compiled code can't be kept in {str(directory)!r} ({error.strerror}): every process compiles "
-                      "anew, for some seconds; set NPEFFICIENT_CACHE to a directory that can be written", RuntimeWarning)
-        return _compile_driver(None)
+        _warn(f"compiled code can't be kept in {str(directory)!r} ({error.strerror})",
+              "set NPEFFICIENT_CACHE to a directory of your own")
+        directory = None
+    report("compiling the kernels, once for this release on this machine")
+    compiled = _compile(report)
+    code, foreign = machine_code.emit(compiled.inspect_llvm(), compiled.native_name)
+    if foreign:
+        _warn(f"compiled code can't be kept, it needs what Numba alone provides ({', '.join(sorted(foreign))})",
+              "please report it, with the version of Numba")
+        function = machine_code.prototype(ARGUMENTS)(compiled.address)
+        function.owner = compiled
+        return function
+    if directory:
+        try:
+            object_cache.write(directory, key, code)
+        except OSError as error:
+            _warn(f"compiled code can't be kept in {str(directory)!r} ({error.strerror})",
+                  "set NPEFFICIENT_CACHE to a directory with room that you can write")
+    return machine_code.load(code, ARGUMENTS)
 
 
-def _compile_driver(directory: Path | None):
-    from numba import from_dtype, njit, types
-
-    from .plan import STEP
-    from .run import run
-
-    with _numba_cache(directory):
-        dispatcher = njit(nogil=True, cache=directory is not None)(run)
-    dispatcher.compile(types.int64(types.Array(from_dtype(STEP), 1, "C"), *[types.int64] * 7))
-    return dispatcher
+def _warn(problem: str, remedy: str) -> None:
+    warnings.warn(f"{problem}: every process compiles anew, for some seconds; {remedy}", RuntimeWarning, stacklevel=4)
 
 
-def _compile_parts(report) -> None:
-    """Compile the kernels one by one, only to be able to say how far it is; the driver takes them over."""
-    from numba import types
+def _compile(report):
+    """Compile the driver with Numba; the kernels one by one before, only to be able to say how far it is."""
+    from numba import cfunc, types
 
     from ..kernels.depthwise import depthwise_row
     from ..kernels.pointwise import pointwise
     from ..kernels.stem import stem_row
+    from .run import run
 
-    report("compiling the kernels, once for this release on this machine")
     for part in (stem_row, depthwise_row, pointwise):
         start = time.perf_counter()
         part.compile((types.int64,) * part.py_func.__code__.co_argcount)
         report(f"  {part.__name__}: {time.perf_counter() - start:.1f} s")
-
-
-@contextlib.contextmanager
-def _numba_cache(directory: Path | None):
-    """Numba takes the place of a function's cache from its global setting, once, when the function is decorated."""
-    from numba import config
-
-    before = config.CACHE_DIR
-    config.CACHE_DIR = str(directory or before)
-    try:
-        yield
-    finally:
-        config.CACHE_DIR = before
+    start = time.perf_counter()
+    compiled = cfunc(types.int64(*[types.int64] * ARGUMENTS), error_model="numpy")(run)
+    report(f"  {run.__name__}: {time.perf_counter() - start:.1f} s")
+    return compiled

@@ -7,11 +7,10 @@ import numpy as np
 
 from ..parameters import Weights
 from . import workers
-from .atomics import EPOCH_BITS
 from .compiled import driver
+from .counters import COUNTERS_SIZE, EPOCH_BITS
 from .pack import pack
 from .plan import ALIGNMENT, Plan, make_plan
-from .run import COUNTERS_SIZE
 
 PLANS_KEPT = 8  # input shapes, each with its buffers
 
@@ -87,8 +86,8 @@ def _walk(compiled, plan: Plan, buffers: _Buffers, epoch: int, packed, x: np.nda
     """Take part in a run until it is over; the arguments keep all arrays alive as long as this thread looks at them."""
     at = 0
     while 0 <= at < len(plan.steps):
-        at = compiled(plan.steps, at, buffers.counters.ctypes.data, epoch, packed.address, plan.constants.ctypes.data,
-                      buffers.arena.ctypes.data, x.ctypes.data)
+        at = compiled(plan.steps.ctypes.data, len(plan.steps), at, buffers.counters.ctypes.data, epoch, packed.address,
+                      plan.constants.ctypes.data, buffers.arena.ctypes.data, x.ctypes.data)
         if 0 <= at < len(plan.steps):
             time.sleep(0)  # another thread is still at work: let it run
 

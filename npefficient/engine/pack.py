@@ -11,8 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..kernels.lanes import LANES
-from ..kernels.pointwise import PANEL
+from ..kernels.layout import LANES, PANEL
 from ..parameters import Weights
 from ..reference import fold
 

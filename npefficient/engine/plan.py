@@ -9,8 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..architecture import HEAD_CHANNELS, Architecture, same_padding
-from ..kernels.lanes import FLOAT, LANES
-from ..kernels.pointwise import PANEL
+from ..kernels.layout import FLOAT, LANES, PANEL
 from .pack import Packed, padded_channels
 
 STEM, DEPTHWISE, POINTWISE, POOL = range(4)

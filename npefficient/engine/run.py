@@ -1,20 +1,33 @@
 """The driver: the one compiled function that walks a plan's steps, in as many threads as call it."""
-from numba import njit
+from numba import from_dtype
+from numba.core import types
+from numba.extending import intrinsic
 
 from ..kernels.depthwise import depthwise_row
-from ..kernels.lanes import FLOAT, LANES
+from ..kernels.lanes import routine
+from ..kernels.layout import FLOAT, LANES
 from ..kernels.pointwise import pointwise
 from ..kernels.pool import POOL
 from ..kernels.stem import stem_row
-from .atomics import STALE, atomic_add, claim, finished
-from .plan import DEPTHWISE, POINTWISE, STEM
+from .atomics import atomic_add, claim, finished
+from .counters import COUNTERS_SIZE, DONE, STALE
+from .plan import DEPTHWISE, POINTWISE, STEM, STEP
 
-COUNTERS_SIZE = 128  # bytes per step: two counters, each on a cache line of its own
-DONE = 64
+STEP_SIZE = STEP.itemsize
 PATIENCE = 4096  # looks at a counter before the thread gives way to others
 
 
-@njit(nogil=True)
+@intrinsic
+def step_at(typing_context, address):
+    """The step at an address, with its fields; a NumPy array of them would bring reference counts along."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+    return from_dtype(STEP)(types.int64), generate
+
+
+@routine
 def run_rows(step, first, last, weights, constants, arena, images):
     """Stem or depthwise: output rows `first` to `last`, counted through all pictures."""
     weight, bias, bounds = weights + step.weight, weights + step.bias, constants + step.constants
@@ -31,7 +44,7 @@ def run_rows(step, first, last, weights, constants, arena, images):
                           out, q, step.out_width, step.kernel, step.stride, step.top, step.left)
 
 
-@njit(nogil=True)
+@routine
 def run_pixels(step, first, last, panel, weights, constants, arena):
     """Pointwise: pixels `first` to `last`, counted through all pictures, from `panel` on."""
     out_pixel = first * step.out_channels * FLOAT
@@ -41,7 +54,7 @@ def run_pixels(step, first, last, panel, weights, constants, arena):
               min(panel + step.panels_per_chunk, step.panels))
 
 
-@njit(nogil=True)
+@routine
 def run_pool(step, first, last, constants, arena):
     """Pool: pictures `first` to `last`."""
     pixel = step.in_channels * FLOAT
@@ -51,7 +64,7 @@ def run_pool(step, first, last, constants, arena):
              arena + step.out + n * pixel, step.in_channels // LANES)
 
 
-@njit(nogil=True)
+@routine
 def run_chunk(step, chunk, weights, constants, arena, images):
     """One chunk of one step."""
     parts = (step.items + step.items_per_chunk - 1) // step.items_per_chunk
@@ -65,15 +78,15 @@ def run_chunk(step, chunk, weights, constants, arena, images):
         run_pool(step, first, last, constants, arena)
 
 
-def run(steps, start, counters, epoch, weights, constants, arena, images):
+def run(steps, count, start, counters, epoch, weights, constants, arena, images):
     """Walk the steps from `start` on, claiming chunks, until all are done or this run (`epoch`) is over.
 
-    counters is the address of COUNTERS_SIZE bytes per step; weights, constants, arena and images are addresses. Returns
-    the number of steps when all is done, STALE when the run was over, or the step whose last chunks other threads
-    still compute: then call again with it as `start`, after giving way.
+    All arguments are int64: steps is the address of `count` of them, counters of COUNTERS_SIZE bytes per step; weights,
+    constants, arena and images are addresses. Returns `count` when all is done, STALE when the run was over, or the step
+    whose last chunks other threads still compute: then call again with it as `start`, after giving way.
     """
-    for i in range(start, len(steps)):
-        step = steps[i]
+    for i in range(start, count):
+        step = step_at(steps + i * STEP_SIZE)
         claimed = counters + i * COUNTERS_SIZE
         while True:
             chunk = claim(claimed, epoch, step.chunks)
@@ -88,4 +101,4 @@ def run(steps, start, counters, epoch, weights, constants, arena, images):
             patience -= 1
             if patience == 0:
                 return i
-    return len(steps)
+    return count

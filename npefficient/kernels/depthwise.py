@@ -7,9 +7,8 @@
 Zero padding is never stored: a pixel sums over the taps that lie inside the picture. Lanes run over channels. Each
 output is one chain of FMAs over the taps in order that starts at the bias.
 """
-from numba import njit
-
-from .lanes import FLOAT, LANES, VECTOR, kernel
+from .lanes import kernel, routine
+from .layout import FLOAT, LANES, VECTOR
 
 
 def depthwise_pixel(t, x, x_row, x_column, weight, weight_row, bias, bounds, out, rows, columns, blocks, *, VECTORS):
@@ -39,14 +38,14 @@ PIXEL_4 = kernel(depthwise_pixel, VECTORS=4)
 PIXEL_1 = kernel(depthwise_pixel, VECTORS=1)
 
 
-@njit(nogil=True)
+@routine
 def inside(first, size, kernel):
     """The taps of one axis that lie inside the picture, as (skipped, count); tap 0 lies at index `first`."""
     skipped = max(-first, 0)
     return skipped, min(kernel, size - first) - skipped
 
 
-@njit(nogil=True)
+@routine
 def depthwise_row(x, height, width, channels, weight, bias, bounds, out, q, out_width, kernel, stride, top, left):
     """Row `q` of one picture's output; x, weight, bias, bounds and out (of the row) are addresses."""
     column = channels * FLOAT

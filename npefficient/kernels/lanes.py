@@ -10,19 +10,18 @@ loop in the machine code. So a tile of accumulators is a Python list, and its co
 
     SCALE = kernel(scale)                               # callable from Numba code: SCALE(x, factor, out, vectors)
 
-Addresses are int64 bytes, vectors are float32 x LANES. LANES is 8: every channel count of the network is a multiple of
-8, so no kernel has a tail of channels; LLVM maps eight lanes to whatever vectors the processor has. Nothing is checked
+Addresses are int64 bytes, vectors are float32 x LANES (`layout.py`). Every channel count of the network is a multiple
+of LANES, so no kernel has a tail of channels; LLVM maps the lanes to whatever vectors the processor has. Nothing is checked
 here or in a kernel: the plan guarantees what lies behind an address.
 """
 import inspect
 
 from llvmlite import ir
+from numba import njit
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-LANES = 8
-FLOAT = 4  # bytes
-VECTOR = LANES * FLOAT
+from .layout import FLOAT, LANES
 
 _F32, _I32, _I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 _VEC = ir.VectorType(_F32, LANES)
@@ -163,3 +162,8 @@ def kernel(function, **constants):
     typed.__signature__ = inspect.Signature([inspect.Parameter(n, inspect.Parameter.POSITIONAL_ONLY) for n in names])
     typed.__name__ = name
     return intrinsic(typed)
+
+
+# Decorates a plain function that calls kernels or other routines. It can't raise (a division by zero gives 0), and becomes
+# part of whoever calls it: so the driver's code needs nothing of Numba when it runs, as `engine/machine_code.py` asks.
+routine = njit(nogil=True, error_model="numpy", forceinline=True)

@@ -9,11 +9,9 @@ Weights are packed in panels of 16 output channels, [panel][K][16], in the order
 an odd multiple of 8, the last panel has 8. Each output is one chain of FMAs over k in order that starts at the bias,
 so its bits do not depend on the tile that computed it. A scheme as in Goto & van de Geijn 2008 (doi 10.1145/1356052.1356053).
 """
-from numba import njit
+from .lanes import kernel, routine
+from .layout import FLOAT, LANES, PANEL, VECTOR
 
-from .lanes import FLOAT, LANES, VECTOR, kernel
-
-PANEL = 2  # vectors
 UNROLL = 8  # of the loop over k; every channel count of the network is a multiple of it
 
 
@@ -56,7 +54,7 @@ TILE_3X1 = kernel(pointwise_tile, PIXELS=3, VECTORS=1)
 TILE_1X1 = kernel(pointwise_tile, PIXELS=1, VECTORS=1)
 
 
-@njit(nogil=True)
+@routine
 def pointwise(x, in_channels, weight, bias, bounds, has_residual, residual, out, out_channels, pixels, first, last):
     """Panels `first` to `last` (exclusive) of `pixels` pixels; everything but `in_channels`, `out_channels`,
     `has_residual` and the counts is an address."""

@@ -5,7 +5,8 @@
 
 Each output adds its pixels in order and divides once, by multiplying with the float32 nearest to 1 / P.
 """
-from .lanes import VECTOR, kernel
+from .lanes import kernel
+from .layout import VECTOR
 
 
 def average_pool(t, x, pixel, pixels, share, out, vectors):

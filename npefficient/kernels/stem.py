@@ -8,10 +8,9 @@
 In NHWC the taps of one row are `columns * C` neighbouring floats, and so are their weights. Zero padding is never
 stored. Each output is one chain of FMAs over the taps in order that starts at the bias.
 """
-from numba import njit
-
 from .depthwise import inside
-from .lanes import FLOAT, LANES, VECTOR, kernel
+from .lanes import kernel, routine
+from .layout import FLOAT, LANES, VECTOR
 
 CHANNELS = 32
 
@@ -36,7 +35,7 @@ def stem_pixel(t, x, x_row, weight, weight_row, bias, bounds, out, rows, taps, *
 PIXEL = kernel(stem_pixel, VECTORS=CHANNELS // LANES)
 
 
-@njit(nogil=True)
+@routine
 def stem_row(x, height, width, channels, weight, bias, bounds, out, q, out_width, kernel, stride, top, left):
     """Row `q` of one picture's output; x, weight, bias, bounds and out (of the row) are addresses."""
     row, weight_column = width * channels * FLOAT, channels * CHANNELS * FLOAT

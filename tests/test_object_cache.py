@@ -1,0 +1,327 @@
+"""Compiled code on disk: what is kept, what is refused, and that nothing old or foreign is ever run."""
+import os
+import shutil
+import stat
+import sys
+import warnings
+
+import llvmlite.binding as llvm
+import numpy as np
+import pytest
+
+from npefficient import architecture
+from npefficient.engine import compiled, machine_code, object_cache
+from npefficient.engine.engine import Engine
+from npefficient.parameters import random_weights
+
+KEY, OTHER, CODE = bytes(range(32)), bytes(range(1, 33)), b"the code" * 100
+
+owners = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Windows keeps no owner and no mode")
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """A directory in which the code of KEY is kept."""
+    directory = tmp_path / "cache" / "compiled"
+    assert object_cache.read(directory, KEY) is None
+    object_cache.write(directory, KEY, CODE)
+    assert object_cache.read(directory, KEY) == CODE
+    return directory
+
+
+def test_nothing_is_found_for_another_key(kept):
+    assert object_cache.read(kept, OTHER) is None
+    shutil.copy(object_cache.path_of(kept, KEY), object_cache.path_of(kept, OTHER))
+    assert object_cache.read(kept, OTHER) is None, "a file under another key's name"
+
+
+@pytest.mark.parametrize("place", [0, 20, 40, 60, 90, -1])
+def test_altered_file_is_as_good_as_absent(kept, place):
+    path = object_cache.path_of(kept, KEY)
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+    assert object_cache.read(kept, KEY) is None
+
+
+@pytest.mark.parametrize("size", [0, 5, 19, 51, 83, 500, -1])
+def test_truncated_file_is_as_good_as_absent(kept, size):
+    path = object_cache.path_of(kept, KEY)
+    path.write_bytes(path.read_bytes()[:size])
+    assert object_cache.read(kept, KEY) is None
+
+
+@owners
+def test_only_the_user_can_read_what_is_written(tmp_path):
+    before = os.umask(0)
+    try:
+        directory = tmp_path / "compiled"
+        object_cache.read(directory, KEY)
+        object_cache.write(directory, KEY, CODE)
+    finally:
+        os.umask(before)
+    modes = [stat.S_IMODE(path.stat().st_mode) for path in (directory, object_cache.path_of(directory, KEY))]
+    assert modes == [0o700, 0o600]
+
+
+@owners
+@pytest.mark.parametrize("mode", [0o720, 0o702, 0o777])
+def test_directory_that_others_can_write_is_not_used(kept, mode):
+    kept.chmod(mode)
+    with pytest.raises(PermissionError, match="others can write there, or own it"):
+        object_cache.read(kept, KEY)
+
+
+@owners
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+def test_file_that_others_can_write_is_not_used(kept, mode):
+    object_cache.path_of(kept, KEY).chmod(mode)
+    assert object_cache.read(kept, KEY) is None
+    object_cache.write(kept, KEY, CODE)
+    assert object_cache.read(kept, KEY) == CODE
+
+
+@owners
+@pytest.mark.parametrize("what", ["directory", "file"])
+def test_what_another_user_owns_is_not_used(kept, monkeypatch, what):
+    """Seen from another user; os.fstat is asked for the file alone."""
+    user, fstat = os.geteuid(), os.fstat
+
+    def mine(handle):
+        status = list(fstat(handle))
+        status[4] = user + 1
+        return os.stat_result(status)
+
+    monkeypatch.setattr(os, "geteuid", lambda: user + 1)
+    if what == "directory":
+        with pytest.raises(PermissionError, match="or own it"):
+            object_cache.read(kept, KEY)
+    else:
+        monkeypatch.setattr(object_cache.Path, "stat", lambda path: mine(os.open(path, os.O_RDONLY)))
+        assert object_cache.read(kept, KEY) is None
+        monkeypatch.setattr(os, "fstat", mine)
+        assert object_cache.read(kept, KEY) == CODE
+
+
+@owners
+def test_link_to_a_file_elsewhere_is_not_followed(kept, tmp_path):
+    path = object_cache.path_of(kept, KEY)
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    assert object_cache.read(kept, KEY) is None
+
+
+def test_only_the_newest_files_stay(kept):
+    keys = [bytes([i] * 32) for i in range(object_cache.KEPT + 3)]
+    for age, key in enumerate(reversed(keys)):
+        object_cache.write(kept, key, CODE)
+        path = object_cache.path_of(kept, key)
+        os.utime(path, (path.stat().st_mtime - 1000 + age,) * 2)
+    object_cache.write(kept, KEY, CODE)
+    assert {path.name for path in kept.iterdir()} == {
+        object_cache.path_of(kept, key).name for key in (KEY, *keys[: object_cache.KEPT - 1])}
+
+
+# --- the key ---------------------------------------------------------------------------------------------------------
+
+
+def test_key_is_the_same_as_long_as_nothing_changes():
+    assert compiled._key() == compiled._key() and len(compiled._key()) == 32
+
+
+@pytest.mark.parametrize("change", [
+    pytest.param(lambda patch: patch.setattr(llvm, "get_host_cpu_name", lambda: "another"), id="cpu_name"),
+    pytest.param(lambda patch: patch.setattr(machine_code, "_host_features", lambda: "+avx"), id="cpu_features"),
+    pytest.param(lambda patch: patch.setenv("NUMBA_CPU_NAME", "generic"), id="numba_cpu_name"),
+    pytest.param(lambda patch: patch.setenv("NUMBA_CPU_FEATURES", ""), id="numba_cpu_features"),
+    pytest.param(lambda patch: patch.setenv("NUMBA_OPT", "1"), id="numba_setting"),
+    pytest.param(lambda patch: patch.setattr(sys, "version", "4.0"), id="python"),
+    pytest.param(lambda patch: patch.setattr("llvmlite.__version__", "99"), id="llvmlite"),
+    pytest.param(lambda patch: patch.setattr(llvm, "llvm_version_info", (99, 0, 0)), id="llvm"),
+    pytest.param(lambda patch: patch.setattr(compiled, "_numba_version", lambda: b"99"), id="numba"),
+    pytest.param(lambda patch: patch.setattr(llvm, "get_process_triple", lambda: "riscv64"), id="platform"),
+])
+def test_key_changes_with(monkeypatch, change):
+    before = compiled._key()
+    change(monkeypatch)
+    assert compiled._key() != before
+
+
+def test_key_changes_with_a_settings_file_of_numba(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    before = compiled._key()
+    (tmp_path / ".numba_config.yaml").write_text("opt: 1\n")
+    assert compiled._key() != before
+
+
+@pytest.mark.parametrize("source", ["kernels/pool.py", "kernels/layout.py", "engine/atomics.py", "engine/plan.py"])
+def test_key_changes_with_an_edit(monkeypatch, tmp_path, source):
+    """The hash is over every file of both rooms; here over copies of them."""
+    package = compiled.Path(compiled.__file__).parent.parent
+    for room in ("kernels", "engine"):
+        shutil.copytree(package / room, tmp_path / room)
+    monkeypatch.setattr(compiled, "__file__", str(tmp_path / "engine" / "compiled.py"))
+    before = compiled._key()
+    (tmp_path / source).write_text((tmp_path / source).read_text() + "\n")
+    assert compiled._key() != before
+
+
+def test_numba_version_is_in_its_file():
+    import numba
+
+    assert numba.__version__.encode() in compiled._numba_version()
+
+
+# --- the object file -------------------------------------------------------------------------------------------------
+
+
+TRIPLE_SUM = """
+declare i64 @{callee}(i64)
+define i64 @sum(i64 %a, i64 %b) {{
+  %c = call i64 @{callee}(i64 %b)
+  %d = add i64 %a, %c
+  ret i64 %d
+}}
+"""
+
+
+@pytest.mark.parametrize("callee", ["numba_gil_ensure", "NRT_MemInfo_call_dtor"])
+def test_emit_finds_what_numba_alone_provides(callee):
+    code, foreign = machine_code.emit(TRIPLE_SUM.format(callee=callee), "sum")
+    assert foreign == {callee}
+    module = llvm.parse_assembly(TRIPLE_SUM.format(callee=callee))
+    assert machine_code._declared(module) == {callee}
+
+
+def test_emit_and_load():
+    text = "define i64 @sum(i64 %a, i64 %b) {\n %c = add i64 %a, %b\n ret i64 %c\n}"
+    code, foreign = machine_code.emit(text, "sum")
+    assert foreign == set() and machine_code.load(code, 2)(2**40, -3) == 2**40 - 3
+
+
+def test_undefined_leaves_out_what_is_defined():
+    code, _ = machine_code.emit(TRIPLE_SUM.format(callee="free"), "sum")
+    assert "free" in machine_code.undefined(code) and machine_code.ENTRY not in machine_code.undefined(code)
+
+
+def test_driver_needs_nothing_of_numba():
+    """Else a function was added without @routine, or one that allocates: what it calls says which."""
+    code = object_cache.read(compiled._directory(), compiled._key())
+    if code is None:
+        compiled.driver()
+        code = object_cache.read(compiled._directory(), compiled._key())
+    assert machine_code.undefined(code) <= machine_code.EVERYWHERE
+
+
+# --- the driver ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def fresh(monkeypatch, tmp_path):
+    """start() loads or compiles the driver as a process does that starts with the cache in tmp_path.
+
+    It returns what was said: "compiling" or nothing, and the warnings. Every driver must compute the right logits.
+    """
+    monkeypatch.setenv("NPEFFICIENT_CACHE", str(tmp_path))
+    real, compiled_once = compiled._compile, []
+
+    def compile_once(report):
+        """One compilation serves all tests of a run: what Numba makes is the same each time."""
+        compiled_once.append(1)
+        if not hasattr(compile_once, "cfunc"):
+            compile_once.cfunc = _shared(real)
+        return compile_once.cfunc
+
+    monkeypatch.setattr(compiled, "_compile", compile_once)
+    weights = random_weights(architecture.build("lite0", 10))
+    x = np.random.default_rng(0).uniform(-1, 1, (1, 33, 20, 3)).astype(np.float32)
+    expected = Engine(weights, 1)(x)
+
+    def start():
+        monkeypatch.setattr(compiled, "_driver", None)
+        before = len(compiled_once)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            np.testing.assert_array_equal(Engine(weights, 1)(x), expected)
+        return len(compiled_once) - before, [str(warning.message) for warning in caught]
+
+    return start
+
+
+_made = []
+
+
+def _shared(real):
+    if not _made:
+        _made.append(real(lambda text: None))
+    return _made[0]
+
+
+def files(tmp_path):
+    return sorted((tmp_path / "compiled").glob("*"))
+
+
+def test_driver_is_compiled_once(fresh, tmp_path):
+    assert [fresh() for _ in range(3)] == [(1, []), (0, []), (0, [])]
+    assert files(tmp_path) == [compiled.code_path()]
+
+
+@pytest.mark.parametrize("damage", [
+    pytest.param(lambda content: content[: len(content) // 2], id="truncated"),
+    pytest.param(lambda content: b"", id="empty"),
+    pytest.param(lambda content: content[:2000] + bytes([content[2000] ^ 255]) + content[2001:], id="altered"),
+    pytest.param(lambda content: content.replace(object_cache.MAGIC, b"npefficient code 0\n"), id="older_format"),
+])
+def test_damaged_file_is_compiled_anew(fresh, tmp_path, damage):
+    fresh()
+    path, = files(tmp_path)
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole))
+    assert fresh() == (1, [])
+    assert path.read_bytes()[:19] == object_cache.MAGIC and fresh() == (0, [])
+
+
+def test_another_processor_gets_code_of_its_own(fresh, tmp_path, monkeypatch):
+    fresh()
+    name, features = machine_code.processor()
+    fewer = ",".join(f for f in features.split(",") if "avx512" not in f)
+    monkeypatch.setattr(machine_code, "_host_features", lambda: fewer + ",-avx512f")
+    assert fresh() == (1, []) and fresh() == (0, [])
+    assert len(files(tmp_path)) == 2
+    monkeypatch.setattr(machine_code, "_host_features", lambda: features)
+    assert fresh() == (0, [])
+
+
+def test_another_version_gets_code_of_its_own(fresh, tmp_path, monkeypatch):
+    fresh()
+    monkeypatch.setattr(compiled, "_numba_version", lambda: b"99")
+    assert fresh() == (1, []) and len(files(tmp_path)) == 2
+
+
+@owners
+def test_directory_of_others_compiles_in_memory_with_one_warning(fresh, tmp_path):
+    fresh()
+    (tmp_path / "compiled").chmod(0o777)
+    count, (said,) = fresh()
+    assert count == 1 and repr(str(tmp_path / "compiled")) in said and "others can write there" in said
+    assert "set NPEFFICIENT_CACHE" in said
+
+
+def test_full_disk_compiles_in_memory_with_one_warning(fresh, tmp_path, monkeypatch):
+    def full(directory, key, code):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(object_cache, "write", full)
+    count, (said,) = fresh()
+    assert count == 1 and "No space left on device" in said and files(tmp_path) == []
+
+
+def test_unknown_symbol_calls_through_numba_with_one_warning(fresh, tmp_path, monkeypatch):
+    monkeypatch.setattr(machine_code, "EVERYWHERE", set())
+    monkeypatch.setattr(machine_code, "undefined", lambda code: {"numba_gil_ensure"})
+    monkeypatch.setattr(machine_code, "_declared", lambda code: {"numba_gil_ensure"})
+    count, (said,) = fresh()
+    assert count == 1 and "numba_gil_ensure" in said and files(tmp_path) == []
