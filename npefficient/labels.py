@@ -5,7 +5,7 @@ of ImageNet (ILSVRC 2012) and WordNet 3.0, taken from timm 1.0 `data/_info/image
 `imagenet_synset_to_lemma.txt`; `tests/test_labels.py` compares every line with timm.
 """
 import functools
-from importlib import resources
+from pathlib import Path
 
 
 def imagenet_labels() -> tuple[str, ...]:
@@ -20,5 +20,5 @@ def imagenet_synsets() -> tuple[str, ...]:
 
 @functools.cache
 def _table():
-    text = resources.files(__package__).joinpath("data/imagenet_classes.txt").read_text(encoding="utf-8")
+    text = (Path(__file__).parent / "data" / "imagenet_classes.txt").read_text(encoding="utf-8")
     return tuple(zip(*(line.split("\t") for line in text.splitlines())))

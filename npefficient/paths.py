@@ -1,7 +1,6 @@
 """Where npefficient keeps what it fetches and compiles, and how it replaces a file."""
 import contextlib
 import os
-import secrets
 from pathlib import Path
 
 from .errors import ArgumentError
@@ -38,7 +37,7 @@ def replacing(target: Path, *, force: bool, mode: int = 0o666):
     if not target.parent.is_dir():
         raise ArgumentError(f"{str(target)!r}: its directory does not exist; make it first")
     _check_free(target, force)
-    part = target.with_name(f".{target.name[:40]}.{secrets.token_hex(8)}.part")
+    part = target.with_name(f".{target.name[:40]}.{os.urandom(8).hex()}.part")
     try:
         # Not tempfile's 0600: the system itself applies the umask to `mode` (to ask for it, one would have to change it).
         os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode))

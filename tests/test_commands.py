@@ -160,7 +160,7 @@ def test_classify_says_what_is_wrong(command, arguments, message):
 def test_warmup_says_where_the_code_is(command):
     code, out, _ = command("warmup")
     assert code == 0 and "compiled" in out.splitlines()[-1]
-    assert os.path.isdir(out.strip().split(": ")[-1])
+    assert os.path.isfile(out.strip().split(": ")[-1])
 
 
 def run(*arguments, **options):

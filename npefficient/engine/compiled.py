@@ -13,7 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..paths import cache_directory
-from . import machine_code, object_cache
+from . import object_cache
 
 ARGUMENTS = 9  # of run.run, all int64
 
@@ -54,6 +54,8 @@ def _key() -> bytes:
     """A hash of the sources, the processor, the versions and Numba's settings: of all that the code depends on."""
     import llvmlite
 
+    from . import machine_code
+
     package = Path(__file__).parent.parent
     parts = [(str(source.relative_to(package)), source.read_bytes())
              for source in sorted([*package.glob("kernels/*.py"), *package.glob("engine/*.py")])]
@@ -76,6 +78,8 @@ def _numba_settings() -> list:
 
 
 def _load(report):
+    from . import machine_code  # LLVM takes 50 MB: only now, when the weights as they were read are gone
+
     try:
         directory, key = _directory(), _key()
         code = object_cache.read(directory, key)

@@ -133,10 +133,7 @@ class Trace:
 
 
 def kernel(function, **constants):
-    """Make `function(trace, *int64 arguments, **constants)` callable from Numba code.
-
-    The result must be bound to a module's global: Numba finds no cached code for an intrinsic captured in a closure.
-    """
+    """Make `function(trace, *int64 arguments, **constants)` callable from Numba code."""
     count = function.__code__.co_argcount - 1
     name = "_".join(["npefficient", function.__name__, *map(str, constants.values())])
 
