@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..architecture import HEAD_CHANNELS, Architecture, same_padding
+from ..architecture import Architecture, same_padding
 from ..kernels.lanes import FLOAT, LANES
 from ..kernels.pointwise import PANEL
 from .pack import Packed, padded_channels
