@@ -271,7 +271,8 @@ def canonical_name(name: str) -> str:
 
 def list_models(pattern: str = "*") -> list[str]:
     """Full names of the variants that match a shell-style pattern, such as "*lite[0-2]"; sorted as in timm."""
-    return sorted(n for n, v in VARIANTS.items() if fnmatch.fnmatch(n, pattern) or fnmatch.fnmatch(v.short_name, pattern))
+    return sorted(variant.name for variant in VARIANTS.values()
+                  if any(fnmatch.fnmatch(name, pattern) for name in (variant.name, variant.short_name)))
 
 
 def build(name: str, num_classes: int = IMAGENET_CLASSES, in_chans: int = 3) -> Architecture:
