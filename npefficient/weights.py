@@ -121,8 +121,8 @@ def _attributes(weights: Weights) -> dict:
 
 def _digest(attributes: dict, labels) -> str:
     """The attribute `sha256`, over the other attributes (str, int, float or array) and the labels."""
-    plain = {k: v.tolist() if isinstance(v, (np.ndarray, np.generic)) else v for k, v in attributes.items()}
-    text = json.dumps({"attributes": plain, "labels": None if labels is None else list(labels)}, sort_keys=True)
+    values = {k: v.tolist() if isinstance(v, (np.ndarray, np.generic)) else v for k, v in attributes.items()}
+    text = json.dumps({"attributes": values, "labels": None if labels is None else list(labels)}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
