@@ -10,9 +10,10 @@ and columns.
 import fnmatch
 import math
 import numbers
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from .errors import ArgumentError
+from .preprocessing import Preprocessing
 
 BN_EPS = 1e-3
 PADDING = "same"  # TensorFlow's: zeros, worked out per input size, the odd one goes after
@@ -33,18 +34,6 @@ STAGES = (
 
 RELEASE = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights/"
 MODEL_CARD = "timm 1.0 results-imagenet.csv"
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How a photo becomes the network's input; `image.transform` does it, as timm's evaluation transform does."""
-
-    input_size: tuple[int, int] = (224, 224)  # rows, columns
-    crop_pct: float = 0.875
-    interpolation: str = "bicubic"
-    mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    crop_mode: str = "center"
 
 
 @dataclass(frozen=True)
@@ -282,7 +271,8 @@ def canonical_name(name: str) -> str:
 
 def list_models(pattern: str = "*") -> list[str]:
     """Full names of the variants that match a shell-style pattern, such as "*lite[0-2]"; sorted as in timm."""
-    return sorted(n for n, v in VARIANTS.items() if fnmatch.fnmatch(n, pattern) or fnmatch.fnmatch(v.short_name, pattern))
+    return sorted(variant.name for variant in VARIANTS.values()
+                  if any(fnmatch.fnmatch(name, pattern) for name in (variant.name, variant.short_name)))
 
 
 def build(name: str, num_classes: int = IMAGENET_CLASSES, in_chans: int = 3) -> Architecture:
@@ -307,8 +297,3 @@ def build(name: str, num_classes: int = IMAGENET_CLASSES, in_chans: int = 3) -> 
     stem = Conv("conv_stem", "bn1", "stem", 3, 2, int(in_chans), STEM_CHANNELS, True)
     head = Conv("conv_head", "bn2", "pointwise", 1, 1, channels, HEAD_CHANNELS, True)
     return Architecture(variant, int(num_classes), int(in_chans), stem, tuple(stages), head)
-
-
-def with_size(preprocessing: Preprocessing, height: int, width: int) -> Preprocessing:
-    """The same preprocessing at another input size in pixels."""
-    return replace(preprocessing, input_size=(height, width))

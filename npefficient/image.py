@@ -9,17 +9,13 @@ Pillow does the decoding and the resampling, as it does there; the rest is integ
 Letters: h w rows and columns of the photo, H W those of the network's input.
 """
 import math
-import numbers
 import os
 
 import numpy as np
 
-from .architecture import Preprocessing
 from .errors import ArgumentError, ImageError
+from .preprocessing import Preprocessing, check_preprocessing
 
-FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
-CROP_MODES = ("center", "squash", "border")
-MAX_INPUT = 2**26  # pixels of the network's input, 8192 x 8192
 MAX_WHOLE = 2**26  # pixels of a resized picture made in one piece, 4 bytes each in Pillow: 256 MiB
 MAX_HELD = 2**28  # pixels of a picture between the passes over rows and columns: 1 GiB
 MAX_COMPUTED = 2**30  # pixels that the resampling may compute, some seconds
@@ -75,33 +71,6 @@ def transform_batch(images, preprocessing: Preprocessing = Preprocessing()) -> n
     """Transform each of `images` (a list, or an array (N, h, w, 3)); return float32 (N, H, W, 3)."""
     batch = [transform(image, preprocessing) for image in images]
     return np.stack(batch) if batch else np.empty((0, *preprocessing.input_size, 3), np.float32)
-
-
-def check_preprocessing(preprocessing: Preprocessing) -> None:
-    """Raise ArgumentError, with the field and its rule, unless every field of `preprocessing` can be carried out."""
-    p = preprocessing
-
-    def refuse(field, rule):
-        raise ArgumentError(f"preprocessing {field}={getattr(p, field)!r}: it must be {rule}")
-
-    if not _numbers(p.input_size, 2, numbers.Integral) or min(p.input_size) < 1 or math.prod(p.input_size) > MAX_INPUT:
-        refuse("input_size", f"two whole numbers of at least 1, rows and columns, of at most {MAX_INPUT} pixels")
-    if p.interpolation not in FILTERS:
-        refuse("interpolation", f"one of {', '.join(FILTERS)}")
-    if p.crop_mode not in CROP_MODES:
-        refuse("crop_mode", f"one of {', '.join(CROP_MODES)}")
-    if not _numbers((p.crop_pct,), 1) or not 0.01 <= p.crop_pct <= min(p.input_size):
-        refuse("crop_pct", "a share such as 0.875, at least 0.01 and at most the input's shorter side")
-    if not _numbers(p.mean, 3):
-        refuse("mean", "three finite numbers, for values in 0..1")
-    if not _numbers(p.std, 3) or not np.all(np.asarray(p.std, np.float32)):
-        refuse("std", "three finite numbers other than 0, for values in 0..1")
-
-
-def _numbers(values, count, kind=numbers.Real):
-    """True for a tuple or list of `count` numbers that float32 can hold; NaN fails the comparison."""
-    return (isinstance(values, (tuple, list)) and len(values) == count
-            and all(isinstance(v, kind) and not isinstance(v, bool) and abs(v) < 1e30 for v in values))
 
 
 def _resized_size(h, w, preprocessing):

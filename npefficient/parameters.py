@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .architecture import HEAD_CHANNELS, Architecture, Preprocessing
+from .architecture import HEAD_CHANNELS, Architecture
 from .errors import WeightsError
+from .preprocessing import Preprocessing
 
 TRACKED = "num_batches_tracked"
 
@@ -107,8 +108,8 @@ def random_weights(network: Architecture, seed: int = 0) -> Weights:
         weight = rng.normal(0.0, fan_in**-0.5, conv.weight_shape)
         mix, spread = weight.sum((2, 3)), (weight**2).sum((2, 3))  # (M, C), or (C, 1) where each channel sees itself
         depthwise = conv.op == "depthwise"
-        running_mean, running_var = (
-            gain[:, 0] * moment if depthwise else (gain * moment).sum(1) for gain, moment in ((mix, mean), (spread, var)))
+        running_mean, running_var = (gain[:, 0] * moment if depthwise else (gain * moment).sum(1)
+                                     for gain, moment in ((mix, mean), (spread, var)))
         values = dict(weight=scale, bias=shift, running_mean=running_mean, running_var=running_var)
         parameters[f"{conv.name}.weight"] = weight.astype(np.float32)
         parameters.update((f"{conv.bn}.{leaf}", array.astype(np.float32)) for leaf, array in values.items())

@@ -18,8 +18,8 @@ def cache_directory() -> Path:
             return Path(own).expanduser().absolute()
         return (Path(xdg) if os.path.isabs(xdg) else Path.home() / ".cache") / "npefficient"
     except RuntimeError as error:
-        raise ArgumentError(f"no place to keep files (NPEFFICIENT_CACHE={own!r}): {error}; set NPEFFICIENT_CACHE to the "
-                            "full path of a directory") from error
+        raise ArgumentError(f"no place to keep files (NPEFFICIENT_CACHE={own!r}): {error}; set NPEFFICIENT_CACHE to "
+                            "the full path of a directory") from error
 
 
 @contextlib.contextmanager
@@ -55,7 +55,8 @@ def replacing(target: Path, *, force: bool, mode: int = 0o666):
 
 def _check_free(target: Path, force: bool) -> None:
     if os.path.lexists(target) and not force:
-        raise ArgumentError(f"{str(target)!r} exists already: choose another name, or overwrite it with --force (force=True)")
+        raise ArgumentError(f"{str(target)!r} exists already: choose another name, or overwrite it with --force "
+                            "(force=True)")
 
 
 def _flush_directory(directory: Path) -> None:

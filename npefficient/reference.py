@@ -100,7 +100,8 @@ class Network:
         self.parameters = {name: np.asarray(array, dtype) for name, array in parameters.items()}
         self.folded = None
         if folded:
-            self.folded = {conv.name: [array.astype(dtype) for array in fold(conv, parameters)] for conv in network.convs}
+            self.folded = {conv.name: [array.astype(dtype) for array in fold(conv, parameters)]
+                           for conv in network.convs}
 
     def conv(self, x, conv: Conv):
         """(N, H, W, C) -> (N, Q, R, M): convolution, batch norm and, except after a block's last, ReLU6."""

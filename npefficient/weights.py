@@ -36,13 +36,13 @@ import h5py
 import numpy as np
 
 from . import architecture
-from .architecture import Architecture, Preprocessing
+from .architecture import Architecture
 from .errors import ArgumentError, WeightsError
-from .hdf5 import (MAGIC, StoredArray, attribute_names, check_apart, check_superblock, dataset_names, file_image,
-                   read_attribute, shown)
-from .image import check_preprocessing
+from .hdf5 import (MAGIC, StoredArray, check_apart, check_attributes, check_datasets, check_superblock, file_image,
+                   has_attribute, has_dataset, read_arrays, read_attribute)
 from .parameters import TRACKED, Source, Weights, check_labels, check_parameters, check_source, plain
 from .paths import replacing
+from .preprocessing import Preprocessing, check_preprocessing
 
 FORMAT, FORMAT_VERSION = "npefficient weights", 1
 LABELS_LIMIT = 1 << 22  # bytes
@@ -121,8 +121,8 @@ def _attributes(weights: Weights) -> dict:
 
 def _digest(attributes: dict, labels) -> str:
     """The attribute `sha256`, over the other attributes (str, int, float or array) and the labels."""
-    plain = {k: v.tolist() if isinstance(v, (np.ndarray, np.generic)) else v for k, v in attributes.items()}
-    text = json.dumps({"attributes": plain, "labels": None if labels is None else list(labels)}, sort_keys=True)
+    values = {k: v.tolist() if isinstance(v, (np.ndarray, np.generic)) else v for k, v in attributes.items()}
+    text = json.dumps({"attributes": values, "labels": None if labels is None else list(labels)}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -182,17 +182,15 @@ def _naming(path: Path):
 def _read(file_id, size: int) -> Weights:
     """All checks in their order; the cheap ones first, the weights last."""
     attributes = _read_attributes(file_id)
-    names = dataset_names(file_id)
     labels, arrays = None, {}
-    if "labels" in names:
+    if has_dataset(file_id, "labels"):
         arrays["labels"] = StoredArray(file_id, "labels", ("bytes",), (None,), file_size=size, limit=LABELS_LIMIT)
-        labels = arrays["labels"].read().tobytes().decode().split("\n")
+        labels = next(read_arrays([arrays["labels"]])).tobytes().decode().split("\n")
     if _digest({k: v for k, v in attributes.items() if k != "sha256"}, labels) != attributes["sha256"]:
         raise WeightsError("its attributes or labels do not match their checksum: the file was altered or damaged")
     empty = _described(attributes, labels)
-    shapes = empty.architecture.parameters()
-    stored = _stored_names(empty.architecture)
-    _check_names(names - {"labels"}, set(stored))
+    shapes, stored = empty.architecture.parameters(), _stored_names(empty.architecture)
+    check_datasets(file_id, [*stored, *arrays])
     for name in stored:
         arrays[name] = StoredArray(file_id, name, ("float32", "float16"), shapes[name], file_size=size)
     check_apart(arrays.values())
@@ -209,16 +207,13 @@ def _read_attributes(file_id) -> dict:
     def read(name):
         return read_attribute(file_id, name, *_ATTRIBUTES[name])
 
-    names = attribute_names(file_id)
-    if "format" not in names:
+    if not has_attribute(file_id, "format"):
         raise WeightsError("it has no attribute 'format': it is an HDF5 file, but no weight file of npefficient")
     for name, value in (("format", FORMAT), ("format_version", FORMAT_VERSION)):
-        if name in names and read(name) != value:
-            raise WeightsError(f"{name} {read(name)!r}: this release reads {value!r}; update npefficient or convert the "
-                               "checkpoint again")
-    if names != set(_ATTRIBUTES):
-        raise WeightsError(f"attributes missing: {shown(set(_ATTRIBUTES) - names) or 'none'}; "
-                           f"unexpected: {shown(names - set(_ATTRIBUTES)) or 'none'}")
+        if has_attribute(file_id, name) and read(name) != value:
+            raise WeightsError(f"{name} {read(name)!r}: this release reads {value!r}; update npefficient or "
+                               "convert the checkpoint again")
+    check_attributes(file_id, _ATTRIBUTES)
     return {name: read(name) for name in _ATTRIBUTES}
 
 
@@ -229,28 +224,26 @@ def _described(attributes: dict, labels) -> Weights:
             raise WeightsError(f"attribute {name!r} is {attributes[name]!r}: it must be {value!r}")
     network = architecture.build(attributes["variant"], attributes["num_classes"], attributes["in_chans"])
     if attributes["variant"] != network.name:
-        raise WeightsError(f"attribute 'variant' is {attributes['variant']!r}: it must be the full name {network.name!r}")
+        raise WeightsError(f"attribute 'variant' is {attributes['variant']!r}: it must be the full name "
+                           f"{network.name!r}")
     values = {k: attributes[k] for k in Preprocessing.__dataclass_fields__}
-    preprocessing = Preprocessing(**{k: tuple(v.tolist()) if isinstance(v, np.ndarray) else v for k, v in values.items()})
+    values = {k: tuple(v.tolist()) if isinstance(v, np.ndarray) else v for k, v in values.items()}
+    preprocessing = Preprocessing(**values)
     check_preprocessing(preprocessing)
     source = Source(*(attributes[f"source_{part}"] for part in ("name", "sha256", "kind")))
     check_source(source)
     for name, expected in (("checksums", len(_stored_names(network))), (TRACKED, len(network.convs))):
         if len(attributes[name]) != expected:
-            raise WeightsError(f"attribute {name!r} has {len(attributes[name])} entries: {network.name} needs {expected}")
+            raise WeightsError(f"attribute {name!r} has {len(attributes[name])} entries: {network.name} needs "
+                               f"{expected}")
     return Weights(network, {}, preprocessing, check_labels(labels, network.num_classes), source)
-
-
-def _check_names(names: set, expected: set) -> None:
-    if names != expected:
-        raise WeightsError(f"datasets missing: {shown(expected - names) or 'none'}; "
-                           f"unexpected: {shown(names - expected) or 'none'}")
 
 
 def _read_parameters(arrays: dict, stored: list[str], attributes: dict) -> dict[str, np.ndarray]:
     parameters = {}
-    for name, checksum in zip(stored, attributes["checksums"]):
-        parameters[name] = arrays[name].read()
-        if hashlib.sha256(parameters[name]).digest() != checksum.tobytes():
+    contents = read_arrays([arrays[name] for name in stored])
+    for name, array, checksum in zip(stored, contents, attributes["checksums"]):
+        if hashlib.sha256(array).digest() != checksum.tobytes():
             raise WeightsError(f"{name!r} does not match its checksum: the file was altered or damaged")
+        parameters[name] = array
     return parameters

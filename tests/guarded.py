@@ -4,20 +4,24 @@
 puts the array against a page that may not be touched: any access there ends the process, so it runs in one of its own.
 """
 import ctypes
+import itertools
 import mmap
 
 import numpy as np
 
-POISON = np.float32(np.nan)
+NAN = 0x7FC00000  # bits
 GUARD = 4097  # floats on each side; odd, so that no array is aligned to more than a float
 
 
 class Guarded:
-    """A copy of a float32 array between poisoned guards."""
+    """A copy of a float32 array between guards of NaN; each has a NaN of its own, for one may be written over another."""
+
+    _numbers = itertools.count(1)
 
     def __init__(self, array):
         array = np.asarray(array, np.float32)
-        self._block = np.full(array.size + 2 * GUARD, POISON)
+        self._guard = NAN + next(self._numbers) % 0x3FFFFF
+        self._block = np.full(array.size + 2 * GUARD, self._guard, np.int32).view(np.float32)
         self.array = self._block[GUARD : GUARD + array.size].reshape(array.shape)
         self.array[...] = array
         self.address = self.array.ctypes.data
@@ -26,7 +30,7 @@ class Guarded:
         """Fail if a guard has been written to."""
         before, after = self._block[:GUARD], self._block[len(self._block) - GUARD :]
         for where, guard in (("before", before), ("behind", after)):
-            changed = np.flatnonzero(guard.view(np.int32) != POISON.view(np.int32))
+            changed = np.flatnonzero(guard.view(np.int32) != self._guard)
             assert not len(changed), f"{len(changed)} floats written {where} the array, the first at {changed[0]} of {GUARD}"
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from live import needs_timm, timm, torch
 
 from npefficient import architecture
-from npefficient.architecture import VARIANTS, Preprocessing, build, canonical_name, list_models, same_padding, scale_width
+from npefficient.architecture import VARIANTS, build, canonical_name, list_models, same_padding, scale_width
+from npefficient.preprocessing import Preprocessing
 from npefficient.errors import ArgumentError
 
 SHORT = [f"lite{i}" for i in range(5)]
@@ -292,8 +293,3 @@ def test_build_counts(count):
     assert network.parameters()["classifier.weight"] == (int(count), 1280)
     assert network.parameters()["conv_stem.weight"] == (32, int(count), 3, 3)
     assert type(network.num_classes) is type(network.in_chans) is type(network.stem.in_channels) is int
-
-
-def test_with_size_changes_the_size_alone():
-    before = VARIANTS["tf_efficientnet_lite4"].preprocessing
-    assert architecture.with_size(before, 64, 96) == Preprocessing((64, 96), 0.92, "bilinear")

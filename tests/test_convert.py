@@ -7,7 +7,8 @@ import pytest
 
 import checkpoints as by_hand
 from checkpoints import name, text
-from npefficient.architecture import VARIANTS, Preprocessing, build
+from npefficient.architecture import VARIANTS, build
+from npefficient.preprocessing import Preprocessing
 from npefficient.errors import ArgumentError, WeightsError
 from npefficient.parameters import Source, random_weights
 from npefficient.weights import read_weights

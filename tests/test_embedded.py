@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from live import logits, needs_timm, timm, torch
 from PIL import Image
+from tolerance import LOGITS, assert_close
 
 import npefficient
 from npefficient import demo
@@ -60,8 +61,7 @@ def test_embedded_logits_are_timms(model, held_out):
              for name, array in parameters.items()}
     network.load_state_dict(state, strict=True)
     x = held_out[0][:100]
-    expected, got = logits(network, x), model(x)
-    assert np.abs(got - expected).max() <= 2e-5 * max(1.0, np.abs(expected).max())
+    assert_close(model(x), logits(network, x), LOGITS)
 
 
 def test_demo_photos_are_the_first_held_out_digit_of_each_class(training):

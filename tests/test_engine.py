@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tolerance import LOGITS, assert_close
 
 from npefficient import architecture, reference
 from npefficient.engine import engine as engine_module
@@ -13,7 +14,6 @@ from npefficient.engine.compiled import driver
 from npefficient.parameters import random_weights
 
 VARIANTS = [f"lite{i}" for i in range(5)]
-TOLERANCE = 2e-5  # times max(1, largest logit), as for the comparison with timm
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +33,6 @@ def pixels(*shape, seed=0):
     return np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32)
 
 
-def assert_near(got, expected):
-    assert got.shape == expected.shape and got.dtype == expected.dtype
-    assert np.abs(got - expected).max() <= TOLERANCE * max(1.0, np.abs(expected).max())
-
-
 def shape_id(shape):
     return "x".join(map(str, shape))
 
@@ -47,20 +42,20 @@ def shape_id(shape):
 def test_engine_equals_plain_network(weights, variant, shape):
     w, x = weights(variant), pixels(*shape, 3)
     expected = reference.Network(w.architecture, w.parameters)(x)
-    assert_near(Engine(w, 2)(x), expected)
+    assert_close(Engine(w, 2)(x), expected, LOGITS)
 
 
 @pytest.mark.parametrize("num_classes, in_chans", [(1, 1), (10, 3), (17, 4), (8, 2)])
 def test_engine_other_classes_and_channels(weights, num_classes, in_chans):
     w, x = weights("lite0", num_classes, in_chans), pixels(2, 40, 31, in_chans)
-    assert_near(Engine(w, 2)(x), reference.Network(w.architecture, w.parameters)(x))
+    assert_close(Engine(w, 2)(x), reference.Network(w.architecture, w.parameters)(x), LOGITS)
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 4), st.integers(1, 130), st.integers(1, 130), st.integers(1, 5))
 def test_engine_any_size_batch_and_threads(batch, height, width, threads):
     w, x = random_weights(architecture.build("lite0", 10)), pixels(batch, height, width, 3)
-    assert_near(Engine(w, threads)(x), reference.Network(w.architecture, w.parameters)(x))
+    assert_close(Engine(w, threads)(x), reference.Network(w.architecture, w.parameters)(x), LOGITS)
 
 
 @pytest.mark.parametrize("variant", ["lite0", "lite4"])
@@ -84,7 +79,8 @@ def test_engine_repeated_calls_give_the_same_bits(weights):
 
 def test_engine_many_callers_at_once(weights):
     """Eight Python threads on two engines that have helpers of their own."""
-    engines, inputs = [Engine(weights(v), 3) for v in ("lite0", "lite1")], [pixels(1, 40, 40, 3, seed=i) for i in range(8)]
+    engines = [Engine(weights(variant), 3) for variant in ("lite0", "lite1")]
+    inputs = [pixels(1, 40, 40, 3, seed=i) for i in range(8)]
     expected = [[engine(x) for x in inputs] for engine in engines]
     wrong = []
 

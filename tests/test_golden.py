@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from live import logits, needs_timm, timm, torch
 from make_golden import GOLDEN, SIZES, golden_input, golden_parameters
+from tolerance import LOGITS, assert_close
 
 from npefficient import architecture
 from npefficient.model import Model
@@ -25,7 +26,7 @@ def test_golden_logits(variant, backend):
     expected = np.load(GOLDEN)[variant]
     got = golden_model(variant, backend)(golden_input(SIZES[variant]))
     assert expected.std() > 0.1
-    assert np.abs(got - expected).max() <= 2e-5 * max(1.0, np.abs(expected).max())
+    assert_close(got, expected, LOGITS)
 
 
 @needs_timm

@@ -15,9 +15,10 @@ from live import needs_timm, timm, torch
 from PIL import Image, ImageFile, PngImagePlugin
 
 from npefficient import image as image_module
-from npefficient.architecture import VARIANTS, Preprocessing
+from npefficient.architecture import VARIANTS
 from npefficient.errors import ArgumentError, ImageError
-from npefficient.image import CROP_MODES, FILTERS, check_preprocessing, open_image, transform, transform_batch
+from npefficient.image import open_image, transform, transform_batch
+from npefficient.preprocessing import CROP_MODES, FILTERS, Preprocessing, check_preprocessing
 
 LITE0 = VARIANTS["tf_efficientnet_lite0"].preprocessing
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and std of timm's own trainings

@@ -2,9 +2,8 @@
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from npefficient.architecture import Preprocessing
 from npefficient.errors import ArgumentError, WeightsError
-from npefficient.image import check_preprocessing
+from npefficient.preprocessing import Preprocessing, check_preprocessing
 from npefficient.parameters import Weights, check_labels
 from npefficient.weights import write_weights
 

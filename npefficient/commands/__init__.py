@@ -21,8 +21,8 @@ def _parser(chosen: str | None = None) -> argparse.ArgumentParser:
 
     parser = argparse.ArgumentParser(
         prog="npefficient", description="EfficientNet-Lite on the CPU, without PyTorch.",
-        epilog="'npefficient VERB --help' explains a verb. Exit code 0: all is well; 1: something failed, the reason is "
-               "on stderr; 2: the command line is wrong.")
+        epilog="'npefficient VERB --help' explains a verb. Exit code 0: all is well; 1: something failed, the reason "
+               "is on stderr; 2: the command line is wrong.")
     parser.add_argument("--version", action="version", version=f"npefficient {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb in [chosen] if chosen in VERBS else VERBS:

@@ -14,8 +14,8 @@ def add_arguments(parser):
                                                          "fetched on first use (default: lite0)")
     weights.add_argument("--weights", metavar="FILE", help="a weight file (.h5) or checkpoint (.pth, .safetensors)")
     weights.add_argument("--demo", action="store_true", help="use the embedded digit model; without photos, on its own")
-    parser.add_argument("--topk", metavar="K", type=int, help="how many classes to show (default: 5; 1 for the demo's own "
-                                                              "pictures)")
+    parser.add_argument("--topk", metavar="K", type=int,
+                        help="how many classes to show (default: 5; 1 for the demo's own pictures)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line for every photo")
     parser.add_argument("--threads", metavar="N", type=int, help="processors to use (default: all that are allowed)")
     parser.add_argument("--exif", action="store_true", help="turn photos as their EXIF data say (timm does not)")

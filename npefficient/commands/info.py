@@ -68,7 +68,8 @@ def _size(text: str) -> tuple[int, int]:
 
     words = text.lower().split("x")
     if len(words) > 2 or not all(word.isdecimal() and int(word) > 0 for word in words):
-        raise ArgumentError(f"--size {text!r}: give pixels as one number, such as 224, or as rows x columns, such as 256x320")
+        raise ArgumentError(f"--size {text!r}: give pixels as one number, such as 224, or as rows x columns, "
+                            "such as 256x320")
     return int(words[0]), int(words[-1])
 
 
@@ -97,5 +98,6 @@ def _print_file(path, weights) -> None:
     dtypes = sorted({str(array.dtype) for name, array in weights.parameters.items() if "tracked" not in name})
     print(f"file             {path}, {os.path.getsize(path):,} bytes, {', '.join(dtypes)}")
     print(f"converted from   {source.name} ({source.kind})" + (f", sha256 {source.sha256}" if source.sha256 else ""))
-    print(f"labels           {', '.join(weights.labels[:10]) + (' ...' if len(weights.labels) > 10 else '') if weights.labels else 'none'}")
+    labels = weights.labels or ("none",)
+    print(f"labels           {', '.join(labels[:10])}{' ...' if len(labels) > 10 else ''}")
     print("checksums        all hold")

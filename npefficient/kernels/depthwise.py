@@ -1,4 +1,6 @@
-"""Depthwise convolution: out[q, r, c] = relu6(bias[c] + sum over i, j of x[q S + i - top, r S + j - left, c] * weight[i, j, c]).
+"""Depthwise convolution, each channel by itself, with ReLU6.
+
+    out[q, r, c] = relu6(bias[c] + sum over i, j of x[q S + i - top, r S + j - left, c] * weight[i, j, c])
 
     x (H, W, C), weight (K, K, C), bias (C,), out (Q, R, C); all float32, NHWC; K is 3 or 5, S is 1 or 2
     FLOPs 2 Q R C K K; bytes at least 4 (H W C + Q R C)

@@ -7,7 +7,8 @@
 
 Weights are packed in panels of 16 output channels, [panel][K][16], in the order in which a tile reads them; where M is
 an odd multiple of 8, the last panel has 8. Each output is one chain of FMAs over k in order that starts at the bias,
-so its bits do not depend on the tile that computed it. A scheme as in Goto & van de Geijn 2008 (doi 10.1145/1356052.1356053).
+so its bits do not depend on the tile that computed it. Source of the scheme: Goto & van de Geijn 2008
+(doi 10.1145/1356052.1356053).
 """
 from .lanes import kernel, routine
 from .layout import FLOAT, LANES, PANEL, VECTOR
