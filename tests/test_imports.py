@@ -42,7 +42,7 @@ def test_source_imports(path):
     assert not names & FOREIGN
     if path.parent.name == "weights_convert":
         assert not names & {"numba", "llvmlite", "h5py", "PIL"}
-    elif path.parent.name not in ("kernels", "engine"):
+    elif path.parent.name not in ("kernels", "engine", "bench"):
         heavy = {name for name, top in found if top} & {"numba", "llvmlite", "h5py", "PIL", "weights_convert"}
         assert heavy <= ({"h5py"} if path.name == "hdf5.py" else set())
 
