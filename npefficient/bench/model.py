@@ -30,8 +30,8 @@ def run(report, names, batches, threads, size=None, seconds: float = 3.0) -> Non
             for batch in batches:
                 for count in threads:
                     rows.append(_combination(table, subject, batch, count, seconds))
-    start = report.table("start, in ms: weight file, packing, plan, compiled code, first call; memory of the process; largest "
-                         "difference from the plain network", START, "start")
+    start = report.table("start, in ms: weight file, packing, plan, compiled code, first call; memory of the process; "
+                         "largest difference from the plain network", START, "start")
     for row in rows:
         start.add(**row)
 

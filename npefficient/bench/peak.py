@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..kernels.lanes import FLOAT
 from .machine import cache_sizes, features
 from .measure import measure, repeats_for
 from .verify import verify
 
 CALL = 2e-3  # seconds of one timed call: far above the clock's resolution, below a time slice
+FLOAT = 4  # bytes
 LARGEST = 1 << 30  # bytes to measure memory with
 
 
@@ -111,8 +111,8 @@ def run(report, seconds: float = 0.5) -> None:
         peak, alone = fma_peak(width, seconds), fma_peak(width, seconds, chains=1)
         table.add(vectors=width.name, lanes=width.lanes, chains=width.chains,
                   **{"GFLOP/s": peak / 1e9, "in flight": peak / alone, "GHz": peak / (4e9 * width.lanes)})
-    print("in flight: the peak over that of a single chain, so many accumulators a tile needs at least; GHz: the clock, "
-          "if\nthe core has two FMA units")
+    print("in flight: the peak over that of a single chain, so many accumulators a tile needs at least;\n"
+          "GHz: the clock, if the core has two FMA units")
     lanes = widths()[-1].lanes
     table = report.table("reads of one core", {"level": "<12", "KiB": ">12,", "GB/s": ">10.1f"}, "reads")
     for level, size in working_sets(cache_sizes()).items():

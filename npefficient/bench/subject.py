@@ -66,7 +66,12 @@ def models(text: str) -> list[str]:
     """"lite0,lite4" or "all" -> the variants' short names."""
     if text == "all":
         return [variant.short_name for variant in VARIANTS.values()]
-    return [build(name).variant.short_name for name in text.split(",")]
+    return [model(name) for name in text.split(",")]
+
+
+def model(text: str) -> str:
+    """Any of a variant's names -> its short one."""
+    return build(text).variant.short_name
 
 
 def counts(flag: str, text: str) -> list[int]:
@@ -75,3 +80,10 @@ def counts(flag: str, text: str) -> list[int]:
     if not all(word.isdecimal() and int(word) > 0 for word in words):
         raise ArgumentError(f"{flag} {text!r}: give whole numbers of at least 1, separated by commas, such as 1,2")
     return [int(word) for word in words]
+
+
+def count(flag: str, text: str) -> int:
+    """"2" -> 2."""
+    if "," in text:
+        raise ArgumentError(f"{flag} {text!r}: give one whole number")
+    return counts(flag, text)[0]

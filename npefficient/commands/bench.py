@@ -21,6 +21,16 @@ def add_arguments(parser):
     part.add_argument("--batch", metavar="N,..", default="1", help="pictures in a call, such as 1,16")
     part.add_argument("--threads", metavar="N,..", default="1", help="processors to use, such as 1,2")
     _size(part)
+    part = add("layers", "The steps of a forward pass one by one, in place, and their sum beside the whole", 3.0)
+    _models(part, "lite0", several=False)
+    part.add_argument("--threads", metavar="N", default="1", help="processors to use")
+    _size(part)
+    part = add("kernels", "Every kernel on every distinct layer shape of a model, hot", 0.2)
+    _models(part, "lite0", several=False)
+    part.add_argument("--op", choices=("stem", "depthwise", "pointwise", "pool", "classifier"),
+                      help="only this operator")
+    part.add_argument("--layer", metavar="NAME", help="only these layers, such as blocks.1.0.conv_pw or '*.conv_dw'")
+    _size(part)
 
 
 def _models(part, default, several):
@@ -38,7 +48,7 @@ def run(args) -> int:
 
     if not 0 < args.seconds < 3600:
         raise ArgumentError(f"--seconds {args.seconds}: it must be above 0 and below an hour")
-    measure = {"peak": _peak, "model": _model}[args.bench](args)
+    measure = {"peak": _peak, "model": _model, "layers": _layers, "kernels": _kernels}[args.bench](args)
     report = Report(args.json)
     measure(report)
     report.write()
@@ -57,6 +67,22 @@ def _model(args):
 
     what = models(args.model), counts("--batch", args.batch), counts("--threads", args.threads), _pixels(args)
     return lambda report: model.run(report, *what, args.seconds)
+
+
+def _layers(args):
+    from ..bench import layers
+    from ..bench.subject import count, model
+
+    name, threads, size = model(args.model), count("--threads", args.threads), _pixels(args)
+    return lambda report: layers.run(report, name, threads, size, args.seconds)
+
+
+def _kernels(args):
+    from ..bench import kernels
+    from ..bench.subject import model
+
+    name, size = model(args.model), _pixels(args)
+    return lambda report: kernels.run(report, name, args.op, args.layer, size, args.seconds)
 
 
 def _pixels(args):
