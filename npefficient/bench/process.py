@@ -16,14 +16,15 @@ ROOT = Path(__file__).parents[2]  # where this very package is imported from
 TIMEOUT = 3600  # seconds
 
 
-class ProcessFailed(RuntimeError):
+class ProcessFailed(NpefficientError):
     """The function raised something that is no verdict on a result: a missing compiler, a library's own error."""
 
 
 def isolated(module: str, function: str, environment: dict | None = None, **kwargs) -> dict:
     """Return what `function(**kwargs)` of a module returns, both as JSON can hold them, run in a new process.
 
-    Raises NpefficientError with the same text where the function did (a wrong result), ProcessFailed for anything else.
+    Raises NpefficientError with the same text where the function did (a wrong result), its subclass ProcessFailed for
+    anything else.
     """
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     with tempfile.TemporaryDirectory() as directory:

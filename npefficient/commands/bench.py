@@ -31,6 +31,12 @@ def add_arguments(parser):
                       help="only this operator")
     part.add_argument("--layer", metavar="NAME", help="only these layers, such as blocks.1.0.conv_pw or '*.conv_dw'")
     _size(part)
+    part = add("peers", "Other engines beside ours, with the same weights, threads and precision (float32)", 2.0)
+    _models(part, "lite0", several=True)
+    part.add_argument("--peer", metavar="NAME,..", default="all", help="only these (default: all that are installed)")
+    part.add_argument("--threads", metavar="N,..", default="1", help="processors to use, such as 1,2")
+    part.add_argument("--batch", metavar="N", default="1", help="pictures in a call")
+    part.add_argument("--rounds", metavar="N", default="3", help="how often each engine has its turn")
 
 
 def _models(part, default, several):
@@ -48,7 +54,7 @@ def run(args) -> int:
 
     if not 0 < args.seconds < 3600:
         raise ArgumentError(f"--seconds {args.seconds}: it must be above 0 and below an hour")
-    measure = {"peak": _peak, "model": _model, "layers": _layers, "kernels": _kernels}[args.bench](args)
+    measure = MEASURES[args.bench](args)
     report = Report(args.json)
     measure(report)
     report.write()
@@ -85,7 +91,19 @@ def _kernels(args):
     return lambda report: kernels.run(report, name, args.op, args.layer, size, args.seconds)
 
 
+def _peers(args):
+    from ..bench.peers import run as peers
+    from ..bench.subject import count, counts, models
+
+    what = models(args.model), peers.choose(args.peer), counts("--threads", args.threads)
+    batch, rounds = count("--batch", args.batch), count("--rounds", args.rounds)
+    return lambda report: peers.run(report, *what, batch, rounds, args.seconds)
+
+
 def _pixels(args):
     from .info import parse_size
 
     return parse_size(args.size) if args.size else None
+
+
+MEASURES = {"peak": _peak, "model": _model, "layers": _layers, "kernels": _kernels, "peers": _peers}
