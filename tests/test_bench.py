@@ -121,10 +121,11 @@ def test_working_sets_fit_their_level():
 
 
 @pytest.mark.parametrize("having, lanes, chains", [
-    (["sse2"], [4], 12), (["sse2", "avx2", "fma"], [4, 8], 12), (["sse2", "avx2", "avx512f"], [4, 8, 16], 24),
+    (["sse2"], [4], 12), (["sse2", "avx2", "fma"], [4, 8], 12), (["sse2", "avx2", "fma", "avx512f"], [4, 8, 16], 24),
     (["neon"], [4], 24)], ids=lambda value: "-".join(map(str, value)) if isinstance(value, list) else value)
 def test_widths(having, lanes, chains):
     found = peak.widths(having)
+    assert (found[0].name == "no FMA") == (having == ["sse2"])
     assert [w.lanes for w in found] == lanes and {w.chains for w in found} == {chains}
 
 

@@ -34,7 +34,8 @@ def widths(having: list[str] | None = None) -> list[Width]:
     """The vector widths of this machine, the widest last; an engine may use the narrower ones, never more."""
     having = features() if having is None else having
     registers = 32 if "avx512f" in having or "neon" in having else 16
-    found = [Width("NEON" if "neon" in having else "128 bit", 4, registers)]
+    narrow = "NEON" if "neon" in having else "128 bit" if "fma" in having else "no FMA"  # then a library computes it
+    found = [Width(narrow, 4, registers)]
     if "avx2" in having:
         found.append(Width("AVX2", 8, registers))
     if "avx512f" in having:
