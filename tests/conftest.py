@@ -25,3 +25,19 @@ def pytest_terminal_summary(terminalreporter, config):
     terminalreporter.section(f"{len(skipped)} NOT CHECKED, {verdict}", red=True, bold=True)
     for report in skipped:
         terminalreporter.line(f"{report.nodeid}: {report.longrepr[2]}")
+
+
+@pytest.fixture
+def bench(capsys):
+    """bench("peak", ...) -> (exit code, stdout, stderr) of `npefficient bench`."""
+    from npefficient.commands import main
+
+    def call(*arguments):
+        try:
+            code = main(["bench", *map(str, arguments)])
+        except SystemExit as leaving:  # argparse
+            code = leaving.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call

@@ -39,12 +39,19 @@ def test_imports_reads_relative_names():
 def test_source_imports(path):
     found = {(name.split(".")[0], top) for name, top in imports(path)}
     names = {name for name, _ in found}
-    assert not names & FOREIGN
+    if path.parent.name != "peers":
+        assert not names & FOREIGN
     if path.parent.name == "weights_convert":
         assert not names & {"numba", "llvmlite", "h5py", "PIL"}
-    elif path.parent.name not in ("kernels", "engine"):
+    elif path.parent.name not in ("kernels", "engine", "bench"):
         heavy = {name for name, top in found if top} & {"numba", "llvmlite", "h5py", "PIL", "weights_convert"}
         assert heavy <= ({"h5py"} if path.name in ("hdf5.py", "weights.py") else set())
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_nothing_but_its_command_needs_the_benchmarks(path):
+    if path.parent.name not in ("bench", "peers") and path.name != "bench.py":
+        assert not [name for name, _ in imports(path) if name.startswith("npefficient.bench")]
 
 
 @pytest.mark.parametrize("name", LAYERS)

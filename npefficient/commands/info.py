@@ -29,7 +29,7 @@ def run(args) -> int:
 
 
 def _print_network(network, args, preprocessing) -> None:
-    height, width = _size(args.size) if args.size else preprocessing.input_size
+    height, width = parse_size(args.size) if args.size else preprocessing.input_size
     layers = network.layers(height, width)
     params, macs = network.param_count(), network.macs(height, width)
     print(f"{network.name}: {network.num_classes} classes, {network.in_chans} input channels, at {height} x {width}\n")
@@ -63,7 +63,7 @@ def _by_stage(network, layers):
         yield layer.name, operator, layer.kernel, layer.stride, [layer]
 
 
-def _size(text: str) -> tuple[int, int]:
+def parse_size(text: str) -> tuple[int, int]:
     from ..errors import ArgumentError
 
     words = text.lower().split("x")

@@ -10,9 +10,9 @@ loop in the machine code. So a tile of accumulators is a Python list, and its co
 
     SCALE = kernel(scale)                               # callable from Numba code: SCALE(x, factor, out, vectors)
 
-Addresses are int64 bytes, vectors are float32 x LANES (`layout.py`). Every channel count of the network is a multiple
-of LANES, so no kernel has a tail of channels; LLVM maps the lanes to whatever vectors the processor has. Nothing is checked
-here or in a kernel: the plan guarantees what lies behind an address.
+Addresses are int64 bytes, vectors are float32 x LANES (`layout.py`; `kernel` can be asked for others). Every channel
+count of the network is a multiple of LANES, so no kernel has a tail of channels; LLVM maps the lanes to whatever
+vectors the processor has. Nothing is checked here or in a kernel: the plan guarantees what lies behind an address.
 """
 import inspect
 
@@ -24,8 +24,6 @@ from numba.extending import intrinsic
 from .layout import FLOAT, LANES
 
 _F32, _I32, _I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
-_VEC = ir.VectorType(_F32, LANES)
-_FMA = ir.FunctionType(_VEC, [_VEC] * 3)  # llvmlite's own `fma` refuses vectors
 
 
 class Int:
@@ -49,7 +47,7 @@ class Int:
 
 
 class Vector:
-    """LANES float32 values in a register."""
+    """The trace's lanes of float32 values in a register."""
 
     def __init__(self, builder, value):
         self.builder, self.value = builder, value
@@ -70,35 +68,37 @@ class Vector:
 
 
 class Trace:
-    """Writes one kernel's machine code."""
+    """Writes one kernel's machine code, with vectors of `lanes` floats."""
 
-    def __init__(self, builder):
-        self.builder = builder
+    def __init__(self, builder, lanes=LANES):
+        self.builder, self.lanes = builder, lanes
+        self.vector = ir.VectorType(_F32, lanes)
 
     def _pointer(self, address, kind):
         return self.builder.inttoptr(address.value, kind.as_pointer())
 
     def load(self, address) -> Vector:
-        """The LANES floats at an address."""
-        return Vector(self.builder, self.builder.load(self._pointer(address, _VEC), align=FLOAT))
+        """The `lanes` floats at an address."""
+        return Vector(self.builder, self.builder.load(self._pointer(address, self.vector), align=FLOAT))
 
     def store(self, vector, address) -> None:
-        self.builder.store(vector.value, self._pointer(address, _VEC), align=FLOAT)
+        self.builder.store(vector.value, self._pointer(address, self.vector), align=FLOAT)
 
     def splat(self, address) -> Vector:
         """The one float at an address, in every lane."""
         one = self.builder.load(self._pointer(address, _F32), align=FLOAT)
-        undefined = ir.Constant(_VEC, ir.Undefined)
+        undefined = ir.Constant(self.vector, ir.Undefined)
         first = self.builder.insert_element(undefined, one, _I32(0))
-        everywhere = ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES)
+        everywhere = ir.Constant(ir.VectorType(_I32, self.lanes), [0] * self.lanes)
         return Vector(self.builder, self.builder.shuffle_vector(first, undefined, everywhere))
 
     def zero(self) -> Vector:
-        return Vector(self.builder, ir.Constant(_VEC, [0.0] * LANES))
+        return Vector(self.builder, ir.Constant(self.vector, [0.0] * self.lanes))
 
     def fma(self, a, b, c) -> Vector:
         """a * b + c, rounded once: on every processor, so that results do not depend on what a compiler contracts."""
-        function = cgutils.get_or_insert_function(self.builder.module, _FMA, f"llvm.fma.v{LANES}f32")
+        kind = ir.FunctionType(self.vector, [self.vector] * 3)  # llvmlite's own `fma` refuses vectors
+        function = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.fma.v{self.lanes}f32")
         return Vector(self.builder, self.builder.call(function, [a.value, b.value, c.value]))
 
     def loop(self, count, body, *carried):
@@ -132,17 +132,17 @@ class Trace:
         return type(value)(self.builder, merged)
 
 
-def kernel(function, **constants):
-    """Make `function(trace, *int64 arguments, **constants)` callable from Numba code."""
+def kernel(function, lanes=LANES, **constants):
+    """Make `function(trace, *int64 arguments, **constants)` callable from Numba code; its vectors have `lanes` floats."""
     count = function.__code__.co_argcount - 1
-    name = "_".join(["npefficient", function.__name__, *map(str, constants.values())])
+    name = "_".join(["npefficient", function.__name__, f"x{lanes}", *map(str, constants.values())])
 
     def write(module):
         compiled = ir.Function(module, ir.FunctionType(ir.VoidType(), [_I64] * count), name)
         compiled.linkage = "internal"
         compiled.attributes.add("noinline")
         builder = ir.IRBuilder(compiled.append_basic_block("entry"))
-        function(Trace(builder), *(Int(builder, argument) for argument in compiled.args), **constants)
+        function(Trace(builder, lanes), *(Int(builder, argument) for argument in compiled.args), **constants)
         builder.ret_void()
         return compiled
 
@@ -161,6 +161,7 @@ def kernel(function, **constants):
     return intrinsic(typed)
 
 
-# Decorates a plain function that calls kernels or other routines. It can't raise (a division by zero gives 0), and becomes
-# part of whoever calls it: so the driver's code needs nothing of Numba when it runs, as `engine/machine_code.py` asks.
+# Decorates a plain function that calls kernels or other routines. It can't raise (a division by zero gives 0), and
+# becomes part of whoever calls it: so the driver's code needs nothing of Numba when it runs, as
+# `engine/machine_code.py` asks.
 routine = njit(nogil=True, error_model="numpy", forceinline=True)

@@ -1,0 +1,85 @@
+"""Whole models, as a user meets them: from the file to the first answer, then one answer after the other.
+
+Each combination of model, batch and threads runs in a process of its own, after a measurement of the core's peak.
+"""
+import tempfile
+import time
+from pathlib import Path
+
+from .machine import resident_peak
+from .measure import measure
+from .peak import core_peak
+from .process import isolated
+from .subject import Subject, make_subject
+from .verify import LOGITS, verify
+
+COLUMNS = {"model": "<16", "batch": ">6", "threads": ">8", "min ms": ">9.2f", "p50": ">9.2f", "p90": ">9.2f",
+           "p99": ">9.2f", "images/s": ">10.1f", "GFLOP/s": ">9.1f", "of peak": ">8.1%", "best": ">7.1%"}
+START = {"model": "<16", "batch": ">6", "threads": ">8", "load ms": ">9.1f", "pack": ">8.1f", "plan": ">8.1f",
+         "code": ">9.1f", "first call": ">11.1f", "arena MB": ">10.1f", "peak MB": ">9.1f", "differs": ">10.1e"}
+
+
+def run(report, names, batches, threads, size=None, seconds: float = 3.0) -> None:
+    """Measure every combination; two tables, speed and start."""
+    rows = []
+    table = report.table("speed: 'of peak' is the median's share of the FMA peak of that many cores, 'best' the "
+                         "fastest call's", COLUMNS, "speed")
+    for name in names:
+        with tempfile.TemporaryDirectory() as directory:
+            subject = make_subject(name, directory, size)
+            for batch in batches:
+                for count in threads:
+                    rows.append(_combination(table, subject, batch, count, seconds))
+    start = report.table("start, in ms: weight file, packing, plan, compiled code, first call; memory of the process; "
+                         "largest difference from the plain network", START, "start")
+    for row in rows:
+        start.add(**row)
+
+
+def _combination(table, subject: Subject, batch: int, threads: int, seconds: float) -> dict:
+    """Add the row of one combination; returns the row of its start."""
+    peak = core_peak() * threads
+    got = isolated(__name__, "child", name=subject.name, height=subject.height, width=subject.width,
+                   directory=str(subject.directory), batch=batch, threads=threads, seconds=seconds)
+    timing, flops = got["timing"], 2.0 * subject.macs() * batch
+    which = {"model": subject.title, "batch": batch, "threads": threads}
+    table.add(**which, **{
+        "min ms": timing["minimum"] * 1e3, "p50": timing["median"] * 1e3, "p90": timing["p90"] * 1e3,
+        "p99": timing["p99"] * 1e3, "images/s": batch / timing["median"], "GFLOP/s": flops / timing["median"] / 1e9,
+        "of peak": flops / timing["median"] / peak, "best": flops / timing["minimum"] / peak,
+        "runs": timing["runs"], "peak GFLOP/s": peak / 1e9})
+    return {**which, **got["start"]}
+
+
+def child(name, height, width, directory, batch, threads, seconds) -> dict:
+    """One combination, in a process that has done nothing else."""
+    subject = Subject(name, height, width, Path(directory))
+    x, clock = subject.input(batch), Stages()
+
+    from ..engine.compiled import driver
+    from ..model import Model
+    from ..weights import read_weights
+
+    weights = clock.stage("load ms", lambda: read_weights(subject.weights))
+    model = clock.stage("pack", lambda: Model(weights, num_threads=threads))
+    engine = model._forward
+    plan = clock.stage("plan", lambda: engine.plan(batch, height, width))
+    clock.stage("code", driver)
+    logits = clock.stage("first call", lambda: model(x))
+    differs = verify(f"{subject.title}, batch {batch}, {threads} threads", logits, subject.logits(batch), LOGITS)
+    timing = measure(lambda: model(x), seconds)
+    return {"timing": vars(timing), "start": {**clock.taken, "arena MB": plan.arena_size / 1e6,
+                                              "peak MB": resident_peak() / 1e6, "differs": differs}}
+
+
+class Stages:
+    """Milliseconds of one thing after the other."""
+
+    def __init__(self):
+        self.taken: dict[str, float] = {}
+
+    def stage(self, name: str, call):
+        start = time.perf_counter()
+        result = call()
+        self.taken[name] = (time.perf_counter() - start) * 1e3
+        return result

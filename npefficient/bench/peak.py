@@ -1,0 +1,130 @@
+"""What one core can do at most: fused multiply-adds per second, and bytes read per second from each level of memory.
+
+Every share of the peak that a benchmark prints is taken of the figure measured here in the same run, times the threads.
+"""
+import os
+from dataclasses import dataclass
+
+import numpy as np
+
+from .machine import cache_sizes, features
+from .measure import measure, repeats_for
+from .verify import verify
+
+CALL = 2e-3  # seconds of one timed call: far above the clock's resolution, below a time slice
+FLOAT = 4  # bytes
+LARGEST = 1 << 30  # bytes to measure memory with
+
+
+@dataclass(frozen=True)
+class Width:
+    """One vector width of this machine."""
+
+    name: str
+    lanes: int
+    registers: int
+
+    @property
+    def chains(self) -> int:
+        """Accumulators that fit beside two operands, a multiple of 4."""
+        return (self.registers - 2) // 4 * 4 if self.registers < 32 else 24
+
+
+def widths(having: list[str] | None = None) -> list[Width]:
+    """The vector widths of this machine, the widest last; an engine may use the narrower ones, never more."""
+    having = features() if having is None else having
+    registers = 32 if "avx512f" in having or "neon" in having else 16
+    narrow = "NEON" if "neon" in having else "128 bit" if "fma" in having else "no FMA"  # then a library computes it
+    found = [Width(narrow, 4, registers)]
+    if "avx2" in having:
+        found.append(Width("AVX2", 8, registers))
+    if "avx512f" in having:
+        found.append(Width("AVX-512", 16, registers))
+    return found
+
+
+def fma_peak(width: Width, seconds: float, chains: int | None = None) -> float:
+    """FLOP/s of one core with vectors of one width: the best of many short calls, checked against NumPy first."""
+    from .probes import ROUNDS, multiply_adder
+
+    chains = chains or width.chains
+    call = multiply_adder(width.lanes, chains)
+    start = np.linspace(-4, 4, chains * width.lanes, dtype=np.float32)
+    acc, constants = start.copy(), np.array([0.9, 0.75], np.float32)  # settles at 7.5: no overflow, no denormals
+    addresses = acc.ctypes.data, constants.ctypes.data, constants.ctypes.data + FLOAT
+
+    expected = start.astype(np.float64)
+    for _ in range(3 * ROUNDS):
+        expected = expected * constants[0] + constants[1]
+    call(*addresses, 3)
+    verify(f"multiply-add of {width.name}", acc, expected, 3 * ROUNDS)
+
+    turns = repeats_for(lambda n: call(*addresses, n), CALL)
+    timing = measure(lambda: call(*addresses, turns), seconds)
+    return 2.0 * width.lanes * chains * ROUNDS * turns / timing.minimum
+
+
+def core_peak(seconds: float = 0.2) -> float:
+    """FLOP/s of one core with its best vector width."""
+    return max(fma_peak(width, seconds) for width in widths()[-2:])
+
+
+def working_sets(caches: dict[str, int]) -> dict[str, int]:
+    """Bytes to read over and over so that they come from one level: half of a cache, and four times the last one.
+
+    A level is left out where half of it would fit into the one before. The last cache may be shared with others: only a
+    quarter of a third level is asked for.
+    """
+    sets, before = {}, 0
+    for level, size in caches.items():
+        share = size // (4 if level == "L3" else 2)
+        if share > before:
+            sets[level] = share
+        before = size
+    return {**sets, "memory": min(LARGEST, 4 * before)}
+
+
+def read_bandwidth(size: int, lanes: int, seconds: float) -> float:
+    """Bytes per second that one core reads from a working set of `size` bytes, the median; checked against NumPy."""
+    from .probes import STREAMS, reader
+
+    block = STREAMS * lanes
+    turns = max(1, size // (block * FLOAT))
+    x = np.random.default_rng(0).integers(0, 2, turns * block + block, np.uint8).astype(np.float32)
+    x = x[-x.ctypes.data % 64 // FLOAT :][: turns * block]  # on a cache line; zeros and ones, so that sums are exact
+    acc, call = np.zeros(block, np.float32), reader(lanes)
+    call(x.ctypes.data, turns, acc.ctypes.data, 1)
+    verify(f"reading {size:,} bytes", acc, x.reshape(turns, block).sum(0, dtype=np.float64), 1)
+
+    def read(repeats):
+        call(x.ctypes.data, turns, acc.ctypes.data, repeats)
+
+    repeats = repeats_for(read, CALL)
+    return x.nbytes * repeats / measure(lambda: read(repeats), seconds).median
+
+
+def run(report, seconds: float = 0.5) -> None:
+    """Both tables."""
+    table = report.table("FMA peak of one core, float32", {
+        "vectors": "<12", "lanes": ">6", "chains": ">8", "GFLOP/s": ">10.1f", "in flight": ">11.1f", "GHz": ">7.2f"},
+        "fma")
+    for width in widths():
+        peak, alone = fma_peak(width, seconds), fma_peak(width, seconds, chains=1)
+        table.add(vectors=width.name, lanes=width.lanes, chains=width.chains,
+                  **{"GFLOP/s": peak / 1e9, "in flight": peak / alone, "GHz": peak / (4e9 * width.lanes)})
+    print("in flight: the peak over that of a single chain, so many accumulators a tile needs at least;\n"
+          "GHz: the clock, if the core has two FMA units")
+    lanes = widths()[-1].lanes
+    table = report.table("reads of one core", {"level": "<12", "KiB": ">12,", "GB/s": ">10.1f"}, "reads")
+    for level, size in working_sets(cache_sizes()).items():
+        if size > _free_memory() // 2:
+            continue
+        table.add(level=level, KiB=size >> 10, **{"GB/s": read_bandwidth(size, lanes, seconds) / 1e9})
+
+
+def _free_memory() -> int:
+    """Bytes of physical memory that nobody uses; a gigabyte where the system does not tell."""
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 1 << 30

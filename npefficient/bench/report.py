@@ -1,0 +1,62 @@
+"""Tables on the screen, and the same figures with their environment as JSON."""
+import json
+import sys
+from pathlib import Path
+
+from ..errors import ArgumentError
+from ..paths import replacing
+from .machine import environment
+
+NOTE = "Figures of one run compare with each other only: another run, load or machine gives others."
+
+
+class Report:
+    """Prints tables as they come in and keeps their rows; `write` puts them into a file."""
+
+    def __init__(self, json_path=None):
+        if json_path is not None and not Path(json_path).absolute().parent.is_dir():
+            raise ArgumentError(f"--json {str(json_path)!r}: its directory does not exist; make it first")
+        self.json_path = json_path
+        self.environment = environment()
+        self.tables: dict[str, list[dict]] = {}
+        e = self.environment
+        print(f"{e['cpu']}, {e['threads_available']} processors, {' '.join(e['features'])}; load "
+              f"{(e['load_average'] or ['unknown'])[0]}")
+        if e["load_average"] and e["load_average"][0] > 0.5 * e["threads_available"]:
+            print("WARNING: the machine is busy with other work, the figures will be too low")
+
+    def table(self, title: str, columns: dict[str, str], name: str | None = None) -> "Table":
+        """Start a table: `columns` maps each key of a row to its format, such as "<20", ">10.2f" or ">7.1%"."""
+        rows = self.tables.setdefault(name or title, [])
+        return Table(title, columns, rows)
+
+    def write(self) -> None:
+        """Close with the note, and write the JSON file where one was asked for."""
+        print(f"\n{NOTE}")
+        if self.json_path is not None:
+            with replacing(Path(self.json_path).absolute(), force=True) as part:
+                part.write_text(json.dumps({"environment": self.environment, "note": NOTE, "tables": self.tables},
+                                           indent=1) + "\n")
+            print(f"written to {self.json_path}")
+
+
+class Table:
+    """Rows are printed as they are added; keys without a column go into the JSON file alone."""
+
+    def __init__(self, title: str, columns: dict[str, str], rows: list[dict]):
+        self.columns, self.rows = columns, rows
+        heads = "".join(f"{key:{self._text(form)}}" for key, form in columns.items())
+        print(f"\n{title}\n{heads}")
+
+    def add(self, **row) -> None:
+        self.rows.append(row)
+        print("".join(self._cell(row.get(key), form) for key, form in self.columns.items()))
+        sys.stdout.flush()
+
+    def _cell(self, value, form: str) -> str:
+        return f"{'' if value is None else value:{self._text(form) if value is None else form}}"
+
+    @staticmethod
+    def _text(form: str) -> str:
+        """The alignment and width of a format, fit for text: ">10,.2f" -> ">10"."""
+        return form[0] + "".join(c for c in form[1:].split(".")[0] if c.isdigit())

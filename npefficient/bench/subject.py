@@ -1,0 +1,89 @@
+"""What is measured: a variant at a size, its random weights in a file, an input, the plain network's logits for it."""
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..architecture import VARIANTS, build
+from ..errors import ArgumentError
+from ..parameters import random_weights
+from ..reference import Network
+from ..weights import write_weights
+
+DISTINCT = 2  # pictures that the plain network computes; a larger batch repeats them
+
+
+@dataclass(frozen=True)
+class Subject:
+    """Files in one directory, so that a process of its own can pick them up."""
+
+    name: str
+    height: int
+    width: int
+    directory: Path
+
+    @property
+    def weights(self) -> Path:
+        return self.directory / f"{self.name}.h5"
+
+    def input(self, batch: int) -> np.ndarray:
+        """float32 (batch, H, W, 3)."""
+        return self._batch("input", batch)
+
+    def logits(self, batch: int) -> np.ndarray:
+        """What the plain network makes of it: float32 (batch, 1000)."""
+        return self._batch("logits", batch)
+
+    def _batch(self, what: str, batch: int) -> np.ndarray:
+        pictures = np.load(self._file(what))
+        return np.ascontiguousarray(pictures[np.arange(batch) % len(pictures)])
+
+    def _file(self, what: str) -> Path:
+        return self.directory / f"{self.name}-{self.height}x{self.width}-{what}.npy"
+
+    def macs(self) -> int:
+        """Multiply-accumulates for one picture."""
+        return build(self.name).macs(self.height, self.width)
+
+    @property
+    def title(self) -> str:
+        return f"{self.name} {self.height}x{self.width}"
+
+
+def make_subject(name: str, directory, size: tuple[int, int] | None = None) -> Subject:
+    """Write weights, input and expected logits of one variant, at its own size unless told otherwise."""
+    weights = random_weights(build(name))
+    height, width = size or weights.preprocessing.input_size
+    subject = Subject(weights.architecture.variant.short_name, height, width, Path(directory))
+    write_weights(subject.weights, weights)
+    x = np.random.default_rng(0).uniform(-1, 1, (DISTINCT, height, width, 3)).astype(np.float32)
+    np.save(subject._file("input"), x)
+    np.save(subject._file("logits"), Network(weights.architecture, weights.parameters)(x))
+    return subject
+
+
+def models(text: str) -> list[str]:
+    """"lite0,lite4" or "all" -> the variants' short names."""
+    if text == "all":
+        return [variant.short_name for variant in VARIANTS.values()]
+    return [model(name) for name in text.split(",")]
+
+
+def model(text: str) -> str:
+    """Any of a variant's names -> its short one."""
+    return build(text).variant.short_name
+
+
+def counts(flag: str, text: str) -> list[int]:
+    """"1,16" -> [1, 16]."""
+    words = text.split(",")
+    if not all(word.isdecimal() and int(word) > 0 for word in words):
+        raise ArgumentError(f"{flag} {text!r}: give whole numbers of at least 1, separated by commas, such as 1,2")
+    return [int(word) for word in words]
+
+
+def count(flag: str, text: str) -> int:
+    """"2" -> 2."""
+    if "," in text:
+        raise ArgumentError(f"{flag} {text!r}: give one whole number")
+    return counts(flag, text)[0]
