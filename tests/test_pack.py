@@ -70,7 +70,9 @@ def test_pack_pointwise_by_hand():
     """24 output channels of 2 inputs: a panel of 16 and one of 8, input channel after input channel."""
     weight = np.array([[m, 100 + m] for m in range(24)])
     expected = [*range(16), *range(100, 116), *range(16, 24), *range(116, 124)]
-    assert pack_pointwise(weight).tolist() == expected
+    out = np.full(48, -1.0)
+    pack_pointwise(weight, out)
+    assert out.tolist() == expected
 
 
 def test_pack_rounds_once():
