@@ -105,7 +105,7 @@ def every_kernel(place):
             for residual in (None, noise(p, m)):
                 call_pointwise(place, noise(p, c), noise(m, c), noise(m), LINEAR, residual)
                 yield "pointwise"
-    for size in ((1, 1), (1, 2), (2, 1), (3, 4), (6, 5)):
+    for size in ((1, 1), (1, 2), (2, 1), (3, 4), (6, 5), (4, 13), (3, 22)):
         for k in (3, 5):
             for stride in (1, 2):
                 for c in (8, 40):

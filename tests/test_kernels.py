@@ -121,6 +121,16 @@ def test_depthwise(size, kernel, stride, c):
     assert_bits(got, clamp(naive.depthwise_chain(x, weight, bias, stride), RELU6))
 
 
+@pytest.mark.parametrize("width", [*range(4, 23), 33, 40], ids="width_{}".format)
+@pytest.mark.parametrize("stride", [1, 2], ids="s{}".format)
+@pytest.mark.parametrize("kernel", [3, 5], ids="k{}".format)
+def test_depthwise_tiles_give_the_bits_of_single_pixels(kernel, stride, width):
+    """Rows of one tile of 4 or 8 outputs, of several, of one more or less, and of a last one moved back."""
+    x, weight, bias = 4 * noise(3, width, 16), 2 * noise(16, 1, kernel, kernel), 2 * noise(16)
+    got = call_depthwise(Guarded, x, weight, bias, RELU6, stride)
+    assert_bits(got, clamp(naive.depthwise_chain(x, weight, bias, stride), RELU6))
+
+
 @pytest.mark.parametrize("kernel", [3, 5], ids="k{}".format)
 @pytest.mark.parametrize("c", [40, 96, 104], ids="channels_{}".format)
 def test_depthwise_equal_channels_give_equal_bits(kernel, c):
@@ -237,7 +247,7 @@ needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="forbidden page
 def test_kernels_stay_inside_their_pages():
     result = run_beside_forbidden_pages("sound")
     assert result.returncode == 0, f"ended with {result.returncode}: {result.stderr}"
-    assert result.stdout == 2 * "depthwise 40 pointwise 36 pool 5 stem 15\n"
+    assert result.stdout == 2 * "depthwise 56 pointwise 36 pool 7 stem 21\n"
 
 
 @needs_linux
