@@ -39,7 +39,7 @@ def replacing(target: Path, *, force: bool, mode: int = 0o666):
     _check_free(target, force)
     part = target.with_name(f".{target.name[:40]}.{os.urandom(8).hex()}.part")
     try:
-        # Not tempfile's 0600: the system itself applies the umask to `mode` (to ask for it, one would have to change it).
+        # Not tempfile: the system itself applies the umask to `mode` (to ask for it, one would have to change it).
         os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode))
         yield part
         with open(part, "rb+") as file:

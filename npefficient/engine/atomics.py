@@ -1,8 +1,8 @@
 """Atomic operations on int64 words in memory, for Numba code; addresses in bytes, aligned to 8.
 
-Several threads walk one table of steps. `claim` hands each chunk of a step to one of them, `finish` counts the chunks
-done. Both counters of a step (`counters.py`) carry the run's number ("epoch"): a thread that comes late, from a run that
-is over, finds another epoch and leaves without touching anything.
+Several threads walk one table of steps. `claim` hands each chunk of a step to one of them, and the second counter of
+the step counts the chunks done. Both (`counters.py`) carry the run's number ("epoch"): a thread that comes late, from a
+run that is over, finds another epoch and leaves without touching anything.
 """
 from llvmlite import ir
 from numba.core import types

@@ -65,7 +65,7 @@ def _key() -> bytes:
 
 
 def _numba_version() -> bytes:
-    """Numba's version, from the file in which it writes it down: to import Numba, or to ask the metadata, takes longer."""
+    """Numba's version, from the file in which it stands: to import Numba, or to ask the metadata, takes longer."""
     spec = find_spec("numba")
     return Path(spec.origin).with_name("_version.py").read_bytes() if spec else b"none"
 

@@ -33,7 +33,8 @@ def read(directory: Path, key: bytes) -> bytes | None:
     if not _is_private(directory.stat()):
         raise PermissionError(errno.EPERM, "others can write there, or own it", str(directory))
     try:
-        handle = os.open(path_of(directory, key), os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))
+        flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+        handle = os.open(path_of(directory, key), flags)
     except OSError:
         return None
     with open(handle, "rb") as file:

@@ -1,8 +1,8 @@
 """What to run, on which buffer, in which chunks: everything that can be decided before the first pixel.
 
-A plan is a table of steps for one (batch, height, width). The compiled driver (`run.py`) walks it; each step is cut into
-chunks that threads claim, so the table does not depend on the number of threads, and neither does a single bit of the
-result. Activations lie in one arena whose buffers are reused as soon as their last reader is done.
+A plan is a table of steps for one (batch, height, width). The compiled driver (`run.py`) walks it; each step is cut
+into chunks that threads claim, so the table does not depend on the number of threads, and neither does a single bit of
+the result. Activations lie in one arena whose buffers are reused as soon as their last reader is done.
 """
 from dataclasses import dataclass
 

@@ -14,7 +14,7 @@ from .counters import COUNTERS_SIZE, DONE, STALE
 from .plan import DEPTHWISE, POINTWISE, STEM, STEP
 
 STEP_SIZE = STEP.itemsize
-PATIENCE = 4096  # looks at a counter before the thread gives way to others
+PATIENCE = 1 << 16  # looks at a counter before the thread gives way to others
 
 
 @intrinsic
@@ -82,8 +82,8 @@ def run(steps, count, start, counters, epoch, weights, constants, arena, images)
     """Walk the steps from `start` on, claiming chunks, until all are done or this run (`epoch`) is over.
 
     All arguments are int64: steps is the address of `count` of them, counters of COUNTERS_SIZE bytes per step; weights,
-    constants, arena and images are addresses. Returns `count` when all is done, STALE when the run was over, or the step
-    whose last chunks other threads still compute: then call again with it as `start`, after giving way.
+    constants, arena and images are addresses. Returns `count` when all is done, STALE when the run was over, or the
+    step whose last chunks other threads still compute: then call again with it as `start`, after giving way.
     """
     for i in range(start, count):
         step = step_at(steps + i * STEP_SIZE)

@@ -9,9 +9,13 @@ import math
 import os
 import queue
 import threading
+import time
 from pathlib import Path
 
 from ..errors import ArgumentError
+
+
+LOOKOUT = 0.002  # seconds that a helper looks for the next job before it goes to sleep
 
 
 class Workers:
@@ -40,9 +44,19 @@ class Workers:
                 self._threads.append(thread)
 
     def _serve(self) -> None:
-        for job in iter(self._jobs.get, None):
+        while (job := self._next()) is not None:
             job()
             del job  # let go of its arrays while waiting
+
+    def _next(self):
+        """The next job. Look for it a moment before going to sleep: a thread that is woken comes late, and on a busy CPU."""
+        deadline = time.perf_counter() + LOOKOUT
+        while time.perf_counter() < deadline:
+            try:
+                return self._jobs.get_nowait()
+            except queue.Empty:
+                time.sleep(0)  # lets go of the interpreter
+        return self._jobs.get()
 
     def stop(self) -> None:
         """End all helpers, so that none is inside compiled code while the interpreter shuts down."""

@@ -15,7 +15,8 @@ from .lanes import kernel, routine
 from .layout import FLOAT, LANES, VECTOR
 
 
-def depthwise_tile(t, x, x_row, x_column, weight, weight_row, bias, bounds, out, rows, blocks, *, KERNEL, STRIDE, PIXELS):
+def depthwise_tile(t, x, x_row, x_column, weight, weight_row, bias, bounds, out, rows, blocks,
+                   *, KERNEL, STRIDE, PIXELS):
     """PIXELS outputs side by side, all columns of whose taps lie inside; `blocks` vectors of channels one by one."""
     low, high = t.splat(bounds), t.splat(bounds + FLOAT)
 
@@ -114,8 +115,8 @@ def depthwise_row(x, height, width, channels, weight, bias, bounds, out, q, out_
     x += (q * stride - top + i) * row
     weight += i * kernel * column
 
-    # Outputs `first` to `last` see all their columns. Tiles cover them, the last one moved back to fit: what it computes
-    # once more has the same bits.
+    # Outputs `first` to `last` see all their columns. Tiles cover them, the last one moved back to fit: what it
+    # computes once more has the same bits.
     first, last = (left + stride - 1) // stride, (width + left - kernel) // stride + 1
     pixels = 8 if last - first >= 8 else 4
     if last - first < pixels:

@@ -133,7 +133,7 @@ class Trace:
 
 
 def kernel(function, lanes=LANES, **constants):
-    """Make `function(trace, *int64 arguments, **constants)` callable from Numba code; its vectors have `lanes` floats."""
+    """Make `function(trace, *int64 arguments, **constants)` callable from Numba code; vectors have `lanes` floats."""
     count = function.__code__.co_argcount - 1
     name = "_".join(["npefficient", function.__name__, f"x{lanes}", *map(str, constants.values())])
 
