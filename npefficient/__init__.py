@@ -1,7 +1,7 @@
 """EfficientNet-Lite0..4 for the CPU: timm's tf_efficientnet_lite in NumPy and Numba, without PyTorch."""
 from .architecture import Architecture, list_models
 from .errors import ArgumentError, DownloadError, ImageError, NpefficientError, WeightsError
-from .image import open_image, transform
+from .image import open_image, transform, transform_batch
 from .labels import imagenet_labels, imagenet_synsets
 from .model import Model, create_model
 from .preprocessing import Preprocessing
@@ -26,4 +26,5 @@ __all__ = [
     "softmax",
     "top_k",
     "transform",
+    "transform_batch",
 ]
