@@ -208,5 +208,5 @@ def test_refused_can_fail(tmp_path):
         refused(tmp_path, GOOD, "x")
     with pytest.raises(AssertionError, match="did not match"):
         refused(tmp_path, b"", "no such text")
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="allowed -1.0"):
         refused(tmp_path, b"", "empty", seconds=-1.0)

@@ -1,28 +1,15 @@
 """The packed weights: each can be found where its format says, folded in float64 and rounded once."""
-import functools
 
 import numpy as np
 import pytest
-from make_golden import golden_parameters
+from golden_weights import packed, weights
 
 from npefficient import reference
 from npefficient.architecture import build
 from npefficient.engine.pack import pack, pack_pointwise, padded_channels
-from npefficient.parameters import Source, Weights
+from npefficient.parameters import Weights
 
 SHORT = [f"lite{i}" for i in range(5)]
-
-
-@functools.cache
-def weights(short, classes=1000, colours=3):
-    network = build(short, classes, colours)
-    values = golden_parameters(network.parameters())
-    return Weights(network, values, network.variant.preprocessing, None, Source("golden", "", "random"))
-
-
-@functools.cache
-def packed(short, classes=1000, colours=3):
-    return pack(weights(short, classes, colours))
 
 
 def unpacked(buffer, start, op, shape):

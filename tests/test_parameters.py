@@ -75,7 +75,7 @@ def test_check_parameters_reports_all_at_once(whole):
     parameters = {**whole, "bn1.bias": whole["bn1.bias"][:3], "extra": np.zeros(1),
                   "bn1.weight": whole["bn1.weight"] * 1j}
     del parameters["bn2.bias"]
-    with pytest.raises(WeightsError) as caught:
+    with pytest.raises(WeightsError, match="missing 'bn2.bias'") as caught:
         check_parameters(parameters, LITE0)
     for part in ("tf_efficientnet_lite0 with 2 classes and 3 input channels", "missing 'bn2.bias'",
                  "unexpected 'extra'", "'bn1.bias' is (3,)", "'bn1.weight' is complex"):

@@ -3,7 +3,6 @@
 The lifetime of a buffer is not taken from the planner: a shadow of the arena notes which step wrote each cache line
 last, and the way of a picture through the network says what each step ought to find.
 """
-import functools
 import types
 
 import naive
@@ -11,30 +10,16 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from make_golden import golden_parameters
+from golden_weights import packed, weights
 
 from npefficient.architecture import build
 from npefficient.engine import plan as plan_module
 from npefficient.engine import run as run_module
 from npefficient.engine.engine import Engine
-from npefficient.engine.pack import pack
 from npefficient.engine.plan import ALIGNMENT, STEP, make_plan
-from npefficient.parameters import Source, Weights
 
 SHORT = [f"lite{i}" for i in range(5)]
 LINE = 64  # bytes
-
-
-@functools.cache
-def weights(short, classes=1000, colours=3):
-    network = build(short, classes, colours)
-    values = golden_parameters(network.parameters())
-    return Weights(network, values, network.variant.preprocessing, None, Source("golden", "", "random"))
-
-
-@functools.cache
-def packed(short, classes=1000, colours=3):
-    return pack(weights(short, classes, colours))
 
 
 def plan_of(short, batch, height, width, classes=1000, colours=3):

@@ -104,6 +104,6 @@ def test_top_k_equals_sorting(scores, k):
 
 @pytest.mark.parametrize("k", [0, -1, 2.0, True, "5", None, np.float64(3)], ids=repr)
 def test_top_k_refuses(k):
-    with pytest.raises(ArgumentError) as caught:
+    with pytest.raises(ArgumentError, match="it must be a whole number of at least 1") as caught:
         top_k(np.arange(3.0), k)
     assert str(caught.value) == f"k {k!r}: it must be a whole number of at least 1"
