@@ -5,10 +5,10 @@ the step counts the chunks done. Both (`counters.py`) carry the run's number ("e
 run that is over, finds another epoch and leaves without touching anything.
 """
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from ..kernels.lanes import routine
+from ..kernels.lanes import arithmetic
 from .counters import EPOCH_BITS, STALE
 
 _I64 = ir.IntType(64)
@@ -45,7 +45,20 @@ def compare_and_swap(typing_context, address, expected, new):
     return types.boolean(types.int64, types.int64, types.int64), generate
 
 
-@routine
+@intrinsic
+def relax(typing_context):
+    """Tell the processor that this thread only waits, where there is an instruction for it."""
+
+    def generate(context, builder, signature, arguments):
+        if builder.module.triple.startswith(("x86", "i686")):
+            pause = ir.FunctionType(ir.VoidType(), [])
+            builder.call(cgutils.get_or_insert_function(builder.module, pause, "llvm.x86.sse2.pause"), [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@arithmetic
 def claim(counter, epoch, chunks):
     """Take the next chunk: its number, `chunks` when none is left, STALE when the run is over."""
     while True:
@@ -59,7 +72,7 @@ def claim(counter, epoch, chunks):
             return chunk
 
 
-@routine
+@arithmetic
 def finished(counter, epoch, chunks):
     """True when all chunks are done, or the run is over."""
     word = atomic_load(counter)

@@ -12,21 +12,24 @@ import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
+from ..kernels.processor import identity
 from ..paths import cache_directory
-from . import object_cache
+from . import machine_code, object_cache
 
-ARGUMENTS = 9  # of run.run, all int64
+ARGUMENTS = 2  # of run.work, both int64
 
 _lock = threading.Lock()
 _driver = None
 
 
 def driver(report=None):
-    """Return the compiled `run.run`, to be called with int64; `report(text)` is told what takes time.
+    """Return the compiled `run.work`, to be called with int64; `report(text)` is told what takes time.
 
     Safe to call from several threads. Where code can't be kept, it is compiled in memory, with one warning.
     """
     global _driver
+    if _driver is not None:  # without the lock: at the end of a process nobody may be left to let go of it
+        return _driver
     with _lock:
         if _driver is None:
             _driver = _load(report or (lambda text: None))
@@ -52,21 +55,18 @@ def _directory() -> Path:
 
 def _key() -> bytes:
     """A hash of the sources, the processor, the versions and Numba's settings: of all that the code depends on."""
-    import llvmlite
-
-    from . import machine_code
-
     package = Path(__file__).parent.parent
     parts = [(str(source.relative_to(package)), source.read_bytes())
              for source in sorted([*package.glob("kernels/*.py"), *package.glob("engine/*.py")])]
-    parts += [machine_code.processor(), machine_code.llvm.get_process_triple(), machine_code.llvm.llvm_version_info]
-    parts += [sys.implementation.name, sys.version, llvmlite.__version__, _numba_version(), _numba_settings()]
+    parts += [identity(), sys.implementation.name, sys.version, _numba_settings()]
+    parts += [_version(package) for package in ("llvmlite", "numba")]
     return hashlib.sha256(repr(parts).encode()).digest()
 
 
-def _numba_version() -> bytes:
-    """Numba's version, from the file in which it stands: to import Numba, or to ask the metadata, takes longer."""
-    spec = find_spec("numba")
+def _version(package: str) -> bytes:
+    """The version of Numba or llvmlite, from the file in which it stands: to import them, or to ask the metadata, takes
+    longer."""
+    spec = find_spec(package)
     return Path(spec.origin).with_name("_version.py").read_bytes() if spec else b"none"
 
 
@@ -78,17 +78,15 @@ def _numba_settings() -> list:
 
 
 def _load(report):
-    from . import machine_code  # LLVM takes 50 MB: only now, when the weights as they were read are gone
-
+    directory, key, code = _directory(), _key(), None
     try:
-        directory, key = _directory(), _key()
         code = object_cache.read(directory, key)
-        if code is not None:
-            return machine_code.load(code, ARGUMENTS)
     except OSError as error:
         _warn(f"compiled code can't be kept in {str(directory)!r} ({error.strerror})",
               "set NPEFFICIENT_CACHE to a directory of your own")
         directory = None
+    if code is not None:
+        return machine_code.load(code, ARGUMENTS)
     report("compiling the kernels, once for this release on this machine")
     compiled = _compile(report)
     code, foreign = machine_code.emit(compiled.inspect_llvm(), compiled.native_name)
@@ -112,19 +110,13 @@ def _warn(problem: str, remedy: str) -> None:
 
 
 def _compile(report):
-    """Compile the driver with Numba; the kernels one by one before, only to be able to say how far it is."""
+    """Compile the driver with Numba, and all kernels with it."""
     from numba import cfunc, types
 
-    from ..kernels.depthwise import depthwise_row
-    from ..kernels.pointwise import pointwise
-    from ..kernels.stem import stem_row
-    from .run import run
+    from .run import work
 
-    for part in (stem_row, depthwise_row, pointwise):
-        start = time.perf_counter()
-        part.compile((types.int64,) * part.py_func.__code__.co_argcount)
-        report(f"  {part.__name__}: {time.perf_counter() - start:.1f} s")
     start = time.perf_counter()
-    compiled = cfunc(types.int64(*[types.int64] * ARGUMENTS), error_model="numpy")(run)
-    report(f"  {run.__name__}: {time.perf_counter() - start:.1f} s")
+    # Part of its wrapper, whose own way to raise falls away then: nothing in the function can.
+    compiled = cfunc(types.int64(*[types.int64] * ARGUMENTS), error_model="numpy", forceinline=True)(work)
+    report(f"  done in {time.perf_counter() - start:.1f} s")
     return compiled

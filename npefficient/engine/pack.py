@@ -1,21 +1,22 @@
 """Folded weights in one buffer, in the order in which the kernels read them.
 
-    stem        (M, C, K, K) -> [K][K][C][M]
-    depthwise   (C, 1, K, K) -> [K][K][C]
-    pointwise   (M, C, 1, 1) -> [panel][C][16]; where M is an odd multiple of 8 the last panel has 8
-    classifier  as pointwise, with zero rows up to a multiple of 8 classes
+    stem        (M, C, K, K) -> [panel][K][K][C][vectors of the panel][LANES]
+    pointwise   (M, C, 1, 1) -> [panel][C][vectors of the panel][LANES]; a half vector (`layout.py`) has LANES / 2
+    classifier  as pointwise, with zero rows up to whole vectors of classes
+    depthwise   (C, 1, K, K) -> [C / LANES][K][K][LANES]
 
-The bias (M,) stands behind each. Everything is float32; batch norm is folded in float64 and rounded once.
+The bias stands behind each, with zeros up to whole vectors. All is float32; batch norm is folded in float64 and rounded
+once.
 """
-import math
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..architecture import HEAD_CHANNELS
-from ..kernels.layout import FLOAT, LANES, PANEL
+from ..kernels.layout import FLOAT, LANES, is_half, panel_sizes, vectors
 from ..parameters import Weights
 from ..reference import fold
+from .memory import aligned
 
 
 @dataclass(frozen=True)
@@ -32,46 +33,52 @@ class Packed:
 
 def padded_channels(channels: int) -> int:
     """The next multiple of the lanes."""
-    return -(-channels // LANES) * LANES
+    return vectors(channels) * LANES
 
 
-def pack_pointwise(weight, out) -> None:
-    """(M, C) -> out, 1-D: panels of 16 output channels, the last of 8 where M is an odd multiple of 8."""
-    (m, c), width = weight.shape, PANEL * LANES
-    whole = m // width * width
-    out[: whole * c].reshape(-1, c, width)[...] = weight[:whole].reshape(-1, width, c).transpose(0, 2, 1)
-    out[whole * c :].reshape(c, m - whole)[...] = weight[whole:].T
+def panel_widths(channels: int) -> list[int]:
+    """Output channels of each panel of packed weights, a half vector as such."""
+    *sizes, last = panel_sizes(vectors(channels))
+    return [*(LANES * size for size in sizes), LANES * last - is_half(channels) * LANES // 2]
+
+
+def packed_size(op: str, shape) -> int:
+    """Floats of a packed weight (M, C, K, K)."""
+    m, c, k, _ = shape
+    return c * k * k * (padded_channels(m) if op == "depthwise" else sum(panel_widths(m)))
 
 
 def pack_weight(op: str, weight, out) -> None:
-    """(M, C, K, K) -> out, 1-D, in the order of the operator's kernel."""
-    if op == "pointwise":
-        pack_pointwise(weight[:, :, 0, 0], out)
-    else:
-        ordered = weight.transpose(2, 3, 1, 0)
-        out.reshape(ordered.shape)[...] = ordered
+    """(M, C, K, K) -> out, 1-D zeros, in the order of the operator's kernel."""
+    ordered = weight.astype(np.float32).transpose(0, 2, 3, 1).reshape(len(weight), -1)  # (M, K K C)
+    m = start = 0
+    for width in [LANES] * vectors(len(weight)) if op == "depthwise" else panel_widths(len(weight)):
+        chosen, size = ordered[m : m + width], ordered.shape[1] * width
+        out[start : start + size].reshape(-1, width)[:, : len(chosen)] = chosen.T
+        m, start = m + width, start + size
 
 
 def pack(weights: Weights) -> Packed:
     """Fold every batch norm and lay all weights out one behind the other, in the order of execution."""
     network = weights.architecture
-    rows = padded_channels(network.num_classes)
-    shapes = [conv.weight_shape for conv in network.convs] + [(rows, HEAD_CHANNELS, 1, 1)]
-    buffer, offsets, start = np.empty(sum(math.prod(shape) + shape[0] for shape in shapes), np.float32), {}, 0
-    for name, op, weight, bias in _folded(weights, rows):  # one layer at a time: no second copy of them all
-        middle, end = start + weight.size, start + weight.size + bias.size
+    layers = [(conv.op, conv.weight_shape) for conv in network.convs]
+    layers.append(("pointwise", (padded_channels(network.num_classes), HEAD_CHANNELS, 1, 1)))
+    sizes = [packed_size(op, shape) + padded_channels(shape[0]) for op, shape in layers]
+    sizes = [-(-size // LANES) * LANES for size in sizes]
+    buffer, offsets, start = aligned(FLOAT * sum(sizes)).view(np.float32), {}, 0
+    for size, (name, op, weight, bias) in zip(sizes, _folded(weights)):  # one by one: no second copy of them all
+        middle = start + packed_size(op, weight.shape)
         pack_weight(op, weight, buffer[start:middle])
-        buffer[middle:end] = bias
-        offsets[name], start = (FLOAT * start, FLOAT * middle), end
+        buffer[middle : middle + bias.size] = bias
+        offsets[name], start = (FLOAT * start, FLOAT * middle), start + size
     return Packed(buffer, offsets)
 
 
-def _folded(weights: Weights, rows: int):
-    """(layer, operator, weight (M, C, K, K), bias (M,)) in the order of execution; `rows` classes, zeros at the end."""
+def _folded(weights: Weights):
+    """(layer, operator, weight (M, C, K, K), bias (M,)) in the order of execution; whole vectors of classes."""
     parameters = weights.parameters
     for conv in weights.architecture.convs:
         yield conv.name, conv.op, *fold(conv, parameters)
     weight, bias = parameters["classifier.weight"], parameters["classifier.bias"]
-    if more := rows - len(bias):
-        weight, bias = np.pad(weight, ((0, more), (0, 0))), np.pad(bias, (0, more))
-    yield "classifier", "pointwise", weight[:, :, None, None], bias
+    more = padded_channels(len(bias)) - len(bias)
+    yield "classifier", "pointwise", np.pad(weight, ((0, more), (0, 0)))[:, :, None, None], np.pad(bias, (0, more))

@@ -1,69 +1,72 @@
 """What to run, on which buffer, in which chunks: everything that can be decided before the first pixel.
 
-A plan is a table of steps for one (batch, height, width). The compiled driver (`run.py`) walks it; each step is cut
-into chunks that threads claim, so the table does not depend on the number of threads, and neither does a single bit of
-the result. Activations lie in one arena whose buffers are reused as soon as their last reader is done.
+A plan is a table of steps for one picture of (height, width) on so many threads. The compiled driver (`run.py`) walks
+it. A depthwise convolution takes the layer before it along in its step (`source`): its input rows are computed as they
+are needed, one panel of channels at a time, into scratch memory that stays in the cache, and are padded there. Each
+step is cut into chunks that threads claim; no bit of the result depends on how. Activations lie in one arena whose
+buffers are reused as soon as their last reader is done.
 """
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..architecture import Architecture, same_padding
-from ..kernels.layout import FLOAT, LANES, PANEL
-from .pack import Packed, padded_channels
+from ..architecture import Architecture, LayerShape, same_padding
+from ..kernels.layout import FLOAT, LARGEST, VECTOR, is_half, panel_sizes, panels, plane_size, vectors
+from .memory import ALIGNMENT
+from .pack import Packed
 
-STEM, DEPTHWISE, POINTWISE, POOL = range(4)
+STEM, DEPTHWISE, POINTWISE, POOL = range(4)  # what a step does
+FROM_PICTURE, EXPANDED, COPIED = range(3)  # a depthwise step's source: the stem, a pointwise layer, its input as it is
 
-ALIGNMENT = 64  # bytes: a cache line
-PIXELS_PER_CHUNK = 96  # of a pointwise step: their inputs stay in the first-level cache for the early layers
-ENOUGH_CHUNKS = 16  # a step with fewer pixel chunks is cut by output channels too
+SCRATCH = 192 << 10  # bytes of a depthwise step's input rows at a time: they stay in the second-level cache
+PIXELS_AT_ONCE = 256 << 10  # bytes of a pointwise step's input in one chunk: the same, for all panels that read them
+PIXELS_PER_PART = 24  # of a pointwise step at least: three tiles
+CHUNKS = 2  # for each thread at least, so that one that comes late is not waited for
 
-# One step. Offsets are in bytes: x (except the stem's, which reads the picture), out and residual in the arena, weight
-# and bias in the packed weights, constants in the plan's constants.
+# One step. Offsets and distances are in bytes: x and out in the arena, residual from out, weight and bias in the packed
+# weights.
 STEP = np.dtype([(name, np.int64) for name in (
-    "op", "chunks",
-    "items", "items_per_chunk",  # output rows of all pictures, pixels, or pictures
-    "panels", "panels_per_chunk",  # of 16 output channels; pointwise only
-    "x", "out", "has_residual", "residual", "weight", "bias", "constants",
-    "height", "width", "in_channels", "out_height", "out_width", "out_channels",
-    "kernel", "stride", "top", "left",
+    "op", "chunks", "parts", "panels_per_chunk",  # parts are of pixels or output rows
+    "x", "x_plane", "out", "out_plane", "has_residual", "residual", "weight", "bias", "relu6",
+    "pixels", "in_channels", "vectors", "panels", "wide_panels", "half",
+    # of a depthwise step only
+    "source", "height", "width", "out_height", "out_width", "kernel", "stride", "top", "left",
+    "depthwise_weight", "depthwise_bias", "scratch_row", "scratch_plane", "rows_at_once",
+    # of the stem, alone or a depthwise step's source
+    "picture_height", "picture_width", "picture_top", "picture_left", "rows", "columns",
 )])  # fmt: skip
-
-# The constants: (0, 6) and (-inf, inf) to clamp by, then the share of one pixel in the average.
-RELU6, LINEAR, SHARE = 0, 2 * FLOAT, 4 * FLOAT
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How to run one network on inputs of one shape."""
+    """How to run one network on one picture of one size."""
 
-    batch: int
     height: int
     width: int
     steps: np.ndarray  # STEP, 1-D
-    names: tuple[str, ...]  # of the steps' layers
-    constants: np.ndarray  # float32
+    layers: tuple[tuple[LayerShape, ...], ...]  # of each step
     arena_size: int  # bytes
-    logits: int  # offset in the arena of (batch, padded classes) float32
-    logits_width: int
+    scratch_size: int  # bytes for each thread
+    logits: int  # offset in the arena of (padded classes) float32
 
 
 @dataclass
-class _Buffer:
+class Buffer:
     """One activation: its size in bytes, the steps that write it and read it last, and where it lies."""
 
     size: int
+    plane: int
     born: int
     dies: int
     offset: int = -1
 
 
-def place(buffers: list[_Buffer]) -> int:
+def place(buffers: list[Buffer]) -> int:
     """Give every buffer an offset such that no two that live at the same time overlap; return the arena's size.
 
     Largest first, each at the lowest place that is free for its lifetime.
     """
-    placed: list[_Buffer] = []
+    placed: list[Buffer] = []
     for buffer in sorted(buffers, key=lambda b: -b.size):
         offset = 0
         for other in sorted(placed, key=lambda b: b.offset):
@@ -74,36 +77,96 @@ def place(buffers: list[_Buffer]) -> int:
     return max(buffer.offset + buffer.size for buffer in buffers)
 
 
+def parts_for(panel_count: int, threads: int, most: int) -> int:
+    """Into how many parts to cut a step beside its panels: chunks enough for all threads, and as many for each."""
+    parts = 1
+    while threads > 1 and parts < most and (parts * panel_count < CHUNKS * threads or parts * panel_count % threads):
+        parts += 1
+    return parts
+
+
 class _Planner:
     """Collects steps and the buffers they read and write; offsets are filled in at the end."""
 
-    def __init__(self, batch: int, packed: Packed):
-        self.batch, self.packed = batch, packed
-        self.names, self.steps, self.buffers, self.uses = [], [], [], []
+    def __init__(self, packed: Packed, threads: int):
+        self.packed, self.threads = packed, threads
+        self.layers, self.steps, self.buffers, self.uses = [], [], [], []
+        self.scratch_size = 0
 
-    def add(self, layer, op: int, constants: int, x: _Buffer | None, residual: _Buffer | None = None) -> _Buffer:
-        """Append one layer as a step; returns the buffer of its output."""
-        now = len(self.steps)
-        channels = padded_channels(layer.out_channels)
-        size = self.batch * layer.out_height * layer.out_width * channels * FLOAT
-        out = _Buffer(-(-size // ALIGNMENT) * ALIGNMENT, now, now)
+    def add(self, layers, x: Buffer | None, residual: Buffer | None = None, **fields) -> Buffer:
+        """Append a step of these layers; returns the buffer of its output."""
+        now, last = len(self.steps), layers[-1]
+        plane = plane_size(last.out_height * last.out_width)
+        size = vectors(last.out_channels) * plane
+        out = Buffer(-(-size // ALIGNMENT) * ALIGNMENT, plane, now, now)
         for read in (x, residual):
             if read is not None:
                 read.dies = now
-        weight, bias = self.packed.offsets.get(layer.name, (0, 0))
-        self.steps.append({
-            "op": op, "has_residual": residual is not None, "weight": weight, "bias": bias, "constants": constants,
-            "height": layer.height, "width": layer.width, "in_channels": layer.in_channels,
-            "out_height": layer.out_height, "out_width": layer.out_width, "out_channels": channels,
-            "kernel": layer.kernel, "stride": layer.stride,
-            "top": same_padding(layer.height, layer.kernel, layer.stride)[0],
-            "left": same_padding(layer.width, layer.kernel, layer.stride)[0],
-            **chunks(op, self.batch, layer, channels),
-        })  # fmt: skip
-        self.names.append(layer.name)
+        self.layers.append(tuple(layers))
+        self.steps.append(fields)
         self.buffers.append(out)
         self.uses.append((x, residual, out))
         return out
+
+    def pointwise(self, layer, x: Buffer, relu6: bool, residual: Buffer | None = None) -> Buffer:
+        pixels, count = layer.out_height * layer.out_width, vectors(layer.out_channels)
+        wide, total = panels(count)
+        parts = -(-pixels * layer.in_channels * FLOAT // PIXELS_AT_ONCE)
+        if self.threads > 1:
+            parts = -(-max(parts, CHUNKS * self.threads) // self.threads) * self.threads  # as many for each
+        per_chunk = total
+        if pixels < parts * PIXELS_PER_PART:  # few pixels, many channels
+            parts, per_chunk = parts_for(total, self.threads, max(1, pixels // LARGEST)), 1
+        weight, bias = self.packed.offsets[layer.name]
+        half = layer.name != "classifier" and is_half(layer.out_channels)
+        return self.add([layer], x, residual, op=POINTWISE, parts=parts, panels_per_chunk=per_chunk,
+                        chunks=parts * -(-total // per_chunk), weight=weight, bias=bias,
+                        relu6=relu6, pixels=pixels, in_channels=layer.in_channels, vectors=count, panels=total,
+                        wide_panels=wide, half=half)
+
+    def stem(self, layer: LayerShape) -> Buffer:
+        return self.add([layer], None, op=STEM, **self._by_rows(layer), **self._source(layer))
+
+    def depthwise(self, before: LayerShape | None, layer: LayerShape, x: Buffer | None) -> Buffer:
+        """A depthwise layer, with the one before it where its output is needed by nobody else."""
+        cut = self._by_rows(layer)
+        top, left = (same_padding(size, layer.kernel, layer.stride)[0] for size in (layer.height, layer.width))
+        columns = layer.width + sum(same_padding(layer.width, layer.kernel, layer.stride))
+        together = max(panel_sizes(cut["vectors"]))
+        most = SCRATCH // (together * columns * VECTOR)  # input rows
+        most = max(1, (most - layer.kernel) // layer.stride + 1)  # output rows
+        rows = -(-layer.out_height // cut["parts"])
+        rows = -(-rows // -(-rows // most))  # all but the last time the same
+        plane = plane_size(((rows - 1) * layer.stride + layer.kernel) * columns)
+        self.scratch_size = max(self.scratch_size, together * plane)
+        weight, bias = self.packed.offsets[layer.name]
+        return self.add([before, layer] if before else [layer], x, op=DEPTHWISE, height=layer.height, width=layer.width,
+                        out_height=layer.out_height, out_width=layer.out_width, kernel=layer.kernel, top=top, left=left,
+                        stride=layer.stride, depthwise_weight=weight, depthwise_bias=bias, rows_at_once=rows,
+                        scratch_row=columns * VECTOR, scratch_plane=plane, **cut,
+                        **(self._source(before) if before else {"source": COPIED}))
+
+    def _by_rows(self, layer: LayerShape) -> dict[str, int]:
+        """The fields of a step whose chunks are single panels of some output rows."""
+        count = vectors(layer.out_channels)
+        wide, total = panels(count)
+        parts = parts_for(total, self.threads, max(1, layer.out_height // 4))
+        return {"vectors": count, "panels": total, "wide_panels": wide, "panels_per_chunk": 1, "parts": parts,
+                "chunks": parts * total}
+
+    def _source(self, layer: LayerShape) -> dict[str, int]:
+        """The fields of a stem or an expansion."""
+        weight, bias = self.packed.offsets[layer.name]
+        fields = {"source": EXPANDED, "in_channels": layer.in_channels, "weight": weight, "bias": bias}
+        if layer.op == "stem":
+            top, left = (same_padding(size, layer.kernel, layer.stride)[0] for size in (layer.height, layer.width))
+            fields |= {"source": FROM_PICTURE, "picture_height": layer.height, "picture_width": layer.width,
+                       "picture_top": top, "picture_left": left, "rows": layer.out_height, "columns": layer.out_width}
+        return fields
+
+    def pool(self, layer, x: Buffer) -> Buffer:
+        return self.add([layer], x, op=POOL, parts=1, panels_per_chunk=1, chunks=1, pixels=layer.height * layer.width,
+                        vectors=vectors(layer.in_channels))
 
     def table(self) -> tuple[np.ndarray, int]:
         """The steps as a structured array, and the arena's size in bytes."""
@@ -112,47 +175,35 @@ class _Planner:
         for row, step, (x, residual, out) in zip(table, self.steps, self.uses):
             for name, value in step.items():
                 row[name] = value
-            row["x"], row["residual"] = (b.offset if b is not None else 0 for b in (x, residual))
-            row["out"] = out.offset
+            row["out"], row["out_plane"] = out.offset, out.plane
+            if x is not None:
+                row["x"], row["x_plane"] = x.offset, x.plane
+            if residual is not None:
+                row["has_residual"], row["residual"] = 1, residual.offset - out.offset
         return table, size
 
 
-def chunks(op: int, batch: int, layer, channels: int) -> dict[str, int]:
-    """Cut one step: stem and depthwise by rows, pointwise by pixels and, where those are few, by panels too."""
-    if op == POINTWISE:
-        items, per_chunk = batch * layer.out_height * layer.out_width, PIXELS_PER_CHUNK
-    elif op == POOL:
-        items, per_chunk = batch, 1
-    else:
-        items, per_chunk = batch * layer.out_height, max(1, batch * layer.out_height // (2 * ENOUGH_CHUNKS))
-    panels, parts = 1, -(-items // per_chunk)
-    panels_per_chunk = 1
-    if op == POINTWISE:
-        panels = -(-channels // (PANEL * LANES))
-        panels_per_chunk = max(1, panels * min(parts, ENOUGH_CHUNKS) // ENOUGH_CHUNKS)
-    return {"items": items, "items_per_chunk": per_chunk, "panels": panels, "panels_per_chunk": panels_per_chunk,
-            "chunks": parts * -(-panels // panels_per_chunk)}
+def make_plan(network: Architecture, packed: Packed, height: int, width: int, threads: int = 1,
+              fused: bool = True) -> Plan:
+    """Plan one network for pictures (height, width, in_chans).
 
-
-def make_plan(network: Architecture, packed: Packed, batch: int, height: int, width: int) -> Plan:
-    """Plan one network for inputs (batch, height, width, in_chans)."""
-    planner = _Planner(batch, packed)
-    *convs, pool, classifier = network.layers(height, width)
-    layers = iter(convs)
-    x = planner.add(next(layers), STEM, RELU6, None)
+    fused: a depthwise convolution takes the layer before it along; otherwise every layer is a step of its own, whose
+        output can be looked at
+    """
+    planner = _Planner(packed, threads)
+    layers = {layer.name: layer for layer in network.layers(height, width)}
+    x, before = None, layers[network.stem.name]
     for block in network.blocks:
         shortcut = x if block.skip else None
-        for conv in block.convs:
-            op = DEPTHWISE if conv.op == "depthwise" else POINTWISE
-            # Only a block's last convolution is linear; it takes the shortcut along.
-            clamp, residual = (RELU6, None) if conv.relu6 else (LINEAR, shortcut)
-            x = planner.add(next(layers), op, clamp, x, residual)
-    head = next(layers)
-    x = planner.add(head, POINTWISE, RELU6, x)
-    x = planner.add(pool, POOL, SHARE, x)
-    logits = planner.add(classifier, POINTWISE, LINEAR, x)
+        *expansion, depthwise, project = (layers[conv.name] for conv in block.convs)
+        before = expansion[0] if expansion else before
+        if not fused:
+            x, before = planner.pointwise(before, x, True) if expansion else planner.stem(before), None
+        x = planner.depthwise(before, depthwise, x)
+        x = planner.pointwise(project, x, False, shortcut)  # linear; it takes the shortcut along
+    head = layers[network.head.name]
+    x = planner.pointwise(head, x, True)
+    x = planner.pool(layers["global_pool"], x)
+    logits = planner.pointwise(layers["classifier"], x, False)
     steps, size = planner.table()
-    share = 1.0 / (head.out_height * head.out_width)
-    constants = np.array([0.0, 6.0, -np.inf, np.inf, share], np.float32)
-    return Plan(batch, height, width, steps, tuple(planner.names), constants, size, logits.offset,
-                padded_channels(network.num_classes))
+    return Plan(height, width, steps, tuple(planner.layers), size, planner.scratch_size, logits.offset)

@@ -3,102 +3,195 @@ from numba import from_dtype
 from numba.core import types
 from numba.extending import intrinsic
 
-from ..kernels.depthwise import depthwise_row
-from ..kernels.lanes import routine
-from ..kernels.layout import FLOAT, LANES
+from ..kernels.depthwise import depthwise
+from ..kernels.lanes import arithmetic, routine
+from ..kernels.layout import PANEL, UNROLL, VECTOR
 from ..kernels.pointwise import pointwise
 from ..kernels.pool import POOL
-from ..kernels.stem import stem_row
-from .atomics import atomic_add, claim, finished
+from ..kernels.rows import COPY, ZERO
+from ..kernels.stem import KERNEL, stem_row
+from .atomics import atomic_add, atomic_load, claim, finished, relax
 from .counters import COUNTERS_SIZE, DONE, STALE
-from .plan import DEPTHWISE, POINTWISE, STEM, STEP
+from .job import DONE_JOBS, GIVE_WAY, IDLE, JOB, POSTED
+from .plan import DEPTHWISE, EXPANDED, FROM_PICTURE, POINTWISE, STEM, STEP
 
-STEP_SIZE = STEP.itemsize
-PATIENCE = 1 << 16  # looks at a counter before the thread gives way to others
+STEP_SIZE, START = STEP.itemsize, JOB.fields["start"][1]
+PATIENCE = 1 << 14  # looks at a counter before a thread gives way to others
+
+
+def record_at(dtype):
+    """A function from an address to the record there, with its fields; an array would bring reference counts along."""
+    kind = from_dtype(dtype)
+
+    @intrinsic
+    def at(typing_context, address):
+        def generate(context, builder, signature, arguments):
+            return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+
+        return kind(types.int64), generate
+
+    return at
+
+
+step_at, job_at = record_at(STEP), record_at(JOB)
 
 
 @intrinsic
-def step_at(typing_context, address):
-    """The step at an address, with its fields; a NumPy array of them would bring reference counts along."""
+def set_start(typing_context, address, step):
+    """Store the step to go on with in the job at an address."""
 
     def generate(context, builder, signature, arguments):
-        return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
+        field = builder.add(arguments[0], arguments[0].type(START))
+        builder.store(arguments[1], builder.inttoptr(field, arguments[1].type.as_pointer()))
+        return context.get_dummy_value()
 
-    return from_dtype(STEP)(types.int64), generate
+    return types.void(types.int64, types.int64), generate
 
 
-@routine
-def run_rows(step, first, last, weights, constants, arena, images):
-    """Stem or depthwise: output rows `first` to `last`, counted through all pictures."""
-    weight, bias, bounds = weights + step.weight, weights + step.bias, constants + step.constants
-    picture = step.height * step.width * step.in_channels * FLOAT
-    row_size = step.out_width * step.out_channels * FLOAT
-    for row in range(first, last):
-        n, q = row // step.out_height, row % step.out_height
-        out = arena + step.out + row * row_size
-        if step.op == STEM:
-            stem_row(images + n * picture, step.height, step.width, step.in_channels, weight, bias, bounds, out, q,
-                     step.out_width, step.kernel, step.stride, step.top, step.left)
-        else:
-            depthwise_row(arena + step.x + n * picture, step.height, step.width, step.in_channels, weight, bias, bounds,
-                          out, q, step.out_width, step.kernel, step.stride, step.top, step.left)
+@arithmetic
+def panel_at(step, panel):
+    """(first vector, vectors) of a panel: PANEL each in the wide ones, then 2 each, or the one that is left."""
+    first = PANEL * min(panel, step.wide_panels) + 2 * max(panel - step.wide_panels, 0)
+    return first, min(PANEL if panel < step.wide_panels else 2, step.vectors - first)
 
 
 @routine
-def run_pixels(step, first, last, panel, weights, constants, arena):
-    """Pointwise: pixels `first` to `last`, counted through all pictures, from `panel` on."""
-    out_pixel = first * step.out_channels * FLOAT
-    pointwise(arena + step.x + first * step.in_channels * FLOAT, step.in_channels, weights + step.weight,
-              weights + step.bias, constants + step.constants, step.has_residual, arena + step.residual + out_pixel,
-              arena + step.out + out_pixel, step.out_channels, last - first, panel,
-              min(panel + step.panels_per_chunk, step.panels))
+def run_stem_row(step, row, first, count, weights, picture, out, out_plane):
+    """Row `row` of the stem's output, `count` vectors of channels from `first` on."""
+    stem_row(picture, step.picture_height, step.picture_width, step.in_channels,
+             weights + step.weight + first * VECTOR * step.in_channels * KERNEL * KERNEL,
+             weights + step.bias + first * VECTOR, out, out_plane, row, step.columns,
+             step.picture_top, step.picture_left, count)
 
 
 @routine
-def run_pool(step, first, last, constants, arena):
-    """Pool: pictures `first` to `last`."""
-    pixel = step.in_channels * FLOAT
-    pixels = step.height * step.width
-    for n in range(first, last):
-        POOL(arena + step.x + n * pixels * pixel, pixel, pixels, constants + step.constants,
-             arena + step.out + n * pixel, step.in_channels // LANES)
+def run_stem(step, panel, part, weights, arena, picture):
+    """Output rows of one panel of channels."""
+    first, count = panel_at(step, panel)
+    out = arena + step.out + first * step.out_plane
+    for row in range(part * step.rows // step.parts, (part + 1) * step.rows // step.parts):
+        run_stem_row(step, row, first, count, weights, picture, out + row * step.columns * VECTOR,
+                     step.out_plane)
 
 
 @routine
-def run_chunk(step, chunk, weights, constants, arena, images):
-    """One chunk of one step."""
-    parts = (step.items + step.items_per_chunk - 1) // step.items_per_chunk
-    first = chunk % parts * step.items_per_chunk
-    last = min(first + step.items_per_chunk, step.items)
-    if step.op == POINTWISE:
-        run_pixels(step, first, last, chunk // parts * step.panels_per_chunk, weights, constants, arena)
-    elif step.op == STEM or step.op == DEPTHWISE:
-        run_rows(step, first, last, weights, constants, arena, images)
+def fill_row(step, row, first, count, weights, x, out):
+    """Row `row` of a depthwise step's input, `count` vectors from `first` on, between its borders in scratch memory."""
+    if row >= step.height:
+        for v in range(count):
+            ZERO(out + v * step.scratch_plane, step.width)
+    elif step.source == EXPANDED:
+        weight = weights + step.weight + first * VECTOR * step.in_channels
+        pointwise(x + row * step.width * VECTOR, step.x_plane, weight, weights + step.bias + first * VECTOR, 1, 0, 0,
+                  out, step.scratch_plane, step.in_channels // UNROLL, step.width, count, 0)
+    elif step.source == FROM_PICTURE:
+        run_stem_row(step, row, first, count, weights, x, out, step.scratch_plane)
     else:
-        run_pool(step, first, last, constants, arena)
+        for v in range(count):
+            COPY(x + (first + v) * step.x_plane + row * step.width * VECTOR, out + v * step.scratch_plane, step.width)
 
 
-def run(steps, count, start, counters, epoch, weights, constants, arena, images):
-    """Walk the steps from `start` on, claiming chunks, until all are done or this run (`epoch`) is over.
+@routine
+def run_depthwise(step, panel, part, weights, arena, picture, scratch):
+    """Output rows of one panel of channels; their input rows move through scratch memory."""
+    first, count = panel_at(step, panel)
+    x = picture if step.source == FROM_PICTURE else arena + step.x
+    q, end = part * step.out_height // step.parts, (part + 1) * step.out_height // step.parts
+    taps = step.kernel * step.kernel * VECTOR
+    ZERO(scratch, count * step.scratch_plane // VECTOR)  # the padding: what is written from now on lies within it
+    top = q * step.stride - step.top  # the row at the start of scratch memory
+    ready = max(top, 0)  # the first row that is not there yet
+    while q < end:
+        rows = min(step.rows_at_once, end - q)
+        above = q * step.stride - step.top
+        for v in range(count):  # what the outputs before have in common with the next ones
+            plane = scratch + v * step.scratch_plane
+            COPY(plane + (above - top) * step.scratch_row, plane, (ready - above) * step.scratch_row // VECTOR)
+        top = above
+        below = above + (rows - 1) * step.stride + step.kernel
+        for row in range(ready, below):
+            fill_row(step, row, first, count, weights, x,
+                     scratch + (row - top) * step.scratch_row + step.left * VECTOR)
+        ready = below
+        for v in range(count):
+            depthwise(scratch + v * step.scratch_plane, step.scratch_row,
+                      weights + step.depthwise_weight + (first + v) * taps,
+                      weights + step.depthwise_bias + (first + v) * VECTOR,
+                      arena + step.out + (first + v) * step.out_plane + q * step.out_width * VECTOR, rows,
+                      step.out_width, step.kernel, step.stride)
+        q += rows
 
-    All arguments are int64: steps is the address of `count` of them, counters of COUNTERS_SIZE bytes per step; weights,
-    constants, arena and images are addresses. Returns `count` when all is done, STALE when the run was over, or the
-    step whose last chunks other threads still compute: then call again with it as `start`, after giving way.
+
+@routine
+def run_pointwise(step, panel, part, weights, arena):
+    """Pixels of some panels of output channels, one after the other."""
+    p, end = part * step.pixels // step.parts, (part + 1) * step.pixels // step.parts
+    for panel in range(panel, min(panel + step.panels_per_chunk, step.panels)):
+        first, count = panel_at(step, panel)
+        out = arena + step.out + first * step.out_plane + p * VECTOR
+        half = step.half if first + count == step.vectors else 0
+        pointwise(arena + step.x + p * VECTOR, step.x_plane, weights + step.weight + first * VECTOR * step.in_channels,
+                  weights + step.bias + first * VECTOR, step.relu6, step.has_residual, out + step.residual, out,
+                  step.out_plane, step.in_channels // UNROLL, end - p, count, half)
+
+
+@routine
+def run_chunk(step, chunk, weights, arena, picture, scratch):
+    """One chunk of one step."""
+    part, panel = chunk % step.parts, chunk // step.parts * step.panels_per_chunk
+    if step.op == POINTWISE:
+        run_pointwise(step, panel, part, weights, arena)
+    elif step.op == DEPTHWISE:
+        run_depthwise(step, panel, part, weights, arena, picture, scratch)
+    elif step.op == STEM:
+        run_stem(step, panel, part, weights, arena, picture)
+    else:
+        POOL(arena + step.x, step.x_plane, step.pixels, arena + step.out, step.out_plane, step.vectors)
+
+
+@routine
+def walk(job, weights, arena, picture, scratch):
+    """Walk the steps from `start` on, claiming chunks, until all are done or the run is over (or, for this job, called
+    off: its `epoch` is read again each time).
+
+    Returns `count` when all is done, STALE when the run was over, or the step whose last chunks other threads still
+    compute after much patience.
     """
-    for i in range(start, count):
-        step = step_at(steps + i * STEP_SIZE)
-        claimed = counters + i * COUNTERS_SIZE
+    for i in range(job.start, job.count):
+        step = step_at(job.steps + i * STEP_SIZE)
+        claimed = job.counters + i * COUNTERS_SIZE
         while True:
-            chunk = claim(claimed, epoch, step.chunks)
+            chunk = claim(claimed, job.epoch, step.chunks)
             if chunk == STALE:
                 return STALE
             if chunk == step.chunks:
                 break
-            run_chunk(step, chunk, weights, constants, arena, images)
+            run_chunk(step, chunk, weights, arena, picture, scratch)
             atomic_add(claimed + DONE, 1)
         patience = PATIENCE
-        while not finished(claimed + DONE, epoch, step.chunks):
+        while not finished(claimed + DONE, job.epoch, step.chunks):
+            relax()
             patience -= 1
             if patience == 0:
                 return i
-    return count
+    return job.count
+
+
+def work(address, looks):
+    """Do the job at an address, and those posted after it; returns IDLE when none was posted for so many looks.
+
+    Returns GIVE_WAY where it waits for another thread that seems not to run: let it run, and call again.
+    """
+    job = job_at(address)
+    while True:
+        left = looks
+        while atomic_load(address + POSTED) == atomic_load(address + DONE_JOBS):
+            if left == 0:
+                return IDLE
+            relax()
+            left -= 1
+        at = walk(job, job.weights, job.arena, job.picture, job.scratch)
+        if 0 <= at < job.count:
+            set_start(address, at)
+            return GIVE_WAY
+        atomic_add(address + DONE_JOBS, 1)

@@ -1,21 +1,135 @@
 """Threads that help a caller with its run.
 
 They are ordinary Python threads inside compiled code that has let go of the interpreter, so calls from many threads at
-once are safe on every platform. A caller asks for help and computes on its own meanwhile; a helper that comes late
-finds nothing left to claim. So a busy machine costs parallelism, and never blocks.
+once are safe on every platform. Each has a job record of its own (`job.py`). A caller fills those of helpers that
+have nothing to do, and computes on its own meanwhile; a helper that comes late finds nothing left to claim, and one
+that gets stuck is called off. So a busy machine costs parallelism, and never blocks. A helper looks for its next job a
+moment before it goes to sleep.
 """
 import atexit
+import contextlib
+import ctypes
 import math
 import os
-import queue
+import sys
 import threading
 import time
 from pathlib import Path
 
-from ..errors import ArgumentError
+import numpy as np
 
+from ..errors import ArgumentError
+from .compiled import driver
+from .job import GIVE_WAY, JOB
+from .memory import aligned
 
 LOOKOUT = 0.002  # seconds that a helper looks for the next job before it goes to sleep
+STUCK = 0.001  # seconds to wait for a helper until it counts as stuck: other programs want its processor
+PAUSE, LONGEST = 0.005, 0.1  # seconds without help after that, doubled each time that it was too short
+TRIAL = 1 << 10  # looks to find out how long one takes
+
+
+class Job:
+    """One thread's record, and what keeps alive the arrays that it points into."""
+
+    def __init__(self):
+        self.record = aligned(JOB.itemsize).view(JOB)[0:1]
+        self.address = self.record.ctypes.data
+        self.scratch = aligned(0)
+        self.holds = None
+
+    def fill(self, run) -> None:
+        """Take part in a run (`engine.Run`) from its first step on."""
+        if len(self.scratch) < run.plan.scratch_size:
+            self.scratch = aligned(run.plan.scratch_size)
+        self.holds = run
+        one = self.record[0]
+        for field, value in run.fields.items():
+            one[field] = value
+        one["start"], one["scratch"] = 0, self.scratch.ctypes.data
+
+    def post(self) -> None:
+        self.record["posted"] += 1
+
+    def call_off(self) -> None:
+        """Let the thread leave after the chunk that it is in."""
+        self.record["epoch"] = -1
+
+    def start(self) -> int:
+        """The step to go on with."""
+        return int(self.record["start"][0])
+
+    def is_free(self) -> bool:
+        """True where the thread has left the last job."""
+        return bool(self.record["posted"][0] == self.record["done"][0])
+
+    def let_go(self) -> None:
+        """Let go of the last job's arrays, if the thread has left it."""
+        if self.is_free():
+            self.holds = None
+
+
+class _Helper:
+    """One thread and its job."""
+
+    def __init__(self):
+        self.job, self.ended = Job(), False
+        self._lock, self._asleep, self._wake = threading.Lock(), False, threading.Lock()
+        self._wake.acquire()
+        self.thread = threading.Thread(target=self._serve, name="npefficient", daemon=True)
+        self.thread.start()
+
+    def post(self, run) -> None:
+        """Let the thread take part in a run; it must have nothing to do."""
+        with self._lock:
+            self.job.fill(run)
+        with self._lock:  # what was filled in is in memory by now
+            if self._asleep:
+                _keep_off(self.thread.native_id)
+                self._wake_up()
+            self.job.post()  # last: an interrupt before it has woken the thread for nothing, no more
+
+    def let_go(self) -> None:
+        """Let go of the last run's arrays, if the thread has left it."""
+        with self._lock:
+            self.job.let_go()
+
+    def end(self) -> None:
+        """Let the thread end as soon as it has left its job, even if whoever was to wake it was interrupted."""
+        self.ended = True
+        with self._lock:
+            self._wake_up()
+
+    def _wake_up(self) -> None:
+        if self._wake.locked():  # once too often does no harm
+            self._wake.release()
+        self._asleep = False  # last, in case of an interrupt
+
+    def _serve(self) -> None:
+        work, looks = driver(), self._looks()
+        while not self.ended:
+            if work(self.job.address, looks) == GIVE_WAY:
+                time.sleep(0)
+            else:
+                self._sleep()
+
+    def _looks(self) -> int:
+        """How often to look for a job in LOOKOUT seconds: how long a look takes is very different among processors."""
+        work, nothing, shortest = driver(), Job(), math.inf
+        for _ in range(3):
+            start = time.perf_counter()
+            work(nothing.address, TRIAL)
+            shortest = min(shortest, time.perf_counter() - start)
+        return max(1, int(TRIAL * LOOKOUT / shortest))
+
+    def _sleep(self) -> None:
+        allowed = _affinity()
+        with self._lock:
+            self.job.let_go()
+            sleeps = self._asleep = self.job.is_free() and not self.ended
+        if sleeps:
+            self._wake.acquire()
+            _set_affinity(threading.get_native_id(), allowed)  # it may run again wherever it could before
 
 
 class Workers:
@@ -23,49 +137,74 @@ class Workers:
 
     def __init__(self):
         self._lock = threading.Lock()
-        self._jobs = queue.SimpleQueue()
-        self._threads: list[threading.Thread] = []
+        self._helpers: list[_Helper] = []
+        self._pause, self._resume, self._stopped = PAUSE, 0.0, False
 
-    def ask(self, count: int, job) -> None:
-        """Let up to `count` helpers call job() in parallel to the caller."""
-        if count > len(self._threads):
-            self._start(count)
-        for _ in range(min(count, len(self._threads))):
-            self._jobs.put(job)
-
-    def _start(self, count: int) -> None:
+    def ask(self, runs) -> list[_Helper]:
+        """Let a helper take part in each of these runs, as far as there are helpers with nothing to do."""
+        if self._stopped or time.perf_counter() < self._resume:
+            return []
         with self._lock:
-            while count > len(self._threads):
-                thread = threading.Thread(target=self._serve, name="npefficient", daemon=True)
-                try:
-                    thread.start()
-                except RuntimeError:  # a limit on threads, or the interpreter is shutting down: go on with fewer
-                    return
-                self._threads.append(thread)
+            while len(self._helpers) < len(runs) and not self._stopped and self._start():
+                pass
+            free = [helper for helper in self._helpers if helper.job.is_free()][: len(runs)]
+            for helper, run in zip(free, runs):
+                helper.post(run)
+        return free
 
-    def _serve(self) -> None:
-        while (job := self._next()) is not None:
-            job()
-            del job  # let go of its arrays while waiting
+    def call_off(self, helpers: list[_Helper]) -> None:
+        """Do without these, since they don't get on, and without any for a while."""
+        for helper in helpers:
+            helper.job.call_off()
+        now = time.perf_counter()
+        self._pause = min(2 * self._pause, LONGEST) if now - self._resume < 10 * self._pause else PAUSE
+        self._resume = now + self._pause
 
-    def _next(self):
-        """The next job. Look for it a moment before going to sleep: a thread that is woken comes late, and on a busy CPU."""
-        deadline = time.perf_counter() + LOOKOUT
-        while time.perf_counter() < deadline:
-            try:
-                return self._jobs.get_nowait()
-            except queue.Empty:
-                time.sleep(0)  # lets go of the interpreter
-        return self._jobs.get()
+    def _start(self) -> bool:
+        try:
+            self._helpers.append(_Helper())
+        except RuntimeError:  # a limit on threads: go on with fewer
+            return False
+        return True
 
     def stop(self) -> None:
-        """End all helpers, so that none is inside compiled code while the interpreter shuts down."""
-        for _ in self._threads:
-            self._jobs.put(None)
-        for thread in self._threads:
-            thread.join()
-        self._threads = []
+        """End all helpers, so that none is inside compiled code while the interpreter shuts down, and start none more.
 
+        A thread that is started while the interpreter shuts down never runs: its starter would wait forever.
+        """
+        with self._lock:
+            self._stopped = True
+            helpers, self._helpers = self._helpers, []
+        for helper in helpers:
+            helper.end()
+        for helper in helpers:
+            helper.thread.join()
+
+
+def _keep_off(thread: int) -> None:
+    """Let a sleeping thread wake up on another processor than this one.
+
+    Linux likes to wake a thread beside the one that wakes it, and there it waits until the caller's time slice is over.
+    """
+    if sched_getcpu:
+        _set_affinity(thread, _affinity(thread) - {sched_getcpu()})
+
+
+def _affinity(thread: int = 0) -> set[int]:
+    """The processors that a thread may run on; empty where the system does not tell."""
+    try:
+        return os.sched_getaffinity(thread) if sched_getcpu else set()
+    except OSError:  # the thread has just ended
+        return set()
+
+
+def _set_affinity(thread: int, processors: set[int]) -> None:
+    if processors:
+        with contextlib.suppress(OSError):  # a hint: the thread has ended, or the process may not run there any more
+            os.sched_setaffinity(thread, processors)
+
+
+sched_getcpu = getattr(ctypes.CDLL(None), "sched_getcpu", None) if sys.platform == "linux" else None
 
 workers = Workers()
 atexit.register(lambda: workers.stop())
@@ -81,9 +220,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_start_anew)
 
 
-def ask(count: int, job) -> None:
-    """Let up to `count` helpers of this process call job() in parallel to the caller."""
-    workers.ask(count, job)
+def ask(runs) -> list[_Helper]:
+    """Let helpers of this process take part in these runs, one in each."""
+    return workers.ask(runs)
+
+
+def call_off(helpers: list[_Helper]) -> None:
+    """Do without these helpers, since they don't get on, and without any for a while."""
+    workers.call_off(helpers)
 
 
 def available_threads() -> int:

@@ -1,138 +1,57 @@
 """Depthwise convolution, each channel by itself, with ReLU6.
 
-    out[q, r, c] = relu6(bias[c] + sum over i, j of x[q S + i - top, r S + j - left, c] * weight[i, j, c])
+    out[q, r, c] = relu6(bias[c] + sum over i, j of x[q S + i, r S + j, c] * weight[i, j, c])
 
-    x (H, W, C), weight (K, K, C), bias (C,), out (Q, R, C); all float32, NHWC; K is 3 or 5, S is 1 or 2
+    x (H, W, C) with its padding, weight (K, K, C), bias (C,), out (Q, R, C), all float32, one block of LANES channels
+    at a time; K is 3 or 5, S is 1 or 2
     FLOPs 2 Q R C K K; bytes at least 4 (H W C + Q R C)
-    tile: PIXELS neighbouring outputs of one vector of channels; PIXELS accumulators + K weights + 1 pixel <= 16
-    registers; a pixel is loaded once for all outputs that it meets, (2 K + PIXELS - 1) loads for PIXELS K FMAs at S = 1
-    pixel: one output of VECTORS vectors of channels, at the borders; 2 loads per FMA
+    registers: PIXELS accumulators + K weights + 1 pixel; 8 + 5 + 1 = 14
+    loads per FMA: a pixel is loaded once for all outputs that it meets, (K + (PIXELS - 1) S + K) / (PIXELS K) a row;
+    13 / 24 for a 3x3 kernel at stride 1, 24 / 40 for 5x5 at stride 2
 
-Zero padding is never stored: an output at the border sums over the taps that lie inside the picture. Lanes run over
-channels. Each output is one chain of FMAs over the taps in order that starts at the bias, in a tile or alone.
+Padding is there as zeros (`engine/run.py` lays it out), so that no output is a special case. Each output is one chain
+of FMAs over the taps in order that starts at the bias, whatever tile it is in.
 """
-from .lanes import kernel, routine
-from .layout import FLOAT, LANES, VECTOR
+from .lanes import family, routine
+from .layout import LARGEST, VECTOR
 
 
-def depthwise_tile(t, x, x_row, x_column, weight, weight_row, bias, bounds, out, rows, blocks,
-                   *, KERNEL, STRIDE, PIXELS):
-    """PIXELS outputs side by side, all columns of whose taps lie inside; `blocks` vectors of channels one by one."""
-    low, high = t.splat(bounds), t.splat(bounds + FLOAT)
+def depthwise_tile(t, x, x_row, weight, bias, out, out_row, rows, tiles, *, KERNEL, STRIDE, PIXELS):
+    """`rows` rows of `tiles` tiles of PIXELS neighbouring outputs; addresses and rows in bytes."""
+    start = t.load(bias)
 
-    def channels(b, x, weight, bias, out):
-        def tap_row(i, x, weight, *acc):
-            acc, pixel = list(acc), x
-            taps = [t.load(weight + x_column * j) for j in range(KERNEL)]
-            for column in range((PIXELS - 1) * STRIDE + KERNEL):
-                value = t.load(pixel)
-                for p in range(PIXELS):
-                    j = column - p * STRIDE
-                    if 0 <= j < KERNEL:
-                        acc[p] = t.fma(value, taps[j], acc[p])
-                pixel = pixel + x_column
-            return [x + x_row, weight + weight_row, *acc]
+    def row(q, x, out):
+        def tile(i, x, out):
+            acc = [start] * PIXELS
+            for i in range(KERNEL):
+                taps = [t.load(weight + (i * KERNEL + j) * VECTOR) for j in range(KERNEL)]
+                for column in range((PIXELS - 1) * STRIDE + KERNEL):
+                    pixel = t.load(x + x_row * i + column * VECTOR)
+                    for p in range(PIXELS):
+                        if 0 <= column - p * STRIDE < KERNEL:
+                            acc[p] = t.fma(pixel, taps[column - p * STRIDE], acc[p])
+            for p, a in enumerate(acc):
+                t.store(a.relu6(), out + p * VECTOR)
+            return x + PIXELS * STRIDE * VECTOR, out + PIXELS * VECTOR
 
-        start = t.load(bias)
-        _, _, *acc = t.loop(rows, tap_row, x, weight, *[start] * PIXELS)
-        for p, a in enumerate(acc):
-            t.store(a.clamp(low, high), out + x_column * p)
-        return x + VECTOR, weight + VECTOR, bias + VECTOR, out + VECTOR
+        t.loop(tiles, tile, x, out)
+        return x + x_row * STRIDE, out + out_row
 
-    t.loop(blocks, channels, x, weight, bias, out)
+    t.loop(rows, row, x, out)
 
 
-def depthwise_pixel(t, x, x_row, x_column, weight, weight_row, bias, bounds, out, rows, columns, blocks, *, VECTORS):
-    """One output pixel, `blocks` times VECTORS vectors of channels, over rows x columns taps; addresses in bytes."""
-    low, high = t.splat(bounds), t.splat(bounds + FLOAT)
-    size = VECTORS * VECTOR
-
-    def channels(b, x, weight, bias, out):
-        def tap_row(i, x, weight, *acc):
-            def tap(j, pixel, taps, *acc):
-                acc = [t.fma(t.load(pixel + v * VECTOR), t.load(taps + v * VECTOR), a) for v, a in enumerate(acc)]
-                return [pixel + x_column, taps + x_column, *acc]
-
-            _, _, *acc = t.loop(columns, tap, x, weight, *acc)
-            return [x + x_row, weight + weight_row, *acc]
-
-        acc = [t.load(bias + v * VECTOR) for v in range(VECTORS)]
-        _, _, *acc = t.loop(rows, tap_row, x, weight, *acc)
-        for v, a in enumerate(acc):
-            t.store(a.clamp(low, high), out + v * VECTOR)
-        return x + size, weight + size, bias + size, out + size
-
-    t.loop(blocks, channels, x, weight, bias, out)
-
-
-TILE_K3S1_8 = kernel(depthwise_tile, KERNEL=3, STRIDE=1, PIXELS=8)
-TILE_K3S1_4 = kernel(depthwise_tile, KERNEL=3, STRIDE=1, PIXELS=4)
-TILE_K3S2_8 = kernel(depthwise_tile, KERNEL=3, STRIDE=2, PIXELS=8)
-TILE_K3S2_4 = kernel(depthwise_tile, KERNEL=3, STRIDE=2, PIXELS=4)
-TILE_K5S1_8 = kernel(depthwise_tile, KERNEL=5, STRIDE=1, PIXELS=8)
-TILE_K5S1_4 = kernel(depthwise_tile, KERNEL=5, STRIDE=1, PIXELS=4)
-TILE_K5S2_8 = kernel(depthwise_tile, KERNEL=5, STRIDE=2, PIXELS=8)
-TILE_K5S2_4 = kernel(depthwise_tile, KERNEL=5, STRIDE=2, PIXELS=4)
-PIXEL_4 = kernel(depthwise_pixel, VECTORS=4)
-PIXEL_1 = kernel(depthwise_pixel, VECTORS=1)
+TILES = family(depthwise_tile, [{"KERNEL": k, "STRIDE": s, "PIXELS": p}
+                                for k in (3, 5) for s in (1, 2) for p in range(1, LARGEST + 1)])
 
 
 @routine
-def inside(first, size, kernel):
-    """The taps of one axis that lie inside the picture, as (skipped, count); tap 0 lies at index `first`."""
-    skipped = max(-first, 0)
-    return skipped, min(kernel, size - first) - skipped
-
-
-@routine
-def tile(x, row, column, weight, bias, bounds, out, rows, blocks, kernel, stride, pixels):
-    """The tile of this kernel, stride and number of pixels (8 or 4)."""
-    weight_row = kernel * column
-    if kernel == 3 and stride == 1 and pixels == 8:
-        TILE_K3S1_8(x, row, column, weight, weight_row, bias, bounds, out, rows, blocks)
-    elif kernel == 3 and stride == 1:
-        TILE_K3S1_4(x, row, column, weight, weight_row, bias, bounds, out, rows, blocks)
-    elif kernel == 3 and pixels == 8:
-        TILE_K3S2_8(x, row, column, weight, weight_row, bias, bounds, out, rows, blocks)
-    elif kernel == 3:
-        TILE_K3S2_4(x, row, column, weight, weight_row, bias, bounds, out, rows, blocks)
-    elif stride == 1 and pixels == 8:
-        TILE_K5S1_8(x, row, column, weight, weight_row, bias, bounds, out, rows, blocks)
-    elif stride == 1:
-        TILE_K5S1_4(x, row, column, weight, weight_row, bias, bounds, out, rows, blocks)
-    elif pixels == 8:
-        TILE_K5S2_8(x, row, column, weight, weight_row, bias, bounds, out, rows, blocks)
-    else:
-        TILE_K5S2_4(x, row, column, weight, weight_row, bias, bounds, out, rows, blocks)
-
-
-@routine
-def depthwise_row(x, height, width, channels, weight, bias, bounds, out, q, out_width, kernel, stride, top, left):
-    """Row `q` of one picture's output; x, weight, bias, bounds and out (of the row) are addresses."""
-    column = channels * FLOAT
-    row = width * column
-    i, rows = inside(q * stride - top, height, kernel)
-    x += (q * stride - top + i) * row
-    weight += i * kernel * column
-
-    # Outputs `first` to `last` see all their columns. Tiles cover them, the last one moved back to fit: what it
-    # computes once more has the same bits.
-    first, last = (left + stride - 1) // stride, (width + left - kernel) // stride + 1
-    pixels = 8 if last - first >= 8 else 4
-    if last - first < pixels:
-        first = last = out_width
-    for r in range(first, last, pixels):
-        at = min(r, last - pixels)
-        tile(x + (at * stride - left) * column, row, column, weight, bias, bounds, out + at * column, rows,
-             channels // LANES, kernel, stride, pixels)
-
-    wide = channels // (4 * LANES)
-    done = wide * 4 * VECTOR
-    narrow = (channels - wide * 4 * LANES) // LANES
-    for r in range(out_width - (last - first)):
-        at = r if r < first else r + last - first
-        j, columns = inside(at * stride - left, width, kernel)
-        pixel, taps, o = x + (at * stride - left + j) * column, weight + j * column, out + at * column
-        PIXEL_4(pixel, row, column, taps, kernel * column, bias, bounds, o, rows, columns, wide)
-        PIXEL_1(pixel + done, row, column, taps + done, kernel * column, bias + done, bounds, o + done, rows, columns,
-                narrow)
+def depthwise(x, x_row, weight, bias, out, rows, columns, kernel, stride):
+    """`rows` rows of `columns` outputs of one block of channels, in as few tiles a row as there can be."""
+    number, out_row = (kernel - 3 + stride - 1) * LARGEST - 1, columns * VECTOR
+    while columns > 0:
+        count = (columns + LARGEST - 1) // LARGEST
+        size = columns // count
+        same = count - (columns - count * size)
+        TILES(number + size, x, x_row, weight, bias, out, out_row, rows, same)
+        done = same * size
+        x, out, columns = x + done * stride * VECTOR, out + done * VECTOR, columns - done

@@ -10,9 +10,9 @@ loop in the machine code. So a tile of accumulators is a Python list, and its co
 
     SCALE = kernel(scale)                               # callable from Numba code: SCALE(x, factor, out, vectors)
 
-Addresses are int64 bytes, vectors are float32 x LANES (`layout.py`; `kernel` can be asked for others). Every channel
-count of the network is a multiple of LANES, so no kernel has a tail of channels; LLVM maps the lanes to whatever
-vectors the processor has. Nothing is checked here or in a kernel: the plan guarantees what lies behind an address.
+Addresses are int64 bytes, vectors are float32 x LANES (`layout.py`; `kernel` can be asked for others); activations are
+whole vectors, so no kernel has a tail of channels. Nothing is checked here or in a kernel: the plan guarantees what
+lies behind an address.
 """
 import inspect
 
@@ -45,6 +45,13 @@ class Int:
     def __mul__(self, other):
         return self._apply("mul", other)
 
+    __rmul__ = __mul__
+
+    def hidden(self):
+        """The same number, which LLVM takes for another: what is loaded from there twice is then loaded twice."""
+        kind = ir.FunctionType(_I64, [_I64])
+        return Int(self.builder, self.builder.asm(kind, "", "=r,0", [self.value], False))
+
 
 class Vector:
     """The trace's lanes of float32 values in a register."""
@@ -58,13 +65,29 @@ class Vector:
     def __mul__(self, other):
         return Vector(self.builder, self.builder.fmul(self.value, other.value))
 
-    def clamp(self, low, high):
-        """min(max(self, low), high); NaN stays NaN, so that what went wrong before does not look like an answer."""
-        return self._replace("<", low)._replace(">", high)
+    def __truediv__(self, other):
+        return Vector(self.builder, self.builder.fdiv(self.value, other.value))
+
+    @property
+    def lanes(self) -> int:
+        return self.value.type.count
+
+    def widen(self, lanes):
+        """This vector with zeros behind it, `lanes` in all."""
+        if lanes == self.lanes:
+            return self
+        zero = ir.Constant(self.value.type, [0.0] * self.lanes)
+        places = ir.Constant(ir.VectorType(_I32, lanes), [min(lane, self.lanes) for lane in range(lanes)])
+        return Vector(self.builder, self.builder.shuffle_vector(self.value, zero, places))
+
+    def relu6(self):
+        """min(max(self, 0), 6); NaN stays NaN, so that what went wrong before does not look like an answer."""
+        return self._replace("<", 0.0)._replace(">", 6.0)
 
     def _replace(self, comparison, bound):
-        beyond = self.builder.fcmp_ordered(comparison, self.value, bound.value)
-        return Vector(self.builder, self.builder.select(beyond, bound.value, self.value))
+        bounds = ir.Constant(self.value.type, [bound] * self.lanes)
+        beyond = self.builder.fcmp_ordered(comparison, self.value, bounds)
+        return Vector(self.builder, self.builder.select(beyond, bounds, self.value))
 
 
 class Trace:
@@ -77,28 +100,40 @@ class Trace:
     def _pointer(self, address, kind):
         return self.builder.inttoptr(address.value, kind.as_pointer())
 
-    def load(self, address) -> Vector:
-        """The `lanes` floats at an address."""
-        return Vector(self.builder, self.builder.load(self._pointer(address, self.vector), align=FLOAT))
+    def constant(self, value) -> Int:
+        return Int(self.builder, _I64(value))
+
+    def load(self, address, lanes=None) -> Vector:
+        """The `lanes` floats at an address; a whole vector's unless told otherwise."""
+        kind = ir.VectorType(_F32, lanes or self.lanes)
+        return Vector(self.builder, self.builder.load(self._pointer(address, kind), align=FLOAT))
 
     def store(self, vector, address) -> None:
-        self.builder.store(vector.value, self._pointer(address, self.vector), align=FLOAT)
+        self.builder.store(vector.value, self._pointer(address, vector.value.type), align=FLOAT)
 
-    def splat(self, address) -> Vector:
+    def splat(self, address, lanes=None) -> Vector:
         """The one float at an address, in every lane."""
-        one = self.builder.load(self._pointer(address, _F32), align=FLOAT)
-        undefined = ir.Constant(self.vector, ir.Undefined)
+        return self._everywhere(self.builder.load(self._pointer(address, _F32), align=FLOAT), lanes or self.lanes)
+
+    def float(self, count) -> Vector:
+        """An Int as a float, in every lane."""
+        return self._everywhere(self.builder.sitofp(count.value, _F32), self.lanes)
+
+    def _everywhere(self, one, lanes) -> Vector:
+        undefined = ir.Constant(ir.VectorType(_F32, lanes), ir.Undefined)
         first = self.builder.insert_element(undefined, one, _I32(0))
-        everywhere = ir.Constant(ir.VectorType(_I32, self.lanes), [0] * self.lanes)
+        everywhere = ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes)
         return Vector(self.builder, self.builder.shuffle_vector(first, undefined, everywhere))
 
-    def zero(self) -> Vector:
-        return Vector(self.builder, ir.Constant(self.vector, [0.0] * self.lanes))
+    def number(self, value, lanes=None) -> Vector:
+        """A constant in every lane."""
+        lanes = lanes or self.lanes
+        return Vector(self.builder, ir.Constant(ir.VectorType(_F32, lanes), [value] * lanes))
 
     def fma(self, a, b, c) -> Vector:
         """a * b + c, rounded once: on every processor, so that results do not depend on what a compiler contracts."""
-        kind = ir.FunctionType(self.vector, [self.vector] * 3)  # llvmlite's own `fma` refuses vectors
-        function = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.fma.v{self.lanes}f32")
+        kind = ir.FunctionType(a.value.type, [a.value.type] * 3)  # llvmlite's own `fma` refuses vectors
+        function = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.fma.v{a.lanes}f32")
         return Vector(self.builder, self.builder.call(function, [a.value, b.value, c.value]))
 
     def loop(self, count, body, *carried):
@@ -123,8 +158,18 @@ class Trace:
         return results
 
     def when(self, flag, body, *carried):
-        """carried = body(*carried) where `flag` is 1, unchanged where it is 0: a loop of one turn or none."""
-        return self.loop(flag, lambda i, *values: body(*values), *carried)
+        """carried = body(*carried) where `flag` is not 0, unchanged where it is."""
+        b, before = self.builder, self.builder.block
+        inside, after = b.append_basic_block("then"), b.append_basic_block("done")
+        b.cbranch(b.icmp_signed("!=", flag.value, _I64(0)), inside, after)
+        b.position_at_end(inside)
+        changed, end = body(*carried), b.block
+        b.branch(after)
+        b.position_at_end(after)
+        results = [self._phi(value, before) for value in carried]
+        for result, new in zip(results, changed, strict=True):
+            result.value.add_incoming(new.value, end)
+        return results
 
     def _phi(self, value, block):
         merged = self.builder.phi(value.value.type)
@@ -134,34 +179,100 @@ class Trace:
 
 def kernel(function, lanes=LANES, **constants):
     """Make `function(trace, *int64 arguments, **constants)` callable from Numba code; vectors have `lanes` floats."""
-    count = function.__code__.co_argcount - 1
-    name = "_".join(["npefficient", function.__name__, f"x{lanes}", *map(str, constants.values())])
+    write = _writer(function, lanes, constants)
+    return _callable(write.__name__, _argument_names(function), lambda builder, arguments: builder.call(
+        _once(builder.module, write), arguments))
+
+
+def family(function, variants, lanes=LANES):
+    """Make kernels that differ in their constants callable as one: number(in `variants`), then the arguments.
+
+    variants: the constants of each; None stands for a number that is never called.
+    """
+    writers = [constants and _writer(function, lanes, constants) for constants in variants]
+
+    def dispatch(module):
+        compiled, builder = _begin(module, f"npefficient_{function.__name__}", _argument_count(function) + 1)
+        number, *arguments = compiled.args
+        nowhere = builder.append_basic_block("nowhere")
+        cases = builder.switch(number, nowhere)
+        builder.position_at_end(nowhere)
+        builder.unreachable()
+        for case, write in enumerate(writers):
+            if write:
+                block = builder.append_basic_block()
+                cases.add_case(_I64(case), block)
+                builder.position_at_end(block)
+                builder.call(_once(module, write), arguments)
+                builder.ret_void()
+        return compiled
+
+    dispatch.__name__ = f"npefficient_{function.__name__}"
+    dispatch.source = function, lanes, variants
+    return _callable(dispatch.__name__, ["number", *_argument_names(function)], lambda builder, arguments: builder.call(
+        _once(builder.module, dispatch), arguments))
+
+
+def _writer(function, lanes, constants):
+    """A function that writes the kernel into a module; its name is the kernel's."""
 
     def write(module):
-        compiled = ir.Function(module, ir.FunctionType(ir.VoidType(), [_I64] * count), name)
-        compiled.linkage = "internal"
-        compiled.attributes.add("noinline")
-        builder = ir.IRBuilder(compiled.append_basic_block("entry"))
+        compiled, builder = _begin(module, write.__name__, _argument_count(function))
         function(Trace(builder, lanes), *(Int(builder, argument) for argument in compiled.args), **constants)
         builder.ret_void()
         return compiled
 
+    write.source = function, lanes, constants
+    write.__name__ = "_".join(["npefficient", function.__name__, f"x{lanes}", *map(str, constants.values())])
+    return write
+
+
+def _begin(module, name, count):
+    compiled = ir.Function(module, ir.FunctionType(ir.VoidType(), [_I64] * count), name)
+    compiled.linkage = "internal"
+    compiled.attributes.add("noinline")
+    return compiled, ir.IRBuilder(compiled.append_basic_block("entry"))
+
+
+def _once(module, write):
+    """What `write` writes into a module, written there once; its name belongs to it alone."""
+    found = module.globals.get(write.__name__)
+    if found is None:
+        found = write(module)
+        found.source = write.source
+    if found.source != write.source:
+        raise ValueError(f"two kernels are called {write.__name__!r}: give one of the functions another name")
+    return found
+
+
+def _argument_count(function) -> int:
+    return function.__code__.co_argcount - 1
+
+
+def _argument_names(function) -> tuple:
+    return function.__code__.co_varnames[1 : function.__code__.co_argcount]
+
+
+def _callable(name, names, call):
+    """A Numba intrinsic of as many int64 as there are `names`."""
+
     def generate(context, builder, signature, arguments):
-        compiled = builder.module.globals.get(name) or write(builder.module)
-        builder.call(compiled, arguments)
+        call(builder, arguments)
         return context.get_dummy_value()
 
     def typed(*typing_context_and_arguments):
-        return types.void(*[types.int64] * count), generate
+        return types.void(*[types.int64] * len(names)), generate
 
     # Numba takes an intrinsic's arguments by name, and no *arguments: show it the kernel's own signature.
-    names = ["typing_context", *function.__code__.co_varnames[1 : count + 1]]
-    typed.__signature__ = inspect.Signature([inspect.Parameter(n, inspect.Parameter.POSITIONAL_ONLY) for n in names])
+    typed.__signature__ = inspect.Signature([inspect.Parameter(n, inspect.Parameter.POSITIONAL_ONLY)
+                                             for n in ("typing_context", *names)])
     typed.__name__ = name
     return intrinsic(typed)
 
 
-# Decorates a plain function that calls kernels or other routines. It can't raise (a division by zero gives 0), and
-# becomes part of whoever calls it: so the driver's code needs nothing of Numba when it runs, as
-# `engine/machine_code.py` asks.
-routine = njit(nogil=True, error_model="numpy", forceinline=True)
+# Both decorate plain functions that become part of whoever calls them and can't raise (a division by zero gives 0): so
+# the driver's code needs nothing of Numba when it runs, as `engine/machine_code.py` asks. A `routine` calls kernels or
+# other routines; Numba copies it into its callers before it compiles them, so that kernels are compiled once and not in
+# each function on the way. `arithmetic` calls none, and is compiled by itself, which takes less long.
+routine = njit(nogil=True, error_model="numpy", inline="always")
+arithmetic = njit(nogil=True, error_model="numpy", forceinline=True)

@@ -1,6 +1,6 @@
 """Global average pool: out[c] = (sum over p of x[p, c]) / P.
 
-    x (P, C), out (C,); P pixels, float32, NHWC
+    x (P, C) in blocks of channels, out (C,); P pixels, float32
     bytes 4 (P C + C); one load per addition
 
 Each output adds its pixels in order and divides once, by multiplying with the float32 nearest to 1 / P.
@@ -9,19 +9,19 @@ from .lanes import kernel
 from .layout import VECTOR
 
 
-def average_pool(t, x, pixel, pixels, share, out, vectors):
-    """`vectors` vectors of channels over `pixels` pixels that lie `pixel` bytes apart; `share` holds 1 / P."""
-    factor = t.splat(share)
+def average_pool(t, x, plane, pixels, out, out_plane, vectors):
+    """`vectors` blocks of channels over `pixels` pixels; planes in bytes."""
+    share = t.number(1.0) / t.float(pixels)
 
-    def channels(v, x, out):
+    def block(v, x, out):
         def add(p, address, total):
-            return address + pixel, total + t.load(address)
+            return address + VECTOR, total + t.load(address)
 
-        _, total = t.loop(pixels, add, x, t.zero())
-        t.store(total * factor, out)
-        return x + VECTOR, out + VECTOR
+        _, total = t.loop(pixels, add, x, t.number(0.0))
+        t.store(total * share, out)
+        return x + plane, out + out_plane
 
-    t.loop(vectors, channels, x, out)
+    t.loop(vectors, block, x, out)
 
 
 POOL = kernel(average_pool)

@@ -2,47 +2,89 @@
 
     out[q, r, m] = relu6(bias[m] + sum over i, j, c of x[q S + i - top, r S + j - left, c] * weight[i, j, c, m])
 
-    x (H, W, C), weight (K, K, C, 32), bias (32,), out (Q, R, 32); all float32, NHWC; C is 3 for colour
-    FLOPs 2 Q R 32 K K C; registers: 4 accumulators; loads per FMA: 5 / 4
+    x (H, W, C) as the user hands it over, weight (K, K, C, M) of one panel, bias (M,), out (Q, R, M) in blocks of
+    channels; all float32; C is 3 for colour
+    FLOPs 2 Q R M K K C; registers as in a pointwise tile; loads per FMA: (PIXELS + VECTORS) / (PIXELS * VECTORS)
 
-In NHWC the taps of one row are `columns * C` neighbouring floats, and so are their weights. Zero padding is never
-stored. Each output is one chain of FMAs over the taps in order that starts at the bias.
+In the picture the taps of one row are `columns * C` neighbouring floats, and so are their weights. Zero padding is
+never stored: outputs at the border sum over the taps that lie inside, one pixel at a time. Each output is one chain of
+FMAs over the taps in order that starts at the bias.
 """
-from .depthwise import inside
-from .lanes import kernel, routine
-from .layout import FLOAT, LANES, VECTOR
+from . import layout
+from .lanes import arithmetic, family, routine
+from .layout import FLOAT, LANES, LARGEST, PANEL, VECTOR
 
-CHANNELS = 32
+largest_tile = arithmetic(layout.largest_tile)
 
-
-def stem_pixel(t, x, x_row, weight, weight_row, bias, bounds, out, rows, taps, *, VECTORS):
-    """One output pixel over `rows` rows of `taps` floats; addresses and rows in bytes."""
-    low, high = t.splat(bounds), t.splat(bounds + FLOAT)
-
-    def tap_row(i, x, weight, *acc):
-        def tap(j, *acc):
-            value = t.splat(x + j * FLOAT)
-            return [t.fma(value, t.load(weight + j * (VECTORS * VECTOR) + v * VECTOR), a) for v, a in enumerate(acc)]
-
-        return [x + x_row, weight + weight_row, *t.loop(taps, tap, *acc)]
-
-    acc = [t.load(bias + v * VECTOR) for v in range(VECTORS)]
-    _, _, *acc = t.loop(rows, tap_row, x, weight, *acc)
-    for v, a in enumerate(acc):
-        t.store(a.clamp(low, high), out + v * VECTOR)
+KERNEL, STRIDE, CHANNELS = 3, 2, 32
 
 
-PIXEL = kernel(stem_pixel, VECTORS=CHANNELS // LANES)
+def stem_tile(t, x, x_row, x_pixel, weight, weight_row, bias, out, out_plane, rows, taps, tiles,
+              *, VECTORS, PIXELS):
+    """`tiles` tiles of PIXELS outputs by VECTORS vectors of channels, over `rows` rows of `taps` floats of the picture.
+
+    Addresses and distances in bytes; x_pixel lies between the pictures' pixels of two outputs.
+    """
+    places = [(p, v) for p in range(PIXELS) for v in range(VECTORS)]
+
+    def tile(i, x, out):
+        def tap_row(i, x, weight, *acc):
+            def tap(j, pixel, weight, *acc):
+                weights = [t.load(weight + v * VECTOR) for v in range(VECTORS)]
+                pixels = [t.splat(pixel + x_pixel * p) for p in range(PIXELS)]
+                return [pixel + FLOAT, weight + VECTORS * VECTOR,
+                        *(t.fma(pixels[p], weights[v], a) for a, (p, v) in zip(acc, places))]
+
+            _, _, *acc = t.loop(taps, tap, x, weight, *acc)
+            return [x + x_row, weight + weight_row, *acc]
+
+        _, _, *acc = t.loop(rows, tap_row, x, weight, *(t.load(bias + v * VECTOR) for _, v in places))
+        for a, (p, v) in zip(acc, places):
+            t.store(a.relu6(), out + v * out_plane + p * VECTOR)
+        return x + x_pixel * PIXELS, out + PIXELS * VECTOR
+
+    t.loop(tiles, tile, x, out)
+
+
+def _tile(vectors, pixels):
+    """The constants of one tile; None where it does not fit the registers, or no panel of the stem is so wide."""
+    exists = pixels <= layout.largest_tile(vectors) and vectors in layout.panel_sizes(CHANNELS // LANES)
+    return {"VECTORS": vectors, "PIXELS": pixels} if exists else None
+
+
+TILES = family(stem_tile, [_tile(v, p) for v in range(1, PANEL + 1) for p in range(1, LARGEST + 1)])
+
+
+@arithmetic
+def inside(first, size, kernel):
+    """The taps of one axis that lie inside the picture, as (skipped, count); tap 0 lies at index `first`."""
+    skipped = max(-first, 0)
+    return skipped, min(kernel, size - first) - skipped
 
 
 @routine
-def stem_row(x, height, width, channels, weight, bias, bounds, out, q, out_width, kernel, stride, top, left):
-    """Row `q` of one picture's output; x, weight, bias, bounds and out (of the row) are addresses."""
-    row, weight_column = width * channels * FLOAT, channels * CHANNELS * FLOAT
-    i, rows = inside(q * stride - top, height, kernel)
-    for r in range(out_width):
-        j, columns = inside(r * stride - left, width, kernel)
-        pixel = x + (q * stride - top + i) * row + (r * stride - left + j) * channels * FLOAT
-        taps = weight + (i * kernel + j) * weight_column
-        PIXEL(pixel, row, taps, kernel * weight_column, bias, bounds, out, rows, columns * channels)
-        out += CHANNELS * FLOAT
+def stem_row(x, height, width, channels, weight, bias, out, out_plane, q, columns, top, left, vectors):
+    """Row `q` of one panel of `vectors` vectors; x, weight, bias and out (of the row) are addresses."""
+    x_pixel, tap = channels * FLOAT, channels * vectors * VECTOR  # bytes of the picture, of the weights
+    row, weight_row, number = width * x_pixel, KERNEL * tap, (vectors - 1) * LARGEST - 1
+    largest = largest_tile(vectors)
+    i, rows = inside(q * STRIDE - top, height, KERNEL)
+    x += (q * STRIDE - top + i) * row
+    weight += i * weight_row
+
+    # Outputs `first` to `last` see all their columns.
+    first = (left + STRIDE - 1) // STRIDE
+    last = max(first, (width + left - KERNEL) // STRIDE + 1)
+    at = first
+    while at < last:
+        count = (last - at + largest - 1) // largest
+        size = (last - at) // count
+        same = count - (last - at - count * size)
+        TILES(number + size, x + (at * STRIDE - left) * x_pixel, row, STRIDE * x_pixel, weight, weight_row, bias,
+              out + at * VECTOR, out_plane, rows, KERNEL * channels, same)
+        at += same * size
+    for r in range(columns - (last - first)):
+        at = r if r < first else r + last - first
+        j, inner = inside(at * STRIDE - left, width, KERNEL)
+        TILES(number + 1, x + (at * STRIDE - left + j) * x_pixel, row, x_pixel, weight + j * tap, weight_row, bias,
+              out + at * VECTOR, out_plane, rows, inner * channels, 1)
