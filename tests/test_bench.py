@@ -7,6 +7,7 @@ import pytest
 from fake_clock import Clock
 
 from npefficient.bench import machine, measure, peak, probes, process, report, subject, verify
+from npefficient.engine import workers
 from npefficient.errors import ArgumentError, NpefficientError
 
 
@@ -120,6 +121,21 @@ def test_working_sets_fit_their_level():
     assert list(peak.working_sets({"L1": 64 << 10, "L2": 128 << 10})) == ["L1", "memory"]
 
 
+def test_the_peak_of_threads_is_that_of_the_cores_there_are(monkeypatch):
+    monkeypatch.setattr(peak, "core_peak", lambda: 10.0)
+    monkeypatch.setattr(workers, "available_threads", lambda: 3)
+    assert [peak.peak_of(threads) for threads in (1, 3, 8)] == [10, 30, 30]
+
+
+def test_the_best_width_is_the_core_s_peak(monkeypatch):
+    """Wider vectors need not be quicker: a core may take them in halves."""
+    widths = [peak.Width(str(lanes), lanes, 32) for lanes in (4, 8, 16)]
+    monkeypatch.setattr(peak, "widths", lambda: widths)
+    for figures in ((1, 2, 3), (1, 4, 3)):
+        monkeypatch.setattr(peak, "fma_peak", lambda width, seconds: dict(zip((4, 8, 16), figures))[width.lanes])
+        assert peak.core_peak() == max(figures)
+
+
 @pytest.mark.parametrize("having, lanes, chains", [
     (["sse2"], [4], 12), (["sse2", "avx2", "fma"], [4, 8], 12), (["sse2", "avx2", "fma", "avx512f"], [4, 8, 16], 24),
     (["neon"], [4], 24)], ids=lambda value: "-".join(map(str, value)) if isinstance(value, list) else value)
@@ -189,7 +205,9 @@ def test_report_formats_and_keeps(capsys, tmp_path):
     lines = capsys.readouterr().out.splitlines()
     at = lines.index("title")
     expected = [("name", "big", "share"), ("x", "1,234,567.2", "50.0%"), ("y", "", "25.0%")]
-    assert lines[at + 1:at + 4] == [f"{a:6}{b:>12}{c:>8}" for a, b, c in expected]
+    assert lines[at + 1:at + 4] == [f"{a:6} {b:>12} {c:>8}" for a, b, c in expected]
+    table.add(name="longer than that", big=1e12, share=1)
+    assert capsys.readouterr().out == "longer than that 1,000,000,000,000.0   100.0%\n"  # never run together
     rows = json.loads((tmp_path / "r.json").read_text())["tables"]["short"]
     assert rows[0] == {"name": "x", "big": 1234567.25, "share": 0.5, "hidden": 3}
     with pytest.raises(ArgumentError, match="none.*its directory does not exist"):

@@ -7,8 +7,19 @@ from fake_clock import Clock
 
 from npefficient import architecture
 from npefficient.bench import kernels, layers, model, steps, subject
+from npefficient.bench.measure import summary
+from npefficient.engine.engine import Engine
+from npefficient.engine.plan import make_plan
 from npefficient.errors import NpefficientError
 from npefficient.parameters import random_weights
+
+SIZE = 41, 50  # odd and even; the later stages have more channels than pixels
+
+
+def tables(path):
+    """A JSON file's tables -> their rows."""
+    return json.loads(path.read_text())["tables"]
+
 
 # --- model -----------------------------------------------------------------------------------------------------------
 
@@ -16,13 +27,21 @@ from npefficient.parameters import random_weights
 def test_model_measures_every_combination(bench, tmp_path):
     code, out, err = bench("model", "--size", "40x33", "--batch", "1,3", "--threads", "1,2", "--seconds", "0.01",
                            "--json", tmp_path / "model.json")
-    tables = json.loads((tmp_path / "model.json").read_text())["tables"]
-    assert code == 0 and err == ""
-    assert [(r["batch"], r["threads"]) for r in tables["speed"]] == [(1, 1), (1, 2), (3, 1), (3, 2)]
-    for row in tables["speed"]:
+    speed, start = tables(tmp_path / "model.json").values()
+    assert code == 0 and err == "" and model.LEGEND in out
+    for rows in (speed, start):
+        assert [(r["batch"], r["threads"]) for r in rows] == [(1, 1), (1, 2), (3, 1), (3, 2)]
+    for row in speed:
         assert row["min ms"] <= row["p50"] <= row["p90"] <= row["p99"] and row["best"] >= row["of peak"] > 0
         assert row["images/s"] == pytest.approx(row["batch"] / row["p50"] * 1e3)
-    assert all(row["peak MB"] > 20 and row["differs"] < 1e-4 for row in tables["start"])
+    for row in start:
+        assert set(model.START) == set(row) and row["from"] in ("cache", "Numba")
+        assert row["peak MB"] > 20 and row["differs"] < 1e-4 and row["scratch"] > 0
+
+
+def test_model_takes_more_threads_than_there_are_cores(bench, tmp_path):
+    code, _, err = bench("model", "--size", "33", "--threads", "5", "--seconds", "0.01", "--json", tmp_path / "m.json")
+    assert code == 0 and err == "" and tables(tmp_path / "m.json")["speed"][0]["threads"] == 5
 
 
 def test_model_refuses_wrong_logits(tmp_path):
@@ -33,102 +52,242 @@ def test_model_refuses_wrong_logits(tmp_path):
         model.child("lite0", 33, 20, str(tmp_path), 1, 1, 0.01)
 
 
-# --- layers and kernels ----------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("batch, threads, alone, together", [(1, 1, 1, 0), (3, 1, 1, 0), (1, 2, 0, 1), (4, 2, 2, 0),
+                                                             (3, 2, 2, 1)])
+def test_memory_held_is_what_pictures_on_their_way_need(weights, batch, threads, alone, together):
+    """So many arenas for a picture on one thread, so many for one that all threads share."""
+    engine = Engine(weights, threads)
+    engine(np.zeros((batch, 33, 20, 3), np.float32))
+    one, shared = (make_plan(weights.architecture, engine.packed, 33, 20, count) for count in (1, threads))
+    scratch = max([one.scratch_size] * bool(alone) + [shared.scratch_size] * bool(together))
+    assert steps.memory_held(engine) == (alone * one.arena_size + together * shared.arena_size, threads * scratch)
+
+
+# --- steps -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def small_steps():
-    weights = random_weights(architecture.build("lite0"))
-    return steps.Steps(weights, np.random.default_rng(0).uniform(-1, 1, (2, 41, 50, 3)).astype(np.float32))
+def weights():
+    return random_weights(architecture.build("lite0"))
 
 
-def test_every_step_is_what_numpy_makes_of_its_input(small_steps):
-    layers_, macs = small_steps.weights.architecture.layers(41, 50), small_steps.weights.architecture.macs(41, 50)
-    assert [step.layer for step in small_steps.steps] == layers_
-    for i in range(len(layers_)):
-        assert small_steps.run_verified(i) < 1e-4
+@pytest.fixture(scope="module")
+def picture():
+    return np.random.default_rng(0).uniform(-1, 1, (1, *SIZE, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module", params=[(1, True), (2, True), (1, False)], ids=["fused", "two_threads", "unfused"])
+def some_steps(request, weights, picture):
+    return steps.Steps(weights, picture, *request.param)
+
+
+@pytest.fixture(scope="module")
+def fused(weights, picture):
+    return steps.Steps(weights, picture)
+
+
+@pytest.fixture(scope="module")
+def unfused(weights, picture):
+    return steps.Steps(weights, picture, fused=False)
+
+
+def test_every_step_is_what_numpy_makes_of_its_input(some_steps):
+    network = some_steps.weights.architecture
+    assert [layer for step in some_steps.steps for layer in step.layers] == network.layers(*SIZE)
+    for i in range(len(some_steps.steps)):
+        assert some_steps.run_verified(i) < 1e-4
     pool = 2 * 2 * 1280
-    assert sum(step.flops(2) for step in small_steps.steps) == 2 * (2 * macs + pool)
+    assert sum(step.flops() for step in some_steps.steps) == 2 * network.macs(*SIZE) + pool
+    assert sum(step.weights for step in some_steps.steps) == network.param_count() - sum(
+        conv.out_channels for conv in network.convs)  # a bias for scale and shift
 
 
-def test_a_wrong_step_is_found(small_steps):
-    i = small_steps.plan.names.index("blocks.2.1.conv_pwl")
-    for call in small_steps.calls[:i]:
+def test_a_depthwise_step_takes_the_layer_before_it_along(fused, unfused):
+    depthwise = [step for step in fused.steps if step.layers[-1].op == "depthwise"]
+    assert all(len(step.layers) == (2 if step in depthwise else 1) for step in fused.steps)
+    assert {step.op for step in depthwise} == {"stem + depthwise", "pointwise + depthwise"}
+    assert depthwise[1].name == "blocks.1.0.conv_pw + conv_dw"
+    assert depthwise[1].describe() == {"op": "pointwise + depthwise", "input": "21x25x16", "k": 3, "s": 2, "out": 96}
+    assert all(len(step.layers) == 1 for step in unfused.steps) and len(unfused.steps) == len(fused.steps) + 16
+
+
+@pytest.mark.parametrize("plan, name, field, by", [
+    ("fused", "conv_stem + conv_dw", "picture_top", -1),
+    ("fused", "blocks.1.0.conv_pw + conv_dw", "depthwise_bias", 64),
+    ("fused", "blocks.2.1.conv_pw + conv_dw", "top", -1),
+    ("fused", "blocks.2.1.conv_pwl", "relu6", 1),
+    ("fused", "blocks.2.1.conv_pwl", "has_residual", -1),
+    ("unfused", "conv_stem", "bias", 64),
+    ("unfused", "blocks.0.0.conv_dw", "left", -1),
+    ("unfused", "blocks.1.0.conv_pw", "relu6", -1),
+    ("unfused", "global_pool", "pixels", -1),
+    ("unfused", "classifier", "relu6", 1)])
+def test_a_wrong_step_is_found(request, monkeypatch, plan, name, field, by):
+    chosen = request.getfixturevalue(plan)
+    i = [step.name for step in chosen.steps].index(name)
+    chosen.whole()
+    for call in chosen.calls[:i]:
         call()
-    right, small_steps.calls[i] = small_steps.calls[i], lambda: None  # the buffer keeps what was there before
-    try:
-        with pytest.raises(NpefficientError, match=r"step \d+, blocks.2.1.conv_pwl: WRONG RESULT"):
-            small_steps.run_verified(i)
-    finally:
-        small_steps.calls[i] = right
+    wrong = chosen.buffers.plan.steps[i : i + 1].copy()
+    wrong[field] += by
+    monkeypatch.setattr(chosen, "calls", [chosen.runner(wrong) if call is chosen.calls[i] else call
+                                          for call in chosen.calls])
+    with pytest.raises(NpefficientError, match=rf"step {i}, {name.replace('+', '[+]')}: WRONG RESULT"):
+        chosen.run_verified(i)
 
 
-def test_bytes_of_a_step(small_steps):
-    byname = {step.layer.name: step for step in small_steps.steps}
-    assert byname["conv_stem"].bytes(2) == 4 * (2 * (41 * 50 * 3 + 21 * 25 * 32) + 32 * 27 + 32)
+def test_bytes_of_a_step(fused, unfused):
+    byname = {step.name: step for one in (fused, unfused) for step in one.steps}
+    stem, depthwise = 32 * 27 + 32, 32 * 9 + 32  # weights and biases
+    assert byname["conv_stem"].bytes() == 4 * (41 * 50 * 3 + 21 * 25 * 32 + stem)
+    assert byname["blocks.0.0.conv_dw"].bytes() == 4 * (21 * 25 * (32 + 32) + depthwise)
+    assert byname["conv_stem + conv_dw"].bytes() == 4 * (41 * 50 * 3 + 21 * 25 * 32 + stem + depthwise)
     pixels = 6 * 7  # of stage 2
-    assert byname["blocks.2.1.conv_pwl"].bytes(1) == 4 * (pixels * (240 + 2 * 40) + 240 * 40 + 40)
+    assert byname["blocks.2.1.conv_pwl"].bytes() == 4 * (pixels * (240 + 2 * 40) + 240 * 40 + 40)
 
 
-def test_a_repeated_step_runs_as_often(small_steps):
-    """Through the bits: depthwise steps repeated give the same, as each only reads what others wrote."""
-    once = small_steps.logits() if small_steps.whole() is None else None
-    for i in range(len(small_steps.steps)):
-        small_steps.repeated(i, 3)()
-    small_steps.nothing()()
-    assert np.array_equal(small_steps.logits(), once)
+def test_every_way_through_the_steps_gives_the_same_bits(some_steps):
+    some_steps.whole()
+    expected = some_steps.logits()
+    assert expected.shape == (1, 1000)
+
+    def forget():
+        some_steps.buffers.arena[:] = 0xFF  # NaN wherever a step should have written
+
+    forget()
+    some_steps.in_place()
+    assert np.array_equal(some_steps.logits(), expected)
+    forget()
+    for i in range(len(some_steps.steps)):  # each reads only what those before it wrote, so it may run again
+        some_steps.repeated(i, 3)()
+    assert np.array_equal(some_steps.logits(), expected)
+    forget()
+    some_steps.nothing()()
+    some_steps.looks()
+    assert (some_steps.buffers.arena == 0xFF).all()
 
 
-def test_layers_add_up(bench, tmp_path):
-    code, out, err = bench("layers", "--size", "40", "--seconds", "0.01", "--json", tmp_path / "layers.json")
-    rows = json.loads((tmp_path / "layers.json").read_text())["tables"]["layers"]
+def test_a_pass_in_place_is_cut_into_its_steps(some_steps):
+    clock = Clock()
+
+    def ticking():
+        clock.now += 1
+        return clock.now
+
+    assert some_steps.in_place(ticking).tolist() == [1] * (1 + len(some_steps.steps))
+    assert some_steps.looks(ticking) == 1
+
+
+# --- layers ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_layers_add_up(bench, tmp_path, fused, threads):
+    code, out, err = bench("layers", "--size", "41x50", "--seconds", "0.01", "--threads", threads, "--json",
+                           tmp_path / "layers.json")
+    *rows, total, whole, difference = tables(tmp_path / "layers.json")["layers"]
     assert code == 0 and err == ""
-    *rows, total, whole, over = rows
-    assert [row["layer"] for row in rows] == [layer.name for layer in architecture.build("lite0").layers(40, 40)]
+    assert [row["layer"] for row in rows] == [layers.BEFORE, *(step.name for step in fused.steps)]
+    assert all(row["us"] > 0 and row["best"] > 0 for row in rows) and whole["us"] >= whole["best"] > 0
     assert sum(row["us"] for row in rows) == pytest.approx(total["us"])
+    assert sum(row["best"] for row in rows) == pytest.approx(total["best"])
     assert sum(row["of time"] for row in rows) == pytest.approx(1)
-    assert total["us"] + over["us"] == pytest.approx(whole["us"])
+    assert total["us"] + difference["us"] == pytest.approx(whole["us"])
+    assert sum(row["MMACs"] for row in rows[1:]) == pytest.approx(architecture.build("lite0").macs(*SIZE) / 1e6)
+    assert difference["rounds"] >= layers.FEWEST and f"costs {difference['look us']:.1f} us" in out
 
 
-def test_layers_refuses_wrong_logits(monkeypatch, small_steps):
+def test_layers_refuses_wrong_logits(fused):
     class Other:
         title = "other"
 
         @staticmethod
         def logits(batch):
-            return np.zeros((2, 1000), np.float32)
+            return np.zeros((batch, 1000), np.float32)
 
     with pytest.raises(NpefficientError, match="other, the whole pass: WRONG RESULT"):
-        layers.check(small_steps, Other)
+        layers.check(fused, Other)
+
+
+@pytest.mark.parametrize("way, message", [("in_place", "with a look after each step"), ("calls", "step by step")])
+def test_layers_refuses_other_bits_step_by_step(weights, picture, way, message):
+    made = steps.Steps(weights, picture)
+    made.whole()
+
+    class Right:
+        title = "right"
+        logits = staticmethod(lambda batch, logits=made.logits(): logits)
+
+    layers.check(made, Right)
+
+    def spoil():
+        start = made.buffers.plan.logits
+        made.buffers.arena[start : start + 4].view(np.float32)[:] += 1
+
+    setattr(made, way, {"in_place": spoil, "calls": [*made.calls, spoil]}[way])
+    with pytest.raises(NpefficientError, match=f"right, {message}: WRONG RESULT"):
+        layers.check(made, Right)
 
 
 def test_time_rounds_counts_what_the_clock_says():
     clock = Clock()
 
     class Fake:
-        whole = staticmethod(lambda: setattr(clock, "now", clock.now + 7))
-        calls = [lambda: setattr(clock, "now", clock.now + 1), lambda: setattr(clock, "now", clock.now + 4)]
-        nothing = staticmethod(lambda: lambda: setattr(clock, "now", clock.now + 0.5))
+        @staticmethod
+        def whole():
+            clock.now += 7
 
-    taken, whole, idle = layers.time_rounds(Fake, 100.0, clock)
-    assert taken.tolist() == [[1, 4]] * 8 and whole.median == 7 and idle.minimum == 0.5
+        @staticmethod
+        def in_place(clock):
+            clock.now += 5.5
+            return [1, 4]
+
+        looks = staticmethod(lambda clock: 0.25)
+
+    taken, whole, look = layers.time_rounds(Fake, 100.0, clock)
+    assert taken.tolist() == [[1, 4]] * 8 and whole.median == 7 and whole.runs == 8 and look == 0.25
+
+
+# --- kernels ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("arguments, ops", [
     (("--op", "depthwise", "--layer", "blocks.[01].*"), ["depthwise"] * 3),
     (("--layer", "*_stem"), ["stem"]), (("--op", "pool"), ["pool"]), (("--op", "classifier"), ["classifier"])])
 def test_kernels_of_some_layers(bench, tmp_path, arguments, ops):
-    code, _, err = bench("kernels", "--size", "40", "--seconds", "0.001", *arguments, "--json", tmp_path / "k.json")
-    rows = json.loads((tmp_path / "k.json").read_text())["tables"]["kernels"]
-    assert code == 0 and err == "" and [row["op"] for row in rows] == ops
+    code, out, err = bench("kernels", "--size", "40", "--seconds", "0.001", *arguments, "--json", tmp_path / "k.json")
+    rows = tables(tmp_path / "k.json")["kernels"]
+    assert code == 0 and err == "" and [row["op"] for row in rows] == ops and kernels.LEGEND in out
     assert all(row["us"] >= row["best"] > 0 and row["GB/s"] > 0 and row["differs"] < 1e-4 for row in rows)
 
 
-def test_kernels_take_each_shape_once(small_steps):
-    counts = kernels.choose(small_steps, None, None)
-    assert sum(counts.values()) == len(small_steps.steps)
-    shapes = [small_steps.steps[i].shape for i in counts]
+def test_kernels_take_each_shape_once(unfused):
+    counts = kernels.choose(unfused, None, None)
+    assert sum(counts.values()) == len(unfused.steps)
+    shapes = [unfused.steps[i].shape for i in counts]
     assert len(set(shapes)) == len(shapes) and max(counts.values()) == 4
+
+
+@pytest.mark.parametrize("each", [1e-7, 1e-5, 1e-3, 5.0])
+def test_a_step_is_repeated_until_its_call_is_long_enough(monkeypatch, each):
+    """A call's own cost, more than that of a short step, must not hide what the step takes."""
+    calls = []
+
+    class Fake:
+        @staticmethod
+        def repeated(i, times):
+            calls.append(times)
+            return times
+
+    def measure(call, seconds):
+        taken = 2e-5 + each * call
+        return summary([taken])
+
+    monkeypatch.setattr(kernels, "measure", measure)
+    timing, repeats = kernels.time_step(Fake, 3, 1.0)
+    assert repeats == calls[-1] and timing.median == 2e-5 + each * repeats and calls == sorted(set(calls))
+    assert repeats == kernels.MOST or timing.minimum >= kernels.CALL / 2
+    assert repeats == 1 or timing.minimum < 2 * kernels.CALL
 
 
 def test_kernels_refuse_a_wrong_one(bench, monkeypatch):

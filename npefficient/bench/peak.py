@@ -1,6 +1,7 @@
 """What one core can do at most: fused multiply-adds per second, and bytes read per second from each level of memory.
 
-Every share of the peak that a benchmark prints is taken of the figure measured here in the same run, times the threads.
+Every share of the peak that a benchmark prints is taken of the figure measured here in the same run, times the cores in
+use.
 """
 import os
 from dataclasses import dataclass
@@ -69,6 +70,13 @@ def core_peak(seconds: float = 0.2) -> float:
     return max(fma_peak(width, seconds) for width in widths()[-2:])
 
 
+def peak_of(threads: int) -> float:
+    """FLOP/s of so many threads: of as many cores as this process may use, and no more."""
+    from ..engine.workers import available_threads
+
+    return core_peak() * min(threads, available_threads())
+
+
 def working_sets(caches: dict[str, int]) -> dict[str, int]:
     """Bytes to read over and over so that they come from one level: half of a cache, and four times the last one.
 
@@ -106,16 +114,16 @@ def read_bandwidth(size: int, lanes: int, seconds: float) -> float:
 def run(report, seconds: float = 0.5) -> None:
     """Both tables."""
     table = report.table("FMA peak of one core, float32", {
-        "vectors": "<12", "lanes": ">6", "chains": ">8", "GFLOP/s": ">10.1f", "in flight": ">11.1f", "GHz": ">7.2f"},
+        "vectors": "<11", "lanes": ">6", "chains": ">7", "GFLOP/s": ">9.1f", "in flight": ">10.1f", "GHz": ">6.2f"},
         "fma")
     for width in widths():
         peak, alone = fma_peak(width, seconds), fma_peak(width, seconds, chains=1)
         table.add(vectors=width.name, lanes=width.lanes, chains=width.chains,
                   **{"GFLOP/s": peak / 1e9, "in flight": peak / alone, "GHz": peak / (4e9 * width.lanes)})
     print("in flight: the peak over that of a single chain, so many accumulators a tile needs at least;\n"
-          "GHz: the clock, if the core has two FMA units")
+          "GHz: the clock, if the core has two FMA units of that width")
     lanes = widths()[-1].lanes
-    table = report.table("reads of one core", {"level": "<12", "KiB": ">12,", "GB/s": ">10.1f"}, "reads")
+    table = report.table("reads of one core", {"level": "<11", "KiB": ">12,", "GB/s": ">9.1f"}, "reads")
     for level, size in working_sets(cache_sizes()).items():
         if size > _free_memory() // 2:
             continue

@@ -41,16 +41,16 @@ class Report:
 
 
 class Table:
-    """Rows are printed as they are added; keys without a column go into the JSON file alone."""
+    """Rows are printed as they are added, a space between columns; keys without one go into the JSON file alone."""
 
     def __init__(self, title: str, columns: dict[str, str], rows: list[dict]):
         self.columns, self.rows = columns, rows
-        heads = "".join(f"{key:{self._text(form)}}" for key, form in columns.items())
+        heads = " ".join(f"{key:{self._text(form)}}" for key, form in columns.items())
         print(f"\n{title}\n{heads}")
 
     def add(self, **row) -> None:
         self.rows.append(row)
-        print("".join(self._cell(row.get(key), form) for key, form in self.columns.items()))
+        print(" ".join(self._cell(row.get(key), form) for key, form in self.columns.items()))
         sys.stdout.flush()
 
     def _cell(self, value, form: str) -> str:

@@ -4,110 +4,191 @@ What the other benchmarks know of the engine's inside stands here.
 """
 import dataclasses
 import math
+import time
 from dataclasses import dataclass
 
 import numpy as np
 
 from .. import reference
 from ..architecture import LayerShape
-from ..engine.engine import Engine, _Buffers
-from ..engine.plan import Plan
+from ..engine import workers
+from ..engine.compiled import driver
+from ..engine.engine import Buffers, Engine, Run
+from ..engine.job import GIVE_WAY
+from ..engine.plan import make_plan
+from ..kernels.layout import FLOAT, LANES, vectors
 from ..parameters import Weights
 from .verify import verify
 
-FLOAT = 4  # bytes
 
-
-def runner(engine: Engine, plan: Plan, steps: np.ndarray, buffers: _Buffers, x: np.ndarray):
-    """Return a call that runs just these steps of a plan, in the arena of `buffers`."""
-    part = dataclasses.replace(plan, steps=np.ascontiguousarray(steps))
-    own = _Buffers(part)  # with counters for as many steps
-    own.arena = buffers.arena
-    return lambda: engine._run(part, own, x)
+def memory_held(engine: Engine) -> tuple[int, int]:
+    """Bytes of the arenas that an engine's calls have left behind for the next ones, and of all threads' scratch."""
+    prepared = list(engine._plans.values())
+    arenas = sum(len(buffers.arena) for _, pool in prepared for buffers in pool.free)
+    return arenas, engine.num_threads * max(plan.scratch_size for plan, _ in prepared)
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step with its layer."""
+    """One step with its layers: one, or a depthwise convolution and the layer whose output it takes in."""
 
-    layer: LayerShape
+    layers: tuple[LayerShape, ...]
     row: np.void  # of the plan's table
     relu6: bool
     residual: bool
-    weights: int  # values read, the bias included
+    weights: int  # values read, the biases included
+
+    @property
+    def name(self) -> str:
+        """The layer's name; "blocks.1.0.conv_pw + conv_dw" for two."""
+        first, *rest = (layer.name for layer in self.layers)
+        return " + ".join([first, *(name.rpartition(".")[2] for name in rest)])
+
+    @property
+    def op(self) -> str:
+        return " + ".join(layer.op for layer in self.layers)
 
     @property
     def shape(self) -> tuple:
         """Steps of the same shape do the same work."""
-        one = self.layer
-        return (one.op, one.kernel, one.stride, one.height, one.width, one.in_channels, one.out_channels, self.relu6,
-                self.residual)
+        return (*((one.op, one.kernel, one.stride, one.height, one.width, one.in_channels, one.out_channels)
+                  for one in self.layers), self.relu6, self.residual)
 
-    def flops(self, batch: int) -> int:
+    @property
+    def macs(self) -> int:
+        return sum(one.macs for one in self.layers)
+
+    def flops(self) -> int:
         """Two for each multiply-accumulate; the pool's additions."""
-        one = self.layer
-        return batch * (2 * one.macs or one.height * one.width * one.in_channels)
+        one = self.layers[0]
+        return 2 * self.macs or one.height * one.width * one.in_channels
 
-    def bytes(self, batch: int) -> int:
+    def bytes(self) -> int:
         """The least that has to be read and written: input, weights, output, shortcut."""
-        one = self.layer
-        values = one.height * one.width * one.in_channels + one.activations * (2 if self.residual else 1)
-        return FLOAT * (batch * values + self.weights)
+        first, last = self.layers[0], self.layers[-1]
+        values = first.height * first.width * first.in_channels + last.activations * (2 if self.residual else 1)
+        return FLOAT * (values + self.weights)
+
+    def describe(self) -> dict:
+        """The columns of a table that say what it is."""
+        first, last = self.layers[0], self.layers[-1]
+        return {"op": self.op, "input": f"{first.height}x{first.width}x{first.in_channels}", "k": last.kernel or None,
+                "s": last.stride, "out": last.out_channels}
+
+
+def without_work(steps: np.ndarray) -> np.ndarray:
+    """The same steps with nothing to do."""
+    idle = steps.copy()
+    idle["chunks"] = 0
+    return idle
 
 
 class Steps:
-    """The steps of one input shape on an arena of their own."""
+    """The steps of one input size on an arena of their own; x (1, H, W, C)."""
 
-    def __init__(self, weights: Weights, x: np.ndarray, threads: int = 1):
-        self.weights, self.x, self.batch = weights, x, len(x)
+    def __init__(self, weights: Weights, x: np.ndarray, threads: int = 1, fused: bool = True):
+        self.weights, self.x = weights, x
         self.engine = Engine(weights, threads)
-        self.plan = self.engine.plan(*x.shape[:3])
-        self.buffers = _Buffers(self.plan)
+        plan = make_plan(weights.architecture, self.engine.packed, *x.shape[1:3], threads, fused)
+        self.buffers = Buffers(plan)
+        self.job = workers.Job()
         self.convs = {conv.name: conv for conv in weights.architecture.convs}
-        layers = {layer.name: layer for layer in weights.architecture.layers(*x.shape[1:3])}
-        self.steps = [self._describe(layers[name], row) for name, row in zip(self.plan.names, self.plan.steps)]
-        self.whole = runner(self.engine, self.plan, self.plan.steps, self.buffers, x)
+        self.steps = [self._describe(layers, row) for layers, row in zip(plan.layers, plan.steps)]
+        self.idle = self._buffers(without_work(plan.steps))
+        self.whole = self.runner(plan.steps)
         self.calls = [self.repeated(i, 1) for i in range(len(self.steps))]
 
-    def _describe(self, layer: LayerShape, row) -> Step:
-        conv = self.convs.get(layer.name)
-        count = math.prod(conv.weight_shape) + conv.out_channels if conv else layer.params
-        return Step(layer, row, bool(conv and conv.relu6), bool(row["has_residual"]), count)
+    def runner(self, steps: np.ndarray):
+        """Return a call that runs just these steps, on the arena that all share."""
+        buffers = self._buffers(steps)
+        return lambda: self.engine.share([self._run(buffers)], self.engine.num_threads)
+
+    def _buffers(self, steps: np.ndarray) -> Buffers:
+        own = Buffers(dataclasses.replace(self.buffers.plan, steps=np.ascontiguousarray(steps)))
+        own.arena = self.buffers.arena  # but counters for as many steps as there are
+        return own
+
+    def _run(self, buffers: Buffers) -> Run:
+        return Run(buffers, self.engine.packed, self.x[0])
+
+    def _describe(self, layers, row) -> Step:
+        conv, count = self.convs.get(layers[-1].name), 0
+        for layer in layers:
+            one = self.convs.get(layer.name)
+            count += math.prod(one.weight_shape) + one.out_channels if one else layer.params
+        return Step(layers, row, bool(conv and conv.relu6), bool(row["has_residual"]), count)
 
     def repeated(self, i: int, times: int):
         """Return a call that runs step i so many times in one go of the driver."""
-        return runner(self.engine, self.plan, np.repeat(self.plan.steps[i : i + 1], times), self.buffers, self.x)
+        return self.runner(np.repeat(self.buffers.plan.steps[i : i + 1], times))
 
     def nothing(self):
         """Return a call that runs one step without any work: what calling the driver costs."""
-        idle = self.plan.steps[:1].copy()
-        idle["chunks"] = 0
-        return runner(self.engine, self.plan, idle, self.buffers, self.x)
+        return self.runner(without_work(self.buffers.plan.steps[:1]))
+
+    def in_place(self, clock=time.perf_counter) -> np.ndarray:
+        """Make a whole pass that looks at the clock before its first step and after each.
+
+        Returns the seconds of what comes before, which is to prepare the run and to ask for help, and of each step:
+        (1 + steps,). Helpers walk through the steps as ever; this thread is sent through them one at a time, as
+        `Engine.share` sends it through all.
+        """
+        return self._look_after_each(self.buffers, clock)
+
+    def looks(self, clock=time.perf_counter) -> float:
+        """The seconds that `in_place` spends on each step beside its work."""
+        return float(np.median(self._look_after_each(self.idle, clock)[1:]))
+
+    def _look_after_each(self, buffers: Buffers, clock) -> np.ndarray:
+        job, work = self.job, driver()
+        posted, start, count = (memoryview(job.record[field]) for field in ("posted", "start", "count"))  # the quickest
+        times = [clock()]
+        run, others = self._run(buffers), self.engine.num_threads - 1
+        helpers = workers.ask([run] * others) if others else []
+        job.fill(run)
+        times.append(clock())
+        for i in range(len(buffers.plan.steps)):
+            start[0], count[0] = i, i + 1
+            posted[0] += 1  # job.post()
+            since = time.perf_counter()
+            while work(job.address, 0) == GIVE_WAY:  # a helper still has a part of the step
+                if helpers and time.perf_counter() - since > workers.STUCK:
+                    workers.call_off(helpers)
+                    helpers = []
+                time.sleep(0)
+            times.append(clock())
+        return np.diff(times)
 
     def logits(self) -> np.ndarray:
-        """(N, num_classes), after the last step."""
-        return self._read(self.steps[-1], "out").reshape(self.batch, -1)
+        """(1, num_classes), after the last step."""
+        return self._read(self.steps[-1], "out").reshape(1, -1)
 
     def run_verified(self, i: int) -> float:
         """Run step i, after those before it, and hold it against NumPy; returns the largest difference."""
         step = self.steps[i]
-        x = self.x if step.layer.op == "stem" else self._read(step, "x")
-        expected = self._expected(step, x, self._read(step, "residual") if step.residual else None)
+        x = self.x if step.layers[0].op == "stem" else self._read(step, "x")
+        residual = self._read(step, "residual") if step.residual else None
+        for layer in step.layers:
+            x = self._expected(layer, x)
         self.calls[i]()
-        return verify(f"step {i}, {step.layer.name}", self._read(step, "out"), expected, self._sum_length(step))
+        expected = x if residual is None else x + residual
+        return verify(f"step {i}, {step.name}", self._read(step, "out"), expected, self._sum_length(step))
 
     def _read(self, step: Step, what: str) -> np.ndarray:
-        """A copy of the activation that a step reads or writes: (N, rows, columns, channels)."""
-        one = step.layer
-        shape = (one.height, one.width, one.in_channels) if what == "x" else (one.out_height, one.out_width,
-                                                                              one.out_channels)
-        width = shape[2] if what == "x" else int(step.row["out_channels"])  # classes are padded to whole vectors
-        values = self.buffers.arena[step.row[what] :].view(np.float32)[: self.batch * shape[0] * shape[1] * width]
-        return values.reshape(self.batch, *shape[:2], width)[..., : shape[2]].copy()
+        """A copy of the activation that a step reads or writes: (1, rows, columns, channels)."""
+        first, last = step.layers[0], step.layers[-1]
+        height, width, channels = ((first.height, first.width, first.in_channels) if what == "x" else
+                                   (last.out_height, last.out_width, last.out_channels))
+        start = step.row[what] + (step.row["out"] if what == "residual" else 0)
+        plane = step.row["x_plane" if what == "x" else "out_plane"]
+        blocks = self.buffers.arena[start : start + vectors(channels) * plane].view(np.float32)
+        blocks = blocks.reshape(vectors(channels), -1)[:, : height * width * LANES]
+        blocks = blocks.reshape(-1, height, width, LANES).transpose(1, 2, 0, 3)
+        return blocks.reshape(1, height, width, -1)[..., :channels].copy()
 
-    def _expected(self, step: Step, x, residual):
-        """What NumPy makes of a step's input."""
-        one, parameters = step.layer, self.weights.parameters
+    def _expected(self, one: LayerShape, x):
+        """What NumPy makes of a layer's input, the shortcut apart."""
+        parameters = self.weights.parameters
         if one.op == "pool":
             return reference.global_average_pool(x)[:, None, None]
         if one.op == "classifier":
@@ -119,12 +200,10 @@ class Steps:
         else:
             layer = reference.dense_conv if one.op == "stem" else reference.depthwise_conv
             out = layer(x, weight, one.stride) + bias
-        out = reference.relu6(out) if step.relu6 else out
-        return out if residual is None else out + residual
+        return reference.relu6(out) if conv.relu6 else out
 
     def _sum_length(self, step: Step) -> int:
-        """The products in each of a step's sums."""
-        one = step.layer
-        if one.op == "pool":
-            return one.height * one.width
-        return (one.kernel**2 or 1) * (1 if one.op == "depthwise" else one.in_channels) + 2
+        """The products in each of a step's sums, added up over its layers."""
+        if step.op == "pool":
+            return step.layers[0].height * step.layers[0].width
+        return sum((one.kernel**2 or 1) * (1 if one.op == "depthwise" else one.in_channels) + 2 for one in step.layers)

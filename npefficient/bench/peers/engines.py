@@ -50,6 +50,7 @@ def _torch(subject: Subject, batch: int, threads: int):
 
     torch.set_num_threads(threads)
     torch.set_num_interop_threads(1)
+    torch.set_float32_matmul_precision("highest")
     try:
         importlib.import_module("torchvision")
     except RuntimeError:  # built for a CUDA torch: declare what it misses, for as long as this module lives
@@ -102,8 +103,9 @@ def ncnn(subject: Subject, batch: int, threads: int):
 
     net = library.Net()
     net.opt.num_threads = threads
-    for name in ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage"):
-        setattr(net.opt, name, False)
+    for name in dir(net.opt):
+        if name.startswith(("use_fp16_", "use_bf16_")):  # which there are depends on the release
+            setattr(net.opt, name, False)
     file = model_file(subject, batch, "param")
     if net.load_param(file) or net.load_model(file.removesuffix("param") + "bin"):
         raise RuntimeError("ncnn refuses its model")

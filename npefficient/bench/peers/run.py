@@ -19,9 +19,9 @@ from .installed import installed_size, version
 
 PACKAGE = __name__.rpartition(".")[0]
 SLACK = 10  # tolerances of ours that a peer may differ by: some transform the weights once more
-COLUMNS = {"model": "<15", "engine": "<15", "version": "<14", "threads": ">8", "min ms": ">9.2f", "median": ">9.2f",
-           "/ ours": ">8.2f", "from": ">7.2f", "to": ">6.2f", "min / ours": ">11.2f", "start s": ">8.2f",
-           "peak MB": ">8.0f", "installed MB": ">13.0f", "differs": ">9.1e"}
+COLUMNS = {"model": "<13", "engine": "<13", "version": "<12", "threads": ">7", "min ms": ">8.2f", "median": ">8.2f",
+           "/ ours": ">7.2f", "from": ">6.2f", "to": ">6.2f", "min / ours": ">10.2f", "start s": ">7.2f",
+           "peak MB": ">7.0f", "installed MB": ">12.0f", "differs": ">8.1e"}
 LEGEND = """Each engine runs in its own process, in turns. / ours: its median over ours of the same round: the middle
 one of all rounds, from the lowest to the highest. start s: from nothing to the first answer, the quickest. peak MB:
 resident memory. installed MB: with all that it needs. differs: largest difference from the plain network's logits."""
