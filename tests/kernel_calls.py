@@ -1,26 +1,81 @@
-"""Each kernel called on arrays as a learner would write them; `place` decides where in memory they lie.
+"""Each kernel called on arrays as a learner would write them, and the exact bits that it must give.
+
+`place` decides where in memory the arrays lie:
 
     place(array) -> an object with .array, .address and .check(), see `guarded`
 
-Weights come in torch's layout and are packed here, by the formats that the kernels' docstrings state. Run as a program,
-it calls every kernel on buffers that touch forbidden pages (`sound`), or one of them a float too far (`before`, `behind`).
+Weights come in torch's layout and are packed here, by the formats that the kernels' docstrings state. What a kernel has
+no business with is poison: the room between two planes, and the lanes of an input that hold no channel. Every array is
+just as long as the kernel may reach.
 """
-import sys
+import itertools
+import re
 
+import naive
 import numpy as np
-from guarded import Fenced
+from guarded import NAN
 from numba import njit
 
-from npefficient.kernels.depthwise import depthwise_row
+from npefficient.kernels.depthwise import depthwise
+from npefficient.kernels.layout import LANES, LARGEST, UNROLL, VECTOR, largest_tile, panel_sizes, vectors
 from npefficient.kernels.pointwise import pointwise
 from npefficient.kernels.pool import POOL
+from npefficient.kernels.rows import COPY, ZERO
 from npefficient.kernels.stem import stem_row
 
-RELU6, LINEAR = np.float32([0, 6]), np.float32([-np.inf, np.inf])
+X_GAP, OUT_GAP = 1, 2  # vectors between two planes: not the same, so that a kernel can't take one for the other
+UNREADABLE = 8  # an address
+HALVES = LANES > 8  # there are tiles whose last vector is a half one
 
 
-def poisoned(*shape):
-    return np.full(shape, np.nan, np.float32)
+def poisoned(*shape, number=0):
+    """NaN, with bits of its own for each number: where one was written over another, it shows."""
+    return np.full(shape, NAN + number, np.int32).view(np.float32)
+
+
+def is_poison(values, number=0):
+    return (values.view(np.int32) == NAN + number).all()
+
+
+# --- arrays as they lie in memory ------------------------------------------------------------------------------------
+
+
+def blocks(x, gap, rest=0.0):
+    """(P, C) -> 1-D [vectors][P + gap][LANES] without the last gap; `rest` is in the lanes behind the last channel."""
+    p, c = x.shape
+    planes = poisoned(vectors(c), p + gap, LANES, number=1)
+    planes[:, :p] = rest
+    for i in range(c):
+        planes[i // LANES, :p, i % LANES] = x[:, i]
+    return planes.ravel()[: planes.size - gap * LANES]
+
+
+def unwritten(p, c, gap):
+    """Room for the blocks of (P, C)."""
+    return poisoned(vectors(c) * (p + gap) * LANES - gap * LANES)
+
+
+def channels(placed, p, c, gap):
+    """The (P, C) in blocks, after a look at what lies between them and in the lanes behind the last channel."""
+    flat, count = np.append(placed, poisoned(gap, LANES)), vectors(c)
+    planes = flat.reshape(count, p + gap, LANES)
+    assert is_poison(planes[:, p:]), "a kernel wrote between two planes"
+    every = planes[:, :p].transpose(1, 0, 2).reshape(p, count * LANES)
+    alone = is_poison(planes[-1, :p])  # the kernel may not have been asked to write the last block
+    assert alone or not every[:, c:].view(np.int32).any(), "the lanes behind the last channel are not zero"
+    return every[:, :c].copy()
+
+
+def panels_of(weight, sizes, half):
+    """(M, taps, C) -> 1-D [panel][taps][C][vectors of the panel][LANES], the last vector with LANES / 2 if `half`."""
+    ends = np.cumsum(sizes) * LANES
+    ends[-1] -= half * LANES // 2
+    padded = np.pad(weight, ((0, ends[-1] - len(weight)), (0, 0), (0, 0)))
+    return np.concatenate([panel.transpose(1, 2, 0).ravel() for panel in np.split(padded, ends[:-1])])
+
+
+def place_all(place, *arrays):
+    return [(place(array), np.asarray(array, np.float32)) for array in arrays]
 
 
 def checked(out, *inputs):
@@ -32,102 +87,181 @@ def checked(out, *inputs):
     return out.array.copy()
 
 
-def place_all(place, *arrays):
-    return [(place(array), np.asarray(array, np.float32)) for array in arrays]
+# --- the calls -------------------------------------------------------------------------------------------------------
 
 
-def panels_of(weight):
-    """(M, C) -> 1-D [panel][C][16], the last panel with 8 where M is an odd multiple of 8."""
-    return np.concatenate([weight[m : m + 16].T.ravel() for m in range(0, len(weight), 16)])
+def call_pointwise(place, x, weight, bias, relu6=True, residual=None, sizes=None, only=None):
+    """x (P, C), weight (M, C), bias (M,), residual (P, M) or None -> (P, M).
 
-
-def call_pointwise(place, x, weight, bias, bounds, residual=None, panels=None):
-    """x (P, C), weight (M, C), bias (M,), residual (P, M) or None, panels [(first, last), ..] -> (P, M)."""
+    sizes: vectors of each panel; only: the number of the one panel to compute
+    """
     (p, c), m = x.shape, len(weight)
-    inputs = place_all(place, x, panels_of(weight), bias, bounds, *([] if residual is None else [residual]))
-    out = place(poisoned(p, m))
-    addresses = [placed.address for placed, _ in inputs]
-    added = addresses[4] if residual is not None else 8  # an address that can't be read
-    for first, last in panels or [(0, -(-m // 16))]:
-        pointwise(addresses[0], c, *addresses[1:4], int(residual is not None), added, out.address, m, p, first, last)
-    return checked(out, *inputs)
+    sizes = sizes or panel_sizes(vectors(m))
+    half = int(HALVES and sizes[-1] > 1 and 0 < m % LANES <= LANES // 2)
+    width = LANES * sum(sizes) - half * LANES // 2
+    inputs = place_all(place, blocks(x, X_GAP, poisoned(1)[0]), panels_of(weight[:, None], sizes, half),
+                       np.pad(bias, (0, width - m)), *([] if residual is None else [blocks(residual, OUT_GAP)]))
+    out, out_plane = place(unwritten(p, m, OUT_GAP)), (p + OUT_GAP) * VECTOR
+    x_at, weight_at, bias_at, *residual_at = (placed.address for placed, _ in inputs)
+    for i, size in enumerate(sizes):
+        first = sum(sizes[:i])
+        if only in (None, i):
+            there = first * out_plane
+            pointwise(x_at, (p + X_GAP) * VECTOR, weight_at + first * VECTOR * c, bias_at + first * VECTOR, int(relu6),
+                      len(residual_at), residual_at[0] + there if residual_at else UNREADABLE, out.address + there,
+                      out_plane, c // UNROLL, p, size, half * (i == len(sizes) - 1))
+    return channels(checked(out, *inputs), p, m, OUT_GAP)
 
 
 def padding_before(size, kernel, stride):
     return max((-(-size // stride) - 1) * stride + kernel - size, 0) // 2
 
 
-def call_depthwise(place, x, weight, bias, bounds, stride):
-    """x (H, W, C), weight (C, 1, K, K), bias (C,) -> (Q, R, C)."""
-    (h, w, c), kernel = x.shape, weight.shape[-1]
-    return call_rows(depthwise_row, place, x, weight.transpose(2, 3, 1, 0), bias, bounds, h, w, c, c, kernel, stride)
+def padded_picture(x, kernel, stride):
+    """(H, W, C) with zeros around it, as many as the outputs of 'SAME' meet, and (Q, R)."""
+    sizes = [-(-size // stride) for size in x.shape[:2]]
+    before = [padding_before(size, kernel, stride) for size in x.shape[:2]]
+    after = [(out - 1) * stride + kernel - size - zeros for out, size, zeros in zip(sizes, x.shape, before)]
+    return np.pad(x, (*zip(before, after), (0, 0))), sizes
 
 
-def call_stem(place, x, weight, bias, bounds):
-    """x (H, W, C), weight (32, C, 3, 3), bias (32,) -> (Q, R, 32)."""
-    return call_rows(stem_row, place, x, weight.transpose(2, 3, 1, 0), bias, bounds, *x.shape, 32, 3, 2)
+def call_depthwise(place, x, weight, bias, stride, at_once=None):
+    """x (H, W, C), weight (C, 1, K, K), bias (C,) -> (Q, R, C), `at_once` rows a call."""
+    kernel, more = weight.shape[-1], -x.shape[2] % LANES
+    x, (q, r) = padded_picture(np.pad(x, ((0, 0), (0, 0), (0, more))), kernel, stride)
+    weight, bias = np.pad(weight[:, 0], ((0, more), (0, 0), (0, 0))), np.pad(bias, (0, more))
+    results = [call_depthwise_block(place, x[:, :, i : i + LANES], weight[i : i + LANES], bias[i : i + LANES], q, r,
+                                    stride, at_once or q) for i in range(0, len(bias), LANES)]
+    got = np.concatenate(results, axis=2)
+    assert not got[:, :, len(bias) - more :].view(np.int32).any(), "the lanes behind the last channel are not zero"
+    return got[:, :, : len(bias) - more]
 
 
-def call_rows(kernel_row, place, x, weight, bias, bounds, h, w, c, m, kernel, stride):
-    q, r = -(-h // stride), -(-w // stride)
-    inputs, out = place_all(place, x, weight, bias, bounds), place(poisoned(q, r, m))
-    a = [placed.address for placed, _ in inputs]
-    top, left = padding_before(h, kernel, stride), padding_before(w, kernel, stride)
-    for row in range(q):
-        kernel_row(a[0], h, w, c, *a[1:], out.address + row * r * m * 4, row, r, kernel, stride, top, left)
+def call_depthwise_block(place, x, weight, bias, q, r, stride, at_once):
+    """One block of channels: x (H, W, LANES) with its padding, weight (LANES, K, K), bias (LANES,) -> (Q, R, LANES)."""
+    kernel = weight.shape[-1]
+    rows = np.concatenate([x, poisoned(len(x), X_GAP, LANES, number=1)], axis=1)
+    row = rows.shape[1] * VECTOR
+    inputs = place_all(place, rows.ravel()[: rows.size - X_GAP * LANES], weight.transpose(1, 2, 0), bias)
+    out = place(poisoned(q, r, LANES))
+    x_at, weight_at, bias_at = (placed.address for placed, _ in inputs)
+    for first in range(0, q, at_once):
+        depthwise(x_at + first * stride * row, row, weight_at, bias_at, out.address + first * r * VECTOR,
+                  min(at_once, q - first), r, kernel, stride)
     return checked(out, *inputs)
 
 
+def call_stem(place, x, weight, bias, sizes=None, rows=None):
+    """x (H, W, C), weight (M, C, 3, 3), bias (M,) -> (Q, R, M); only these rows where told so."""
+    (h, w, c), m, (q, r) = x.shape, len(weight), (-(-size // 2) for size in x.shape[:2])
+    sizes = sizes or panel_sizes(vectors(m))
+    taps = weight.transpose(0, 2, 3, 1).reshape(m, 9, c)
+    inputs, out = place_all(place, x, panels_of(taps, sizes, 0), bias), place(unwritten(q * r, m, OUT_GAP))
+    x_at, weight_at, bias_at = (placed.address for placed, _ in inputs)
+    top, left, out_plane = padding_before(h, 3, 2), padding_before(w, 3, 2), (q * r + OUT_GAP) * VECTOR
+    for i, size in enumerate(sizes):
+        first = sum(sizes[:i])
+        for row in range(q) if rows is None else rows:
+            stem_row(x_at, h, w, c, weight_at + first * 9 * c * VECTOR, bias_at + first * VECTOR,
+                     out.address + first * out_plane + row * r * VECTOR, out_plane, row, r, top, left, size)
+    return channels(checked(out, *inputs), q * r, m, OUT_GAP).reshape(q, r, m)
+
+
 @njit
-def pool(x, pixel, pixels, share, out, vectors):
-    POOL(x, pixel, pixels, share, out, vectors)
+def pool(x, plane, pixels, out, out_plane, count):
+    POOL(x, plane, pixels, out, out_plane, count)
+
+
+@njit
+def zero(out, count):
+    ZERO(out, count)
+
+
+@njit
+def copy(x, out, count):
+    COPY(x, out, count)
 
 
 def call_pool(place, x):
     """x (P, C) -> (C,)."""
-    inputs, out = place_all(place, x, np.float32([1 / len(x)])), place(poisoned(x.shape[1]))
-    pool(inputs[0][0].address, x.shape[1] * 4, len(x), inputs[1][0].address, out.address, x.shape[1] // 8)
+    (p, c), inputs = x.shape, place_all(place, blocks(x, X_GAP))
+    out = place(unwritten(1, c, OUT_GAP))
+    pool(inputs[0][0].address, (p + X_GAP) * VECTOR, p, out.address, (1 + OUT_GAP) * VECTOR, vectors(c))
+    return channels(checked(out, *inputs), 1, c, OUT_GAP)[0]
+
+
+def call_zero(place, count):
+    """`count` vectors of zeros -> (count, LANES)."""
+    out = place(poisoned(max(count, 0), LANES))
+    zero(out.address, count)
+    return checked(out)
+
+
+def call_copy(place, x, count=None):
+    """x (P, LANES) -> (P, LANES), the first `count` vectors of it."""
+    inputs, out = place_all(place, x), place(poisoned(*x.shape))
+    copy(inputs[0][0].address, out.address, len(x) if count is None else count)
     return checked(out, *inputs)
 
 
-# --- forbidden pages -------------------------------------------------------------------------------------------------
+# --- exact results ---------------------------------------------------------------------------------------------------
 
 
-def every_kernel(place):
-    """Call every kernel and every tile at edge shapes; yields what was called."""
-    rng = np.random.default_rng(0)
-
-    def noise(*shape):
-        return rng.uniform(-1, 1, shape).astype(np.float32)
-
-    for p in (1, 2, 3, 6, 7, 11):
-        for c, m in ((8, 8), (16, 24), (24, 16)):
-            for residual in (None, noise(p, m)):
-                call_pointwise(place, noise(p, c), noise(m, c), noise(m), LINEAR, residual)
-                yield "pointwise"
-    for size in ((1, 1), (1, 2), (2, 1), (3, 4), (6, 5), (4, 13), (3, 22)):
-        for k in (3, 5):
-            for stride in (1, 2):
-                for c in (8, 40):
-                    call_depthwise(place, noise(*size, c), noise(c, 1, k, k), noise(c), RELU6, stride)
-                    yield "depthwise"
-        for c in (1, 3, 4):
-            call_stem(place, noise(*size, c), noise(32, c, 3, 3), noise(32), RELU6)
-            yield "stem"
-        call_pool(place, noise(size[0] * size[1], 16))
-        yield "pool"
+def relu6_of(x):
+    return np.where(x < 0, np.float32(0), np.where(x > 6, np.float32(6), x))
 
 
-def main(how):
-    if how != "sound":  # one float more than there is: the fence must end this process
-        x, out = Fenced(np.ones((5, 8)), at_end=how == "behind"), Fenced(np.ones(8), at_end=True)
-        print("about to read too far", flush=True)
-        pool(x.address + (4 if how == "behind" else -4), 32, 5, x.address, out.address, 1)
-        sys.exit("the fence did not hold")
-    for at_end in (True, False):
-        called = list(every_kernel(lambda array: Fenced(array, at_end)))
-        print(*(f"{name} {called.count(name)}" for name in sorted(set(called))))
+def exact_pointwise(x, weight, bias, relu6=True, residual=None):
+    start = np.broadcast_to(bias, (len(x), len(bias)))
+    result = naive.chain(start, ((x[:, k, None], weight[None, :, k]) for k in range(x.shape[1])))
+    result = relu6_of(result) if relu6 else result
+    return result if residual is None else result + residual
 
 
-if __name__ == "__main__":
-    main(sys.argv[1])
+def exact_depthwise(x, weight, bias, stride):
+    return relu6_of(naive.depthwise_chain(x, weight, bias, stride))
+
+
+def exact_stem(x, weight, bias):
+    return relu6_of(naive.dense_chain(x, weight, bias, 2))
+
+
+def exact_pool(x):
+    total = np.zeros(x.shape[1], np.float32)
+    for pixel in x:
+        total += pixel
+    return total * (np.float32(1) / np.float32(len(x)))
+
+
+def assert_bits(got, expected):
+    kinds = [(str(array.dtype), array.shape) for array in (got, expected)]
+    assert kinds == 2 * [("float32", expected.shape)], f"got {kinds[0]}, expected {kinds[1]}, both of float32"
+    different = np.argwhere(got.view(np.int32) != expected.view(np.int32))
+    assert not len(different), f"{len(different)} of {got.size} values have other bits, the first at {different[0]}"
+
+
+# --- tiles -----------------------------------------------------------------------------------------------------------
+
+
+def pointwise_tiles():
+    """(VECTORS, HALF, PIXELS) of every tile that there is: a panel of one vector is never a half one."""
+    return [(v, half, p) for v in (1, 2, 3) for half in ((0, 1) if HALVES and v > 1 else (0,))
+            for p in range(1, largest_tile(v) + 1)]
+
+
+def depthwise_tiles():
+    """(KERNEL, STRIDE, PIXELS) of every tile."""
+    return list(itertools.product((3, 5), (1, 2), range(1, LARGEST + 1)))
+
+
+def stem_tiles():
+    """(VECTORS, PIXELS) of every tile: the 32 channels are two, four or eight vectors."""
+    sizes = {16: [2], 8: [2], 4: [2, 3]}[LANES]
+    return [(v, p) for v in sizes for p in range(1, largest_tile(v) + 1)]
+
+
+def compiled_tiles(routine):
+    """The constants of all tiles in the machine code of a kernel that has been called."""
+    (text,) = routine.inspect_llvm().values()
+    names = re.findall(rf"define [^@]*@npefficient_\w+_tile_x{LANES}_([\d_]+)\(", text)
+    return sorted(tuple(map(int, name.split("_"))) for name in names)

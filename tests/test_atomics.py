@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from numba import njit
 
-from npefficient.engine.atomics import (EPOCH_BITS, STALE, atomic_add, atomic_load, claim, compare_and_swap,
-                                        finished)  # fmt: skip
+from npefficient.engine.atomics import atomic_add, atomic_load, claim, compare_and_swap, finished, relax
+from npefficient.engine.counters import COUNTERS_SIZE, DONE, EPOCH_BITS, STALE
 
 THREADS = 4
 WAIT = 120  # seconds
@@ -52,6 +52,16 @@ def swap(address, expected, new):
 
 
 @njit(nogil=True)
+def wait_until(address, value):
+    """Wait as the driver does; returns how often it looked."""
+    looks = 1
+    while atomic_load(address) != value:
+        relax()
+        looks += 1
+    return looks
+
+
+@njit(nogil=True)
 def take_part(claimed, done, epoch, chunks, marks):
     """Claim until nothing is left, marking each chunk with a plain, unprotected addition; returns how many it took."""
     taken = 0
@@ -63,7 +73,7 @@ def take_part(claimed, done, epoch, chunks, marks):
         taken += 1
         atomic_add(done, 1)
     while not finished(done, epoch, chunks):
-        pass
+        relax()
     return taken
 
 
@@ -123,6 +133,14 @@ def test_compare_and_swap_from_several_threads_loses_nothing():
     assert cell[0] == times * THREADS
 
 
+def test_relax_changes_nothing_and_comes_back():
+    """A thread that waits sees what another one stores."""
+    cell = word()
+    assert wait_until(cell.ctypes.data, 0) == 1  # compiled before the threads start
+    results = together(lambda number: wait_until(cell.ctypes.data, 7) if number else add(cell.ctypes.data, 7, 1), 2)
+    assert results[0] == 0 and results[1] >= 1 and cell[0] == 7
+
+
 # --- claiming --------------------------------------------------------------------------------------------------------
 
 
@@ -154,7 +172,8 @@ def test_claim_stale(found):
 
 
 @pytest.mark.parametrize("epoch, done, expected", [
-    pytest.param(5, 0, False, id="nothing"), pytest.param(5, 2, False, id="all_but_one"), pytest.param(5, 3, True, id="all"),
+    pytest.param(5, 0, False, id="nothing"), pytest.param(5, 2, False, id="all_but_one"),
+    pytest.param(5, 3, True, id="all"),
     pytest.param(6, 0, True, id="run_is_over"), pytest.param(4, 0, True, id="another_run"),
 ])
 def test_finished(epoch, done, expected):
@@ -165,9 +184,9 @@ def test_finished(epoch, done, expected):
 
 def counters(epoch):
     """Two counters, each on a cache line of its own, as in a run."""
-    cells = np.zeros(16, np.int64)
-    cells[[0, 8]] = epoch << EPOCH_BITS
-    return cells, cells.ctypes.data, cells.ctypes.data + 64
+    cells = np.zeros(COUNTERS_SIZE // 8, np.int64)
+    cells[[0, DONE // 8]] = epoch << EPOCH_BITS
+    return cells, cells.ctypes.data, cells.ctypes.data + DONE
 
 
 def test_each_chunk_is_claimed_once():
@@ -177,7 +196,7 @@ def test_each_chunk_is_claimed_once():
     take_part(claimed, done, 8, 0, marks)
     taken = together(lambda number: take_part(claimed, done, 9, chunks, marks))
     assert sum(taken) == chunks and (marks == 1).all()
-    assert cells[0] == cells[8] == at(9, chunks)
+    assert cells[0] == cells[DONE // 8] == at(9, chunks)
 
 
 def test_two_threads_may_share_the_work():
@@ -210,9 +229,9 @@ def test_run_after_run_on_the_same_counters():
         thread.start()
     for epoch in range(1, runs + 1):
         now[0] = epoch
-        cells[[8, 0]] = at(epoch, 0)  # as the engine does, between runs
+        cells[[DONE // 8, 0]] = at(epoch, 0)  # as the engine does, between runs
         take_part(claimed, done, epoch, chunks, marks[epoch])
-        assert cells[8] == at(epoch, chunks)
+        assert cells[DONE // 8] == at(epoch, chunks)
     now[0] = runs + 1
     for thread in helpers:
         thread.join(WAIT)

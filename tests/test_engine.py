@@ -3,158 +3,166 @@ import threading
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from engines import assert_same_bits, engine, network, pixels, run_plan, shape_id, weights
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from planning import SHORT, free, freedom
 from tolerance import LOGITS, assert_close
 
-from npefficient import architecture, reference
-from npefficient.engine import engine as engine_module
-from npefficient.engine.engine import PLANS_KEPT, Engine, _Buffers, _walk
-from npefficient.engine.compiled import driver
-from npefficient.parameters import random_weights
+from npefficient.engine.engine import Engine
+from npefficient.engine.plan import make_plan
 
-VARIANTS = [f"lite{i}" for i in range(5)]
+LARGEST = 300
+AREA = {"lite0": 30_000, "lite1": 20_000, "lite2": 15_000, "lite3": 12_000, "lite4": 8_000}  # of a drawn picture
 
 
-@pytest.fixture(scope="module")
-def weights():
-    made = {}
-
-    def get(variant="lite0", num_classes=1000, in_chans=3):
-        key = variant, num_classes, in_chans
-        if key not in made:
-            made[key] = random_weights(architecture.build(*key))
-        return made[key]
-
-    return get
-
-
-def pixels(*shape, seed=0):
-    return np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32)
-
-
-def shape_id(shape):
-    return "x".join(map(str, shape))
-
-
-@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("variant", SHORT)
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 33, 47), (1, 64, 96), (3, 1, 75), (1, 95, 2)], ids=shape_id)
-def test_engine_equals_plain_network(weights, variant, shape):
-    w, x = weights(variant), pixels(*shape, 3)
-    expected = reference.Network(w.architecture, w.parameters)(x)
-    assert_close(Engine(w, 2)(x), expected, LOGITS)
+def test_engine_equals_plain_network(variant, shape):
+    x = pixels(*shape, 3)
+    assert_close(engine(variant, 2)(x), network(variant)(x), LOGITS)
 
 
 @pytest.mark.parametrize("num_classes, in_chans", [(1, 1), (10, 3), (17, 4), (8, 2)])
-def test_engine_other_classes_and_channels(weights, num_classes, in_chans):
-    w, x = weights("lite0", num_classes, in_chans), pixels(2, 40, 31, in_chans)
-    assert_close(Engine(w, 2)(x), reference.Network(w.architecture, w.parameters)(x), LOGITS)
+def test_engine_other_classes_and_channels(num_classes, in_chans):
+    x = pixels(2, 40, 31, in_chans)
+    assert_close(engine("lite0", 2, num_classes, in_chans)(x), network("lite0", num_classes, in_chans)(x), LOGITS)
+
+
+# --- any plan --------------------------------------------------------------------------------------------------------
+
+
+@st.composite
+def cases(draw):
+    """(variant, batch, height, width, threads, fused, the planner's constants); up to LARGEST pixels a side."""
+    variant = draw(st.sampled_from(SHORT))
+    batch = draw(st.sampled_from([1, 1, 1, 2, 3, 5]))
+    height = draw(st.integers(1, LARGEST))
+    width = draw(st.integers(1, max(1, min(LARGEST, AREA[variant] // batch // height))))
+    if draw(st.booleans()):
+        height, width = width, height
+    return variant, batch, height, width, draw(st.sampled_from([1, 2, 3, 8])), draw(st.booleans()), draw(freedom)
+
+
+def check_plan(variant, batch, height, width, threads, fused, choices, expected=network):
+    """Fail unless the engine, held to this plan, agrees with the plain network within the tolerance."""
+    x = pixels(batch, height, width, 3, seed=height * 1000 + width)
+    e = engine(variant, threads)
+    with free(choices):
+        if fused:
+            e._plans.clear()
+            got = e(x)
+            e._plans.clear()
+        else:
+            plan = make_plan(e.architecture, e.packed, height, width, threads, fused=False)
+            got = np.stack([run_plan(e, plan, threads, picture) for picture in x])
+    assert_close(got, expected(variant)(x), LOGITS)
+
+
+@settings(max_examples=60, deadline=None)
+@given(cases())
+@example(("lite0", 1, 1, 1, 2, True, {}))
+@example(("lite4", 2, 1, 1, 3, False, {}))
+@example(("lite1", 1, 1, 300, 2, True, {}))
+@example(("lite2", 1, 300, 1, 8, True, {"SCRATCH": 1}))
+@example(("lite0", 1, 225, 225, 2, True, {}))
+@example(("lite0", 1, 300, 300, 3, True, {}))
+@example(("lite4", 1, 300, 300, 2, True, {}))
+@example(("lite3", 1, 75, 150, 2, True, {"SCRATCH": 1, "PIXELS_AT_ONCE": 1, "PIXELS_PER_PART": 1, "CHUNKS": 5}))
+def test_engine_is_right_under_every_plan(case):
+    """Whatever the planner may choose, the logits are those of the plain network."""
+    check_plan(*case)
+
+
+def test_check_plan_can_fail():
+    """Another network's logits are far outside the tolerance, and so is a plan with one weight's place moved."""
+    with pytest.raises(AssertionError, match="they differ by"):
+        check_plan("lite0", 1, 20, 20, 1, True, {}, lambda variant: network("lite1"))
+    e, x = engine("lite0", 1), pixels(1, 20, 20, 3)
+    plan = make_plan(e.architecture, e.packed, 20, 20)
+    plan.steps["depthwise_bias"][2] += 64
+    with pytest.raises(AssertionError, match="they differ by"):
+        assert_close(run_plan(e, plan, 1, x[0])[None], network("lite0")(x), LOGITS)
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(1, 4), st.integers(1, 130), st.integers(1, 130), st.integers(1, 5))
-def test_engine_any_size_batch_and_threads(batch, height, width, threads):
-    w, x = random_weights(architecture.build("lite0", 10)), pixels(batch, height, width, 3)
-    assert_close(Engine(w, threads)(x), reference.Network(w.architecture, w.parameters)(x), LOGITS)
+@given(st.sampled_from(SHORT), st.integers(1, LARGEST), st.integers(1, LARGEST),
+       st.lists(st.tuples(st.sampled_from([1, 2, 3, 8]), st.booleans(), freedom), min_size=3, max_size=3))
+@example("lite0", 225, 225, [(2, True, {}), (8, False, {"SCRATCH": 1}), (1, False, {})])
+@example("lite4", 300, 300, [(2, True, {}), (3, False, {"CHUNKS": 5}), (1, True, {"SCRATCH": 1})])
+@example("lite2", 1, 1, [(2, True, {}), (3, False, {}), (8, True, {})])
+def test_all_plans_of_a_picture_give_the_same_bits(variant, height, width, plans):
+    e, x = engine(variant, 1), pixels(height, width, 3, seed=7)
+    expected = run_plan(e, make_plan(e.architecture, e.packed, height, width), 1, x)
+    assert np.isfinite(expected).all() and expected.std() > 0
+    for threads, fused, choices in plans:
+        with free(choices):
+            plan = make_plan(e.architecture, e.packed, height, width, threads, fused)
+        assert_same_bits(run_plan(e, plan, threads, x), expected)
 
 
 @pytest.mark.parametrize("variant", ["lite0", "lite4"])
-def test_engine_bits_do_not_depend_on_threads_or_batch(weights, variant):
-    w, x = weights(variant), pixels(5, 65, 50, 3)
-    single = Engine(w, 1)
-    expected = np.concatenate([single(x[i : i + 1]) for i in range(5)])
+def test_engine_bits_do_not_depend_on_threads_or_batch(variant):
+    """Pictures by themselves, one on each thread, or the last ones shared: the same bits."""
+    x = pixels(5, 65, 50, 3)
+    expected = np.concatenate([engine(variant, 1)(x[i : i + 1]) for i in range(5)])
+    assert len({row.tobytes() for row in expected}) == 5
     for threads in (1, 2, 3, 8):
-        engine = Engine(w, threads)
-        for batch in (1, 2, 5):
-            got = np.concatenate([engine(x[i : i + batch]) for i in range(0, 5, batch)])
-            np.testing.assert_array_equal(got.view(np.int32), expected.view(np.int32))
+        for batch in (1, 2, 3, 5):
+            got = np.concatenate([engine(variant, threads)(x[i : i + batch]) for i in range(0, 5, batch)])
+            assert_same_bits(got, expected)
 
 
-def test_engine_repeated_calls_give_the_same_bits(weights):
-    engine, x = Engine(weights(), 2), pixels(1, 64, 64, 3)
-    expected = engine(x)
+# --- many calls ------------------------------------------------------------------------------------------------------
+
+
+def test_engine_repeated_calls_give_the_same_bits():
+    e, x = engine("lite0", 2), pixels(1, 64, 64, 3)
+    expected = e(x)
     for _ in range(200):
-        np.testing.assert_array_equal(engine(x), expected)
+        assert_same_bits(e(x), expected)
 
 
-def test_engine_many_callers_at_once(weights):
-    """Eight Python threads on two engines that have helpers of their own."""
-    engines = [Engine(weights(variant), 3) for variant in ("lite0", "lite1")]
-    inputs = [pixels(1, 40, 40, 3, seed=i) for i in range(8)]
-    expected = [[engine(x) for x in inputs] for engine in engines]
-    wrong = []
+def wrong_answers(engines, inputs, expected, calls, callers=8):
+    """Call the engines from several Python threads at once; returns (caller, turn, got) of what is not as expected."""
+    wrong, start = [], threading.Barrier(callers)
 
     def call(number):
-        for turn in range(60):
-            e, i = (number + turn) % 2, (number * 3 + turn) % 8
-            if not np.array_equal(engines[e](inputs[i]), expected[e][i]):
-                wrong.append((number, turn))
+        start.wait(60)
+        for turn in range(calls):
+            e, i = (number + turn) % len(engines), (number * 3 + turn) % len(inputs)
+            got = engines[e](inputs[i])
+            if got.tobytes() != expected[e][i].tobytes():
+                wrong.append((number, turn, got))
 
-    callers = [threading.Thread(target=call, args=(number,)) for number in range(8)]
-    for caller in callers:
+    running = [threading.Thread(target=call, args=(number,)) for number in range(callers)]
+    for caller in running:
         caller.start()
-    for caller in callers:
-        caller.join(120)
-    assert not any(caller.is_alive() for caller in callers)
-    assert wrong == []
+    for caller in running:
+        caller.join(300)
+    assert not any(caller.is_alive() for caller in running)
+    return wrong
 
 
-def test_engine_late_helper_touches_nothing(weights):
-    """A helper that comes when its run is over leaves without a write, even while the next run is under way."""
-    engine, x = Engine(weights(), 1), pixels(1, 40, 40, 3)
-    plan = engine.plan(1, 40, 40)
-    buffers = _Buffers(plan)
-    engine._run(plan, buffers, x)
-    engine._run(plan, buffers, x)
-    before = buffers.arena.tobytes(), buffers.counters.tobytes()
-    _walk(driver(), plan, buffers, buffers.epoch - 1, engine.packed, x * 0)
-    assert (buffers.arena.tobytes(), buffers.counters.tobytes()) == before
+@pytest.mark.parametrize("variants", [["lite0"], ["lite0", "lite1", "lite0"]], ids=["one_model", "several"])
+def test_engine_many_callers_at_once(variants):
+    """Eight Python threads, a thousand calls each, on engines that have helpers beside them: one bit would show."""
+    engines = [Engine(weights(variant, 10), threads) for variant, threads in zip(variants, (2, 3, 2))]
+    inputs = [pixels(1 + i % 2, 3 + i % 3, 5 + i % 4, 3, seed=i) for i in range(8)]
+    expected = [[Engine(weights(variant, 10), 1)(x) for x in inputs] for variant in variants]
+    assert wrong_answers(engines, inputs, expected, 1000) == []
 
 
-def test_engine_reads_only_what_it_wrote(weights):
-    """An arena full of NaN gives the same logits: no step reads a value that no step has written."""
-    engine, x = Engine(weights("lite1"), 2), pixels(2, 45, 33, 3)
-    plan = engine.plan(2, 45, 33)
-    buffers = _Buffers(plan)
-    buffers.arena.view(np.float32)[:] = np.nan
-    engine._run(plan, buffers, x)
-    logits = buffers.arena[plan.logits :].view(np.float32)[: 2 * plan.logits_width].reshape(2, -1)[:, :1000]
-    np.testing.assert_array_equal(logits, engine(x))
+def test_wrong_answers_can_be_seen():
+    """One bit of one answer among all the calls."""
+    x = pixels(1, 3, 3, 3)
+    expected = engine("lite0", 1)(x)
+    calls = iter(range(10**6))
 
+    def faulty(x):
+        got = engine("lite0", 1)(x)
+        got.view(np.int32)[0, 5] ^= next(calls) == 77
+        return got
 
-def test_engine_writes_only_into_its_arena(weights, monkeypatch):
-    """Guard bytes around the arena, the counters and the packed weights stay as they are."""
-    made, guard = [], 4096
-
-    def guarded(size):
-        block = np.full(size + 2 * guard + 64, 0xA5, np.uint8)
-        start = -(block.ctypes.data + guard) % 64 + guard
-        block[start : start + size] = 0
-        made.append((block, start, size))
-        return block[start : start + size]
-
-    monkeypatch.setattr(engine_module, "aligned", guarded)
-    engine = Engine(weights(), 2)
-    packed = engine.packed.buffer.copy()
-    for shape in [(1, 1, 1), (2, 37, 51), (1, 64, 64)]:
-        engine(pixels(*shape, 3))
-    assert len(made) == 6
-    for block, start, size in made:
-        assert (block[:start] == 0xA5).all() and (block[start + size :] == 0xA5).all()
-    np.testing.assert_array_equal(engine.packed.buffer, packed)
-
-
-def test_engine_runs_on_the_buffers_of_the_first_call(weights):
-    engine, x = Engine(weights(), 2), pixels(1, 48, 48, 3)
-    first = engine(x)
-    kept = engine._prepared[1, 48, 48].free[0]
-    second = engine(x)
-    assert [kept] == engine._prepared[1, 48, 48].free
-    assert not np.shares_memory(first, second) and not np.shares_memory(second, kept.arena)
-
-
-def test_engine_forgets_old_shapes(weights):
-    engine = Engine(weights("lite0", 10), 1)
-    for size in range(1, PLANS_KEPT + 4):
-        engine(pixels(1, size, 1, 3))
-    assert list(engine._prepared) == [(1, size, 1) for size in range(4, PLANS_KEPT + 4)]
+    (_, _, got), = wrong_answers([faulty], [x], [[expected]], 25)
+    assert np.flatnonzero(got != expected).tolist() == [5]

@@ -2,37 +2,11 @@
 import numpy as np
 import pytest
 from guarded import Guarded
-from numba import njit
+from tracing import lanes, same, traced, vectors
 
-from npefficient.kernels.lanes import kernel
 from npefficient.kernels.layout import LANES, VECTOR
 
 COUNTS = pytest.mark.parametrize("count", [-1, 0, 1, 2, 7], ids=["negative", "zero", "one", "two", "many"])
-
-
-def traced(function, **constants):
-    """The kernel, callable from Python with guarded arrays and counts."""
-    call, count = kernel(function, **constants), function.__code__.co_argcount - 1
-    names = ", ".join(f"a{i}" for i in range(count))
-    scope = {"call": call}
-    exec(f"def run({names}):\n    call({names})", scope)  # Numba takes no *arguments for an intrinsic
-    run = njit(scope["run"])
-    return lambda *arguments: run(*(getattr(argument, "address", argument) for argument in arguments))
-
-
-def vectors(*rows):
-    """A guarded array of vectors, each a number in every lane."""
-    return Guarded(np.repeat(np.float32(rows), LANES).reshape(-1, LANES))
-
-
-def lanes(placed):
-    placed.check()
-    return placed.array.tolist()
-
-
-def same(*numbers):
-    return [[number] * LANES for number in numbers]
-
 
 # --- the kernels under test ------------------------------------------------------------------------------------------
 
@@ -48,7 +22,7 @@ def sums(t, x, out, count):
         value = t.load(address)
         return address + VECTOR, total + value, total
 
-    address, total, before = t.loop(count, step, x, t.zero(), t.zero())
+    address, total, before = t.loop(count, step, x, t.number(0.0), t.number(0.0))
     t.store(total, out)
     t.store(before, out + VECTOR)
     t.store(t.load(address), out + 2 * VECTOR)
@@ -72,7 +46,7 @@ def triangle(t, x, out, count):
 
         return t.loop(i, middle, pairs, triples)
 
-    pairs, triples = t.loop(count, outer, t.zero(), t.zero())
+    pairs, triples = t.loop(count, outer, t.number(0.0), t.number(0.0))
     t.store(pairs, out)
     t.store(triples, out + VECTOR)
 
@@ -98,9 +72,8 @@ def choose(t, x, out, flag):
     t.store(value, out)
 
 
-def limit(t, x, bounds, out, count):
-    low, high = t.splat(bounds), t.splat(bounds + 4)
-    t.loop(count, lambda i: t.store(t.load(x + i * VECTOR).clamp(low, high), out + i * VECTOR))
+def limit(t, x, out, count):
+    t.loop(count, lambda i: t.store(t.load(x + i * VECTOR).relu6(), out + i * VECTOR))
 
 
 def multiply_add(t, a, b, c, out):
@@ -110,13 +83,15 @@ def multiply_add(t, a, b, c, out):
     t.store(t.fma(t.splat(a), t.splat(b), t.splat(c)), out + 2 * VECTOR)
 
 
-def repeat(t, out, *, TIMES):
-    for i in range(TIMES):
-        t.store(t.zero(), out + i * VECTOR)
+def divide(t, a, b, count, out):
+    """a / b, then `count` as a float, then 1 / 3."""
+    t.store(t.load(a) / t.load(b), out)
+    t.store(t.float(count), out + VECTOR)
+    t.store(t.number(1.0) / t.number(3.0), out + 2 * VECTOR)
 
 
-FILL, SUMS, SWAP, TRIANGLE, INDICES, CHOOSE, LIMIT, MULTIPLY_ADD = map(
-    traced, (fill, sums, swap, triangle, indices, choose, limit, multiply_add))
+FILL, SUMS, SWAP, TRIANGLE, INDICES, CHOOSE, LIMIT, MULTIPLY_ADD, DIVIDE = map(
+    traced, (fill, sums, swap, triangle, indices, choose, limit, multiply_add, divide))
 
 # --- loops -----------------------------------------------------------------------------------------------------------
 
@@ -184,14 +159,33 @@ def test_loop_body_must_return_what_it_carries(body, wrong):
 # --- arithmetic ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("low, high", [(0, 6), (-np.inf, np.inf)], ids=["relu6", "linear"])
-def test_clamp(low, high):
-    x = np.float32([-np.inf, -7, -1e-45, -0.0, 0, 1e-45, 3.5, 6, np.nextafter(np.float32(6), np.float32(7)), 1e30, np.inf, np.nan])
+def test_relu6():
+    """NaN stays NaN, and a negative zero, which is not less than 0, stays as it is."""
+    x = np.float32([-np.inf, -7, -1e-45, -0.0, 0, 1e-45, 3.5, 6, 6.0000005, 1e30, np.inf, np.nan])
+    assert x[8] == np.nextafter(np.float32(6), np.float32(7))
+    expected = np.float32([0, 0, 0, -0.0, 0, 1e-45, 3.5, 6, 6, 6, 6, np.nan])
     out = vectors(*[9] * len(x))
-    LIMIT(vectors(*x), Guarded([low, high]), out, len(x))
+    LIMIT(vectors(*x), out, len(x))
     out.check()
-    expected = np.clip(x, np.float32(low), np.float32(high))
-    np.testing.assert_array_equal(out.array, np.repeat(expected, LANES).reshape(-1, LANES))
+    assert out.array.tobytes() == np.repeat(expected, LANES).tobytes()
+
+
+def test_relu6_lane_by_lane():
+    """Each lane is NaN, too small, too large or neither on its own."""
+    x = np.resize(np.float32([np.nan, -1, 7, 2]), LANES)
+    out = vectors(9)
+    LIMIT(Guarded(x), out, 1)
+    assert out.array.tobytes() == np.resize(np.float32([np.nan, 0, 6, 2]), LANES).tobytes()
+
+
+@pytest.mark.parametrize("count", [1, 3, 49, 2**24 + 1, 2**40, -5])
+def test_numbers(count):
+    """Constants, counts as the nearest float, and quotients that are rounded once."""
+    a, b = np.float32(np.arange(LANES) - 2.5), np.float32(np.arange(LANES) + 3)
+    out = vectors(9, 9, 9)
+    DIVIDE(Guarded(a), Guarded(b), count, out)
+    third = np.float32(1) / np.float32(3)
+    assert lanes(out) == [(a / b).tolist(), [float(np.float32(count))] * LANES, [float(third)] * LANES]
 
 
 def test_fma_rounds_once():
@@ -208,40 +202,3 @@ def test_lanes_do_not_mix():
     MULTIPLY_ADD(a, b, c, out)
     expected = a.array * b.array + c.array
     assert lanes(out) == [expected.tolist(), expected.tolist(), [110] * LANES]
-
-
-# --- kernel() --------------------------------------------------------------------------------------------------------
-
-
-def test_kernel_constants_unroll():
-    twice, thrice = traced(repeat, TIMES=2), traced(repeat, TIMES=3)
-    for run, times in ((twice, 2), (thrice, 3), (twice, 2)):
-        out = vectors(7, 7, 7, 7)
-        run(out)
-        assert lanes(out) == same(*[0] * times, *[7] * (4 - times))
-
-
-REPEAT_1, REPEAT_4 = kernel(repeat, TIMES=1), kernel(repeat, TIMES=4)
-
-
-def test_kernel_twice_in_one_function():
-    """Two kernels from one text, one of them called twice, in the same machine code."""
-
-    @njit
-    def run(first, second, third):
-        REPEAT_1(first)
-        REPEAT_4(second)
-        REPEAT_1(third)
-
-    buffers = [vectors(7, 7, 7, 7) for _ in range(3)]
-    run(*(placed.address for placed in buffers))
-    assert [lanes(placed) for placed in buffers] == [same(0, 7, 7, 7), same(0, 0, 0, 0), same(0, 7, 7, 7)]
-
-
-def test_kernel_checks_the_number_of_arguments():
-    @njit
-    def run(address):
-        REPEAT_1(address, address)
-
-    with pytest.raises(Exception, match="too many positional arguments"):
-        run(8)

@@ -1,17 +1,19 @@
 """Compiled code on disk: what is kept, what is refused, and that nothing old or foreign is ever run."""
+import importlib
 import os
 import shutil
 import stat
 import sys
 import warnings
+from pathlib import Path
 
-import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
 from npefficient import architecture
 from npefficient.engine import compiled, machine_code, object_cache
 from npefficient.engine.engine import Engine
+from npefficient.kernels import processor
 from npefficient.parameters import random_weights
 
 KEY, OTHER, CODE = bytes(range(32)), bytes(range(1, 33)), b"the code" * 100
@@ -132,16 +134,13 @@ def test_key_is_the_same_as_long_as_nothing_changes():
 
 
 @pytest.mark.parametrize("change", [
-    pytest.param(lambda patch: patch.setattr(llvm, "get_host_cpu_name", lambda: "another"), id="cpu_name"),
-    pytest.param(lambda patch: patch.setattr(machine_code, "_host_features", lambda: "+avx"), id="cpu_features"),
+    pytest.param(lambda patch: patch.setattr(processor, "CPUINFO", Path("no such file")), id="processor"),
     pytest.param(lambda patch: patch.setenv("NUMBA_CPU_NAME", "generic"), id="numba_cpu_name"),
     pytest.param(lambda patch: patch.setenv("NUMBA_CPU_FEATURES", ""), id="numba_cpu_features"),
     pytest.param(lambda patch: patch.setenv("NUMBA_OPT", "1"), id="numba_setting"),
     pytest.param(lambda patch: patch.setattr(sys, "version", "4.0"), id="python"),
-    pytest.param(lambda patch: patch.setattr("llvmlite.__version__", "99"), id="llvmlite"),
-    pytest.param(lambda patch: patch.setattr(llvm, "llvm_version_info", (99, 0, 0)), id="llvm"),
-    pytest.param(lambda patch: patch.setattr(compiled, "_numba_version", lambda: b"99"), id="numba"),
-    pytest.param(lambda patch: patch.setattr(llvm, "get_process_triple", lambda: "riscv64"), id="platform"),
+    pytest.param(lambda patch: patch.setattr(compiled, "_version", lambda package: b"99"), id="numba_and_llvmlite"),
+    pytest.param(lambda patch: patch.setattr("platform.machine", lambda: "riscv64"), id="platform"),
 ])
 def test_key_changes_with(monkeypatch, change):
     before = compiled._key()
@@ -168,48 +167,10 @@ def test_key_changes_with_an_edit(monkeypatch, tmp_path, source):
     assert compiled._key() != before
 
 
-def test_numba_version_is_in_its_file():
-    import numba
-
-    assert numba.__version__.encode() in compiled._numba_version()
-
-
-# --- the object file -------------------------------------------------------------------------------------------------
-
-
-SUM = """
-declare i64 @{callee}(i64)
-define i64 @sum(i64 %a, i64 %b) {{
-  %c = call i64 @{callee}(i64 %b)
-  %d = add i64 %a, %c
-  ret i64 %d
-}}
-"""
-
-
-@pytest.mark.parametrize("callee", ["numba_gil_ensure", "NRT_MemInfo_call_dtor"])
-def test_emit_finds_what_numba_alone_provides(callee):
-    code, foreign = machine_code.emit(SUM.format(callee=callee), "sum")
-    assert foreign == {callee}
-    module = llvm.parse_assembly(SUM.format(callee=callee))
-    assert machine_code._declared(module) == {callee}
-
-
-def test_emit_and_load():
-    text = "define i64 @sum(i64 %a, i64 %b) {\n %c = add i64 %a, %b\n ret i64 %c\n}"
-    code, foreign = machine_code.emit(text, "sum")
-    assert foreign == set() and machine_code.load(code, 2)(2**40, -3) == 2**40 - 3
-
-
-def test_undefined_leaves_out_what_is_defined():
-    code, _ = machine_code.emit(SUM.format(callee="free"), "sum")
-    assert "free" in machine_code.undefined(code) and machine_code.ENTRY not in machine_code.undefined(code)
-
-
-def test_driver_needs_nothing_of_numba(cfunc):
-    """Else a function was added without @routine, or one that allocates: what it calls says which."""
-    code, foreign = machine_code.emit(cfunc.inspect_llvm(), cfunc.native_name)
-    assert foreign == set() and machine_code.undefined(code) <= machine_code.EVERYWHERE
+@pytest.mark.parametrize("package", ["numba", "llvmlite"])
+def test_version_is_in_its_file(package):
+    assert importlib.import_module(package).__version__.encode() in compiled._version(package)
+    assert compiled._version("no_such_package") == b"none"
 
 
 # --- the driver ------------------------------------------------------------------------------------------------------
@@ -270,18 +231,17 @@ def test_damaged_file_is_compiled_anew(fresh, tmp_path, damage):
 
 def test_another_processor_gets_code_of_its_own(fresh, tmp_path, monkeypatch):
     fresh()
-    name, features = machine_code.processor()
-    fewer = ",".join(f for f in features.split(",") if "avx512" not in f)
-    monkeypatch.setattr(machine_code, "_host_features", lambda: fewer + ",-avx512f")
+    identity = processor.identity()
+    monkeypatch.setattr(compiled, "identity", lambda: (*identity, "a newer one"))
     assert fresh() == (1, []) and fresh() == (0, [])
     assert len(files(tmp_path)) == 2
-    monkeypatch.setattr(machine_code, "_host_features", lambda: features)
+    monkeypatch.setattr(compiled, "identity", lambda: identity)
     assert fresh() == (0, [])
 
 
 def test_another_version_gets_code_of_its_own(fresh, tmp_path, monkeypatch):
     fresh()
-    monkeypatch.setattr(compiled, "_numba_version", lambda: b"99")
+    monkeypatch.setattr(compiled, "_version", lambda package: b"99")
     assert fresh() == (1, []) and len(files(tmp_path)) == 2
 
 

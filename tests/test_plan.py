@@ -1,39 +1,32 @@
-"""The plan: what each step reads is what the right step has written, and chunks cover every output once.
+"""The plan: what each step reads is what the right step has written, and its fields are the layers'.
 
-The lifetime of a buffer is not taken from the planner: a shadow of the arena notes which step wrote each cache line
-last, and the way of a picture through the network says what each step ought to find.
+The lifetime of a buffer is not taken from the planner: a shadow of the arena notes which step wrote each vector last,
+and the way of a picture through the network says what each step ought to find.
 """
-import types
-
 import naive
 import numpy as np
 import pytest
+from golden_weights import packed
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from golden_weights import packed, weights
+from planning import SHORT, freedom, name_of, plan_of, step_named, threads
 
 from npefficient.architecture import build
 from npefficient.engine import plan as plan_module
-from npefficient.engine import run as run_module
-from npefficient.engine.engine import Engine
-from npefficient.engine.plan import ALIGNMENT, STEP, make_plan
+from npefficient.engine.memory import ALIGNMENT
+from npefficient.engine.plan import STEP
+from npefficient.kernels.layout import LANES, PANEL, VECTOR
 
-SHORT = [f"lite{i}" for i in range(5)]
-LINE = 64  # bytes
-
-
-def plan_of(short, batch, height, width, classes=1000, colours=3):
-    return make_plan(build(short, classes, colours), packed(short, classes, colours), batch, height, width)
-
-
-shapes = st.tuples(st.sampled_from(SHORT), st.integers(1, 4), st.integers(1, 300), st.integers(1, 300))
+shapes = st.tuples(st.sampled_from(SHORT), st.integers(1, 300), st.integers(1, 300), threads, st.booleans())
 
 
 def any_shape(examples):
-    """Hypothesis over variants, batches and sizes; the corners always."""
+    """Hypothesis over variants, sizes, threads, fused or not; the corners always."""
 
     def decorate(test):
-        test = example(("lite0", 1, 1, 1))(example(("lite4", 4, 300, 300))(example(("lite2", 3, 1, 300))(test)))
+        for corner in (("lite0", 1, 1, 1, True), ("lite4", 300, 300, 8, True), ("lite2", 1, 300, 2, False),
+                       ("lite3", 300, 1, 3, True), ("lite1", 225, 225, 2, False)):
+            test = example(corner)(test)
         return settings(max_examples=examples, deadline=None)(given(shapes)(test))
 
     return decorate
@@ -43,76 +36,123 @@ def any_shape(examples):
 
 
 def dataflow(short):
-    """For each step: (name, the step whose output it reads or None for the picture, the step it adds or None)."""
-    steps, entrance, block = [], None, ""
-    for i, (name_of_block, _, name, *_, step, ins, outs, clipped) in enumerate(naive.layers(short)):
+    """Each layer -> (the layer whose output it reads or None for the picture, the layer it adds or None)."""
+    flow, entrance, block, before = {}, None, "", None
+    for name_of_block, _, name, *_, step, ins, outs, clipped in naive.layers(short):
         if name_of_block != block:
-            block, entrance, before, strides = name_of_block, i - 1, ins, 1
+            block, entrance, channels, strides = name_of_block, before, ins, 1
         strides = strides * step if block else 0
-        adds = not clipped and strides == 1 and before == outs
-        steps.append((name, i - 1 if i else None, entrance if adds else None))
-    steps.append(("global_pool", len(steps) - 1, None))
-    return [*steps, ("classifier", len(steps) - 1, None)]
+        adds = not clipped and strides == 1 and channels == outs
+        flow[name], before = (before, entrance if adds else None), name
+    return flow | {"global_pool": (before, None), "classifier": ("global_pool", None)}
 
 
-def size_in_bytes(plan, step):
-    return plan.batch * int(step["out_height"]) * int(step["out_width"]) * int(step["out_channels"]) * 4
+def places(plan, layer, offset, plane):
+    """The vectors of the arena that a layer's output takes at an offset, one plane for each block of channels."""
+    blocks, pixels = -(-layer.out_channels // LANES), layer.out_height * layer.out_width
+    assert offset % VECTOR == plane % VECTOR == 0 and plane >= pixels * VECTOR
+    first = offset // VECTOR + np.arange(blocks)[:, None] * (plane // VECTOR)
+    return (first + np.arange(pixels)).ravel()
 
 
-def lines(offset, size):
-    return slice(offset // LINE, -(-(offset + size) // LINE))
-
-
-def check_buffers(plan, flow):
+def check_buffers(plan, short):
     """Fail unless every step finds whole what it reads, and writes over nothing that it or a later one reads."""
-    assert len(plan.steps) == len(flow)
-    owner = np.full(-(-plan.arena_size // LINE), -1, np.int16)
-    for i, (step, (name, source, added)) in enumerate(zip(plan.steps, flow)):
-        assert plan.names[i] == name
+    flow, writers = dataflow(short), {}
+    assert [layer.name for layers in plan.layers for layer in layers] == list(flow)
+    assert plan.arena_size % ALIGNMENT == 0
+    owner = np.full(plan.arena_size // VECTOR, -1, np.int16)
+    for i, (step, layers) in enumerate(zip(plan.steps, plan.layers, strict=True)):
+        name, (first, *others) = name_of(plan, i), layers
+        for before, layer in zip(layers, others):  # only this step sees what its first layer computes
+            readers = [reader for reader, read in flow.items() if before.name in read]
+            assert readers == [layer.name], f"{name}: {before.name} is needed by {readers}"
         assert step["out"] % ALIGNMENT == 0 and step["out"] >= 0, f"{name}: out at {step['out']}"
-        assert step["out"] + size_in_bytes(plan, step) <= plan.arena_size, f"{name}: out leaves the arena"
-        owner[lines(step["out"], size_in_bytes(plan, step))] = i
+        written = places(plan, layers[-1], step["out"], step["out_plane"])
+        assert written[-1] < len(owner), f"{name}: out leaves the arena"
+        owner[written] = writers[name] = i
+        source, added = flow[first.name][0], flow[name][1]
         assert step["has_residual"] == (added is not None), f"{name}: has_residual is {step['has_residual']}"
-        for what, writer in (("x", source), ("residual", added)):
-            if writer is None:
+        # A residual lies at a distance from out, its planes as far apart as there.
+        for what, wanted, offset, plane in (("x", source, step["x"], step["x_plane"]),
+                                            ("residual", added, step["out"] + step["residual"], step["out_plane"])):
+            if wanted is None:
                 continue
+            writer = writers[wanted]
             read = plan.steps[writer]
-            assert step[what] == read["out"], f"{name}: {what} is not the output of {plan.names[writer]}"
-            found = owner[lines(step[what], size_in_bytes(plan, read))]
-            assert (found == writer).all(), f"{name}: {what} holds the output of step {found[found != writer][0]}"
-    assert plan.logits == plan.steps[-1]["out"] and plan.logits_width == plan.steps[-1]["out_channels"]
+            assert offset == read["out"], f"{name}: {what} is not the output of {wanted}"
+            assert plane == read["out_plane"], f"{name}: the planes of {what} are not those of {wanted}"
+            found = owner[places(plan, plan.layers[writer][-1], offset, plane)]
+            assert (found == writer).all(), \
+                f"{name}: {what} holds the output of {name_of(plan, found[found != writer][0])}"
+    last = plan.steps[-1]
+    assert plan.logits == last["out"] and last["out_plane"] == VECTOR, "the logits are not one behind the other"
 
 
 @any_shape(100)
 def test_plan_buffers(shape):
-    check_buffers(plan_of(*shape), dataflow(shape[0]))
+    """Every step reads what the step before and the shortcut's have written, and nothing is written over too early."""
+    check_buffers(plan_of(*shape), shape[0])
 
 
+@settings(max_examples=40, deadline=None)
+@given(shapes, freedom)
+def test_plan_buffers_under_any_constants(shape, choices):
+    """Stripes and parts move no buffer: each is right, and lies where it lies under the planner's own constants."""
+    plan = plan_of(*shape, choices=choices)
+    check_buffers(plan, shape[0])
+    usual = plan_of(*shape)
+    for field in ("x", "x_plane", "out", "out_plane", "residual"):
+        np.testing.assert_array_equal(plan.steps[field], usual.steps[field])
+    assert (plan.arena_size, plan.logits) == (usual.arena_size, usual.logits)
+
+
+@pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("step, field, value, message", [
-    pytest.param("blocks.2.1.conv_pwl", "residual", 64, "conv_pwl: residual is not the output of blocks.2.0", id="residual"),
-    pytest.param("blocks.2.1.conv_dw", "x", 64, "conv_dw: x is not the output of blocks.2.1.conv_pw", id="x"),
+    pytest.param("blocks.2.1.conv_pwl", "residual", 64, "conv_pwl: residual is not the output of blocks.2.0",
+                 id="residual"),
+    pytest.param("blocks.2.1.conv_dw", "x", 64, "conv_dw: x is not the output of blocks.2.", id="x"),
+    pytest.param("blocks.2.1.conv_pwl", "x_plane", 192, "conv_pwl: the planes of x are not those of blocks.2.1.conv_dw",
+                 id="plane"),
     pytest.param("blocks.2.1.conv_pwl", "has_residual", 0, "conv_pwl: has_residual is 0", id="no_residual"),
     pytest.param("blocks.2.0.conv_pwl", "has_residual", 1, "conv_pwl: has_residual is 1", id="a_residual_too_many"),
     pytest.param("blocks.2.1.conv_dw", "out", 36, "conv_dw: out at 36", id="alignment"),
     pytest.param("conv_head", "out", 1 << 30, "conv_head: out leaves the arena", id="outside"),
+    pytest.param("classifier", "out_plane", 2 * VECTOR, "the logits are not one behind the other", id="logits"),
 ])
-def test_check_buffers_can_fail(step, field, value, message):
-    plan = plan_of("lite0", 1, 64, 64)
-    plan.steps[plan.names.index(step)][field] = value
+def test_check_buffers_can_fail(step, field, value, message, fused):
+    plan = plan_of("lite0", 64, 64, fused=fused)
+    step_named(plan, step)[field] = value
     with pytest.raises(AssertionError, match=message):
-        check_buffers(plan, dataflow("lite0"))
+        check_buffers(plan, "lite0")
 
 
 @pytest.mark.parametrize("at", ["conv_dw", "conv_pwl"])
 def test_check_buffers_sees_an_overlap(at):
     """The output of a step laid over the block's input, which the residual still needs."""
-    plan = plan_of("lite0", 2, 64, 64)
-    entrance, i = plan.names.index("blocks.2.0.conv_pwl"), plan.names.index(f"blocks.2.1.{at}")
-    plan.steps[i]["out"] = plan.steps[entrance]["out"]
-    if at != "conv_pwl":
-        plan.steps[i + 1]["x"] = plan.steps[i]["out"]
-    with pytest.raises(AssertionError, match=r"blocks.2.1.conv_pwl: (x|residual) holds the output of step 1[34]\n"):
-        check_buffers(plan, dataflow("lite0"))
+    plan = plan_of("lite0", 64, 64)
+    entrance, step = step_named(plan, "blocks.2.0.conv_pwl"), step_named(plan, f"blocks.2.1.{at}")
+    project = step_named(plan, "blocks.2.1.conv_pwl")
+    residual = project["out"] + project["residual"]
+    step["out"] = entrance["out"]
+    if at == "conv_dw":
+        project["x"] = step["out"]
+    else:
+        project["residual"] = residual - project["out"]
+    with pytest.raises(AssertionError, match=rf"blocks.2.1.\w+: (x|residual) holds the output of blocks.2.1.{at}\n"):
+        check_buffers(plan, "lite0")
+
+
+def test_check_buffers_sees_a_layer_taken_along_that_others_need():
+    """A block's input can't disappear into a step, since the shortcut needs it as well."""
+    plan = plan_of("lite0", 64, 64)
+    i = [layers[-1].name for layers in plan.layers].index("blocks.2.1.conv_dw")
+    layers = list(plan.layers)
+    layers[i - 1 : i + 1] = [layers[i - 1] + layers[i]]
+    object.__setattr__(plan, "layers", tuple(layers))
+    object.__setattr__(plan, "steps", np.delete(plan.steps, i - 1))
+    readers = r"\['blocks.2.1.conv_pw', 'blocks.2.1.conv_pwl'\]"
+    with pytest.raises(AssertionError, match=f"blocks.2.0.conv_pwl is needed by {readers}"):
+        check_buffers(plan, "lite0")
 
 
 buffer_lists = st.lists(st.tuples(st.integers(1, 9), st.integers(0, 12), st.integers(0, 5)), min_size=1, max_size=25)
@@ -121,7 +161,8 @@ buffer_lists = st.lists(st.tuples(st.integers(1, 9), st.integers(0, 12), st.inte
 @settings(deadline=None)
 @given(buffer_lists)
 def test_place_keeps_buffers_apart(sizes):
-    buffers = [plan_module._Buffer(64 * size, born, born + life) for size, born, life in sizes]
+    """At no moment do two buffers that live overlap, and the arena ends with the last of them."""
+    buffers = [plan_module.Buffer(64 * size, 64, born, born + life) for size, born, life in sizes]
     arena = plan_module.place(buffers)
     assert arena == max(b.offset + b.size for b in buffers)
     for moment in range(18):
@@ -130,163 +171,136 @@ def test_place_keeps_buffers_apart(sizes):
         assert all(offset >= end and offset % 64 == 0 for (offset, _), end in zip(alive, ends)), (moment, alive)
 
 
+@pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("short", SHORT)
-def test_arena_is_reused(short):
-    """Not more than twice what must live at once: the input and the output of the greediest layer, and a shortcut."""
+def test_arena_is_reused(short, fused):
+    """Not more than twice what must live at once: the input and the output of the greediest step, and a shortcut."""
     size = build(short).variant.preprocessing.input_size[0]
-    plan = plan_of(short, 1, size, size)
-    sizes, flow, needed = [size_in_bytes(plan, step) for step in plan.steps], dataflow(short), 0
-    for i, (_, source, added) in enumerate(flow):
-        needed = max(needed, sizes[i] + sum(sizes[j] for j in (source, added) if j is not None))
-    assert needed <= plan.arena_size <= 2 * needed < sum(sizes)
+    plan, flow, needed, sizes = plan_of(short, size, size, 2, fused), dataflow(short), 0, {None: 0}
+    for i, layers in enumerate(plan.layers):
+        name, last = name_of(plan, i), layers[-1]
+        sizes[name] = last.activations * 4
+        needed = max(needed, sizes[name] + sizes[flow[layers[0].name][0]] + sizes[flow[name][1]])
+    assert needed <= plan.arena_size <= 2 * needed < sum(sizes.values())
 
 
 # --- steps -----------------------------------------------------------------------------------------------------------
 
 
+def expected_fields(layers, network, offsets):
+    """What the layers of a step say about its fields."""
+    ops = {"stem": 0, "depthwise": 1, "pointwise": 2, "classifier": 2, "pool": 3}
+    before, last = layers[0] if len(layers) > 1 else None, layers[-1]
+    blocks = -(-last.out_channels // LANES)
+    expected = {"op": ops[last.op], "vectors": blocks}
+    source = last if last.op == "stem" else before
+    if last.op in ("pointwise", "classifier"):
+        linear = last.op == "classifier" or any(last.name == block.convs[-1].name for block in network.blocks)
+        half = LANES == 16 and last.op == "pointwise" and last.out_channels % 16 == 8
+        expected |= {"pixels": last.height * last.width, "in_channels": last.in_channels, "relu6": not linear,
+                     "half": half, "weight": offsets[last.name][0], "bias": offsets[last.name][1]}
+    elif last.op == "pool":
+        expected |= {"pixels": last.height * last.width}
+    elif last.op == "depthwise":
+        left, right = naive.border(last.width, last.kernel, last.stride)
+        expected |= {field: getattr(last, field)
+                     for field in ("height", "width", "out_height", "out_width", "kernel", "stride")}
+        expected |= {"top": naive.border(last.height, last.kernel, last.stride)[0], "left": left,
+                     "scratch_row": (left + last.width + right) * VECTOR,
+                     "source": {None: 2, "stem": 0, "pointwise": 1}[before and before.op],
+                     "depthwise_weight": offsets[last.name][0], "depthwise_bias": offsets[last.name][1]}
+    if source:
+        expected |= {"in_channels": source.in_channels, "weight": offsets[source.name][0],
+                     "bias": offsets[source.name][1]}
+    if source and source.op == "stem":
+        top, left = (naive.border(size, source.kernel, source.stride)[0] for size in (source.height, source.width))
+        expected |= {"picture_height": source.height, "picture_width": source.width, "picture_top": top,
+                     "picture_left": left, "rows": source.out_height, "columns": source.out_width}
+    return expected
+
+
+def check_fields(plan, short):
+    network = build(short)
+    assert plan.steps.dtype == STEP
+    assert [layer for layers in plan.layers for layer in layers] == network.layers(plan.height, plan.width)
+    for i, layers in enumerate(plan.layers):
+        for field, expected in expected_fields(layers, network, packed(short).offsets).items():
+            got = plan.steps[i][field]
+            assert got == expected, f"{name_of(plan, i)}: {field} is {got}, not {expected}"
+
+
 @any_shape(50)
 def test_plan_steps_say_what_the_layers_are(shape):
-    short, batch, height, width = shape
-    plan, network = plan_of(*shape), build(short)
-    layers = network.layers(height, width)
-    ops = {"stem": 0, "depthwise": 1, "pointwise": 2, "pool": 3, "classifier": 2}
-    linear = {block.convs[-1].name for block in network.blocks} | {"classifier"}
-    assert plan.steps.dtype == STEP and (plan.batch, plan.height, plan.width) == (batch, height, width)
-    for step, layer in zip(plan.steps, layers, strict=True):
-        assert step["op"] == ops[layer.op], layer.name
-        for field in ("height", "width", "in_channels", "out_height", "out_width", "out_channels", "kernel", "stride"):
-            assert step[field] == getattr(layer, field), (layer.name, field)  # 1000 classes are a multiple of 8
-        if layer.op != "pool":
-            assert step["top"] == naive.border(layer.height, layer.kernel, layer.stride)[0]
-            assert step["left"] == naive.border(layer.width, layer.kernel, layer.stride)[0]
-            assert (step["weight"], step["bias"]) == packed(short).offsets[layer.name]
-        constants = plan.constants[step["constants"] // 4 :]
-        pixels = layers[-2].height * layers[-2].width
-        expected = [1 / pixels] if layer.op == "pool" else [-np.inf, np.inf] if layer.name in linear else [0, 6]
-        assert constants[: len(expected)].tolist() == np.float32(expected).tolist(), layer.name
+    plan = plan_of(*shape)
+    assert (plan.height, plan.width) == shape[1:3]
+    check_fields(plan, shape[0])
+    together = [layers for layers in plan.layers if len(layers) > 1]
+    assert len(together) == (len(build(shape[0]).blocks) if shape[4] else 0)
+    assert all(layer.op == "depthwise" for _, layer in together)
 
 
-@pytest.mark.parametrize("classes, width", [(1, 8), (8, 8), (10, 16), (17, 24), (1000, 1000)])
-def test_plan_pads_the_classes(classes, width):
-    plan = plan_of("lite0", 2, 40, 31, classes, 1)
-    assert plan.logits_width == plan.steps[-1]["out_channels"] == width
-    check_buffers(plan, dataflow("lite0"))
+@pytest.mark.parametrize("step, field, message", [
+    ("blocks.0.0.conv_dw", "picture_top", "blocks.0.0.conv_dw: picture_top is 1, not 0"),
+    ("blocks.1.0.conv_dw", "source", "blocks.1.0.conv_dw: source is 2, not 1"),
+    ("blocks.1.0.conv_pwl", "half", r"blocks.1.0.conv_pwl: half is \d, not"),
+    ("conv_head", "relu6", "conv_head: relu6 is 2, not True"),
+])
+def test_check_fields_can_fail(step, field, message):
+    plan = plan_of("lite0", 64, 64)
+    step_named(plan, step)[field] += 1
+    with pytest.raises(AssertionError, match=message):
+        check_fields(plan, "lite0")
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 224, 224), (3, 33, 47)], ids=lambda s: "x".join(map(str, s)))
-def test_plan_does_not_depend_on_threads(shape):
-    plans = [Engine(weights("lite1"), threads).plan(*shape) for threads in (1, 2, 7, 64)]
-    for plan in plans[1:]:
-        assert plan.steps.tobytes() == plans[0].steps.tobytes()
-        assert plan.constants.tobytes() == plans[0].constants.tobytes()
-        assert (plan.arena_size, plan.logits, plan.names) == (plans[0].arena_size, plans[0].logits, plans[0].names)
+@pytest.mark.parametrize("classes", [1, 8, 10, 17, 1000])
+def test_plan_takes_whole_vectors_of_classes(classes):
+    plan = plan_of("lite0", 40, 31, classes=classes, colours=1)
+    last = plan.steps[-1]
+    assert (last["vectors"], last["half"]) == (-(-classes // LANES), 0)
+    check_buffers(plan, "lite0")
 
 
-# --- chunks ----------------------------------------------------------------------------------------------------------
-
-WEIGHTS, CONSTANTS, ARENA, IMAGES = (i << 40 for i in range(1, 5))  # bases too far apart to be mistaken
+# --- scratch memory --------------------------------------------------------------------------------------------------
 
 
-class Calls:
-    """Stands in for the kernels below `run_chunk`: notes what each call would write and where it would read."""
-
-    def __init__(self, monkeypatch):
-        self.written, self.read = [], []
-        stand_ins = {"pointwise": self.pointwise, "stem_row": self.stem, "depthwise_row": self.depthwise, "POOL": self.pool}
-        for name, stand_in in stand_ins.items():
-            monkeypatch.setattr(run_module, name, stand_in)
-        for name in ("run_rows", "run_pixels", "run_pool"):
-            monkeypatch.setattr(run_module, name, getattr(run_module, name).py_func)
-
-    def note(self, written, x, size, residual=None):
-        self.written.append(written)
-        self.read.append((x, size, residual))
-
-    def pointwise(self, x, ins, weight, bias, bounds, has_residual, residual, out, outs, pixels, first, last):
-        self.arguments = weight, bias, bounds, has_residual
-        self.note((out, pixels, first, last), x, pixels * ins * 4, residual)
-
-    def stem(self, x, height, width, ins, weight, bias, bounds, out, q, out_width, kernel, stride, top, left):
-        self.arguments = weight, bias, bounds, 0
-        self.shape = height, width, ins, out_width, kernel, stride, top, left
-        self.note((out, q), x, height * width * ins * 4)
-
-    depthwise = stem
-
-    def pool(self, x, pixel, pixels, share, out, vectors):
-        self.arguments = None, None, share, 0
-        self.note((out, vectors), x, pixel * pixels)
-
-
-def check_chunks(plan, calls):
-    """Fail unless the chunks of every step write each of its outputs once, reading their own pictures' inputs."""
-    fields = plan.steps.dtype.names
-    for i, name in enumerate(plan.names):
-        step = types.SimpleNamespace(**{field: int(plan.steps[i][field]) for field in fields})
-        calls.written, calls.read = [], []
-        for chunk in range(step.chunks):
-            run_module.run_chunk.py_func(step, chunk, WEIGHTS, CONSTANTS, ARENA, IMAGES)
-        out, x = ARENA + step.out, IMAGES if i == 0 else ARENA + step.x
-        pixel, picture = step.out_channels * 4, step.height * step.width * step.in_channels * 4
-        expected = WEIGHTS + step.weight, WEIGHTS + step.bias, CONSTANTS + step.constants, step.has_residual
-        if step.op == plan_module.POINTWISE:
-            pixels = plan.batch * step.out_height * step.out_width
-            count = np.zeros((pixels, -(-step.out_channels // 16)), int)
-            for (address, n, first, last), (source, _, residual) in zip(calls.written, calls.read):
-                at, rest = divmod(address - out, pixel)
-                assert rest == 0 and 0 <= at and at + n <= pixels and 0 <= first <= last <= count.shape[1], name
-                assert source == x + at * step.in_channels * 4, f"{name}: pixel {at} reads another one"
-                assert residual == ARENA + step.residual + at * pixel or not step.has_residual, name
-                count[at : at + n, first:last] += 1
-        elif step.op == plan_module.POOL:
-            expected = None, None, CONSTANTS + step.constants, 0
-            count = np.zeros(plan.batch, int)
-            for (address, vectors), (source, size, _) in zip(calls.written, calls.read):
-                n, rest = divmod(address - out, pixel)
-                assert rest == 0 and (source, size, vectors * 8) == (x + n * picture, picture, step.out_channels), name
-                count[n] += 1
-        else:
-            count = np.zeros(plan.batch * step.out_height, int)
-            for (address, q), (source, size, _) in zip(calls.written, calls.read):
-                row, rest = divmod(address - out, step.out_width * pixel)
-                assert rest == 0 and row % step.out_height == q, f"{name}: row {row} computed as {q}"
-                assert (source, size) == (x + row // step.out_height * picture, picture), f"{name}: another picture"
-                count[row] += 1
-            assert calls.shape == (step.height, step.width, step.in_channels, step.out_width, step.kernel, step.stride,
-                                   step.top, step.left), name  # fmt: skip
-        assert (count == 1).all(), f"{name}: an output is written {count[count != 1][0]} times"
-        assert calls.arguments == expected, name
+def check_scratch(plan, limit):
+    """Fail unless a panel of every depthwise step has its planes, within the limit where there is more than a row."""
+    for i, step in enumerate(plan.steps):
+        if step["op"] != plan_module.DEPTHWISE:
+            continue
+        name, rows, planes = name_of(plan, i), int(step["rows_at_once"]), min(int(step["vectors"]), PANEL)
+        needed = ((rows - 1) * step["stride"] + step["kernel"]) * step["scratch_row"]
+        assert 1 <= rows <= step["out_height"], f"{name}: {rows} rows at once"
+        plane = step["scratch_plane"]
+        assert plane % VECTOR == 0 and plane >= needed, f"{name}: the plane is too small"
+        assert planes * plane <= plan.scratch_size, f"{name}: scratch memory is too small"
+        assert rows == 1 or planes * needed <= limit, f"{name}: {planes * needed} bytes at once"
 
 
 @any_shape(50)
-def test_chunks_cover_every_output_once(shape):
-    with pytest.MonkeyPatch.context() as monkeypatch:
-        check_chunks(plan_of(*shape), Calls(monkeypatch))
+def test_plan_scratch(shape):
+    """Scratch memory holds a panel's planes in every step, and a size that we chose where it is more than one row."""
+    check_scratch(plan_of(*shape), plan_module.SCRATCH)
 
 
-def test_chunks_with_a_tail_of_classes(monkeypatch):
-    check_chunks(plan_of("lite0", 3, 40, 31, 17, 4), Calls(monkeypatch))
+@settings(max_examples=40, deadline=None)
+@given(shapes, freedom)
+def test_plan_scratch_under_any_constants(shape, choices):
+    check_scratch(plan_of(*shape, choices=choices), choices["SCRATCH"])
 
 
-@pytest.mark.parametrize("step, field, change, message", [
-    ("blocks.1.0.conv_pw", "chunks", -1, "blocks.1.0.conv_pw: an output is written 0 times"),
-    ("blocks.6.0.conv_pw", "panels_per_chunk", -1, "blocks.6.0.conv_pw: an output is written 0 times"),
-    ("blocks.1.0.conv_pw", "items_per_chunk", -1, "blocks.1.0.conv_pw: an output is written 0 times"),
-    ("blocks.1.0.conv_dw", "items_per_chunk", -1, "blocks.1.0.conv_dw: an output is written 0 times"),
-    ("blocks.1.0.conv_dw", "items", -1, "blocks.1.0.conv_dw: an output is written 2 times"),
-    ("conv_stem", "chunks", -1, "conv_stem: an output is written 0 times"),
-    ("global_pool", "chunks", -1, "global_pool: an output is written 0 times"),
+@pytest.mark.parametrize("field, value, message", [
+    ("rows_at_once", 0, "conv_dw: 0 rows at once"),
+    ("rows_at_once", 56, "conv_dw: the plane is too small"),
+    ("scratch_plane", 1 << 20, "conv_dw: scratch memory is too small"),
 ])
-def test_check_chunks_can_fail(step, field, change, message, monkeypatch):
-    plan = plan_of("lite0", 2, 200, 224)
-    plan.steps[plan.names.index(step)][field] += change
+def test_check_scratch_can_fail(field, value, message):
+    plan = plan_of("lite0", 224, 224)
+    step_named(plan, "blocks.1.0.conv_dw")[field] = value
     with pytest.raises(AssertionError, match=message):
-        check_chunks(plan, Calls(monkeypatch))
+        check_scratch(plan, plan_module.SCRATCH)
 
 
-@pytest.mark.parametrize("short", SHORT)
-def test_chunks_give_many_threads_work(short):
-    """At native size no step but the pool is a single chunk."""
-    size = build(short).variant.preprocessing.input_size[0]
-    plan = plan_of(short, 1, size, size)
-    assert [name for name, step in zip(plan.names, plan.steps) if step["chunks"] < 4] == ["global_pool"]
+def test_check_scratch_holds_the_limit():
+    with pytest.raises(AssertionError, match=r"blocks.\d.\d.conv_dw: \d+ bytes at once"):
+        check_scratch(plan_of("lite0", 224, 224), 10_000)

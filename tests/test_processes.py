@@ -1,47 +1,101 @@
 """What only a fresh process can show: forks, threading layers, the cache of compiled code, light imports."""
 import os
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
+from fresh import MODEL, ROOT, run
 
-ROOT = Path(__file__).parents[1]
+# --- forks -----------------------------------------------------------------------------------------------------------
 
-MODEL = """
-import sys, threading, warnings
-import numpy as np
-import npefficient
-x = np.random.default_rng(0).uniform(-1, 1, (1, 40, 40, 3)).astype(np.float32)
-model = npefficient.create_model("lite0", num_classes=10, num_threads=2)
-"""
-
-
-def run(script, timeout=240, cwd=ROOT, **environment):
-    """Run a script in a fresh interpreter; returns its output. A None in `environment` takes a variable away."""
-    env = {k: v for k, v in {**os.environ, **environment}.items() if v is not None}
-    done = subprocess.run([sys.executable, "-W", "error", "-c", script], cwd=cwd, env=env, capture_output=True,
-                          text=True, timeout=timeout)
-    assert done.returncode == 0, done.stderr
-    return done.stdout + done.stderr
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_fork_child_computes_with_threads_of_its_own():
-    script = MODEL + """
+FORK = MODEL + """
 import os
-expected = model(x)
 warnings.simplefilter("ignore")  # Python 3.12 warns of any fork beside threads
-for _ in range(5):
+
+def in_child(check):
+    # check() must be true there, and the child end as a process does
+    sys.stdout.flush()
     child = os.fork()
     if child == 0:
-        os._exit(0 if np.array_equal(model(x), expected) and threading.active_count() == 2 else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert np.array_equal(model(x), expected)
+        try:
+            passed = check()
+        except Exception as error:
+            passed = print(repr(error))
+        sys.exit(0 if passed else 1)
+    end = time.monotonic() + 30
+    while True:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            break
+        if time.monotonic() > end:
+            os.kill(child, 9)
+            os.waitpid(child, 0)
+            sys.exit("the child hangs")
+        time.sleep(0.001)
+    if status:
+        sys.exit(f"in the child: status {status}")
+
+def right():
+    return all(np.array_equal(model(x), expected) for _ in range(3))
+
+expected = model(x)
+"""
+
+forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+
+@forks
+@pytest.mark.parametrize("pause", [0.05, 0], ids=["helpers_asleep", "helpers_looking_for_jobs"])
+def test_fork_child_computes_with_threads_of_its_own(pause):
+    """The parent's helpers are not there in the child, whatever they were doing."""
+    script = FORK + f"""
+for _ in range(5):
+    assert right()
+    time.sleep({pause})
+    in_child(lambda: threading.active_count() == 1 and right() and threading.active_count() == 2)
+    assert right() and threading.active_count() == 2
 print("all equal")
 """
-    assert "all equal" in run(script)
+    assert run(script, timeout=120) == "all equal\n"
+
+
+@forks
+def test_fork_while_other_threads_are_inside_calls():
+    """Their calls end in the parent; the child has buffers and helpers of its own."""
+    script = FORK + """
+def call():
+    while not ended:
+        if not right():
+            wrong.append(1)
+
+ended, wrong = [], []
+callers = [threading.Thread(target=call) for _ in range(2)]
+for caller in callers: caller.start()
+try:
+    for _ in range(8):
+        in_child(right)
+        assert right()
+finally:
+    ended.append(1)
+for caller in callers: caller.join()
+print(len(wrong), "wrong")
+"""
+    assert run(script, timeout=120) == "0 wrong\n"
+
+
+@forks
+def test_fork_of_a_fork():
+    script = FORK + """
+def again():
+    in_child(right)
+    return right()
+
+in_child(again)
+print("all equal")
+"""
+    assert run(script, timeout=120) == "all equal\n"
+
+
+# --- beside others ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("layer", ["workqueue", "omp"])
@@ -73,6 +127,9 @@ print(numba.threading_layer(), len(wrong), "wrong")
     assert f"{layer} 0 wrong" in run(script, NUMBA_THREADING_LAYER=layer)
 
 
+# --- compiled code ---------------------------------------------------------------------------------------------------
+
+
 CACHE = """
 import sys
 from npefficient.engine import compiled
@@ -83,36 +140,51 @@ print(cached, "numba" in sys.modules, len(said), compiled.code_path().is_file())
 """
 
 
-def test_compiled_code_is_found_by_the_next_process(tmp_path):
-    first, second = (run(CACHE, NPEFFICIENT_CACHE=str(tmp_path)).split() for _ in range(2))
-    assert first == ["False", "True", "5", "True"]  # a headline, three kernels, the driver
-    assert second == ["True", "False", "0", "True"]
+@pytest.fixture(scope="module")
+def cold(tmp_path_factory):
+    """A cache that was empty, and what the first process said of it."""
+    directory = tmp_path_factory.mktemp("cache")
+    return str(directory), run(CACHE, NPEFFICIENT_CACHE=str(directory)).split()
 
 
-def test_a_warm_start_needs_no_numba():
-    """Neither Numba nor anything that builds LLVM's text of our own; llvmlite's bindings import llvmlite.ir themselves."""
+def test_compiled_code_is_found_by_the_next_process(cold):
+    directory, first = cold
+    assert first == ["False", "True", "2", "True"]  # a headline, and how long it took
+    assert run(CACHE, NPEFFICIENT_CACHE=directory).split() == ["True", "False", "0", "True"]
+
+
+def test_a_warm_start_needs_no_numba(cold):
+    """Neither Numba nor anything of our own that builds LLVM's text; llvmlite's bindings import llvmlite.ir themselves.
+    """
     script = MODEL + """
 from npefficient.demo import photos
 expected = model(x)
 print(model.classify(photos()[0])[0][0])
-heavy = {"numba", "npefficient.kernels.lanes", "npefficient.engine.run", "npefficient.engine.atomics"} & set(sys.modules)
-print("heavy:", sorted(heavy))
+tracing = {f"npefficient.kernels.{name}" for name in ("lanes", "depthwise", "pointwise", "pool", "rows", "stem")}
+tracing |= {"npefficient.engine.run", "npefficient.engine.atomics"}
+print("heavy:", sorted(({"numba"} | tracing) & set(sys.modules)))
 """
-    run(CACHE)
-    assert "heavy: []" in run(script)
+    assert "heavy: []" in run(script, NPEFFICIENT_CACHE=cold[0])
 
 
-def test_edited_kernel_is_compiled_anew(tmp_path):
+def test_edited_kernel_is_compiled_anew(cold, tmp_path):
     """An edit counts in whichever file it lies, and so does its being taken back."""
     copy = tmp_path / "npefficient"
-    shutil.copytree(ROOT / "npefficient", copy)
-    script = "import sys; sys.path.insert(0, '.')" + MODEL + "print(float(np.abs(model(x)).sum()), npefficient.__file__)"
-    before = run(script, cwd=tmp_path, NPEFFICIENT_CACHE=str(tmp_path / "cache")).split()
-    pool = copy / "kernels" / "pool.py"
-    pool.write_text(pool.read_text().replace("t.store(total * factor, out)", "t.store(total, out)"))
-    after = run(script, cwd=tmp_path, NPEFFICIENT_CACHE=str(tmp_path / "cache")).split()
-    assert before[1] == after[1] == str(copy / "__init__.py")
-    assert before[0] != after[0]
+    shutil.copytree(ROOT / "npefficient", copy, ignore=shutil.ignore_patterns("__pycache__"))
+    script = "import sys; sys.path.insert(0, '.')" + MODEL + """
+print(float(np.abs(model(x)).sum()), "numba" in sys.modules, npefficient.__file__)
+"""
+    pool, results = copy / "kernels" / "pool.py", []
+    source = pool.read_text()
+    edited = source.replace("t.store(total * share, out)", "t.store(total, out)")
+    assert edited != source
+    for text in (source, edited, source):
+        pool.write_text(text)
+        results.append(run(script, cwd=tmp_path, NPEFFICIENT_CACHE=cold[0]).split())
+    (before, *first), (between, *second), (after, *third) = results
+    assert [first[0], second[0], third[0]] == ["False", "True", "False"], "who needed Numba to compile"
+    assert first[1] == second[1] == third[1] == str(copy / "__init__.py")
+    assert before == after != between
 
 
 def test_nowhere_to_write_compiles_in_memory_with_one_warning(tmp_path):
@@ -138,16 +210,3 @@ heavy = {"numba", "llvmlite", "h5py", "PIL", "torch", "timm", "scipy", "weights_
 print("heavy:", sorted(heavy))
 """
     assert "heavy: []" in run(script)
-
-
-def test_a_process_ends_while_helpers_wait():
-    assert "done" in run(MODEL + "model(x); print('done')", timeout=60)
-
-
-def test_call_at_exit_still_answers():
-    """Threads can't be started any more while the interpreter shuts down: the caller does the work alone."""
-    script = MODEL + """
-import atexit
-atexit.register(lambda: print("sum", model(x).shape))
-"""
-    assert "sum (1, 10)" in run(script, timeout=60)

@@ -1,6 +1,5 @@
-"""How many processors a process may use, and the helpers' life."""
+"""How many processors a process may use."""
 import math
-import threading
 
 import pytest
 
@@ -21,8 +20,10 @@ def cgroup(tmp_path, own, files):
 @pytest.mark.parametrize("own, files, expected", [
     pytest.param("0::/\n", {"cpu.max": "max 100000\n"}, math.inf, id="v2_unlimited"),
     pytest.param("0::/\n", {"cpu.max": "150000 100000\n"}, 1.5, id="v2_root"),
-    pytest.param("0::/a/b\n", {"a/cpu.max": "300000 100000", "a/b/cpu.max": "max 100000"}, 3.0, id="v2_limit_further_up"),
-    pytest.param("0::/a/b\n", {"a/cpu.max": "300000 100000", "a/b/cpu.max": "50000 100000"}, 0.5, id="v2_tightest_counts"),
+    pytest.param("0::/a/b\n", {"a/cpu.max": "300000 100000", "a/b/cpu.max": "max 100000"}, 3.0,
+                 id="v2_limit_further_up"),
+    pytest.param("0::/a/b\n", {"a/cpu.max": "300000 100000", "a/b/cpu.max": "50000 100000"}, 0.5,
+                 id="v2_tightest_counts"),
     pytest.param("4:cpu,cpuacct:/d\n", {"cpu/d/cpu.cfs_quota_us": "200000", "cpu/d/cpu.cfs_period_us": "100000"}, 2.0,
                  id="v1"),
     pytest.param("4:cpu,cpuacct:/d\n", {"cpu/d/cpu.cfs_quota_us": "-1", "cpu/d/cpu.cfs_period_us": "100000"}, math.inf,
@@ -45,27 +46,3 @@ def test_available_threads_take_the_tighter_limit(monkeypatch, quota, affinity, 
 def test_check_threads_refuses(number):
     with pytest.raises(ArgumentError, match=f"num_threads {number!r}: it must be a whole number of at least 1"):
         workers.check_threads(number)
-
-
-def test_helpers_run_beside_the_caller_and_stop():
-    pool, barrier, names = workers.Workers(), threading.Barrier(4, timeout=30), []
-
-    def job():
-        names.append(threading.current_thread().name)
-        barrier.wait()  # passes only when three helpers and this thread are inside at once
-
-    pool.ask(3, job)
-    barrier.wait()
-    pool.stop()
-    assert names == ["npefficient"] * 3
-
-
-def test_no_more_threads_to_be_had(monkeypatch):
-    """A limit on threads costs parallelism, nothing else."""
-    def refuse(self):
-        raise RuntimeError("can't start new thread")
-
-    monkeypatch.setattr(threading.Thread, "start", refuse)
-    pool, called = workers.Workers(), []
-    pool.ask(2, lambda: called.append(1))
-    assert called == [] and pool._threads == [] and pool._jobs.empty()

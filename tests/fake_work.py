@@ -1,0 +1,125 @@
+"""Stand-ins for the compiled driver and for runs, to see what helpers do; and waits that end."""
+import ctypes
+import threading
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from npefficient.engine import workers
+from npefficient.engine.job import GIVE_WAY, IDLE, JOB
+from npefficient.engine.workers import Workers
+
+WAIT = 10  # seconds
+
+
+def record_at(address):
+    """The job at an address, for reading and writing."""
+    return np.frombuffer((ctypes.c_byte * JOB.itemsize).from_address(address), JOB)[0]
+
+
+class FakeWork:
+    """Serves a job's address as the compiled driver does, but does a job by calling `do(record)`.
+
+    The job is done then, except where `do` returns GIVE_WAY. `idle` is how often it looks for a job at most.
+    """
+
+    def __init__(self, do=lambda record: None, idle=20):
+        self.do, self.idle = do, idle
+
+    def __call__(self, address, looks):
+        record, left = record_at(address), min(looks, self.idle)
+        while True:
+            while record["posted"] == record["done"]:
+                if left == 0:
+                    return IDLE
+                time.sleep(0)
+                left -= 1
+            if self.do(record) == GIVE_WAY:
+                return GIVE_WAY
+            record["done"] += 1
+
+
+class Jobs:
+    """`do` of FakeWork: a job stays until it is let go; `inside` and `done` hold the numbers of their runs."""
+
+    def __init__(self):
+        self.inside, self.done, self._leave = [], [], {}
+
+    def __call__(self, record):
+        number = int(record["weights"])
+        self.inside.append(number)
+        assert self._leave.setdefault(number, threading.Event()).wait(WAIT)
+        self.done.append(number)
+
+    def leave(self, number):
+        self._leave.setdefault(number, threading.Event()).set()
+
+
+class Watched:
+    """A lock that calls `before()` ahead of being taken by one thread, and `after()` when that has let go of it."""
+
+    def __init__(self, lock, thread, before=lambda: None, after=lambda: None):
+        self.lock, self.thread, self.before, self.after, self.busy = lock, thread, before, after, False
+
+    def call(self, hook):
+        if threading.current_thread() is self.thread and not self.busy:
+            self.busy = True
+            hook()
+            self.busy = False
+
+    def __enter__(self):
+        self.call(self.before)
+        self.lock.acquire()
+
+    def __exit__(self, *exception):
+        self.lock.release()
+        self.call(self.after)
+
+
+def fake_run(number=0, scratch_size=0, **fields):
+    """What a job is filled with from an `engine.Run`; without steps, so that the real driver is done with it at once.
+
+    `number` tells runs apart: the job's `weights`.
+    """
+    fields = {"steps": 0, "count": 0, "counters": 0, "epoch": 1, "weights": number, "arena": 0, "picture": 0} | fields
+    return SimpleNamespace(plan=SimpleNamespace(scratch_size=scratch_size), fields=fields)
+
+
+def until(condition):
+    """Wait until condition() holds."""
+    end = time.monotonic() + WAIT
+    while not condition():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.0002)
+
+
+def bounded(function, *arguments):
+    """Call a function that must not hang; returns what it returns."""
+    results = []
+    thread = threading.Thread(target=lambda: results.append(function(*arguments)), daemon=True)
+    thread.start()
+    thread.join(WAIT)
+    assert not thread.is_alive(), "it hangs"
+    return results[0]
+
+
+def all_done(helpers):
+    return lambda: all(helper.job.is_free() for helper in helpers)
+
+
+@pytest.fixture
+def make(monkeypatch):
+    """make(work) -> Workers whose helpers run `work`, or the compiled driver; they end with the test."""
+    made = []
+
+    def start(work=None):
+        work = work or workers.driver()  # it may take long: here, before a helper has to be quick
+        monkeypatch.setattr(workers, "driver", lambda: work)
+        made.append(Workers())
+        return made[-1]
+
+    yield start
+    for pool in made:
+        bounded(pool.stop)

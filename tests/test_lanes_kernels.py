@@ -1,0 +1,231 @@
+"""The tracing layer: vectors of other widths, and what becomes of kernels and families in a module."""
+import numpy as np
+import pytest
+from guarded import Guarded
+from numba import njit
+from tracing import caller, defined, lanes, same, text_of, traced, vectors
+
+from npefficient.kernels.lanes import family, kernel
+from npefficient.kernels.layout import LANES, VECTOR
+
+# --- vectors of other widths -----------------------------------------------------------------------------------------
+
+FEWER = pytest.mark.parametrize("few", [n for n in (1, 2, 4, 8) if n <= LANES], ids="lanes_{}".format)
+
+
+@FEWER
+def test_load_and_store_of_fewer_lanes(few):
+    """Only so many floats are read and written."""
+
+    def move(t, x, out):
+        value = t.load(x, few)
+        assert value.lanes == few
+        t.store(value, out)
+
+    x, out = Guarded(np.arange(1, few + 1)), Guarded(np.zeros(few))
+    traced(move)(x, out)
+    assert lanes(out) == list(range(1, few + 1))
+
+
+@FEWER
+def test_splat_and_number_and_arithmetic_of_fewer_lanes(few):
+    def compute(t, x, out):
+        value = t.fma(t.splat(x, few), t.number(2.0, few), t.load(x, few))
+        t.store(value + value * t.number(3.0, few), out)
+
+    x, out = Guarded(np.arange(5, few + 5)), Guarded(np.zeros(few))
+    traced(compute)(x, out)
+    assert lanes(out) == [4.0 * (10 + i) for i in range(5, few + 5)]
+
+
+@FEWER
+def test_relu6_of_fewer_lanes(few):
+    def compute(t, x, out):
+        t.store(t.load(x, few).relu6(), out)
+
+    x = np.resize(np.float32([np.nan, -1, 7, 2]), few)
+    out = Guarded(np.zeros(few))
+    traced(compute)(Guarded(x), out)
+    out.check()
+    assert out.array.tobytes() == np.resize(np.float32([np.nan, 0, 6, 2]), few).tobytes()
+
+
+@FEWER
+def test_widen(few):
+    """Zeros stand behind what is widened."""
+
+    def compute(t, x, out):
+        wide = t.load(x, few).widen(LANES)
+        assert wide.lanes == LANES
+        t.store(wide, out)
+
+    x, out = Guarded(-np.arange(1, few + 1)), vectors(9)
+    traced(compute)(x, out)
+    assert lanes(out) == [[-i for i in range(1, few + 1)] + [0.0] * (LANES - few)]
+    assert not np.signbit(out.array[0, few:]).any()
+
+
+@FEWER
+def test_kernel_of_fewer_lanes(few):
+    """A kernel's own width is the width of all that is not told otherwise."""
+
+    def compute(t, x, count, out):
+        assert t.lanes == few
+        t.store(t.load(x) + t.splat(x) + t.float(count) + t.number(0.5), out)
+
+    x, out = Guarded(np.arange(1, few + 1)), Guarded(np.zeros(few))
+    run = traced(compute, lanes=few)
+    run(x, 7, out)
+    assert lanes(out) == [i + 1 + 7 + 0.5 for i in range(1, few + 1)]
+    assert defined(run.compiled) == [f"compute_x{few}"]
+
+
+def test_hidden_is_the_same_address_and_is_loaded_again():
+    def once(t, x, out):
+        t.store(t.load(x) + t.load(x), out)
+
+    def twice(t, x, out):
+        t.store(t.load(x) + t.load(x.hidden()), out)
+
+    loads = []
+    for function in (once, twice):
+        run, out = traced(function), vectors(9)
+        run(vectors(4), out)
+        assert lanes(out) == same(8)
+        loads.append(text_of(run.compiled).count(f"load <{LANES} x float>"))
+    assert loads == [1, 2]
+
+
+# --- kernel() --------------------------------------------------------------------------------------------------------
+
+
+def repeat(t, out, *, TIMES):
+    for i in range(TIMES):
+        t.store(t.number(0.0), out + i * VECTOR)
+
+
+def test_kernel_constants_unroll():
+    twice, thrice = traced(repeat, TIMES=2), traced(repeat, TIMES=3)
+    for run, times in ((twice, 2), (thrice, 3), (twice, 2)):
+        out = vectors(7, 7, 7, 7)
+        run(out)
+        assert lanes(out) == same(*[0] * times, *[7] * (4 - times))
+
+
+REPEAT_1, REPEAT_4 = kernel(repeat, TIMES=1), kernel(repeat, TIMES=4)
+
+
+def test_kernel_twice_in_one_function():
+    """Two kernels from one text, one of them called twice, in the same machine code."""
+
+    @njit
+    def run(first, second, third):
+        REPEAT_1(first)
+        REPEAT_4(second)
+        REPEAT_1(third)
+
+    buffers = [vectors(7, 7, 7, 7) for _ in range(3)]
+    run(*(placed.address for placed in buffers))
+    assert [lanes(placed) for placed in buffers] == [same(0, 7, 7, 7), same(0, 0, 0, 0), same(0, 7, 7, 7)]
+    assert defined(run) == [f"repeat_x{LANES}_1", f"repeat_x{LANES}_4"]
+
+
+def test_kernel_checks_the_number_of_arguments():
+    @njit
+    def run(address):
+        REPEAT_1(address, address)
+
+    with pytest.raises(Exception, match="too many positional arguments"):
+        run(8)
+
+
+# --- family() --------------------------------------------------------------------------------------------------------
+
+
+def scaled(t, x, out, *, FACTOR, TIMES):
+    """out = x * FACTOR, in so many places."""
+    for i in range(TIMES):
+        t.store(t.load(x) * t.number(float(FACTOR)), out + i * VECTOR)
+
+
+VARIANTS = [{"FACTOR": 2, "TIMES": 1}, None, {"FACTOR": 3, "TIMES": 2}, None, None, {"FACTOR": 5, "TIMES": 3}]
+SCALED = family(scaled, VARIANTS)
+NUMBERS = [i for i, constants in enumerate(VARIANTS) if constants]
+
+
+def test_family_calls_the_variant_of_the_number():
+    """Those that are None leave the numbers of the others alone, and no code."""
+    run = caller(SCALED, 3)
+    for number in (*NUMBERS, NUMBERS[0]):
+        out, constants = vectors(7, 7, 7, 7), VARIANTS[number]
+        run(number, vectors(4), out)
+        assert lanes(out) == same(*[4 * constants["FACTOR"]] * constants["TIMES"], *[7] * (4 - constants["TIMES"]))
+    assert defined(run.compiled) == ["scaled", *(f"scaled_x{LANES}_{f}_{n}" for f, n in ((2, 1), (3, 2), (5, 3)))]
+
+
+def test_family_number_may_be_computed():
+    @njit
+    def run(x, out):
+        for i in range(2):
+            SCALED(5 - 3 * i, x, out + 4 * i * VECTOR)
+
+    x, out = vectors(1), vectors(*[7] * 8)
+    run(x.address, out.address)
+    assert lanes(out) == same(5, 5, 5, 7, 3, 3, 7, 7)
+
+
+def test_family_and_kernel_and_another_call_share_their_code():
+    """One machine code for each name in a module, however often and however it is called."""
+    same_constants = kernel(scaled, FACTOR=3, TIMES=2)
+
+    @njit
+    def run(number, x, out):
+        SCALED(number, x, out)
+        same_constants(x, out + VECTOR)
+        SCALED(number, x, out + 3 * VECTOR)
+
+    x, out = vectors(1), vectors(*[7] * 5)
+    run(0, x.address, out.address)
+    assert lanes(out) == same(2, 3, 3, 2, 7)
+    assert defined(run) == ["scaled", *(f"scaled_x{LANES}_{f}_{n}" for f, n in ((2, 1), (3, 2), (5, 3)))]
+
+
+def test_family_of_fewer_lanes():
+    few = LANES // 2
+
+    def fill_one(t, out, *, VALUE):
+        t.store(t.number(float(VALUE)), out)
+
+    run = caller(family(fill_one, [{"VALUE": 1}, {"VALUE": 2}], lanes=few), 2)
+    out = vectors(7)
+    run(1, out)
+    assert lanes(out) == [[2.0] * few + [7.0] * (LANES - few)]
+
+
+def test_family_checks_the_number_of_arguments():
+    @njit
+    def run(address):
+        SCALED(0, address)
+
+    with pytest.raises(Exception, match="missing a required argument: 'out'"):
+        run(8)
+
+
+def test_two_kernels_of_one_name_are_refused():
+    """Else one of them would be the other."""
+
+    def named_put(value):
+        def put(t, out):
+            t.store(t.number(value), out)
+
+        return kernel(put)
+
+    one, two = named_put(1.0), named_put(2.0)
+
+    @njit
+    def both(out):
+        one(out)
+        two(out)
+
+    with pytest.raises(Exception, match=f"two kernels are called 'npefficient_put_x{LANES}'"):
+        both(vectors(9).address)

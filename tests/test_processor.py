@@ -1,0 +1,88 @@
+"""What the processor is: from the system's file where there is one, else from LLVM."""
+import pytest
+
+from npefficient.kernels import processor
+
+CPUINFO = """processor\t: 0
+vendor_id\t: SomeVendor
+cpu family\t: 25
+model\t\t: 17
+model name\t: Some CPU
+stepping\t: 1
+cpu MHz\t\t: 2596.1
+flags\t\t: fpu sse2 fma avx2 {more}
+bogomips\t: 5192.30
+
+processor\t: 1
+vendor_id\t: SomeVendor
+flags\t\t: fpu
+"""
+
+
+@pytest.fixture
+def cpuinfo(tmp_path, monkeypatch):
+    """cpuinfo(text) puts a text in the place of the system's file; what the environment asks for is taken away."""
+    for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(processor, "CPUINFO", tmp_path / "cpuinfo")
+    return (tmp_path / "cpuinfo").write_text
+
+
+@pytest.mark.parametrize("more, expected", [("", (8, 16)), ("avx512f avx512vl", (16, 32)), ("avx512f", (8, 16))])
+def test_vector_unit_by_the_flags_of_the_first_core(cpuinfo, more, expected):
+    cpuinfo(CPUINFO.format(more=more))
+    assert processor.vector_unit() == expected
+
+
+def test_vector_unit_needs_multiply_add(cpuinfo):
+    cpuinfo(CPUINFO.format(more="").replace(" fma", ""))
+    assert processor.vector_unit() == (4, 16)
+
+
+@pytest.mark.parametrize("text", ["", "Features\t: fp asimd\nCPU part\t: 0xd0c\n"], ids=["no_file", "not_x86"])
+def test_elsewhere_llvm_is_asked(cpuinfo, monkeypatch, text):
+    if text:
+        cpuinfo(text)
+    monkeypatch.setattr(processor, "_host_features", lambda llvm: "+neon,-sve")
+    assert processor.vector_unit() == (4, 32)
+    assert "+neon,-sve" in processor.identity()
+
+
+def test_the_environment_goes_before(cpuinfo, monkeypatch):
+    """As in Numba: features alone or with a name; a generic processor has none."""
+    cpuinfo(CPUINFO.format(more="avx512f avx512vl"))
+    monkeypatch.setenv("NUMBA_CPU_FEATURES", "+fma,+avx2,-avx512f")
+    assert processor.vector_unit() == (8, 16) and processor.target()[1] == "+fma,+avx2,-avx512f"
+    monkeypatch.delenv("NUMBA_CPU_FEATURES")
+    monkeypatch.setenv("NUMBA_CPU_NAME", "generic")
+    assert processor.vector_unit() == (4, 16) and processor.target() == ("generic", "")
+
+
+@pytest.mark.parametrize("old, new, same", [
+    ("vendor_id\t: Some", "vendor_id\t: Other", False), ("family\t: 25", "family\t: 26", False),
+    ("model\t\t: 17", "model\t\t: 1", False), ("stepping\t: 1", "stepping\t: 2", False), ("avx2", "avx2 vaes", False),
+    ("2596.1", "3400.0", True), ("5192", "5193", True)])
+def test_identity_changes_with_what_code_depends_on(cpuinfo, old, new, same):
+    """The clock is measured anew at every start: it does not count."""
+    text = CPUINFO.format(more="")
+    assert old in text
+    cpuinfo(text)
+    before = processor.identity()
+    cpuinfo(text.replace(old, new, 1))
+    assert (processor.identity() == before) == same
+
+
+def test_identity_changes_with_the_environment(cpuinfo, monkeypatch):
+    cpuinfo(CPUINFO.format(more=""))
+    before = processor.identity()
+    monkeypatch.setenv("NUMBA_CPU_NAME", "znver3")
+    assert processor.identity() != before
+
+
+def test_host_features_of_a_platform_that_can_not_tell():
+    class Silent:
+        @staticmethod
+        def get_host_cpu_features():
+            raise RuntimeError("not supported")
+
+    assert processor._host_features(Silent) == ""
