@@ -268,7 +268,8 @@ def check_scratch(plan, limit):
     for i, step in enumerate(plan.steps):
         if step["op"] != plan_module.DEPTHWISE:
             continue
-        name, rows, planes = name_of(plan, i), int(step["rows_at_once"]), min(int(step["vectors"]), PANEL)
+        name, rows = name_of(plan, i), int(step["rows_at_once"])
+        planes = PANEL if step["wide_panels"] else min(int(step["vectors"]), 2)
         needed = ((rows - 1) * step["stride"] + step["kernel"]) * step["scratch_row"]
         assert 1 <= rows <= step["out_height"], f"{name}: {rows} rows at once"
         plane = step["scratch_plane"]
