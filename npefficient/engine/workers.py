@@ -16,8 +16,6 @@ import threading
 import time
 from pathlib import Path
 
-import numpy as np
-
 from ..errors import ArgumentError
 from .compiled import driver
 from .job import GIVE_WAY, JOB

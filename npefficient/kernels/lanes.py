@@ -95,7 +95,6 @@ class Trace:
 
     def __init__(self, builder, lanes=LANES):
         self.builder, self.lanes = builder, lanes
-        self.vector = ir.VectorType(_F32, lanes)
 
     def _pointer(self, address, kind):
         return self.builder.inttoptr(address.value, kind.as_pointer())
