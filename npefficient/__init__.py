@@ -1,11 +1,15 @@
 """EfficientNet-Lite0..4 for the CPU: timm's tf_efficientnet_lite in NumPy and Numba, without PyTorch."""
-from .architecture import Architecture, list_models
+from .architecture import Architecture
+from .data_config import (PretrainedCfg, create_transform, get_pretrained_cfg, resolve_data_config,
+                          resolve_model_data_config)
 from .errors import ArgumentError, DownloadError, ImageError, NpefficientError, WeightsError
+from .features import FeatureInfo, FeatureModel
 from .image import open_image, transform, transform_batch
 from .labels import imagenet_labels, imagenet_synsets
 from .model import Model, create_model
 from .preprocessing import Preprocessing
 from .scores import softmax, top_k
+from .variants import list_models, list_pretrained
 
 __version__ = "0.1.0"
 
@@ -13,16 +17,24 @@ __all__ = [
     "Architecture",
     "ArgumentError",
     "DownloadError",
+    "FeatureInfo",
+    "FeatureModel",
     "ImageError",
     "Model",
     "NpefficientError",
     "Preprocessing",
+    "PretrainedCfg",
     "WeightsError",
     "create_model",
+    "create_transform",
+    "get_pretrained_cfg",
     "imagenet_labels",
     "imagenet_synsets",
     "list_models",
+    "list_pretrained",
     "open_image",
+    "resolve_data_config",
+    "resolve_model_data_config",
     "softmax",
     "top_k",
     "transform",

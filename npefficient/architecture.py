@@ -1,4 +1,4 @@
-"""EfficientNet-Lite as data: the five variants, every layer, its shape, its parameters and its cost.
+"""EfficientNet-Lite as data: every layer of a variant, its shape, its parameters and its cost.
 
 Nothing here touches an array. The plain network, the engine, the weight file and the converter all read this one
 description. Source: Tan & Le 2019 (arXiv:1905.11946) for the scaling rule; timm 1.0 `_gen_efficientnet_lite` and
@@ -7,19 +7,20 @@ tensorflow/tpu `efficientnet_lite_builder.py` for the Lite stages.
 Letters: N batch, H W input rows and columns, C input channels, M output channels, K kernel, S stride, Q R output rows
 and columns.
 """
-import fnmatch
 import math
 import numbers
 from dataclasses import dataclass, field
 
 from .errors import ArgumentError
-from .preprocessing import Preprocessing
+from .variants import VARIANTS, Variant, canonical_name
 
 BN_EPS = 1e-3
 PADDING = "same"  # TensorFlow's: zeros, worked out per input size, the odd one goes after
 IMAGENET_CLASSES = 1000
+GLOBAL_POOLS = ("avg", "max", "avgmax", "catavgmax", "")  # "": none, the last feature map as it is
 STEM_CHANNELS = 32  # neither the stem nor the head is scaled by width
 HEAD_CHANNELS = 1280
+FLAT = ("global_pool", "classifier")  # layers whose output has no rows and columns
 
 # Stages of lite0: kind, repeats, kernel, stride, expansion, channels.
 STAGES = (
@@ -31,53 +32,6 @@ STAGES = (
     ("ir", 4, 5, 2, 6, 192),
     ("ir", 1, 3, 1, 6, 320),
 )
-
-RELEASE = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights/"
-MODEL_CARD = "timm 1.0 results-imagenet.csv"
-
-
-@dataclass(frozen=True)
-class Variant:
-    """The scaling factors of one variant and what was published about it."""
-
-    name: str
-    width: float
-    depth: float
-    preprocessing: Preprocessing
-    top1: float  # per cent, ImageNet-1k validation, at preprocessing.input_size
-    top5: float
-    file: str  # the official checkpoint; the hex digits are the first eight of its sha256
-    file_size: int  # bytes
-
-    @property
-    def short_name(self) -> str:
-        return self.name.removeprefix("tf_efficientnet_")
-
-    @property
-    def sha256_prefix(self) -> str:
-        return self.file.rsplit("-", 1)[1].removesuffix(".pth")
-
-    @property
-    def url(self) -> str:
-        return RELEASE + self.file
-
-
-def _variant(short, width, depth, size, crop_pct, interpolation, top1, top5, digest, file_size):
-    name = f"tf_efficientnet_{short}"
-    preprocessing = Preprocessing((size, size), crop_pct, interpolation)
-    return Variant(name, width, depth, preprocessing, top1, top5, f"{name}-{digest}.pth", file_size)
-
-
-VARIANTS = {
-    v.name: v
-    for v in (
-        _variant("lite0", 1.0, 1.0, 224, 0.875, "bicubic", 74.83, 92.17, "0aa007d2", 18_820_223),
-        _variant("lite1", 1.0, 1.1, 240, 0.882, "bicubic", 76.67, 93.24, "bde8b488", 21_939_331),
-        _variant("lite2", 1.1, 1.2, 260, 0.890, "bicubic", 77.48, 93.75, "dcccb7df", 24_658_687),
-        _variant("lite3", 1.2, 1.4, 300, 0.904, "bilinear", 79.83, 94.91, "b733e338", 33_161_413),
-        _variant("lite4", 1.4, 1.8, 380, 0.920, "bilinear", 81.54, 95.66, "741542c3", 52_558_819),
-    )
-}
 
 
 @dataclass(frozen=True)
@@ -174,15 +128,25 @@ class LayerShape:
 
 
 @dataclass(frozen=True)
+class Feature:
+    """A feature map that detectors and the like take: the output of a stage after which the resolution halves."""
+
+    module: str  # timm's name, such as "blocks.2"
+    num_chs: int
+    reduction: int  # rows of the input for each of its own
+
+
+@dataclass(frozen=True)
 class Architecture:
-    """One network: stem, stages of blocks, head, average pool, classifier."""
+    """One network: stem, stages of blocks, head, global pool, classifier (the last two may be left out)."""
 
     variant: Variant
-    num_classes: int
+    num_classes: int  # 0: no classifier
     in_chans: int
     stem: Conv
     stages: tuple[tuple[Block, ...], ...]
     head: Conv = field(repr=False)
+    global_pool: str = "avg"  # one of GLOBAL_POOLS
 
     @property
     def name(self) -> str:
@@ -197,6 +161,23 @@ class Architecture:
         """Every convolution in the order of execution."""
         return (self.stem, *(conv for block in self.blocks for conv in block.convs), self.head)
 
+    @property
+    def features(self) -> tuple[Feature, ...]:
+        """The five feature maps of timm's `features_only` models: the last at each resolution."""
+        following = [stage[0].stride for stage in self.stages[1:]] + [2]
+        ends = [stage[-1] for stage, stride in zip(self.stages, following) if stride == 2]
+        return tuple(Feature(block.name.rpartition(".")[0], block.out_channels, 2 << i) for i, block in enumerate(ends))
+
+    @property
+    def head_hidden_size(self) -> int:
+        """Values of the pooled features, which the classifier takes."""
+        return self.head.out_channels * (2 if self.global_pool == "catavgmax" else 1)
+
+    @property
+    def output(self) -> str:
+        """The name of the last layer."""
+        return "classifier" if self.num_classes else "global_pool" if self.global_pool else self.head.name
+
     def parameters(self) -> dict[str, tuple[int, ...]]:
         """Name -> shape of every entry of timm's state_dict, in its order; `num_batches_tracked` is a 0-dim int64."""
         shapes = {}
@@ -209,13 +190,14 @@ class Architecture:
 
         for conv in self.convs:
             add(conv)
-        shapes["classifier.weight"] = (self.num_classes, HEAD_CHANNELS)
-        shapes["classifier.bias"] = (self.num_classes,)
+        if self.num_classes:
+            shapes["classifier.weight"] = (self.num_classes, self.head_hidden_size)
+            shapes["classifier.bias"] = (self.num_classes,)
         return shapes
 
     def param_count(self) -> int:
         """Trainable parameters, as timm counts them (running statistics are not trained)."""
-        return sum(conv.params() for conv in self.convs) + self.num_classes * (HEAD_CHANNELS + 1)
+        return sum(conv.params() for conv in self.convs) + self.num_classes * (self.head_hidden_size + 1)
 
     def layers(self, height: int, width: int) -> list[LayerShape]:
         """Every layer in the order of execution for an input of (height, width) pixels."""
@@ -225,9 +207,15 @@ class Architecture:
             layers.append(LayerShape(conv.name, conv.op, conv.kernel, conv.stride, height, width, conv.in_channels,
                                      q, r, conv.out_channels, conv.params(), conv.macs(height, width)))
             height, width = q, r
-        c, m = HEAD_CHANNELS, self.num_classes
-        layers.append(LayerShape("global_pool", "pool", 0, 1, height, width, c, 1, 1, c, 0, 0))
-        layers.append(LayerShape("classifier", "classifier", 1, 1, 1, 1, c, 1, 1, m, m * (c + 1), m * c))
+        return layers + self.head_layers(height, width)
+
+    def head_layers(self, height: int, width: int) -> list[LayerShape]:
+        """The global pool and the classifier behind a last feature map of (height, width)."""
+        c, m, layers = self.head_hidden_size, self.num_classes, []
+        if self.global_pool:
+            layers.append(LayerShape("global_pool", "pool", 0, 1, height, width, HEAD_CHANNELS, 1, 1, c, 0, 0))
+        if m:
+            layers.append(LayerShape("classifier", "classifier", 1, 1, 1, 1, c, 1, 1, m, m * (c + 1), m * c))
         return layers
 
     def macs(self, height: int, width: int) -> int:
@@ -248,43 +236,18 @@ def scale_width(channels: int, width: float) -> int:
     return rounded + 8 if rounded < 0.9 * scaled else rounded
 
 
-def canonical_name(name: str) -> str:
-    """Return the full name for "lite0", "tf_efficientnet_lite0" or timm's "tf_efficientnet_lite0.in1k".
-
-    Raises ArgumentError for any other name, with the nearest known one.
-    """
-    known = {**{n: n for n in VARIANTS}, **{v.short_name: n for n, v in VARIANTS.items()}}
-    plain = str(name).removesuffix(".in1k")
-    if plain in known:
-        return known[plain]
-    port = f"tf_{plain.split('.')[0]}"  # without the tag of a training, such as ".ra_in1k"
-    if port in known:
-        raise ArgumentError(
-            f"model {name!r} is timm's own training of this network, with symmetric padding and another normalisation; "
-            f"only the TensorFlow port is known here: use {port!r}"
-        )
-    import difflib  # takes longer to import than the rest of this file
-
-    nearest = difflib.get_close_matches(plain.lower(), known, n=1, cutoff=0.0)[0]
-    raise ArgumentError(f"unknown model {name!r}: known are lite0 to lite4 (did you mean {nearest!r}?)")
-
-
-def list_models(pattern: str = "*") -> list[str]:
-    """Full names of the variants that match a shell-style pattern, such as "*lite[0-2]"; sorted as in timm."""
-    return sorted(variant.name for variant in VARIANTS.values()
-                  if any(fnmatch.fnmatch(name, pattern) for name in (variant.name, variant.short_name)))
-
-
-def build(name: str, num_classes: int = IMAGENET_CLASSES, in_chans: int = 3) -> Architecture:
+def build(name: str, num_classes: int = IMAGENET_CLASSES, in_chans: int = 3, global_pool: str = "avg") -> Architecture:
     """Scale the stages of lite0 to one variant.
 
     First and last stage keep one block (depth does not scale them); the stem's and the head's channels are fixed.
-    Raises ArgumentError for an unknown name or a count below 1.
+    `num_classes` 0 leaves the classifier out; without a pool (`global_pool` "") there must be none. Raises
+    ArgumentError for an unknown name or pool, or a count that is too low.
     """
     variant = VARIANTS[canonical_name(name)]
-    for what, count in (("num_classes", num_classes), ("in_chans", in_chans)):
-        if isinstance(count, bool) or not isinstance(count, numbers.Integral) or count < 1:
-            raise ArgumentError(f"{what} {count!r}: it must be a whole number of at least 1")
+    for what, count, least in (("num_classes", num_classes, 0), ("in_chans", in_chans, 1)):
+        if isinstance(count, bool) or not isinstance(count, numbers.Integral) or count < least:
+            raise ArgumentError(f"{what} {count!r}: it must be a whole number of at least {least}")
+    check_pool(global_pool, num_classes)
     stages, channels = [], STEM_CHANNELS
     for s, (kind, repeats, kernel, stride, expansion, base) in enumerate(STAGES):
         if 0 < s < len(STAGES) - 1:
@@ -296,4 +259,13 @@ def build(name: str, num_classes: int = IMAGENET_CLASSES, in_chans: int = 3) -> 
         stages.append(tuple(blocks))
     stem = Conv("conv_stem", "bn1", "stem", 3, 2, int(in_chans), STEM_CHANNELS, True)
     head = Conv("conv_head", "bn2", "pointwise", 1, 1, channels, HEAD_CHANNELS, True)
-    return Architecture(variant, int(num_classes), int(in_chans), stem, tuple(stages), head)
+    return Architecture(variant, int(num_classes), int(in_chans), stem, tuple(stages), head, global_pool)
+
+
+def check_pool(global_pool: str, num_classes: int) -> None:
+    """Raise ArgumentError for an unknown pool, and for a classifier without one."""
+    if global_pool not in GLOBAL_POOLS:
+        raise ArgumentError(f"global_pool {global_pool!r}: it must be one of {', '.join(map(repr, GLOBAL_POOLS))}")
+    if not global_pool and num_classes:
+        raise ArgumentError(f"global_pool '' with {num_classes} classes: a classifier needs pooled features; choose a "
+                            "pool, or num_classes=0")

@@ -16,9 +16,9 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from .architecture import RELEASE, VARIANTS, Variant, canonical_name
 from .errors import ArgumentError, DownloadError, WeightsError
 from .paths import cache_directory
+from .variants import RELEASE, VARIANTS, Variant, canonical_name
 
 PAUSES = (0.5, 1.0, 2.0)  # seconds before each further attempt
 SILENCE = 30  # seconds without a byte after which an attempt has failed

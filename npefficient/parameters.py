@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .architecture import HEAD_CHANNELS, Architecture
+from .architecture import Architecture
 from .errors import WeightsError
 from .preprocessing import Preprocessing
 
@@ -126,7 +126,13 @@ def random_weights(network: Architecture, seed: int = 0) -> Weights:
         if block.skip:
             mean, var = mean + shortcut[0], var + shortcut[1]
     add(network.head, mean, var)
-    classifier = rng.normal(0.0, HEAD_CHANNELS**-0.5, (network.num_classes, HEAD_CHANNELS))
-    parameters["classifier.weight"] = classifier.astype(np.float32)
-    parameters["classifier.bias"] = np.zeros(network.num_classes, np.float32)
+    parameters.update(random_classifier(network, rng))
     return Weights(network, parameters, network.variant.preprocessing, None, Source(f"seed {seed}", "", "random"))
+
+
+def random_classifier(network: Architecture, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """The classifier's parameters, with weights of variance 1 / fan-in; none where the network has no classifier."""
+    if not network.num_classes:
+        return {}
+    weight = rng.normal(0.0, network.head_hidden_size**-0.5, (network.num_classes, network.head_hidden_size))
+    return {"classifier.weight": weight.astype(np.float32), "classifier.bias": np.zeros(network.num_classes, np.float32)}

@@ -8,7 +8,7 @@ and columns. Arrays are NHWC; weights are (M, C, K, K), as in the checkpoint.
 """
 import numpy as np
 
-from .architecture import BN_EPS, Architecture, Block, Conv, same_padding
+from .architecture import BN_EPS, Architecture, Conv, same_padding
 
 # --- the layers ------------------------------------------------------------------------------------------------------
 
@@ -61,6 +61,13 @@ def global_average_pool(x):
     return x.mean(axis=(1, 2))
 
 
+def global_pool(x, how: str):
+    """(N, H, W, C) -> (N, C), or (N, 2 C) for "catavgmax": by one of timm's pools."""
+    average, largest = global_average_pool(x), x.max(axis=(1, 2))
+    return {"avg": average, "max": largest, "avgmax": average * x.dtype.type(0.5) + largest * x.dtype.type(0.5),
+            "catavgmax": np.concatenate([average, largest], axis=1)}[how]
+
+
 def linear(x, weight, bias):
     """(N, C), (M, C), (M,) -> (N, M)."""
     return x @ weight.T + bias
@@ -103,30 +110,57 @@ class Network:
             self.folded = {conv.name: [array.astype(dtype) for array in fold(conv, parameters)]
                            for conv in network.convs}
 
+    def convolution(self, x, conv: Conv):
+        """(N, H, W, C) -> (N, Q, R, M): the convolution alone."""
+        weight = self.folded[conv.name][0] if self.folded else self.parameters[f"{conv.name}.weight"]
+        if conv.op == "stem":
+            return dense_conv(x, weight, conv.stride)
+        if conv.op == "depthwise":
+            return depthwise_conv(x, weight, conv.stride)
+        return pointwise_conv(x, weight)
+
     def conv(self, x, conv: Conv):
         """(N, H, W, C) -> (N, Q, R, M): convolution, batch norm and, except after a block's last, ReLU6."""
-        weight, bias = self.folded[conv.name] if self.folded else (self.parameters[f"{conv.name}.weight"], None)
-        if conv.op == "stem":
-            x = dense_conv(x, weight, conv.stride)
-        elif conv.op == "depthwise":
-            x = depthwise_conv(x, weight, conv.stride)
-        else:
-            x = pointwise_conv(x, weight)
-        x = x + bias if self.folded else batch_norm(x, *bn_parameters(conv, self.parameters))
+        x = self.convolution(x, conv)
+        x = x + self.folded[conv.name][1] if self.folded else batch_norm(x, *bn_parameters(conv, self.parameters))
         return relu6(x) if conv.relu6 else x
 
-    def block(self, x, block: Block):
-        """(N, H, W, C) -> (N, Q, R, M): expand 1x1, depthwise KxK, project 1x1 (linear), and the skip."""
-        shortcut = x
-        for conv in block.convs:
-            x = self.conv(x, conv)
-        return x + shortcut if block.skip else x
+    def layers(self, x):
+        """(N, H, W, C) -> yield the name and the output of every layer in turn, by the names of `architecture.layers`.
+
+        A block expands 1x1, convolves each channel KxK and projects 1x1; its last layer takes the shortcut along.
+        """
+        x = self.conv(x, self.architecture.stem)  # (N, H/2, W/2, 32)
+        yield self.architecture.stem.name, x
+        for block in self.architecture.blocks:
+            shortcut = x
+            for conv in block.convs:
+                x = self.conv(x, conv)
+                if block.skip and conv == block.convs[-1]:
+                    x = x + shortcut
+                yield conv.name, x  # ... (N, H/32, W/32, 320) for lite0
+        x = self.conv(x, self.architecture.head)  # (N, H/32, W/32, 1280)
+        yield self.architecture.head.name, x
+        yield from self.head_layers(x)
+
+    def head_layers(self, x):
+        """The last feature map (N, H, W, C) -> the same for what comes behind it."""
+        if self.architecture.global_pool:
+            x = global_pool(x, self.architecture.global_pool)  # (N, 1280)
+            yield "global_pool", x
+        if self.architecture.num_classes:
+            yield "classifier", linear(x, self.parameters["classifier.weight"], self.parameters["classifier.bias"])
 
     def __call__(self, x):
-        """(N, H, W, C) -> (N, num_classes) logits."""
-        x = self.conv(x, self.architecture.stem)  # (N, H/2, W/2, 32)
-        for block in self.architecture.blocks:
-            x = self.block(x, block)  # ... (N, H/32, W/32, 320) for lite0
-        x = self.conv(x, self.architecture.head)  # (N, H/32, W/32, 1280)
-        x = global_average_pool(x)  # (N, 1280)
-        return linear(x, self.parameters["classifier.weight"], self.parameters["classifier.bias"])
+        """(N, H, W, C) -> (N, num_classes) logits, or what else the last layer puts out."""
+        for _, x in self.layers(x):
+            pass
+        return x
+
+    def outputs(self, x, layers) -> dict:
+        """(N, H, W, C) -> what these layers put out, by their names."""
+        return {name: y for name, y in self.layers(x) if name in layers}
+
+    def head_outputs(self, features, layers) -> dict:
+        """The last feature map (N, H, W, C) -> what the global pool and the classifier put out."""
+        return {name: y for name, y in self.head_layers(features) if name in layers}

@@ -9,7 +9,8 @@ Layout, version 1 (HDF5 1.8's structures, which carry checksums; superblock vers
     format                 "npefficient weights"
     format_version         1
     variant                "tf_efficientnet_lite0"
-    num_classes, in_chans  whole numbers
+    num_classes, in_chans  whole numbers; num_classes 0: no classifier
+    global_pool            optional: "max", "avgmax", "catavgmax", "" (none); average where it is missing
     bn_eps, padding        0.001, "same"
     input_size             (rows, columns)
     crop_pct, interpolation, mean (3), std (3), crop_mode      the preprocessing: `architecture.Preprocessing`
@@ -52,8 +53,9 @@ _ATTRIBUTES = {  # name -> kind and shape, as `hdf5.read_attribute` takes them
     "in_chans": ("int", ()), "bn_eps": ("float", ()), "padding": ("text", ()), "input_size": ("int", (2,)),
     "crop_pct": ("float", ()), "interpolation": ("text", ()), "mean": ("float", (3,)), "std": ("float", (3,)),
     "crop_mode": ("text", ()), "source_name": ("text", ()), "source_sha256": ("text", ()), "source_kind": ("text", ()),
-    TRACKED: ("int", (None,)), "checksums": ("bytes", (None, 32)), "sha256": ("text", ()),
+    TRACKED: ("int", (None,)), "checksums": ("bytes", (None, 32)), "sha256": ("text", ()), "global_pool": ("text", ()),
 }
+_OPTIONAL = {"global_pool": "avg"}  # with the value that a file without them means
 _PYTHON = {"int": np.int64, "float": np.float64, "bytes": np.uint8}
 
 
@@ -114,7 +116,9 @@ def _attributes(weights: Weights) -> dict:
         **{f"source_{part}": value for part, value in asdict(source).items()},
         TRACKED: [int(parameters[n]) for n in network.parameters() if n.endswith(TRACKED)],
         "checksums": np.frombuffer(b"".join(checksums), np.uint8).reshape(-1, 32),
+        "global_pool": network.global_pool,
     }
+    values = {name: value for name, value in values.items() if name not in _OPTIONAL or value != _OPTIONAL[name]}
     return {name: value if _ATTRIBUTES[name][0] == "text" else np.array(value, _PYTHON[_ATTRIBUTES[name][0]])
             for name, value in values.items()}
 
@@ -213,8 +217,9 @@ def _read_attributes(file_id) -> dict:
         if has_attribute(file_id, name) and read(name) != value:
             raise WeightsError(f"{name} {read(name)!r}: this release reads {value!r}; update npefficient or "
                                "convert the checkpoint again")
-    check_attributes(file_id, _ATTRIBUTES)
-    return {name: read(name) for name in _ATTRIBUTES}
+    there = [name for name in _ATTRIBUTES if name not in _OPTIONAL or has_attribute(file_id, name)]
+    check_attributes(file_id, there)
+    return {name: read(name) for name in there}
 
 
 def _described(attributes: dict, labels) -> Weights:
@@ -222,7 +227,8 @@ def _described(attributes: dict, labels) -> Weights:
     for name, value in (("bn_eps", architecture.BN_EPS), ("padding", architecture.PADDING)):
         if attributes[name] != value:
             raise WeightsError(f"attribute {name!r} is {attributes[name]!r}: it must be {value!r}")
-    network = architecture.build(attributes["variant"], attributes["num_classes"], attributes["in_chans"])
+    attributes = _OPTIONAL | attributes
+    network = architecture.build(*(attributes[name] for name in ("variant", "num_classes", "in_chans", "global_pool")))
     if attributes["variant"] != network.name:
         raise WeightsError(f"attribute 'variant' is {attributes['variant']!r}: it must be the full name "
                            f"{network.name!r}")

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from live import needs_timm, timm, torch
 
 from npefficient import architecture
-from npefficient.architecture import VARIANTS, build, canonical_name, list_models, same_padding, scale_width
+from npefficient.architecture import build, same_padding, scale_width
 from npefficient.preprocessing import Preprocessing
 from npefficient.errors import ArgumentError
+from npefficient.variants import VARIANTS, canonical_name, list_models
 
 SHORT = [f"lite{i}" for i in range(5)]
 SIZES = {"native": None, "one_odd": (225, 224), "odd": (223, 301), "small": (33, 47), "one_pixel": (1, 1)}

@@ -7,11 +7,12 @@ import pytest
 
 import checkpoints as by_hand
 from checkpoints import name, text
-from npefficient.architecture import VARIANTS, build
+from npefficient.architecture import build
 from npefficient.preprocessing import Preprocessing
 from npefficient.errors import ArgumentError, WeightsError
 from npefficient.parameters import Source, random_weights
 from npefficient.weights import read_weights
+from npefficient.variants import VARIANTS
 from weights_convert import Checkpoint, convert
 from weights_convert.names import identify
 

@@ -20,9 +20,9 @@ from live import calibrated, needs_timm, torch
 
 import weights_convert
 from npefficient import hub
-from npefficient.architecture import VARIANTS
 from npefficient.errors import ArgumentError, DownloadError, WeightsError
 from npefficient.hub import pretrained
+from npefficient.variants import VARIANTS
 
 PEM = Path(__file__).parent / "data" / "loopback.pem"
 CONTENT = bytes(range(256)) * 4000  # stands for a checkpoint: 1,024,000 bytes

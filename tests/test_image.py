@@ -15,10 +15,10 @@ from live import needs_timm, timm, torch
 from PIL import Image, ImageFile, PngImagePlugin
 
 from npefficient import image as image_module
-from npefficient.architecture import VARIANTS
 from npefficient.errors import ArgumentError, ImageError
 from npefficient.image import open_image, transform, transform_batch
 from npefficient.preprocessing import CROP_MODES, FILTERS, Preprocessing, check_preprocessing
+from npefficient.variants import VARIANTS
 
 LITE0 = VARIANTS["tf_efficientnet_lite0"].preprocessing
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # mean and std of timm's own trainings

@@ -11,7 +11,7 @@ import weights_convert
 
 VARIANTS = [f"lite{i}" for i in range(5)]
 BACKENDS = ["engine", "reference"]
-NATIVE = {v: npefficient.architecture.VARIANTS[f"tf_efficientnet_{v}"].preprocessing.input_size for v in VARIANTS}
+NATIVE = {v: npefficient.variants.VARIANTS[f"tf_efficientnet_{v}"].preprocessing.input_size for v in VARIANTS}
 ODD = [(225, 224), (223, 301), (33, 47), (1, 1)]
 
 pytestmark = needs_timm

@@ -27,16 +27,18 @@ class Conversion:
 
 
 def convert(source, target=None, *, variant: str | None = None, preprocessing: Preprocessing | dict | None = None,
-            labels=None, force: bool = False) -> Conversion:
+            labels=None, global_pool: str | None = None, force: bool = False) -> Conversion:
     """Convert a `.pth` or `.safetensors` checkpoint to a weight file (.h5).
 
     `target` is the source's name with `.h5` where it is not given; an existing one is overwritten only with `force`.
     `variant` overrides the one that the shapes tell; `preprocessing` overrides fields of the variant's
-    (`{"input_size": (64, 64)}`); `labels` is a text file with one class name a line. A crash or a full disk leaves the
-    old target or none. Raises WeightsError, ArgumentError, or OSError where the target can't be written.
+    (`{"input_size": (64, 64)}`); `labels` is a text file with one class name a line; `global_pool` is what
+    the shapes can't tell ("avg" where they leave it open). A crash or a full disk leaves the old target or none. Raises
+    WeightsError, ArgumentError, or OSError where the target can't be written.
     """
     source = Path(source)
-    weights, checkpoint, warnings = load(source, variant=variant, preprocessing=preprocessing, labels=labels)
+    weights, checkpoint, warnings = load(source, variant=variant, preprocessing=preprocessing, labels=labels,
+                                         global_pool=global_pool)
     target = source.with_suffix(".h5") if target is None else Path(target)
     if target.exists() and target.samefile(source):
         raise ArgumentError(f"the target {str(target)!r} is the checkpoint itself: name another file")
@@ -45,12 +47,12 @@ def convert(source, target=None, *, variant: str | None = None, preprocessing: P
 
 
 def load(source, *, variant: str | None = None, preprocessing: Preprocessing | dict | None = None,
-         labels=None) -> tuple[Weights, Checkpoint, tuple[str, ...]]:
+         labels=None, global_pool: str | None = None) -> tuple[Weights, Checkpoint, tuple[str, ...]]:
     """Read a checkpoint as weights, without a weight file; returns (weights, checkpoint, warnings)."""
     source = Path(source)
     checkpoint = read_checkpoint(source)
     try:
-        found = identify(checkpoint, path=source.absolute(), variant=variant)
+        found = identify(checkpoint, path=source.absolute(), variant=variant, global_pool=global_pool)
     except WeightsError as error:
         raise WeightsError(f"checkpoint {str(source)!r}: {error}") from None
     network = found.architecture

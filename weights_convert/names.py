@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from npefficient.architecture import VARIANTS, Architecture, build, canonical_name
+from npefficient.architecture import HEAD_CHANNELS, Architecture, build
 from npefficient.errors import WeightsError
 from npefficient.parameters import TRACKED, check_parameters
+from npefficient.variants import VARIANTS, canonical_name
 
 from .checkpoint import Checkpoint
 from .messages import listed, quoted
@@ -30,17 +31,19 @@ class Identified:
     warnings: tuple[str, ...]
 
 
-def identify(checkpoint: Checkpoint, *, path, variant: str | None = None) -> Identified:
+def identify(checkpoint: Checkpoint, *, path, variant: str | None = None, global_pool: str | None = None) -> Identified:
     """Deduce variant, number of classes and input channels, and compare every name and shape.
 
     `path` is where the file lies (a cache of the Hugging Face hub tells the model by its directories); `variant`
-    overrides what the shapes say. Raises WeightsError where anything does not fit, or for the look-alike.
+    overrides what the shapes say, and `global_pool` says what they can't: average and maximum look alike. Raises WeightsError where anything does not fit, or for the look-alike.
     """
     told = _refuse_look_alike(checkpoint, path)
-    network = _architecture(checkpoint.tensors, variant)
+    network = _architecture(checkpoint.tensors, variant, global_pool)
     tensors, warnings = _with_counts(checkpoint.tensors, network)
     tensors = {name: _as_stored(name, array) for name, array in tensors.items()}
     check_parameters(tensors, network)
+    if not network.num_classes:
+        warnings.append("the file has no classifier: the model gives pooled features, and names no classes")
     if not told and variant is None:
         warnings.append(f"nothing tells whether these are {network.name} or timm's look-alike "
                         f"{network.name.removeprefix('tf_')} (same shapes, other padding and normalisation); they are "
@@ -66,14 +69,18 @@ def _refuse_look_alike(checkpoint: Checkpoint, path) -> bool:
     return official or any(_GENUINE.search(text) for text in texts.values())
 
 
-def _architecture(tensors: dict[str, np.ndarray], variant: str | None) -> Architecture:
+def _architecture(tensors: dict[str, np.ndarray], variant: str | None, global_pool: str | None) -> Architecture:
     """The variant that fits best; whether it fits is check_parameters' question."""
-    classes = _extent(tensors, "classifier.weight", 0, 2)
-    channels = _extent(tensors, "conv_stem.weight", 1, 4)
-    if variant is not None:
-        return build(canonical_name(variant), classes, channels)
     shapes = {name: array.shape for name, array in tensors.items()}
-    networks = [build(name, classes, channels) for name in VARIANTS]
+    channels = _extent(shapes, "conv_stem.weight", 1, (32, 3, 3, 3))
+    classes, features = (_extent(shapes, "classifier.weight", axis, (1000, HEAD_CHANNELS)) for axis in (0, 1))
+    if not any(name.startswith("classifier.") for name in shapes):
+        classes = 0
+    if global_pool is None:
+        global_pool = "catavgmax" if features == 2 * HEAD_CHANNELS else "avg"
+    if variant is not None:
+        return build(canonical_name(variant), classes, channels, global_pool)
+    networks = [build(name, classes, channels, global_pool) for name in VARIANTS]
     best = min(networks, key=lambda network: _differences(shapes, network))
     expected = best.parameters()
     if len(expected.keys() & shapes.keys()) < len(expected) // 2:
@@ -82,11 +89,10 @@ def _architecture(tensors: dict[str, np.ndarray], variant: str | None) -> Archit
     return best
 
 
-def _extent(tensors, name: str, axis: int, dimensions: int) -> int:
+def _extent(shapes: dict, name: str, axis: int, usual: tuple) -> int:
     """One extent of a tensor; the usual one where the tensor is missing or broken, which is reported later."""
-    shape = tensors[name].shape if name in tensors else ()
-    usual = 1000 if name.startswith("classifier") else 3
-    return shape[axis] if len(shape) == dimensions and shape[axis] > 0 else usual
+    shape = shapes.get(name, ())
+    return shape[axis] if len(shape) == len(usual) and shape[axis] > 0 else usual[axis]
 
 
 def _differences(shapes: dict, network: Architecture) -> int:

@@ -70,7 +70,7 @@ def child(name, height, width, directory, batch, threads, seconds) -> dict:
 
     weights = clock.stage("load ms", lambda: read_weights(subject.weights))
     model = clock.stage("pack", lambda: Model(weights, num_threads=threads))
-    engine = model._forward
+    engine = model._network
     apart = threads > 1 and batch >= threads  # as many pictures at once as threads, one on each
     clock.stage("plan", lambda: engine.plan(height, width, 1 if apart else threads))
     clock.stage("code", driver)

@@ -12,11 +12,12 @@ import numpy as np
 from .. import reference
 from ..architecture import LayerShape
 from ..engine import workers
+from ..engine.activation import Activation
 from ..engine.compiled import driver
 from ..engine.engine import Buffers, Engine, Run
 from ..engine.job import GIVE_WAY
 from ..engine.plan import make_plan
-from ..kernels.layout import FLOAT, LANES, vectors
+from ..kernels.layout import FLOAT
 from ..parameters import Weights
 from .verify import verify
 
@@ -87,9 +88,13 @@ class Steps:
     """The steps of one input size on an arena of their own; x (1, H, W, C)."""
 
     def __init__(self, weights: Weights, x: np.ndarray, threads: int = 1, fused: bool = True):
+        """fused: a depthwise step takes the layer before it along, as ever; otherwise each layer is a step of its own.
+        """
         self.weights, self.x = weights, x
         self.engine = Engine(weights, threads)
-        plan = make_plan(weights.architecture, self.engine.packed, *x.shape[1:3], threads, fused)
+        network = weights.architecture
+        keep = [] if fused else [layer.name for layer in network.layers(*x.shape[1:3])]
+        plan = make_plan(network, self.engine.packed, *x.shape[1:3], threads, frozenset(keep))
         self.buffers = Buffers(plan)
         self.job = workers.Job()
         self.convs = {conv.name: conv for conv in weights.architecture.convs}
@@ -181,10 +186,9 @@ class Steps:
                                    (last.out_height, last.out_width, last.out_channels))
         start = step.row[what] + (step.row["out"] if what == "residual" else 0)
         plane = step.row["x_plane" if what == "x" else "out_plane"]
-        blocks = self.buffers.arena[start : start + vectors(channels) * plane].view(np.float32)
-        blocks = blocks.reshape(vectors(channels), -1)[:, : height * width * LANES]
-        blocks = blocks.reshape(-1, height, width, LANES).transpose(1, 2, 0, 3)
-        return blocks.reshape(1, height, width, -1)[..., :channels].copy()
+        out = np.empty((1, height, width, channels), np.float32)
+        Activation(int(start), int(plane), height, width, channels).read(self.buffers.arena, out[0])
+        return out
 
     def _expected(self, one: LayerShape, x):
         """What NumPy makes of a layer's input, the shortcut apart."""

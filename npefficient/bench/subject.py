@@ -4,10 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..architecture import VARIANTS, build
+from ..architecture import build
 from ..errors import ArgumentError
 from ..parameters import random_weights
 from ..reference import Network
+from ..variants import VARIANTS
 from ..weights import write_weights
 
 DISTINCT = 2  # pictures that the plain network computes; a larger batch repeats them

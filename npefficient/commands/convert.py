@@ -9,6 +9,8 @@ def add_arguments(parser):
     parser.add_argument("source", metavar="CHECKPOINT", help="a .pth of torch (either form) or a .safetensors file")
     parser.add_argument("target", metavar="OUT.h5", nargs="?", help="default: the checkpoint's name with .h5")
     parser.add_argument("--variant", help="lite0 to lite4, instead of what the shapes say")
+    parser.add_argument("--global-pool", choices=("avg", "max", "avgmax", "catavgmax"),
+                        help="the pool before the classifier, which the shapes do not always tell (default: avg)")
     parser.add_argument("--labels", metavar="FILE", help="class names, one a line, in the order of the classes")
     parser.add_argument("--force", action="store_true", help="overwrite an existing OUT.h5")
     how = parser.add_argument_group("preprocessing", "how photos are prepared; default: as the variant was trained")
@@ -27,7 +29,7 @@ def run(args) -> int:
     from weights_convert import convert
 
     done = convert(args.source, args.target, variant=args.variant, preprocessing=_overrides(args), labels=args.labels,
-                   force=args.force)
+                   global_pool=args.global_pool, force=args.force)
     weights, network = done.weights, done.weights.architecture
     tensors, values = len(weights.parameters), sum(array.size for array in weights.parameters.values())
     how = weights.preprocessing
@@ -39,7 +41,8 @@ def run(args) -> int:
     print(f"input    {how.input_size[0]} x {how.input_size[1]}, crop_pct {how.crop_pct:g}, {how.interpolation}, "
           f"{'with' if weights.labels else 'no'} class names in the file")
     print(f"wrote    {done.target}, {done.target_size:,} bytes, read back and compared")
-    print(f"next     npefficient classify PHOTO --weights {done.target}")
+    if network.num_classes:
+        print(f"next     npefficient classify PHOTO --weights {done.target}")
     for warning in done.warnings:
         print(f"npefficient: warning: {warning}", file=sys.stderr)
     return 0

@@ -19,6 +19,6 @@ def run(args) -> int:
     print(f"wrote    {done.target}, {len(done.weights.parameters)} tensors, {done.target_size:,} bytes, read back and "
           "compared")
     print(f"next     timm.create_model({network.name!r}, num_classes={network.num_classes}, "
-          f"in_chans={network.in_chans}, "
+          f"in_chans={network.in_chans}, global_pool={network.global_pool!r}, "
           f"checkpoint_path={str(done.target)!r})")
     return 0

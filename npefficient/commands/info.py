@@ -59,8 +59,11 @@ def _by_stage(network, layers):
     for i, stage in enumerate(network.stages):
         rows = [layer for layer in layers if layer.name.startswith(f"blocks.{i}.")]
         yield f"blocks.{i}", f"{len(stage)} x {kinds[stage[0].kind]}", stage[0].kernel, stage[0].stride, rows
-    for layer, operator in zip(layers[-3:], ("convolution", "average pool", "fully connected")):
-        yield layer.name, operator, layer.kernel, layer.stride, [layer]
+    pools = {"avg": "average", "max": "maximum", "avgmax": "average + maximum", "catavgmax": "average, maximum"}
+    operators = {"pointwise": "convolution", "pool": f"{pools.get(network.global_pool)} pool",
+                 "classifier": "fully connected"}
+    for layer in layers[len(network.convs) - 1 :]:
+        yield layer.name, operators[layer.op], layer.kernel, layer.stride, [layer]
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -84,7 +87,7 @@ def _numbers(values) -> str:
 
 
 def _print_published(variant) -> None:
-    from ..architecture import MODEL_CARD
+    from ..variants import MODEL_CARD
 
     print(f"published        top-1 {variant.top1} %, top-5 {variant.top5} % on ImageNet-1k ({MODEL_CARD})")
     print(f"weights          {variant.file}, {variant.file_size:,} bytes, sha256 {variant.sha256_prefix}...")

@@ -6,8 +6,9 @@ def add_arguments(parser):
 
 
 def run(args) -> int:
-    from ..architecture import VARIANTS, build, list_models
+    from ..architecture import build
     from ..errors import ArgumentError
+    from ..variants import VARIANTS, list_models
 
     names = list_models(args.pattern)
     if not names:

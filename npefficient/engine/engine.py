@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 
+from ..architecture import FLAT
 from ..parameters import Weights
 from . import workers
 from .compiled import driver
@@ -12,10 +13,10 @@ from .counters import COUNTERS_SIZE, EPOCH_BITS
 from .job import GIVE_WAY
 from .memory import ALIGNMENT, aligned
 from .pack import Packed, pack
-from .plan import Plan, make_plan
+from .plan import Plan, make_head_plan, make_plan
 from .workers import Job
 
-PLANS_KEPT = 8  # input sizes, each with its buffers
+PLANS_KEPT = 8  # input sizes and sets of outputs, each with its buffers
 
 
 class Buffers:
@@ -32,6 +33,7 @@ class Run:
     """One picture on its way through the network: what each thread that takes part has to know."""
 
     def __init__(self, buffers: Buffers, packed: Packed, picture: np.ndarray):
+        """picture: float32 (H, W, C), or for a plan of the head a last feature map."""
         buffers.epoch += 1
         counters, plan = buffers.counters, buffers.plan
         counters.reshape(len(plan.steps), -1)[:, :: ALIGNMENT // 8] = buffers.epoch << EPOCH_BITS
@@ -39,9 +41,12 @@ class Run:
         self.fields = {"steps": plan.steps.ctypes.data, "count": len(plan.steps), "counters": counters.ctypes.data,
                        "epoch": buffers.epoch, "weights": packed.address, "arena": buffers.arena.ctypes.data,
                        "picture": picture.ctypes.data}
+        if plan.features is not None:
+            plan.features.write(buffers.arena, picture)
 
-    def logits(self, count: int) -> np.ndarray:
-        return self.buffers.arena[self.plan.logits :].view(np.float32)[:count]
+    def read(self, layer: str, out: np.ndarray) -> None:
+        """Copy what a layer that the plan keeps has put out to (H, W, C)."""
+        self.plan.outputs[layer].read(self.buffers.arena, out)
 
 
 class _Pool:
@@ -58,51 +63,67 @@ class _Pool:
 
 
 class Engine:
-    """Run one network: float32 (N, H, W, C) -> logits (N, num_classes)."""
+    """Run one network, whole or a part of it."""
 
     def __init__(self, weights: Weights, num_threads: int):
         self.architecture = weights.architecture
         self.num_threads = num_threads
         self.packed = pack(weights)
-        self._plans: dict[tuple[int, int, int], tuple[Plan, _Pool]] = {}
+        self._plans: dict[tuple, tuple[Plan, _Pool]] = {}
         self._jobs = _Pool(Job)
         self._lock = threading.Lock()
 
     def plan(self, height: int, width: int, threads: int | None = None) -> Plan:
         """The plan for one input size, made on first use and kept for the last few sizes."""
-        return self._prepare(height, width, threads or self.num_threads)[0]
+        return self._prepare(make_plan, height, width, threads or self.num_threads,
+                             frozenset([self.architecture.output]))[0]
 
-    def _prepare(self, *key: int) -> tuple[Plan, _Pool]:
-        prepared = self._plans.get(key)
+    def _prepare(self, make, *key) -> tuple[Plan, _Pool]:
+        prepared = self._plans.get((make, *key))
         if prepared is None:
-            plan = make_plan(self.architecture, self.packed, *key)
+            plan = make(self.architecture, self.packed, *key)
             with self._lock:  # another thread may have been quicker
-                prepared = self._plans.setdefault(key, (plan, _Pool(functools.partial(Buffers, plan))))
+                prepared = self._plans.setdefault((make, *key), (plan, _Pool(functools.partial(Buffers, plan))))
                 while len(self._plans) > PLANS_KEPT:
                     del self._plans[next(iter(self._plans))]  # the oldest
         return prepared
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """x is C-contiguous and checked by the caller; safe to call from several threads at once.
+        """(N, H, W, C) -> logits (N, num_classes), or what else the network's last layer puts out."""
+        return self.outputs(x, [self.architecture.output])[self.architecture.output]
+
+    def outputs(self, x: np.ndarray, layers) -> dict[str, np.ndarray]:
+        """(N, H, W, C) -> what these layers (by the names of `architecture.layers`) put out: (N, h, w, c), or (N, c).
+
+        x is C-contiguous and checked by the caller; safe to call from several threads at once.
+        """
+        return self._run(make_plan, x, layers)
+
+    def head_outputs(self, features: np.ndarray, layers) -> dict[str, np.ndarray]:
+        """The last feature map (N, h, w, channels) -> what the global pool and the classifier put out."""
+        return self._run(make_head_plan, features, layers)
+
+    def _run(self, make, x, layers) -> dict[str, np.ndarray]:
+        keep, made = frozenset(layers), {}
+        for first, count, threads in self._turns(len(x)):
+            plan, pool = self._prepare(make, *x.shape[1:3], threads, keep)
+            made = made or {name: np.empty((len(x), *plan.outputs[name].shape), np.float32) for name in layers}
+            runs = [Run(pool.take(), self.packed, picture) for picture in x[first : first + count]]
+            self.share(runs, threads)
+            for i, run in enumerate(runs, first):
+                for name, array in made.items():
+                    run.read(name, array[i])
+                pool.free.append(run.buffers)  # after an interrupted run they are left to the helpers still in them
+        return {name: array[:, 0, 0] if name in FLAT else array for name, array in made.items()}
+
+    def _turns(self, pictures: int):
+        """(first picture, how many at the same time, threads for each of them).
 
         As many pictures as there are threads run at the same time, one on each; the threads share those that are left.
         """
-        logits = np.empty((len(x), self.architecture.num_classes), np.float32)
-        apart = len(x) // self.num_threads * self.num_threads if self.num_threads > 1 else 0
-        for i in range(0, apart, self.num_threads):
-            self._run(x[i : i + self.num_threads], logits[i : i + self.num_threads], 1)
-        for i in range(apart, len(x)):
-            self._run(x[i : i + 1], logits[i : i + 1], self.num_threads)
-        return logits
-
-    def _run(self, pictures: np.ndarray, logits: np.ndarray, threads: int) -> None:
-        """Pictures (N, H, W, C) at the same time -> logits (N, num_classes), each on so many threads."""
-        _, pool = self._prepare(*pictures.shape[1:3], threads)
-        runs = [Run(pool.take(), self.packed, picture) for picture in pictures]
-        self.share(runs, threads)
-        for run, row in zip(runs, logits):
-            row[:] = run.logits(len(row))
-            pool.free.append(run.buffers)  # after an interrupted run they are left to the helpers still in them
+        apart = pictures // self.num_threads * self.num_threads if self.num_threads > 1 else 0
+        yield from ((i, self.num_threads, 1) for i in range(0, apart, self.num_threads))
+        yield from ((i, 1, self.num_threads) for i in range(apart, pictures))
 
     def share(self, runs: list[Run], threads: int) -> None:
         """Finish these runs: this thread goes through all of them, and helpers take part beside it."""

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..architecture import HEAD_CHANNELS
 from ..kernels.layout import FLOAT, LANES, is_half, panel_sizes, vectors
 from ..parameters import Weights
 from ..reference import fold
@@ -62,7 +61,8 @@ def pack(weights: Weights) -> Packed:
     """Fold every batch norm and lay all weights out one behind the other, in the order of execution."""
     network = weights.architecture
     layers = [(conv.op, conv.weight_shape) for conv in network.convs]
-    layers.append(("pointwise", (padded_channels(network.num_classes), HEAD_CHANNELS, 1, 1)))
+    if network.num_classes:
+        layers.append(("pointwise", (padded_channels(network.num_classes), network.head_hidden_size, 1, 1)))
     sizes = [packed_size(op, shape) + padded_channels(shape[0]) for op, shape in layers]
     sizes = [-(-size // LANES) * LANES for size in sizes]
     buffer, offsets, start = aligned(FLOAT * sum(sizes)).view(np.float32), {}, 0
@@ -79,6 +79,7 @@ def _folded(weights: Weights):
     parameters = weights.parameters
     for conv in weights.architecture.convs:
         yield conv.name, conv.op, *fold(conv, parameters)
-    weight, bias = parameters["classifier.weight"], parameters["classifier.bias"]
-    more = padded_channels(len(bias)) - len(bias)
-    yield "classifier", "pointwise", np.pad(weight, ((0, more), (0, 0)))[:, :, None, None], np.pad(bias, (0, more))
+    if weights.architecture.num_classes:
+        weight, bias = parameters["classifier.weight"], parameters["classifier.bias"]
+        more = padded_channels(len(bias)) - len(bias)
+        yield "classifier", "pointwise", np.pad(weight, ((0, more), (0, 0)))[:, :, None, None], np.pad(bias, (0, more))

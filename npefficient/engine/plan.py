@@ -4,19 +4,23 @@ A plan is a table of steps for one picture of (height, width) on so many threads
 it. A depthwise convolution takes the layer before it along in its step (`source`): its input rows are computed as they
 are needed, one panel of channels at a time, into scratch memory that stays in the cache, and are padded there. Each
 step is cut into chunks that threads claim; no bit of the result depends on how. Activations lie in one arena whose
-buffers are reused as soon as their last reader is done.
+buffers are reused as soon as their last reader is done, and those that are asked for (`keep`) last to the end. Nothing
+is computed behind the last of them.
 """
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..architecture import Architecture, LayerShape, same_padding
 from ..kernels.layout import FLOAT, LARGEST, VECTOR, is_half, panel_sizes, panels, plane_size, vectors
+from ..kernels.pool import AVERAGE, AVERAGE_AND_MAXIMUM, MAXIMUM
+from .activation import Activation, of_layer
 from .memory import ALIGNMENT
 from .pack import Packed
 
 STEM, DEPTHWISE, POINTWISE, POOL = range(4)  # what a step does
 FROM_PICTURE, EXPANDED, COPIED = range(3)  # a depthwise step's source: the stem, a pointwise layer, its input as it is
+POOLS = {"avg": [AVERAGE], "max": [MAXIMUM], "avgmax": [AVERAGE_AND_MAXIMUM], "catavgmax": [AVERAGE, MAXIMUM]}  # steps
 
 SCRATCH = 192 << 10  # bytes of a depthwise step's input rows at a time: they stay in the second-level cache
 PIXELS_AT_ONCE = 256 << 10  # bytes of a pointwise step's input in one chunk: the same, for all panels that read them
@@ -28,7 +32,7 @@ CHUNKS = 2  # for each thread at least, so that one that comes late is not waite
 STEP = np.dtype([(name, np.int64) for name in (
     "op", "chunks", "parts", "panels_per_chunk",  # parts are of pixels or output rows
     "x", "x_plane", "out", "out_plane", "has_residual", "residual", "weight", "bias", "relu6",
-    "pixels", "in_channels", "vectors", "panels", "wide_panels", "half",
+    "pixels", "in_channels", "vectors", "panels", "wide_panels", "half", "pool",
     # of a depthwise step only
     "source", "height", "width", "out_height", "out_width", "kernel", "stride", "top", "left",
     "depthwise_weight", "depthwise_bias", "scratch_row", "scratch_plane", "rows_at_once",
@@ -39,15 +43,14 @@ STEP = np.dtype([(name, np.int64) for name in (
 
 @dataclass(frozen=True)
 class Plan:
-    """How to run one network on one picture of one size."""
+    """How to run one network, or its head, on one picture of one size."""
 
-    height: int
-    width: int
     steps: np.ndarray  # STEP, 1-D
     layers: tuple[tuple[LayerShape, ...], ...]  # of each step
     arena_size: int  # bytes
     scratch_size: int  # bytes for each thread
-    logits: int  # offset in the arena of (padded classes) float32
+    outputs: dict[str, Activation]  # layer -> where its output lies afterwards
+    features: Activation | None = None  # of a plan for the head: where its input has to lie beforehand
 
 
 @dataclass
@@ -88,24 +91,35 @@ def parts_for(panel_count: int, threads: int, most: int) -> int:
 class _Planner:
     """Collects steps and the buffers they read and write; offsets are filled in at the end."""
 
-    def __init__(self, packed: Packed, threads: int):
-        self.packed, self.threads = packed, threads
+    def __init__(self, packed: Packed, threads: int, keep: frozenset[str]):
+        self.packed, self.threads, self.keep = packed, threads, keep
         self.layers, self.steps, self.buffers, self.uses = [], [], [], []
+        self.kept: dict[str, tuple[int, LayerShape, Buffer]] = {}  # with the step that completes it
         self.scratch_size = 0
 
-    def add(self, layers, x: Buffer | None, residual: Buffer | None = None, **fields) -> Buffer:
-        """Append a step of these layers; returns the buffer of its output."""
-        now, last = len(self.steps), layers[-1]
-        plane = plane_size(last.out_height * last.out_width)
-        size = vectors(last.out_channels) * plane
-        out = Buffer(-(-size // ALIGNMENT) * ALIGNMENT, plane, now, now)
-        for read in (x, residual):
-            if read is not None:
-                read.dies = now
+    def buffer(self, height: int, width: int, channels: int) -> Buffer:
+        """Memory for an activation, from the next step on."""
+        plane, now = plane_size(height * width), len(self.steps)
+        size = vectors(channels) * plane
+        self.buffers.append(Buffer(-(-size // ALIGNMENT) * ALIGNMENT, plane, now, now))
+        return self.buffers[-1]
+
+    def add(self, layers, x: Buffer | None, residual: Buffer | None = None, out: Buffer | None = None,
+            place: int = 0, **fields) -> Buffer:
+        """Append a step of these layers; returns the buffer of its output.
+
+        A step that makes only a part of a layer's output is given the buffer and its place there, in bytes.
+        """
+        last = layers[-1]
+        out = out or self.buffer(last.out_height, last.out_width, last.out_channels)
+        for used in (x, residual, out):
+            if used is not None:
+                used.dies = len(self.steps)
+        if last.name in self.keep:
+            self.kept[last.name] = len(self.steps), last, out
         self.layers.append(tuple(layers))
         self.steps.append(fields)
-        self.buffers.append(out)
-        self.uses.append((x, residual, out))
+        self.uses.append((x, residual, out, place))
         return out
 
     def pointwise(self, layer, x: Buffer, relu6: bool, residual: Buffer | None = None) -> Buffer:
@@ -164,46 +178,67 @@ class _Planner:
                        "picture_top": top, "picture_left": left, "rows": layer.out_height, "columns": layer.out_width}
         return fields
 
-    def pool(self, layer, x: Buffer) -> Buffer:
-        return self.add([layer], x, op=POOL, parts=1, panels_per_chunk=1, chunks=1, pixels=layer.height * layer.width,
-                        vectors=vectors(layer.in_channels))
+    def pool(self, layer, x: Buffer, how: str) -> Buffer:
+        """One step, or several that fill the output one behind the other."""
+        out, count = None, vectors(layer.in_channels)
+        for i, pool in enumerate(POOLS[how]):
+            out = self.add([layer], x, None, out, i * count * VECTOR, op=POOL, parts=1, panels_per_chunk=1, chunks=1,
+                           pixels=layer.height * layer.width, vectors=count, pool=pool)
+        return out
 
-    def table(self) -> tuple[np.ndarray, int]:
-        """The steps as a structured array, and the arena's size in bytes."""
-        size = place(self.buffers)
-        table = np.zeros(len(self.steps), STEP)
-        for row, step, (x, residual, out) in zip(table, self.steps, self.uses):
+    def head(self, network: Architecture, layers: dict[str, LayerShape], x: Buffer) -> None:
+        """Pool and classifier, as far as the network has them."""
+        if network.global_pool:
+            x = self.pool(layers["global_pool"], x, network.global_pool)
+        if network.num_classes:
+            self.pointwise(layers["classifier"], x, False)
+
+    def finish(self) -> Plan:
+        """Leave out what comes behind the last layer that is kept, give every buffer its place, write the table."""
+        count = 1 + max(step for step, _, _ in self.kept.values())
+        for _, _, buffer in self.kept.values():
+            buffer.dies = count
+        size = place([buffer for buffer in self.buffers if buffer.born < count])
+        table = np.zeros(count, STEP)
+        for row, step, (x, residual, out, shift) in zip(table, self.steps, self.uses):
             for name, value in step.items():
                 row[name] = value
-            row["out"], row["out_plane"] = out.offset, out.plane
+            row["out"], row["out_plane"] = out.offset + shift, out.plane
             if x is not None:
                 row["x"], row["x_plane"] = x.offset, x.plane
             if residual is not None:
                 row["has_residual"], row["residual"] = 1, residual.offset - out.offset
-        return table, size
+        outputs = {name: of_layer(layer, out.offset, out.plane) for name, (_, layer, out) in self.kept.items()}
+        return Plan(table, tuple(self.layers[:count]), size, self.scratch_size, outputs)
 
 
 def make_plan(network: Architecture, packed: Packed, height: int, width: int, threads: int = 1,
-              fused: bool = True) -> Plan:
+              keep: frozenset[str] = frozenset()) -> Plan:
     """Plan one network for pictures (height, width, in_chans).
 
-    fused: a depthwise convolution takes the layer before it along; otherwise every layer is a step of its own, whose
-        output can be looked at
+    keep: the layers whose outputs can be read afterwards, by the names of `network.layers`; the last where none is
+        named. A depthwise convolution takes the layer before it along unless that is one of them.
     """
-    planner = _Planner(packed, threads)
+    planner = _Planner(packed, threads, keep or frozenset([network.output]))
     layers = {layer.name: layer for layer in network.layers(height, width)}
     x, before = None, layers[network.stem.name]
     for block in network.blocks:
         shortcut = x if block.skip else None
         *expansion, depthwise, project = (layers[conv.name] for conv in block.convs)
         before = expansion[0] if expansion else before
-        if not fused:
+        if before.name in planner.keep:
             x, before = planner.pointwise(before, x, True) if expansion else planner.stem(before), None
         x = planner.depthwise(before, depthwise, x)
         x = planner.pointwise(project, x, False, shortcut)  # linear; it takes the shortcut along
-    head = layers[network.head.name]
-    x = planner.pointwise(head, x, True)
-    x = planner.pool(layers["global_pool"], x)
-    logits = planner.pointwise(layers["classifier"], x, False)
-    steps, size = planner.table()
-    return Plan(height, width, steps, tuple(planner.layers), size, planner.scratch_size, logits.offset)
+    x = planner.pointwise(layers[network.head.name], x, True)
+    planner.head(network, layers, x)
+    return planner.finish()
+
+
+def make_head_plan(network: Architecture, packed: Packed, height: int, width: int, threads: int = 1,
+                   keep: frozenset[str] = frozenset()) -> Plan:
+    """Plan what comes behind the last feature map (height, width, channels): global pool and classifier."""
+    planner = _Planner(packed, threads, keep or frozenset([network.output]))
+    x = planner.buffer(height, width, network.head.out_channels)
+    planner.head(network, {layer.name: layer for layer in network.head_layers(height, width)}, x)
+    return replace(planner.finish(), features=Activation(x.offset, x.plane, height, width, network.head.out_channels))

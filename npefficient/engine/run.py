@@ -146,7 +146,7 @@ def run_chunk(step, chunk, weights, arena, picture, scratch):
     elif step.op == STEM:
         run_stem(step, panel, part, weights, arena, picture)
     else:
-        POOL(arena + step.x, step.x_plane, step.pixels, arena + step.out, step.out_plane, step.vectors)
+        POOL(step.pool, arena + step.x, step.x_plane, step.pixels, arena + step.out, step.out_plane, step.vectors)
 
 
 @routine

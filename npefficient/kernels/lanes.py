@@ -131,9 +131,17 @@ class Trace:
 
     def fma(self, a, b, c) -> Vector:
         """a * b + c, rounded once: on every processor, so that results do not depend on what a compiler contracts."""
-        kind = ir.FunctionType(a.value.type, [a.value.type] * 3)  # llvmlite's own `fma` refuses vectors
-        function = cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.fma.v{a.lanes}f32")
-        return Vector(self.builder, self.builder.call(function, [a.value, b.value, c.value]))
+        return self._by_intrinsic("fma", a, b, c)  # llvmlite's own `fma` refuses vectors
+
+    def maximum(self, a, b) -> Vector:
+        """The larger of each two; NaN where either is."""
+        return self._by_intrinsic("maximum", a, b)
+
+    def _by_intrinsic(self, name, *vectors) -> Vector:
+        kind = vectors[0].value.type
+        function = cgutils.get_or_insert_function(
+            self.builder.module, ir.FunctionType(kind, [kind] * len(vectors)), f"llvm.{name}.v{vectors[0].lanes}f32")
+        return Vector(self.builder, self.builder.call(function, [vector.value for vector in vectors]))
 
     def loop(self, count, body, *carried):
         """for i in range(count): carried = body(i, *carried); return carried.

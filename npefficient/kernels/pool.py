@@ -1,27 +1,32 @@
-"""Global average pool: out[c] = (sum over p of x[p, c]) / P.
+"""Global pooling: out[c] = (sum over p of x[p, c]) / P, or max over p of x[p, c], or the mean of both.
 
     x (P, C) in blocks of channels, out (C,); P pixels, float32
-    bytes 4 (P C + C); one load per addition
+    bytes 4 (P C + C); one load per addition or comparison
 
-Each output adds its pixels in order and divides once, by multiplying with the float32 nearest to 1 / P.
+The average adds its pixels in order and divides once, by multiplying with the float32 nearest to 1 / P.
 """
-from .lanes import kernel
+from .lanes import family
 from .layout import VECTOR
 
+AVERAGE, MAXIMUM, AVERAGE_AND_MAXIMUM = range(3)  # timm's "avg", "max" and "avgmax"
 
-def average_pool(t, x, plane, pixels, out, out_plane, vectors):
+
+def global_pool(t, x, plane, pixels, out, out_plane, vectors, *, HOW):
     """`vectors` blocks of channels over `pixels` pixels; planes in bytes."""
     share = t.number(1.0) / t.float(pixels)
 
     def block(v, x, out):
-        def add(p, address, total):
-            return address + VECTOR, total + t.load(address)
+        def take_in(p, address, total, largest):
+            value = t.load(address)
+            return address + VECTOR, total + value, t.maximum(largest, value)
 
-        _, total = t.loop(pixels, add, x, t.number(0.0))
-        t.store(total * share, out)
+        _, total, largest = t.loop(pixels, take_in, x, t.number(0.0), t.number(float("-inf")))
+        average = total * share
+        pooled = (average, largest, average * t.number(0.5) + largest * t.number(0.5))
+        t.store(pooled[HOW], out)
         return x + plane, out + out_plane
 
     t.loop(vectors, block, x, out)
 
 
-POOL = kernel(average_pool)
+POOL = family(global_pool, [{"HOW": how} for how in (AVERAGE, MAXIMUM, AVERAGE_AND_MAXIMUM)])

@@ -1,0 +1,125 @@
+"""timm's ways to ask how a model takes its photos: `resolve_data_config`, `create_transform`, `get_pretrained_cfg`.
+
+Source: timm 1.0 `data/config.py`, `data/transforms_factory.py`, `models/_pretrained.py`. As there, `input_size` is
+(channels, rows, columns) in these; `Preprocessing.input_size` is (rows, columns).
+"""
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from .architecture import IMAGENET_CLASSES
+from .errors import ArgumentError
+from .preprocessing import Preprocessing, check_preprocessing
+from .variants import TAG, VARIANTS, canonical_name
+
+IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+DEFAULT_CROP_PCT, DEFAULT_CROP_MODE = 0.875, "center"
+
+
+@dataclass(frozen=True)
+class PretrainedCfg:
+    """What timm keeps about a model's weights, under its names."""
+
+    architecture: str
+    url: str | None
+    hf_hub_id: str | None
+    tag: str | None
+    input_size: tuple[int, int, int]
+    interpolation: str
+    crop_pct: float
+    crop_mode: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    num_classes: int
+    pool_size: tuple[int, int]
+    first_conv: str = "conv_stem"
+    classifier: str = "classifier"
+    license: str = "apache-2.0"
+
+    def to_dict(self) -> dict:
+        """The fields as a dictionary, as `model.pretrained_cfg` has them."""
+        return asdict(self)
+
+
+def get_pretrained_cfg(model_name: str) -> PretrainedCfg:
+    """Return what is known about the official weights of a variant; raises ArgumentError for an unknown name."""
+    variant = VARIANTS[canonical_name(model_name)]
+    return _cfg(variant, variant.preprocessing, IMAGENET_CLASSES, official=True)
+
+
+def model_cfg(weights) -> dict:
+    """The same for weights (`parameters.Weights`) with a preprocessing and classes of their own."""
+    variant, source = weights.architecture.variant, weights.source
+    official = source.sha256.startswith(variant.sha256_prefix)
+    return _cfg(variant, weights.preprocessing, weights.architecture.num_classes, official).to_dict()
+
+
+def _cfg(variant, preprocessing, num_classes, official) -> PretrainedCfg:
+    p = preprocessing
+    return PretrainedCfg(
+        variant.name, variant.url if official else None, f"timm/{variant.name}.{TAG}" if official else None,
+        TAG if official else None, (3, *p.input_size), p.interpolation, p.crop_pct, p.crop_mode, p.mean, p.std,
+        num_classes, tuple(-(-size // 32) for size in p.input_size))
+
+
+def resolve_data_config(args: dict | None = None, pretrained_cfg: dict | PretrainedCfg | None = None,
+                        model=None) -> dict:
+    """Return the settings of the evaluation transform: those in `args` first, then the model's, then timm's defaults.
+
+    args: any of input_size (3, rows, columns), img_size, interpolation, mean, std, crop_pct, crop_mode; others, and
+        None, are passed over. Raises ArgumentError where nothing is given at all, or a setting can't be carried out.
+    """
+    if not (args or pretrained_cfg or model is not None):
+        raise ArgumentError("resolve_data_config() without args, pretrained_cfg and model: give one of them")
+    args = {name: value for name, value in (args or {}).items() if value is not None}
+    if isinstance(pretrained_cfg, PretrainedCfg):
+        pretrained_cfg = pretrained_cfg.to_dict()
+    known = pretrained_cfg or (model.pretrained_cfg if model is not None else {})
+    if "input_size" not in args and "img_size" in args:
+        args["input_size"] = (3, args["img_size"], args["img_size"])
+    defaults = {"input_size": (3, 224, 224), "interpolation": "bicubic", "mean": IMAGENET_DEFAULT_MEAN,
+                "std": IMAGENET_DEFAULT_STD, "crop_pct": DEFAULT_CROP_PCT, "crop_mode": DEFAULT_CROP_MODE}
+    config = {name: args.get(name, known.get(name, default)) for name, default in defaults.items()}
+    for name in ("mean", "std"):
+        config[name] = tuple(config[name]) * (3 if len(config[name]) == 1 else 1)
+    create_transform(**config)  # checks it
+    return config
+
+
+def resolve_model_data_config(model, args: dict | None = None) -> dict:
+    """Return `resolve_data_config(args, model=model)`."""
+    return resolve_data_config(args, model=model)
+
+
+@dataclass(frozen=True)
+class Transform:
+    """A photo (PIL image, or array (h, w, 3)) -> float32 (H, W, 3): `image.transform` with its settings."""
+
+    preprocessing: Preprocessing
+
+    def __call__(self, image) -> np.ndarray:
+        from .image import transform
+
+        return transform(image, self.preprocessing)
+
+
+def create_transform(input_size=224, is_training: bool = False, interpolation: str = "bilinear",
+                     mean=IMAGENET_DEFAULT_MEAN, std=IMAGENET_DEFAULT_STD, crop_pct: float | None = None,
+                     crop_mode: str | None = None) -> Transform:
+    """Return timm's evaluation transform, `create_transform(**resolve_data_config(model=model))`.
+
+    input_size: (3, rows, columns), (rows, columns), or one number for both. Raises ArgumentError for a setting that
+    can't be carried out, and for `is_training`: there is no training here.
+    """
+    if is_training:
+        raise ArgumentError("is_training=True: npefficient only evaluates; it has timm's evaluation transform alone")
+    if isinstance(input_size, (tuple, list)):
+        if len(input_size) == 3 and input_size[0] != 3:
+            raise ArgumentError(f"input_size {input_size!r}: a photo has 3 channels, which come first here")
+        size = tuple(input_size[-2:])
+    else:
+        size = (input_size, input_size)
+    preprocessing = Preprocessing(size, crop_pct or DEFAULT_CROP_PCT, interpolation, tuple(mean), tuple(std),
+                                  crop_mode or DEFAULT_CROP_MODE)
+    check_preprocessing(preprocessing)
+    return Transform(preprocessing)
