@@ -75,8 +75,9 @@ def every_kernel(place):
     yield from every_depthwise(place)
     yield from every_stem(place)
     for p, c in ((1, 8), (2, LANES), (49, 24)):
-        x = noise(p, c)
-        yield "pool", call_pool(place, x), exact_pool(x)
+        for how in range(3):
+            x = noise(p, c)
+            yield "pool", call_pool(place, x, how), exact_pool(x, how)
     for count in (1, 2, 9):
         x = noise(count, LANES)
         yield "copy", call_copy(place, x), x
@@ -97,9 +98,9 @@ def call_all(place):
 def go_too_far(where):
     """Pool one float before or behind what there is."""
     x, out = Fenced(np.ones((5, LANES)), at_end=where == "behind"), Fenced(np.ones(LANES), at_end=True)
-    pool(x.address, VECTOR, 5, out.address, VECTOR, 1)
+    pool(0, x.address, VECTOR, 5, out.address, VECTOR, 1)
     print("about to read too far", flush=True)
-    pool(x.address + (4 if where == "behind" else -4), VECTOR, 5, out.address, VECTOR, 1)
+    pool(0, x.address + (4 if where == "behind" else -4), VECTOR, 5, out.address, VECTOR, 1)
     sys.exit("the fence did not hold")
 
 

@@ -19,7 +19,7 @@ from numba import njit
 from npefficient.kernels.depthwise import depthwise
 from npefficient.kernels.layout import LANES, LARGEST, UNROLL, VECTOR, largest_tile, panel_sizes, vectors
 from npefficient.kernels.pointwise import pointwise
-from npefficient.kernels.pool import POOL
+from npefficient.kernels.pool import AVERAGE, AVERAGE_AND_MAXIMUM, MAXIMUM, POOL
 from npefficient.kernels.rows import COPY, ZERO
 from npefficient.kernels.stem import stem_row
 
@@ -168,8 +168,8 @@ def call_stem(place, x, weight, bias, sizes=None, rows=None):
 
 
 @njit
-def pool(x, plane, pixels, out, out_plane, count):
-    POOL(x, plane, pixels, out, out_plane, count)
+def pool(how, x, plane, pixels, out, out_plane, count):
+    POOL(how, x, plane, pixels, out, out_plane, count)
 
 
 @njit
@@ -182,11 +182,11 @@ def copy(x, out, count):
     COPY(x, out, count)
 
 
-def call_pool(place, x):
+def call_pool(place, x, how):
     """x (P, C) -> (C,)."""
     (p, c), inputs = x.shape, place_all(place, blocks(x, X_GAP))
     out = place(unwritten(1, c, OUT_GAP))
-    pool(inputs[0][0].address, (p + X_GAP) * VECTOR, p, out.address, (1 + OUT_GAP) * VECTOR, vectors(c))
+    pool(how, inputs[0][0].address, (p + X_GAP) * VECTOR, p, out.address, (1 + OUT_GAP) * VECTOR, vectors(c))
     return channels(checked(out, *inputs), 1, c, OUT_GAP)[0]
 
 
@@ -226,7 +226,12 @@ def exact_stem(x, weight, bias):
     return relu6_of(naive.dense_chain(x, weight, bias, 2))
 
 
-def exact_pool(x):
+def exact_pool(x, how):
+    average, largest, half = exact_average(x), x.max(axis=0), np.float32(0.5)
+    return {AVERAGE: average, MAXIMUM: largest, AVERAGE_AND_MAXIMUM: average * half + largest * half}[how]
+
+
+def exact_average(x):
     total = np.zeros(x.shape[1], np.float32)
     for pixel in x:
         total += pixel

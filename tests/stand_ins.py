@@ -151,8 +151,9 @@ class Calls:
         got = [self.scratch[self.vectors_at(x + i * x_row, expected.shape[1])] for i in range(len(expected))]
         self.sure((got == expected).all(), f"row {row} of {rows} meets something else in scratch memory")
 
-    def pool(self, x, x_plane, pixels, out, out_plane, vectors):
+    def pool(self, how, x, x_plane, pixels, out, out_plane, vectors):
         s, layer = self.step, self.last
+        self.sure(how == 0, "another pool")
         self.sure((self.read(x), x_plane, pixels) == (0, s.x_plane, layer.height * layer.width), "other pixels")
         self.sure((out, out_plane, vectors) == (ARENA + s.out, s.out_plane, self.blocks), "writes to another place")
         self.written += 1

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from engines import logits
 from fake_clock import Clock
 from fake_work import WAIT, FakeWork, all_done, fake_run, make, record_at, until  # noqa: F401
 
@@ -72,7 +73,7 @@ def test_helper_alone_computes_a_whole_run(engine, alone, pool):
     x = pixels(1)
     run = Run(Buffers(engine.plan(64, 64)), engine.packed, x[0])
     until(all_done(pool.ask([run])))
-    np.testing.assert_array_equal(run.logits(10), alone(x)[0])
+    np.testing.assert_array_equal(logits(run), alone(x)[0])
 
 
 def test_helper_takes_part_in_a_call(engine, alone, pool, monkeypatch):
@@ -101,7 +102,7 @@ def test_pictures_of_a_batch_go_to_one_thread_each(engine, alone, pool, monkeypa
     def ask_and_wait(runs):
         helpers = ask(runs)
         until(all_done(helpers))
-        seen.append([run.logits(10).copy() for run in runs])
+        seen.append([logits(run) for run in runs])
         return helpers
 
     monkeypatch.setattr(workers, "ask", ask_and_wait)

@@ -147,7 +147,7 @@ def test_channels_shows_what_was_written_between_planes_and_lanes():
 @pytest.mark.parametrize("where, shift, first", [("before", -2, GUARD - 2), ("behind", 2, 0)])
 def test_guard_shows_a_write_outside(where, shift, first):
     x, out = Guarded(noise(5, 2 * LANES)), Guarded(poisoned(2, LANES))
-    kernel_calls.pool(x.address, 5 * VECTOR, 5, out.address + shift * FLOAT, VECTOR, 2)
+    kernel_calls.pool(0, x.address, 5 * VECTOR, 5, out.address + shift * FLOAT, VECTOR, 2)
     with pytest.raises(AssertionError, match=f"2 floats written {where} the array, the first at {first} of {GUARD}"):
         out.check()
 
@@ -181,7 +181,7 @@ def test_guard_shows_a_read_outside(rows, columns):
 def test_guard_shows_an_input_that_was_changed():
     x = noise(1, LANES)
     placed = Guarded(x)
-    kernel_calls.pool(placed.address, VECTOR, 1, placed.address, VECTOR, 1)  # onto itself: the same values
+    kernel_calls.pool(0, placed.address, VECTOR, 1, placed.address, VECTOR, 1)  # onto itself: the same values
     assert_bits(kernel_calls.checked(Guarded(x), (placed, x)), x)
     placed.array[0, 0] = 7
     with pytest.raises(AssertionError, match="a kernel changed its input"):

@@ -31,6 +31,8 @@ from kernel_calls import (
 )
 from tolerance import assert_close
 
+from npefficient.kernels.pool import AVERAGE, AVERAGE_AND_MAXIMUM, MAXIMUM
+
 PIXELS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 16, 17, 49]  # the largest tiles have 8, 6 or 4
 CHANNELS = [8, 16, 24, 40, 56]  # with 16 lanes: half a vector, one, one and a half, ..
 SIZES = [(1, 1), (1, 2), (2, 1), (2, 2), (1, 9), (3, 3), (4, 4), (5, 4), (6, 7), (9, 8)]
@@ -227,11 +229,16 @@ def test_stem_writes_its_row_only(row):
 
 @pytest.mark.parametrize("c", [*CHANNELS, 1280], ids="channels_{}".format)
 @pytest.mark.parametrize("p", [1, 2, 3, 49, 120], ids="pixels_{}".format)
-def test_pool(p, c):
+@pytest.mark.parametrize("how", ["average", "maximum", "both"])
+def test_pool(p, c, how):
     x = 6 * noise(p, c)
-    got = call_pool(Guarded, x)
-    assert_close(got, naive.mean_pixel(np.float64(x[None])).astype(np.float32), p + 1)
-    assert_bits(got, exact_pool(x))
+    number = [AVERAGE, MAXIMUM, AVERAGE_AND_MAXIMUM][["average", "maximum", "both"].index(how)]
+    got = call_pool(Guarded, x, number)
+    average = naive.mean_pixel(np.float64(x[None]))
+    largest = np.array([max(channel) for channel in np.float64(x.T)])
+    expected = {"average": average, "maximum": largest, "both": (average + largest) / 2}[how]
+    assert_close(got, expected.astype(np.float32), p + 1)
+    assert_bits(got, exact_pool(x, number))
 
 
 @pytest.mark.parametrize("count", [-1, 0, 1, 2, 7, 33])
@@ -277,6 +284,7 @@ def test_depthwise_and_stem_and_pool_keep_nan():
     expected = np.zeros(x.shape, bool)
     expected[2:5, 3:6, 2] = True
     np.testing.assert_array_equal(got, expected)
-    np.testing.assert_array_equal(np.isnan(call_pool(Guarded, x.reshape(63, -1))), np.arange(LANES) == 2)
+    for how in (AVERAGE, MAXIMUM, AVERAGE_AND_MAXIMUM):
+        np.testing.assert_array_equal(np.isnan(call_pool(Guarded, x.reshape(63, -1), how)), np.arange(LANES) == 2)
     got = np.isnan(call_stem(Guarded, x[:, :, :3], noise(32, 3, 3, 3), noise(32)))
     assert got.any(axis=2).sum() == 2 and got[1:3, 2].all()  # of rows 1 to 3 and 3 to 5, of columns 3 to 5

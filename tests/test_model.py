@@ -68,8 +68,8 @@ def test_labels_default_to_imagenet_for_1000_classes_and_numbers_else(model):
     ({"name": "lite0", "pretrained": True, "checkpoint_path": "a.h5"}, "pretrained=True and checkpoint_path='a.h5'"),
     ({"pretrained": True}, "no name and no checkpoint_path"),
     ({"name": "lite0", "num_threads": 0}, "num_threads 0: it must be a whole number of at least 1"),
-    ({"name": "lite0", "num_classes": -1}, "num_classes -1: it must be a whole number of at least 1"),
-    ({"name": "lite0", "num_classes": 0}, "num_classes 0: it must be a whole number of at least 1"),
+    ({"name": "lite0", "num_classes": -1}, "num_classes -1: it must be a whole number of at least 0"),
+    ({"name": "lite0", "in_chans": 0}, "in_chans 0: it must be a whole number of at least 1"),
     ({"name": "lite0", "in_chans": 2.5}, "in_chans 2.5: it must be a whole number of at least 1"),
 ], ids=lambda value: None if isinstance(value, str) else "-".join(value) or "nothing")
 def test_create_refuses(arguments, message):
