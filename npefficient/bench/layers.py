@@ -1,11 +1,12 @@
 """The steps of a plan one by one, in their place in the forward pass, and their sum beside the whole."""
 import tempfile
 import time
+from dataclasses import dataclass
 
 import numpy as np
 
 from ..weights import read_weights
-from .measure import summary
+from .measure import Timing, summary
 from .peak import peak_of
 from .steps import Steps
 from .subject import make_subject
@@ -28,12 +29,27 @@ def run(report, name: str, threads: int = 1, size=None, seconds: float = 3.0) ->
     with tempfile.TemporaryDirectory() as directory:
         subject = make_subject(name, directory, size)
         steps = Steps(read_weights(subject.weights), subject.input(1), threads)
-        check(steps, subject)
+        check(steps, subject.title, subject.logits(1))
+    print_steps(report, subject.title, steps, seconds)
+
+
+@dataclass(frozen=True)
+class Passes:
+    """What was measured, in seconds."""
+
+    median: np.ndarray  # (1 + steps,): what comes before the first step, and each step
+    best: np.ndarray  # the same, of the quickest pass
+    whole: Timing  # of the pass without looks
+
+
+def print_steps(report, title: str, steps: Steps, seconds: float) -> Passes:
+    """Time the steps, which are checked already, and print them with their sum and the whole."""
+    threads = steps.engine.num_threads
     peak = peak_of(threads)
     taken, whole, look = time_rounds(steps, seconds)
     # Not each step's shortest time: while this thread sleeps on a busy machine, a helper does whole steps alone.
     median, best = np.median(taken, axis=0), taken[taken.sum(axis=1).argmin()]
-    table = report.table(f"{subject.title}, {threads} threads, every step in its place; peak {peak / 1e9:.1f} GFLOP/s",
+    table = report.table(f"{title}, {threads} threads, every step in its place; peak {peak / 1e9:.1f} GFLOP/s",
                          COLUMNS, "layers")
     table.add(layer=BEFORE, us=median[0] * 1e6, best=best[0] * 1e6, **{"of time": median[0] / median.sum()})
     for step, seconds_taken, quickest in zip(steps.steps, median[1:], best[1:], strict=True):
@@ -48,6 +64,7 @@ def run(report, name: str, threads: int = 1, size=None, seconds: float = 3.0) ->
     table.add(layer="difference", us=(whole.median - median.sum()) * 1e6, best=(whole.minimum - best.sum()) * 1e6,
               **{"of time": whole.median / median.sum() - 1, "look us": look * 1e6, "rounds": len(taken)})
     print(LEGEND.format(look=look * 1e6))
+    return Passes(median, best, whole)
 
 
 def figures(seconds: float, flops: int, peak: float) -> dict:
@@ -55,16 +72,16 @@ def figures(seconds: float, flops: int, peak: float) -> dict:
     return {"us": seconds * 1e6, "GFLOP/s": flops / seconds / 1e9, "of peak": flops / seconds / peak}
 
 
-def check(steps: Steps, subject) -> None:
+def check(steps: Steps, title: str, expected) -> None:
     """The whole pass gives the plain network's logits; every other way through the steps gives its bits."""
     steps.whole()
     whole = steps.logits()
-    verify(f"{subject.title}, the whole pass", whole, subject.logits(1), LOGITS)
+    verify(f"{title}, the whole pass", whole, expected, LOGITS)
     steps.in_place()
-    verify(f"{subject.title}, with a look after each step", steps.logits(), whole, 0)
+    verify(f"{title}, with a look after each step", steps.logits(), whole, 0)
     for call in steps.calls:
         call()
-    verify(f"{subject.title}, step by step", steps.logits(), whole, 0)
+    verify(f"{title}, step by step", steps.logits(), whole, 0)
 
 
 def time_rounds(steps: Steps, seconds: float, clock=time.perf_counter):

@@ -8,7 +8,7 @@ import importlib
 import os
 import sys
 
-VERBS = ("bench", "classify", "convert", "export", "info", "list", "warmup")
+VERBS = ("bench", "classify", "convert", "export", "info", "list", "profile", "warmup")
 
 
 def _module(verb: str):

@@ -1,0 +1,77 @@
+"""Where the time of one photo goes: reading it, preparing it, each step of the network, naming the classes."""
+import json
+from pathlib import Path
+
+import numpy as np
+
+from ..image import open_image, transform
+from ..parameters import Weights
+from ..paths import replacing
+from ..reference import Network
+from ..scores import softmax, top_k
+from .layers import BEFORE, Passes, check, print_steps
+from .measure import measure
+from .steps import Steps
+
+STAGES = {"stage": "<28", "ms": ">9.3f", "best": ">9.3f", "of time": ">7.1%"}
+READ, PREPARE, COMPUTE, NAME = "read and decode the photo", "resize, crop, normalise", "the network", "softmax and top 5"
+
+
+def run(report, weights: Weights, photo, threads: int, seconds: float, trace=None) -> None:
+    """Print the stages of a photo (path, or None for random pixels), then the steps of the network; write the trace."""
+    x = np.random.default_rng(0).uniform(-1, 1, (*weights.preprocessing.input_size, weights.architecture.in_chans))
+    x = x.astype(np.float32) if photo is None else transform(open_image(photo), weights.preprocessing)
+    title = f"{weights.architecture.variant.short_name} {x.shape[0]}x{x.shape[1]}"
+    steps = Steps(weights, x[None], threads)
+    check(steps, title, Network(weights.architecture, weights.parameters)(x[None]))
+    stages = {} if photo is None else _stages(report, weights, photo, steps, seconds / 4)
+    passes = print_steps(report, title, steps, seconds)
+    if trace is not None:
+        events = _events(stages, steps, passes)
+        with replacing(Path(trace).absolute(), force=True) as part:
+            part.write_text(json.dumps({"traceEvents": events, "displayTimeUnit": "ms",
+                                        "otherData": report.environment}) + "\n")
+        print(f"trace written to {trace}: open it in ui.perfetto.dev or chrome://tracing")
+
+
+def _stages(report, weights: Weights, photo, steps: Steps, seconds: float) -> dict[str, float]:
+    """Time each stage; returns the best seconds of each."""
+    image = open_image(photo)
+    steps.whole()
+    logits = steps.logits()
+    calls = {READ: lambda: open_image(photo), PREPARE: lambda: transform(image, weights.preprocessing),
+             COMPUTE: steps.whole, NAME: lambda: top_k(softmax(logits)[0])}
+    timings = {stage: measure(call, seconds) for stage, call in calls.items()}
+    table = report.table(f"{photo}, {image.width} x {image.height} pixels", STAGES, "stages")
+    total = sum(timing.median for timing in timings.values())
+    for stage, timing in timings.items():
+        table.add(stage=stage, ms=timing.median * 1e3, best=timing.minimum * 1e3, **{"of time": timing.median / total})
+    table.add(stage="together", ms=total * 1e3, best=sum(timing.minimum for timing in timings.values()) * 1e3,
+              **{"of time": 1.0})
+    return {stage: timing.minimum for stage, timing in timings.items()}
+
+
+def _events(stages: dict[str, float], steps: Steps, passes: Passes) -> list[dict]:
+    """Chrome's trace events, in microseconds: the stages on one line, the steps of the quickest pass on another."""
+    events, now = [], 0.0
+
+    def add(name, seconds, line, **details):
+        events.append({"name": name, "ph": "X", "ts": now * 1e6, "dur": seconds * 1e6, "pid": 1, "tid": line,
+                       "args": details})
+
+    for stage in (READ, PREPARE):
+        if stage in stages:
+            add(stage, stages[stage], 1)
+            now += stages[stage]
+    add(COMPUTE, passes.best.sum(), 1)
+    add(BEFORE, passes.best[0], 2)
+    now += passes.best[0]
+    for step, seconds in zip(steps.steps, passes.best[1:], strict=True):
+        add(step.name, seconds, 2, MMACs=step.macs / 1e6, GFLOPs=step.flops() / seconds / 1e9,
+            KiB=step.bytes() / 1024, **step.describe())
+        now += seconds
+    if NAME in stages:
+        add(NAME, stages[NAME], 1)
+    names = {1: "photo", 2: "network"}
+    return events + [{"name": "thread_name", "ph": "M", "pid": 1, "tid": line, "args": {"name": name}}
+                     for line, name in names.items()]

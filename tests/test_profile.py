@@ -1,0 +1,96 @@
+"""npefficient profile: the stages of a photo, the steps of the network, and the trace of both."""
+import json
+
+import numpy as np
+import pytest
+
+from npefficient import architecture, demo
+from npefficient.bench import layers, profile
+from npefficient.bench.steps import Steps
+from npefficient.commands import main
+from npefficient.weights import read_weights
+
+ZERO = str(demo.photos()[0])
+DIGITS = str(demo.weights_path())
+
+
+@pytest.fixture(scope="module")
+def profiled(tmp_path_factory):
+    """(tables, trace) of one run on a digit."""
+    place = tmp_path_factory.mktemp("profile")
+    code = main(["profile", ZERO, "--weights", DIGITS, "--seconds", "0.02", "--json", str(place / "profile.json"),
+                 "--trace", str(place / "trace.json")])
+    assert code == 0
+    return (json.loads((place / "profile.json").read_text())["tables"], json.loads((place / "trace.json").read_text()))
+
+
+def test_stages_add_up(profiled):
+    *stages, together = profiled[0]["stages"]
+    assert [row["stage"] for row in stages] == [profile.READ, profile.PREPARE, profile.COMPUTE, profile.NAME]
+    assert together["ms"] == pytest.approx(sum(row["ms"] for row in stages))
+    assert together["best"] == pytest.approx(sum(row["best"] for row in stages))
+    assert sum(row["of time"] for row in stages) == pytest.approx(1)
+
+
+def test_every_step_is_there(profiled):
+    *rows, total, whole, difference = profiled[0]["layers"]
+    weights = read_weights(DIGITS)
+    steps = Steps(weights, np.zeros((1, 64, 64, 3), np.float32))
+    assert [row["layer"] for row in rows] == [layers.BEFORE, *(step.name for step in steps.steps)]
+    assert sum(row["MMACs"] for row in rows[1:]) == pytest.approx(weights.architecture.macs(64, 64) / 1e6)
+    assert total["us"] + difference["us"] == pytest.approx(whole["us"])
+
+
+def test_trace_shows_the_steps_one_after_the_other(profiled):
+    events = [event for event in profiled[1]["traceEvents"] if event["ph"] == "X"]
+    photo, steps = ([event for event in events if event["tid"] == line] for line in (1, 2))
+    assert [event["name"] for event in photo] == [profile.READ, profile.PREPARE, profile.COMPUTE, profile.NAME]
+    rows = profiled[0]["layers"][:-3]
+    assert [event["name"] for event in steps] == [row["layer"] for row in rows]
+    assert [event["dur"] for event in steps] == pytest.approx([row["best"] for row in rows])
+    for line in (photo, steps):
+        ends = [event["ts"] + event["dur"] for event in line]
+        assert [event["ts"] for event in line[1:]] == pytest.approx(ends[:-1])
+    compute = photo[2]
+    assert steps[0]["ts"] == pytest.approx(compute["ts"])
+    assert steps[-1]["ts"] + steps[-1]["dur"] == pytest.approx(compute["ts"] + compute["dur"])
+    assert {event["args"]["name"] for event in profiled[1]["traceEvents"] if event["ph"] == "M"} == {"photo", "network"}
+
+
+def test_without_a_photo(capsys, tmp_path):
+    trace = tmp_path / "trace.json"
+    assert main(["profile", "--seconds", "0.01", "--threads", "2", "--trace", str(trace)]) == 0
+    out = capsys.readouterr().out
+    assert "lite0 224x224, 2 threads" in out and profile.READ not in out and f"trace written to {trace}" in out
+    events = json.loads(trace.read_text())["traceEvents"]
+    assert [event["name"] for event in events if event.get("tid") == 1 and event["ph"] == "X"] == [profile.COMPUTE]
+
+
+def test_wrong_logits_are_refused(monkeypatch, capsys):
+    monkeypatch.setattr(profile, "Network", lambda *arguments: lambda x: np.zeros((1, 10), np.float32))
+    assert main(["profile", ZERO, "--weights", DIGITS, "--seconds", "0.01"]) == 1
+    assert "the whole pass: WRONG RESULT" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["none.jpg"], "photo 'none.jpg': no such file"),
+    (["--model", "lite9"], "unknown model 'lite9'"),
+    (["--weights", "none.h5"], "none.h5"),
+    (["--seconds", "0"], "--seconds 0.0: it must be above 0"),
+    (["--threads", "0"], "num_threads 0: it must be"),
+    (["--json", "nowhere/a.json"], "--json 'nowhere/a.json': its directory does not exist"),
+    (["--seconds", "0.01", "--weights", DIGITS, "--trace", "nowhere/a.json"], "nowhere/a.json': its directory"),
+], ids=["photo", "model", "weights", "seconds", "threads", "json", "trace"])
+def test_what_can_not_be_done_is_said(arguments, message, capsys):
+    assert main(["profile", *arguments]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_grey_network_has_random_pixels_of_its_own(capsys):
+    """A network with another number of channels has no photos, but can be profiled."""
+    from npefficient.bench.report import Report
+    from npefficient.parameters import random_weights
+
+    weights = random_weights(architecture.build("lite0", 3, 1))
+    profile.run(Report(), weights, None, 1, 0.01)
+    assert "224x224x1" in capsys.readouterr().out
