@@ -17,9 +17,10 @@ from guarded import NAN
 from numba import njit
 
 from npefficient.kernels.depthwise import depthwise
-from npefficient.kernels.layout import LANES, LARGEST, UNROLL, VECTOR, largest_tile, panel_sizes, vectors
+from npefficient.kernels.layout import (AVERAGE, AVERAGE_AND_MAXIMUM, LANES, LARGEST, MAXIMUM, UNROLL, VECTOR,
+                                        largest_tile, panel_sizes, vectors)
 from npefficient.kernels.pointwise import pointwise
-from npefficient.kernels.pool import AVERAGE, AVERAGE_AND_MAXIMUM, MAXIMUM, POOL
+from npefficient.kernels.pool import POOL
 from npefficient.kernels.rows import COPY, ZERO
 from npefficient.kernels.stem import stem_row
 

@@ -32,10 +32,14 @@ def free(choices):
 
 def plan_of(short, height, width, threads=1, fused=True, classes=1000, colours=3, choices=None):
     """fused: depthwise steps take the layer before them along; otherwise every layer is a step and kept to the end."""
-    network = build(short, classes, colours)
-    keep = frozenset() if fused else frozenset(layer.name for layer in network.layers(height, width))
     with free(choices or {}):
-        return make_plan(network, packed(short, classes, colours), height, width, threads, keep)
+        return make(build(short, classes, colours), packed(short, classes, colours), height, width, threads, fused)
+
+
+def make(network, weights, height, width, threads=1, fused=True):
+    """The same for packed weights of any kind."""
+    keep = frozenset() if fused else frozenset(layer.name for layer in network.layers(height, width))
+    return make_plan(network, weights, height, width, threads, keep)
 
 
 def logits_of(plan):

@@ -6,11 +6,10 @@ import pytest
 from engines import assert_same_bits, engine, network, pixels, run_plan, shape_id, weights
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from planning import SHORT, free, freedom
+from planning import SHORT, free, freedom, make
 from tolerance import LOGITS, assert_close
 
 from npefficient.engine.engine import Engine
-from npefficient.engine.plan import make_plan
 
 LARGEST = 300
 AREA = {"lite0": 30_000, "lite1": 20_000, "lite2": 15_000, "lite3": 12_000, "lite4": 8_000}  # of a drawn picture
@@ -54,7 +53,7 @@ def check_plan(variant, batch, height, width, threads, fused, choices, expected=
             got = e(x)
             e._plans.clear()
         else:
-            plan = make_plan(e.architecture, e.packed, height, width, threads, fused=False)
+            plan = make(e.architecture, e.packed, height, width, threads, fused=False)
             got = np.stack([run_plan(e, plan, threads, picture) for picture in x])
     assert_close(got, expected(variant)(x), LOGITS)
 
@@ -79,7 +78,7 @@ def test_check_plan_can_fail():
     with pytest.raises(AssertionError, match="they differ by"):
         check_plan("lite0", 1, 20, 20, 1, True, {}, lambda variant: network("lite1"))
     e, x = engine("lite0", 1), pixels(1, 20, 20, 3)
-    plan = make_plan(e.architecture, e.packed, 20, 20)
+    plan = make(e.architecture, e.packed, 20, 20)
     plan.steps["depthwise_bias"][2] += 64
     with pytest.raises(AssertionError, match="they differ by"):
         assert_close(run_plan(e, plan, 1, x[0])[None], network("lite0")(x), LOGITS)
@@ -93,11 +92,11 @@ def test_check_plan_can_fail():
 @example("lite2", 1, 1, [(2, True, {}), (3, False, {}), (8, True, {})])
 def test_all_plans_of_a_picture_give_the_same_bits(variant, height, width, plans):
     e, x = engine(variant, 1), pixels(height, width, 3, seed=7)
-    expected = run_plan(e, make_plan(e.architecture, e.packed, height, width), 1, x)
+    expected = run_plan(e, make(e.architecture, e.packed, height, width), 1, x)
     assert np.isfinite(expected).all() and expected.std() > 0
     for threads, fused, choices in plans:
         with free(choices):
-            plan = make_plan(e.architecture, e.packed, height, width, threads, fused)
+            plan = make(e.architecture, e.packed, height, width, threads, fused)
         assert_same_bits(run_plan(e, plan, threads, x), expected)
 
 

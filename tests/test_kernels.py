@@ -31,7 +31,7 @@ from kernel_calls import (
 )
 from tolerance import assert_close
 
-from npefficient.kernels.pool import AVERAGE, AVERAGE_AND_MAXIMUM, MAXIMUM
+from npefficient.kernels.layout import AVERAGE, AVERAGE_AND_MAXIMUM, MAXIMUM
 
 PIXELS = [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 13, 16, 17, 49]  # the largest tiles have 8, 6 or 4
 CHANNELS = [8, 16, 24, 40, 56]  # with 16 lanes: half a vector, one, one and a half, ..

@@ -132,7 +132,7 @@ def test_ctrl_c_interrupts_a_long_batch(batch):
     """KeyboardInterrupt comes between two pictures; later calls are right, and the process ends in order."""
     script = MODEL + f"""
 long = np.broadcast_to(np.repeat(np.repeat(x, 6, 1), 6, 2), (100_000, 240, 240, 3))  # hours
-forward, expected = model._forward, model(x)
+forward, expected = model._network, model(x)
 print("ready", flush=True)
 for _ in range(2):
     try:

@@ -1,4 +1,4 @@
-"""How floats lie in memory: what the kernels share with the code that packs and plans.
+"""How floats lie in memory: what the kernels share with the code that packs and plans, which needs no Numba.
 
 An activation (C, H, W) lies in blocks of as many channels as the processor's vectors have lanes:
 
@@ -15,6 +15,7 @@ LANES, REGISTERS = vector_unit()  # floats in a vector; vectors that the process
 VECTOR = LANES * FLOAT  # bytes
 UNROLL = min(4, LANES)  # channels that a pointwise kernel takes at a time
 PANEL = 3  # vectors of output channels side by side in the packed weights, see `panels`
+AVERAGE, MAXIMUM, AVERAGE_AND_MAXIMUM = range(3)  # what a global pool does: timm's "avg", "max" and "avgmax"
 LARGEST = 8  # pixels of a tile at the most: more need not fit the registers, and gain nothing
 
 

@@ -6,9 +6,7 @@
 The average adds its pixels in order and divides once, by multiplying with the float32 nearest to 1 / P.
 """
 from .lanes import family
-from .layout import VECTOR
-
-AVERAGE, MAXIMUM, AVERAGE_AND_MAXIMUM = range(3)  # timm's "avg", "max" and "avgmax"
+from .layout import AVERAGE, AVERAGE_AND_MAXIMUM, MAXIMUM, VECTOR
 
 
 def global_pool(t, x, plane, pixels, out, out_plane, vectors, *, HOW):
