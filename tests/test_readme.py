@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from live import needs_timm
 from PIL import Image
+from tolerance import LOGITS, assert_close
 
 import weights_convert
 from npefficient import architecture
@@ -47,6 +49,7 @@ def place(tmp_path_factory):
     stored.parent.mkdir(parents=True)
     write_weights(stored, weights)
     weights_convert.export(stored, place / "model.safetensors")
+    shutil.copy(place / "model.safetensors", place / "official.safetensors")
     os.rename(place / "model.safetensors", place / "model.pth")  # the reader looks at what a file is, not at its name
     return place
 
@@ -73,12 +76,45 @@ def test_commands_run_in_order(place):
         assert done.stdout
 
 
+PYTHON = [text for kind, text in BLOCKS if kind == "python"]
+
+
 def test_python_block_runs(place):
-    (block,) = (text for kind, text in BLOCKS if kind == "python")
+    block = PYTHON[0]
     block += "assert logits.shape == (1, 1000) and classes.shape == (1, 5) and x.shape == (224, 224, 3)\n"
     block += "assert [p for _, p in model.classify('dog.jpg')] == probabilities[0].tolist()\n"
     done = run(f"python -c {shlex.quote(block)}", place, NPEFFICIENT_CACHE=str(place / "cache"))
     assert done.returncode == 0, done.stderr
+
+
+KEEP = """
+import numpy as np
+arrays = [getattr(array, "detach", lambda array=array: array)() for array in (logits, features, embedding, *maps)]
+np.savez(OUT, *map(np.asarray, arrays))
+"""
+TIMM_WITHOUT_A_NETWORK = f"""
+import functools, sys
+sys.path.insert(0, {str(ROOT / "tests")!r})
+import live, timm
+timm.create_model = functools.partial(timm.create_model, pretrained_cfg_overlay={{"file": "official.safetensors"}})
+"""
+
+
+@needs_timm
+def test_ported_script_says_the_same(place):
+    """The script runs under the imports of either package, and its arrays are equal but for the order of their axes."""
+    script, results = next(block for block in PYTHON if block.startswith("from PIL")), []
+    for package, before in (("timm", TIMM_WITHOUT_A_NETWORK), ("npefficient", "")):
+        (imports,) = (block for block in PYTHON if block.startswith(f"from {package} "))
+        code = before + imports + script + KEEP.replace("OUT", repr(f"{package}.npz"))
+        done = run(f"python -c {shlex.quote(code)}", place, NPEFFICIENT_CACHE=str(place / "cache"))
+        assert done.returncode == 0, done.stderr
+        results.append(list(np.load(place / f"{package}.npz").values()))
+    theirs, ours = results
+    assert [array.shape for array in ours] == [(1, 1000), (1, 7, 7, 1280), (1, 1280), (1, 28, 28, 40), (1, 14, 14, 112),
+                                               (1, 7, 7, 320)]
+    for their, our in zip(theirs, ours, strict=True):
+        assert_close(our, np.moveaxis(their, 1, -1), LOGITS)
 
 
 def test_first_command_in_a_fresh_environment(tmp_path):
