@@ -1,0 +1,120 @@
+"""Many photos through one model: read, decoded, prepared and computed by several threads, handed out in order.
+
+Each worker takes a photo all the way: Pillow and the engine both let go of the interpreter, so that one worker on each
+processor keeps it busy, whichever of decoding and computing is the slower. For the same reason the model had better
+have num_threads=1: helpers of its own would only stand in the way of the other workers.
+"""
+import contextlib
+import itertools
+import math
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from .errors import ArgumentError, ImageError
+
+AHEAD = 2  # batches on their way for each worker: one that is computed, one that waits to be taken
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one photo."""
+
+    photo: object  # as given
+    outputs: dict[str, np.ndarray] | None  # layer -> this photo's row, such as "classifier" (num_classes,); None: bad
+    error: str | None  # why the photo could not be read
+
+
+def stream(model, photos: Iterable, *, outputs=("classifier",), batch_size: int = 1, workers: int | None = None,
+           exif: bool = False, fast_decode: bool = False, preprocess=None) -> Iterator[Outcome]:
+    """Compute layers of `model` for each of `photos`; return an iterator of Outcomes in the same order.
+
+    model: a Model, safe to call from several threads; make it with num_threads=1
+    photos: what `open_image` takes; any iterable, even an endless one. Never more than 2 * workers * batch_size of
+        them are taken before the outcomes have been.
+    outputs: timm's names of the layers, as in `Model.activations`: "classifier" for logits, "global_pool"
+    batch_size: photos that a worker reads before it hands them to the network in one call
+    workers: threads; None for as many as this process has processors. More help where reading waits for a network.
+    exif: turn photos as their EXIF data say
+    fast_decode: let the JPEG decoder shrink what is much larger than needed (`open_image(draft=)`): quicker, and the
+        outputs move a little
+    preprocess: maps the PIL image to float32 (H, W, C); None for the model's own
+
+    A photo that can't be read has an outcome with an error. Everything else that goes wrong is raised at the photo
+    whose turn it is. Closing the iterator, or an error, begins no further photo and waits for those begun. The outputs
+    of a photo are the same to the last bit whatever the workers and batches.
+    """
+    if workers is None:
+        from .engine.workers import available_threads
+
+        workers = available_threads()
+    for name, value in (("batch_size", batch_size), ("workers", workers)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ArgumentError(f"{name} {value!r}: it must be a whole number of at least 1")
+    if isinstance(photos, (str, bytes)):
+        raise ArgumentError(f"photos {photos!r}: give several, such as a list of paths; see npefficient.photos")
+    from PIL import Image
+
+    Image.init()  # all formats, here: a thread that looks while another one loads them finds some missing
+    draft = needed(model.preprocessing) if fast_decode else None
+    task = _Task(model, tuple(outputs), preprocess or model.transform, {"exif": exif, "draft": draft})
+    return _outcomes(task, iter(photos), batch_size, workers)
+
+
+def needed(preprocessing) -> int:
+    """Rows and columns that a photo is resized to before the crop: what `open_image(draft=)` has to know."""
+    return math.floor(max(preprocessing.input_size) / preprocessing.crop_pct)
+
+
+def _outcomes(task: "_Task", photos: Iterator, batch_size: int, workers: int) -> Iterator[Outcome]:
+    """Keep a bounded number of batches on their way; hand out the oldest as soon as it is there."""
+    pending = deque()
+    with contextlib.ExitStack() as stack:
+        pool = ThreadPoolExecutor(workers, thread_name_prefix="npefficient-photos")
+        stack.callback(pool.shutdown, cancel_futures=True)
+        stack.callback(task.stopped.set)
+        while batch := list(itertools.islice(photos, batch_size)):
+            pending.append(pool.submit(task, batch))
+            del batch
+            while pending and (len(pending) >= AHEAD * workers or pending[0].done()):
+                yield from pending.popleft().result()
+        while pending:
+            yield from pending.popleft().result()
+
+
+class _Task:
+    """What a worker does with a batch of photos."""
+
+    def __init__(self, model, outputs: tuple[str, ...], preprocess, how: dict):
+        self.model, self.outputs, self.preprocess, self.how = model, outputs, preprocess, how
+        self.stopped = threading.Event()
+
+    def __call__(self, photos: list) -> list[Outcome]:
+        prepared = [self._prepare(photo) for photo in photos if not self.stopped.is_set()]
+        pictures = [picture for picture, _ in prepared if picture is not None]
+        computed = self._compute(np.stack(pictures)) if pictures and not self.stopped.is_set() else {}
+        rows = iter(range(len(pictures)))
+        return [Outcome(photo, self._row(computed, next(rows)) if error is None else None, error)
+                for photo, (_, error) in zip(photos, prepared)]
+
+    def _prepare(self, photo):
+        """(float32 (H, W, C), None), or (None, why not)."""
+        from .image import open_image
+
+        try:
+            return self.preprocess(open_image(photo, **self.how)), None
+        except ImageError as error:
+            return None, str(error)
+
+    def _compute(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        if self.outputs == ("classifier",):
+            return {"classifier": self.model(x)}
+        return self.model.activations(x, self.outputs)
+
+    @staticmethod
+    def _row(computed: dict[str, np.ndarray], row: int) -> dict[str, np.ndarray]:
+        return {name: array[row] for name, array in computed.items()}
