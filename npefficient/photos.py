@@ -144,8 +144,8 @@ def _names(folder: str, part: str = "*") -> list[str]:
     try:
         names = os.listdir(folder or ".")
     except OSError as problem:
-        raise ArgumentError(f"folder {folder or '.'!r}: it can't be listed ({problem.strerror}); change its permissions "
-                            "or name the photos without it") from problem
+        raise ArgumentError(f"folder {folder or '.'!r}: it can't be listed ({problem.strerror}); change its "
+                            "permissions, or name the photos without it") from problem
     shown = (name for name in names if part.startswith(".") or not name.startswith("."))
     return sorted(name for name in shown if fnmatch.fnmatch(name, part))
 

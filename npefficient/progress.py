@@ -87,7 +87,7 @@ class Progress:
         speed = f"{rate:,.1f} {self.unit}/s"
         if self.total is None:
             return f"{self.done:,} {self.unit}, {speed}, {_span(taken)}"
-        share = f" ({self.done / self.total:.0%})" if self.total else ""
+        share = f" ({100 * self.done // self.total}%)" if self.total else ""
         left = self.total - self.done
         end = f", {_span(left / rate)} left" if left > 0 and rate else "" if left > 0 else f", {_span(taken)}"
         return f"{self.done:,} of {self.total:,} {self.unit}{share}, {speed}{end}"

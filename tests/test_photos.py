@@ -76,7 +76,8 @@ def test_arguments_keep_their_order(folder):
 
 
 @pytest.mark.parametrize("text", [
-    b"p/b.jpg\nnone.png\np/a.PNG\n", b"p/b.jpg\r\n\r\nnone.png\r\np/a.PNG", b"\xef\xbb\xbfp/b.jpg\nnone.png\n\n\np/a.PNG",
+    b"p/b.jpg\nnone.png\np/a.PNG\n", b"p/b.jpg\r\n\r\nnone.png\r\np/a.PNG",
+    b"\xef\xbb\xbfp/b.jpg\nnone.png\n\n\np/a.PNG",
 ], ids=["lines", "windows", "byte_order_mark"])
 def test_list_and_standard_input(folder, monkeypatch, text):
     expected = ["p/b.jpg", "none.png", "p/a.PNG"]  # relative to the current directory, wherever the list lies
