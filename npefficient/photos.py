@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .errors import ArgumentError
+from .parameters import plain
 
 REFUSED = ("EPS", "MPEG")  # Pillow opens them, but one is a program that `open_image` refuses, one has no pixels for it
 
@@ -35,9 +36,9 @@ def each_photo(arguments: Sequence[str]) -> Iterator[str]:
             found, what = _lines(sys.stdin.buffer), "standard input: it names no photo, one path on each line"
         elif os.path.isdir(argument):
             found, what = _folder(argument), f"folder {argument!r}: there is no photo in it; {_suffixes()}"
-        elif argument.lower().endswith(".txt"):
+        elif _is_list(argument):
             found, what = _list(argument), f"list {argument!r}: it names no photo; write one path on each line"
-        elif glob.has_magic(argument) and not os.path.lexists(argument):
+        elif _is_glob(argument):
             found, what = _glob(argument), f"glob {argument!r}: no photo matches; {_suffixes()}"
         else:
             found, what = iter([argument]), ""
@@ -60,6 +61,28 @@ def photo_suffixes() -> frozenset[str]:
         return opener is not None and not stub and name not in REFUSED
 
     return frozenset(suffix for suffix, name in Image.EXTENSION.items() if reads(name))
+
+
+def is_several(argument: str) -> bool:
+    """True where an argument of `each_photo` stands for any number of photos."""
+    return argument == "-" or os.path.isdir(argument) or _is_list(argument) or _is_glob(argument)
+
+
+def written(text) -> str:
+    """A name or a message as files keep it: on one line, and valid UTF-8.
+
+    What a terminal would obey and bytes of a file name that are no UTF-8 become escapes: "\\n", "\\udce9" for byte E9.
+    """
+    text = str(text)
+    return text if text.isprintable() else plain(text)
+
+
+def _is_list(argument: str) -> bool:
+    return argument.lower().endswith(".txt")
+
+
+def _is_glob(argument: str) -> bool:
+    return glob.has_magic(argument) and not os.path.lexists(argument)
 
 
 def _suffixes() -> str:

@@ -96,7 +96,9 @@ class _Task:
     def __call__(self, photos: list) -> list[Outcome]:
         prepared = [self._prepare(photo) for photo in photos if not self.stopped.is_set()]
         pictures = [picture for picture, _ in prepared if picture is not None]
-        computed = self._compute(np.stack(pictures)) if pictures and not self.stopped.is_set() else {}
+        computed = {}
+        if pictures and not self.stopped.is_set():
+            computed = self.model.activations(np.stack(pictures), self.outputs)
         rows = iter(range(len(pictures)))
         return [Outcome(photo, self._row(computed, next(rows)) if error is None else None, error)
                 for photo, (_, error) in zip(photos, prepared)]
@@ -110,11 +112,21 @@ class _Task:
         except ImageError as error:
             return None, str(error)
 
-    def _compute(self, x: np.ndarray) -> dict[str, np.ndarray]:
-        if self.outputs == ("classifier",):
-            return {"classifier": self.model(x)}
-        return self.model.activations(x, self.outputs)
-
     @staticmethod
     def _row(computed: dict[str, np.ndarray], row: int) -> dict[str, np.ndarray]:
         return {name: array[row] for name, array in computed.items()}
+
+
+def shift_by_fast_decode(model, photos: Iterable, *, exif: bool = False) -> tuple[int, float, float, int]:
+    """What `fast_decode` does to the logits of some photos.
+
+    Returns how many of them could be read, the largest change of a logit, the largest logit, and for how many photos
+    the most probable class stays.
+    """
+    photos = list(photos)
+    pairs = [(full.outputs["classifier"], quick.outputs["classifier"])
+             for full, quick in zip(stream(model, photos, exif=exif), stream(model, photos, exif=exif, fast_decode=True))
+             if full.error is None and quick.error is None]
+    change = max((float(np.abs(full - quick).max()) for full, quick in pairs), default=0.0)
+    largest = max((float(np.abs(full).max()) for full, _ in pairs), default=0.0)
+    return len(pairs), change, largest, sum(int(full.argmax() == quick.argmax()) for full, quick in pairs)

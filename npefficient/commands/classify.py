@@ -3,12 +3,19 @@
 For each photo the most probable classes with their probability. A photo that can't be read is reported on stderr, the
 others go on, and the exit code is 1 at the end. --demo needs no photo and no network: it shows the embedded model, a
 Lite0 trained on scikit-learn's handwritten digits, on ten digits that it has not seen.
+
+PHOTO may also be a folder (every photo in it and below, sorted; hidden ones left out), a quoted glob ('**' for any
+folders), a list (a name that ends in .txt) or - for standard input, both with a path on each line, relative to the
+current directory. --output keeps the results, a row for each photo in the order given; --resume goes on after an
+interruption of any kind, with the same photos and settings, and does none twice. Bytes of a name that are no UTF-8 are
+written as \\udcXX. What --resume needs lies beside the file, in hidden ones that begin with its name.
 """
 BAR = 20  # characters
 
 
 def add_arguments(parser):
-    parser.add_argument("photos", metavar="PHOTO", nargs="*", help="any picture that Pillow reads")
+    parser.add_argument("photos", metavar="PHOTO", nargs="*", help="any picture that Pillow reads, a folder, a glob, a "
+                                                                   "LIST.txt, or - for standard input")
     weights = parser.add_mutually_exclusive_group()
     weights.add_argument("--model", metavar="NAME", help="lite0 to lite4 with the official ImageNet weights, which are "
                                                          "fetched on first use (default: lite0)")
@@ -19,38 +26,74 @@ def add_arguments(parser):
     parser.add_argument("--json", action="store_true", help="one JSON object a line for every photo")
     parser.add_argument("--threads", metavar="N", type=int, help="processors to use (default: all that are allowed)")
     parser.add_argument("--exif", action="store_true", help="turn photos as their EXIF data say (timm does not)")
+    many = parser.add_argument_group("many photos")
+    many.add_argument("--output", metavar="FILE", help="write rows there: .csv, .jsonl, .parquet or .h5, by its suffix")
+    many.add_argument("--embeddings", action="store_true", help="add the 1280 pooled features to each row; not for .csv")
+    how = many.add_mutually_exclusive_group()
+    how.add_argument("--resume", action="store_true", help="keep the rows that FILE has and go on behind them")
+    how.add_argument("--force", action="store_true", help="begin FILE anew")
+    many.add_argument("--workers", metavar="N", type=int, help="threads that read photos and compute (default: one for "
+                                                               "each processor; more help where reading has to wait)")
+    many.add_argument("--batch-size", metavar="N", type=int, help="photos that a worker reads before it computes "
+                                                                  "(default: 1)")
+    many.add_argument("--fast-decode", action="store_true", help="decode JPEGs much larger than needed at 1/2, 1/4 or "
+                                                                 "1/8: quicker, and the logits move a little; says how "
+                                                                 "much on the first photos")
 
 
 def run(args) -> int:
+    from ..errors import ArgumentError
+
+    if args.topk is None:
+        args.topk = 5 if args.photos else 1
+    if args.topk < 1:
+        raise ArgumentError(f"--topk {args.topk}: it must be at least 1")
+    if _many(args):
+        from . import classify_many
+
+        return classify_many.run(args)
+    return _one_by_one(args)
+
+
+def _many(args) -> bool:
+    """True where several photos are to be on their way at the same time."""
+    wishes = (args.output, args.embeddings, args.resume, args.force, args.workers, args.batch_size, args.fast_decode)
+    if any(wish not in (None, False) for wish in wishes):
+        return True
+    if not args.photos:
+        return False
+    from ..photos import is_several
+
+    return any(map(is_several, args.photos))
+
+
+def _one_by_one(args) -> int:
+    """Print what is on one photo after the other, with all processors on each."""
     import sys
 
-    from ..errors import ArgumentError, ImageError
+    from ..errors import ImageError
     from ..image import open_image
+    from ..model import create_model
 
-    photos, topk = _photos(args), args.topk
-    if topk is None:
-        topk = 5 if args.photos else 1
-    if topk < 1:
-        raise ArgumentError(f"--topk {topk}: it must be at least 1")
-    model = _model(args)
+    photos = photos_of(args)
+    model = create_model(checkpoint_path=weights_path(args), num_threads=args.threads)
+    compile_kernels()
     if not args.json:
         print(model)
     bad = 0
     for name, photo in photos:
         try:
-            result = model.classify(open_image(photo, exif=args.exif), topk=topk)
+            result = model.classify(open_image(photo, exif=args.exif), topk=args.topk)
         except ImageError as error:
             bad += 1
             print(f"npefficient: error: {error}", file=sys.stderr)
         else:
-            _print(name, result, args.json)
-    if bad:
-        print(f"npefficient: {bad} of {len(photos)} photos could not be read", file=sys.stderr)
-    return 1 if bad else 0
+            show(name, result, args.json)
+    return exit_code(bad, len(photos))
 
 
-def _photos(args) -> list[tuple]:
-    """(what to call it, where it is) for each photo."""
+def photos_of(args) -> list[tuple]:
+    """(what to call it, where it is) for each PHOTO, or for the demo's own pictures."""
     from ..errors import ArgumentError
 
     if args.photos:
@@ -62,32 +105,48 @@ def _photos(args) -> list[tuple]:
     raise ArgumentError("no photo given: name one or more, or try 'npefficient classify --demo'")
 
 
-def _model(args):
-    import sys
-
-    from ..engine import compiled
-    from ..model import create_model
-
+def weights_path(args):
+    """The file of the weights asked for; official ones are fetched on first use."""
     if args.demo:
         from ..demo import weights_path
 
-        model = create_model(checkpoint_path=weights_path(), num_threads=args.threads)
-    elif args.weights:
-        model = create_model(checkpoint_path=args.weights, num_threads=args.threads)
-    else:
-        model = create_model(args.model or "lite0", pretrained=True, num_threads=args.threads)
+        return weights_path()
+    if args.weights:
+        return args.weights
+    from ..hub import pretrained
+
+    return pretrained(args.model or "lite0")
+
+
+def compile_kernels() -> None:
+    """Get the compiled code before the first photo; a line on stderr says so where it takes a while."""
+    import sys
+
+    from ..engine import compiled
+
     compiled.driver(lambda text: print(text, file=sys.stderr, flush=True))
-    return model
 
 
-def _print(name: str, result, as_json: bool) -> None:
+def show(name: str, result, as_json: bool) -> None:
+    """Print the classes of one photo, [(label, probability)]."""
     if as_json:
         import json
 
         print(json.dumps({"photo": name, "classes": [{"label": n, "probability": p} for n, p in result]}))
         return
+    from ..photos import written
+
     rows = [f"{probability:7.2%}  {'#' * round(probability * BAR):{BAR}}  {label}" for label, probability in result]
     if len(rows) == 1:
-        print(f"{name:12}{rows[0]}")
+        print(f"{written(name):12}{rows[0]}")
     else:
-        print("", name, *(f"  {row}" for row in rows), sep="\n")
+        print("", written(name), *(f"  {row}" for row in rows), sep="\n")
+
+
+def exit_code(bad: int, count: int) -> int:
+    """1 where some photos could not be read, which is said on stderr."""
+    import sys
+
+    if bad:
+        print(f"npefficient: {bad} of {count} photos could not be read", file=sys.stderr)
+    return 1 if bad else 0

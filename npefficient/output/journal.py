@@ -1,0 +1,82 @@
+"""A file that lines are appended to, and that is whole again after a crash at any moment."""
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from ..errors import ArgumentError
+
+SYNC = 2.0  # seconds between two requests to the system to bring what it has to the disk
+
+
+class Journal:
+    """Whole lines in `path`, which is made where it is missing. One process at a time.
+
+    A line has reached the system when `add` returns, and the disk SYNC seconds later: a power cut can take the last ones
+    with it, and leave a torn line or a block of zeros in their place, which `lines` takes off.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self._file = open(path, "a+b", buffering=0)
+        try:
+            _lock(self._file, path)
+        except BaseException:
+            self._file.close()
+            raise
+        self._synced = time.monotonic()
+
+    def lines(self) -> Iterator[bytes]:
+        """Every whole line, without its end; having come to the last one, cut off what is torn behind it."""
+        whole = 0
+        with open(self.path, "rb") as file:
+            for line in file:
+                if not line.endswith(b"\n") or b"\0" in line:
+                    break
+                whole += len(line)
+                yield line[:-1]
+        self._cut(whole)
+
+    def add(self, line: bytes) -> None:
+        """Append a line, given without its end; a disk that has no room for it keeps those before."""
+        size = os.fstat(self._file.fileno()).st_size
+        try:
+            left = memoryview(line + b"\n")
+            while left:
+                left = left[self._file.write(left):]
+        except OSError:
+            self._cut(size)
+            raise
+        if time.monotonic() - self._synced >= SYNC:
+            self.sync()
+
+    def clear(self) -> None:
+        """Take off all lines."""
+        self._cut(0)
+        self.sync()
+
+    def sync(self) -> None:
+        """Bring everything to the disk."""
+        os.fsync(self._file.fileno())
+        self._synced = time.monotonic()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _cut(self, size: int) -> None:
+        if os.fstat(self._file.fileno()).st_size > size:
+            self._file.truncate(size)
+
+
+def _lock(file, path: Path) -> None:
+    """Keep other processes out, where the system can; the lock goes with the process, however it ends."""
+    try:
+        import fcntl
+    except ImportError:
+        return
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as problem:
+        raise ArgumentError(f"{str(path)!r}: another process is writing it; wait until it has ended") from problem
+    except OSError:
+        return  # a file system without locks

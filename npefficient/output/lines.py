@@ -1,0 +1,47 @@
+"""Rows as lines of text: JSON, one object a line, and CSV, whose first line names the columns."""
+import csv
+import io
+import json
+
+from ..rows import Schema
+
+
+class Jsonl:
+    """A row as it is (`rows.py`)."""
+
+    def __init__(self, schema: Schema):
+        self.header = None
+
+    def encode(self, row: dict) -> bytes:
+        return json.dumps(row).encode()
+
+    def decode(self, line: bytes) -> dict:
+        """The row; raises ValueError, KeyError or TypeError for another line."""
+        row = json.loads(line)
+        if not isinstance(row["photo"], str):
+            raise TypeError("photo")
+        return row
+
+
+class Csv:
+    """A row spread over columns (`Schema.flat`); what is not there is an empty field."""
+
+    def __init__(self, schema: Schema):
+        self.schema, self.columns = schema, list(schema.columns())
+        self.header = self._line(self.columns)
+
+    def encode(self, row: dict) -> bytes:
+        return self._line(self.schema.flat(row).values())
+
+    def decode(self, line: bytes) -> dict:
+        """"photo" and "error" of a row; raises ValueError or csv.Error for another line."""
+        fields = next(csv.reader([line.decode()], strict=True), [])
+        if len(fields) != len(self.columns):
+            raise ValueError(f"{len(fields)} fields")
+        return {"photo": fields[0], "error": fields[1] or None}
+
+    @staticmethod
+    def _line(fields) -> bytes:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="").writerow(fields)
+        return text.getvalue().encode()

@@ -1,0 +1,61 @@
+"""Rows as a Parquet file, through pyarrow.
+
+The columns are those of `Schema.flat`; null where a photo could not be read. The file's own metadata holds the settings
+under "npefficient", as JSON.
+"""
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from ..errors import ArgumentError
+from ..rows import Schema
+
+READ = 256  # rows to take back at once
+KEY = b"npefficient"
+
+
+def check() -> None:
+    """Raise ArgumentError where pyarrow is missing."""
+    try:
+        import pyarrow  # noqa: F401
+    except ImportError as problem:
+        raise ArgumentError(f".parquet needs pyarrow ({problem}): python -m pip install \"npefficient[parquet]\", or "
+                            "write .csv, .jsonl or .h5") from problem
+
+
+def write(path: Path, rows: Iterable[dict], schema: Schema, settings: dict) -> None:
+    """Write all rows into a file at `path`, a row group at a time."""
+    import pyarrow
+    from pyarrow.parquet import ParquetWriter
+
+    kinds = {"text": pyarrow.string(), "int64": pyarrow.int64(), "float32": pyarrow.float32(),
+             "float32 list": pyarrow.list_(pyarrow.float32())}
+    fields = [pyarrow.field(name, kinds[kind], nullable=name != "photo") for name, kind in schema.columns().items()]
+    layout = pyarrow.schema(fields, metadata={KEY: json.dumps(settings)})
+    with ParquetWriter(path, layout) as file:
+        for group in schema.groups(rows):
+            file.write_table(pyarrow.Table.from_pylist([schema.flat(row) for row in group], schema=layout))
+
+
+def read(path: Path) -> tuple[dict, Iterator[dict]]:
+    """(settings, rows) of a file that `write` has made."""
+    from pyarrow import ArrowException
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        file = ParquetFile(path)
+        settings = json.loads(file.schema_arrow.metadata[KEY])
+    except (ArrowException, TypeError, KeyError) as problem:  # no Parquet, no metadata at all, none of ours
+        raise ArgumentError(f"{str(path)!r}: not a file of rows that npefficient wrote ({problem})") from problem
+    return settings, _rows(file, settings)
+
+
+def _rows(file, settings: dict) -> Iterator[dict]:
+    with file:
+        for batch in file.iter_batches(READ):
+            for flat in batch.to_pylist():
+                row = {"photo": flat["photo"], "error": flat["error"], "classes": []}
+                if row["error"] is None:
+                    row["classes"] = [{name: flat[f"{name}_{k}"] for name in ("class", "label", "probability")}
+                                      for k in range(1, settings["topk"] + 1)]
+                yield row | ({"embedding": flat["embedding"]} if settings["embedding"] else {})

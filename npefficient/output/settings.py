@@ -1,0 +1,36 @@
+"""What made the rows of a file: only a job with the same settings may go on with it."""
+import dataclasses
+import hashlib
+import json
+
+from ..errors import ArgumentError
+from ..parameters import Weights
+from ..rows import Schema
+
+VERSION = 1
+
+
+def settings_of(weights: Weights, schema: Schema, **options) -> dict:
+    """The settings of a job, as JSON holds them; `options` are those of `stream` that change what comes out."""
+    settings = {"version": VERSION, "model": weights.architecture.name, "weights": weights.source.name,
+                "sha256": fingerprint(weights, schema.labels), "topk": schema.topk, "embedding": schema.embedding,
+                "preprocessing": dataclasses.asdict(weights.preprocessing), **options}
+    return json.loads(json.dumps(settings))
+
+
+def fingerprint(weights: Weights, labels: tuple[str, ...]) -> str:
+    """sha256 over all parameters and labels, in hex."""
+    digest = hashlib.sha256(json.dumps(labels).encode())
+    for name, array in sorted(weights.parameters.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def check_settings(path, before: dict, wanted: dict) -> None:
+    """Raise ArgumentError, with each setting that differs, unless the rows at `path` were made as is wanted."""
+    names = [name for name in {**wanted, **before} if before.get(name) != wanted.get(name)]
+    if names:
+        differ = "; ".join(f"{name} {before.get(name)!r}, and now {wanted.get(name)!r}" for name in names)
+        raise ArgumentError(f"{str(path)!r} was begun with {differ}: --resume needs the same; repeat that command line, "
+                            "name another file, or start anew with --force")

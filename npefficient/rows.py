@@ -1,0 +1,87 @@
+"""What is said of one photo, in one form for every file that keeps it.
+
+A row is a dictionary that JSON can hold:
+
+    {"photo": "dog.jpg", "error": None, "classes": [{"class": 207, "label": "golden retriever", "probability": 0.93}, ..],
+     "embedding": [0.12, ..]}
+
+with the most probable class first. "embedding" is there only where it is asked for. Of a photo that can't be read
+"error" says why, "classes" is empty and "embedding" None. `Schema.flat` spreads a row over columns.
+"""
+import itertools
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from .errors import ArgumentError
+from .photos import written
+from .scores import softmax, top_k
+from .stream import Outcome
+
+GROUP = 1 << 19  # values of rows to hold at once, 30 bytes each or so as Python has them
+
+
+@dataclass(frozen=True)
+class Schema:
+    """Which rows a job makes."""
+
+    labels: tuple[str, ...]  # of all classes
+    topk: int  # classes in a row, at most as many as there are
+    embedding: int = 0  # values of an embedding; 0 where none is asked for
+
+    @classmethod
+    def of(cls, model, topk: int = 5, embeddings: bool = False) -> "Schema":
+        """The rows that a model makes: its `topk` most probable classes, and the pooled features with `embeddings`.
+
+        Raises ArgumentError for a topk below 1, and for a model that has no classifier or no pool.
+        """
+        if topk < 1:
+            raise ArgumentError(f"topk {topk}: it must be at least 1")
+        if not model.num_classes:
+            raise ArgumentError(f"{model.architecture.name} without a classifier names no classes: take weights with "
+                                "one, or npefficient.stream for the features")
+        return cls(tuple(model.labels), min(topk, model.num_classes), model.head_hidden_size if embeddings else 0)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The layers to ask `stream` for."""
+        return ("classifier", "global_pool") if self.embedding else ("classifier",)
+
+    def row(self, outcome: Outcome) -> dict:
+        """One outcome of `stream` -> its row."""
+        row = {"photo": written(outcome.photo), "error": None, "classes": []}
+        if outcome.error is None:
+            probabilities, classes = top_k(softmax(outcome.outputs["classifier"]), self.topk)
+            row["classes"] = [{"class": int(c), "label": self.labels[c], "probability": float(p)}
+                              for c, p in zip(classes, probabilities)]
+        else:
+            row["error"] = written(outcome.error)
+        if self.embedding:
+            row["embedding"] = None if outcome.error is not None else _short(outcome.outputs["global_pool"])
+        return row
+
+    def columns(self) -> dict[str, str]:
+        """The columns of `flat`, in order: name -> "text", "int64", "float32" or "float32 list"."""
+        columns = {"photo": "text", "error": "text"}
+        for k in range(1, self.topk + 1):
+            columns |= {f"class_{k}": "int64", f"label_{k}": "text", f"probability_{k}": "float32"}
+        return columns | ({"embedding": "float32 list"} if self.embedding else {})
+
+    def flat(self, row: dict) -> dict:
+        """A row spread over the columns; None where there is nothing."""
+        flat = dict.fromkeys(self.columns()) | {"photo": row["photo"], "error": row["error"]}
+        for k, found in enumerate(row["classes"], 1):
+            flat |= {f"{name}_{k}": value for name, value in found.items()}
+        return flat | ({"embedding": row["embedding"]} if self.embedding else {})
+
+    def groups(self, rows: Iterable[dict]) -> Iterator[list[dict]]:
+        """The rows, as many at a time as memory has room for."""
+        rows, size = iter(rows), max(1, GROUP // (len(self.columns()) + self.embedding))
+        while group := list(itertools.islice(rows, size)):
+            yield group
+
+
+def _short(values: np.ndarray) -> list[float]:
+    """float32 (n,) -> Python's floats with no more digits than float32 needs to come back to the bit."""
+    return [float(f"{value:.9g}") for value in values.tolist()]
