@@ -1,14 +1,14 @@
 """The command line: a file per verb, each with `add_arguments(parser)` and `run(args) -> exit code`.
 
 Exit codes: 0 all is well, 1 something could not be done (the reason is on stderr), 2 the command line is wrong,
-130 interrupted.
+130 interrupted. A verb whose answer is yes or no says no with 1, and has another code for errors in TROUBLE.
 """
 import argparse
 import importlib
 import os
 import sys
 
-VERBS = ("bench", "classify", "convert", "export", "info", "list", "profile", "warmup")
+VERBS = ("bench", "classify", "compare", "convert", "export", "info", "list", "profile", "warmup")
 
 
 def _module(verb: str):
@@ -54,4 +54,4 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("npefficient: interrupted", file=sys.stderr)
         return 130
-    return 1
+    return getattr(_module(args.verb), "TROUBLE", 1)

@@ -1,0 +1,133 @@
+"""Compare two networks: weights side by side, and on a photo where their activations part ways.
+
+A tensor or a layer differs when max |a - b| / max(|a|, |b|) is above --tolerance. Values are compared: precision, source
+and the batches that batch norms have seen are shown but do not count. "|" stands between settings that differ.
+
+Exit code, as diff's: 0 the two are the same, 1 they differ, 2 trouble (the reason is on stderr).
+"""
+TROUBLE = 2  # exit code of an error, here where 1 has a meaning
+SHOWN = 10  # tensors
+
+
+def add_arguments(parser):
+    what = "a weight file (.h5), a checkpoint (.pth, .safetensors), or lite0 to lite4 for the official weights"
+    parser.add_argument("a", metavar="A", help=what)
+    parser.add_argument("b", metavar="B", help="the same, to compare with")
+    parser.add_argument("photo", metavar="PHOTO", nargs="?", help="any picture that Pillow reads, given to both")
+    parser.add_argument("--tolerance", metavar="X", type=float, default=0.0,
+                        help="relative difference that does not count, such as 1e-3 (default: 0)")
+    parser.add_argument("--layers", action="store_true",
+                        help="with a photo: every convolution and batch norm, not only whole blocks")
+    parser.add_argument("--all", action="store_true",
+                        help=f"every tensor that differs in the network's order, not the {SHOWN} farthest apart")
+    parser.add_argument("--json", metavar="FILE", help="write everything that was found there")
+
+
+def run(args) -> int:
+    from ..comparison import compare
+    from ..errors import ArgumentError
+    from ..image import open_image
+
+    if args.layers and args.photo is None:
+        raise ArgumentError("--layers without a PHOTO: name one to compare activations on")
+    image = None if args.photo is None else open_image(args.photo)
+    found = compare(_weights(args.a), _weights(args.b), image, every_layer=args.layers, tolerance=args.tolerance)
+    if args.json is not None:
+        _write(args, found)
+    _print_facts(args, found)
+    _print_tensors(found, args.all)
+    if args.photo is not None:
+        _print_layers(found)
+        _print_top(found)
+    print(f"\n{_summary(found)}")
+    return 0 if found.same else 1
+
+
+def _weights(given: str):
+    """Read a file; where there is none of that name, the official weights of a variant."""
+    from pathlib import Path
+
+    from ..hub import pretrained
+    from ..model import load_weights
+
+    path = Path(given)
+    return load_weights(path if path.exists() or path.suffix or path.name != given else pretrained(given))
+
+
+def _print_facts(args, found) -> None:
+    rows = [("", args.a, args.b, " "), *((f.name, f.a, f.b, "|" if f.differs else " ") for f in found.facts)]
+    width = max(len(a) for _, a, _, _ in rows)
+    for name, a, b, between in rows:
+        print(f"{name:16}{a:{width}} {between} {b}".rstrip())
+
+
+def _print_tensors(found, everything: bool) -> None:
+    apart = [pair for pair in found.differing if pair.shapes[0] == pair.shapes[1]]
+    for pair in found.differing:
+        if None in pair.shapes:
+            print(f"only in {'B' if pair.shapes[0] is None else 'A'}: {pair.name} {pair.shapes[0] or pair.shapes[1]}")
+        elif pair not in apart:
+            print(f"of another shape: {pair.name} {pair.shapes[0]} | {pair.shapes[1]}")
+    shown = apart if everything else sorted(apart, key=lambda pair: -pair.relative)[:SHOWN]
+    if shown:
+        print(f"\n{'tensor':32}{'largest':>12}{'relative':>12}  {'at':20}{'A':>16}{'B':>16}")
+    for pair in shown:
+        a, b = pair.values
+        place = " ".join(map(str, pair.index))
+        print(f"{pair.name:32}{pair.largest:12.3e}{pair.relative:12.3e}  {place:20}{a:16.9g}{b:16.9g}")
+    if len(shown) < len(apart):
+        print(f"... and {len(apart) - len(shown)} more (--all shows them)")
+
+
+def _print_layers(found) -> None:
+    print(f"\n{'layer':32}{'largest':>12}{'relative':>12}")
+    for pair in found.layers:
+        if None in pair.shapes:
+            print(f"{pair.name:32}  only in {'B' if pair.shapes[0] is None else 'A'}")
+        elif pair.shapes[0] != pair.shapes[1]:
+            print(f"{pair.name:32}  {' x '.join(map(str, pair.shapes[0]))} | {' x '.join(map(str, pair.shapes[1]))}")
+        elif pair.relative is None:
+            print(f"{pair.name:32}  not finite: {pair.values[0]} | {pair.values[1]}")
+        else:
+            mark = "  <- they part ways here" if pair is found.parting else ""
+            print(f"{pair.name:32}{pair.largest:12.3e}{pair.relative:12.3e}{mark}")
+
+
+def _print_top(found) -> None:
+    left, right = ([f"{probability:7.2%}  {label}" for label, probability in rows] for rows in found.top)
+    width = max(map(len, left))
+    rows = max(len(left), len(right))
+    print("\nmost probable")
+    for a, b in zip(left + [""] * (rows - len(left)), right + [""] * (rows - len(right))):
+        print(f"{a:{width}}   {b}".rstrip())
+
+
+def _summary(found) -> str:
+    """One line: the same, or how many tensors differ and which one most, which settings, and where they part ways."""
+    if found.same:
+        within = f" within {found.tolerance:g}" if found.tolerance else ""
+        return f"the same{within}: all {len(found.tensors)} tensors, architecture, preprocessing and labels"
+    parts = [f"{len(found.differing)} of {len(found.tensors)} tensors differ"]
+    apart = [pair for pair in found.differing if pair.relative is not None]
+    if apart:
+        worst = max(apart, key=lambda pair: pair.relative)
+        parts[0] += f", the largest is {worst.name} (relative {worst.relative:.3g})"
+    settings = [fact.name for fact in found.facts if fact.differs]
+    if settings:
+        parts.append(f"{', '.join(settings)} differ{'s' * (len(settings) == 1)}")
+    if found.parting:
+        parts.append(f"on the photo they part ways at {found.parting.name}")
+    return "; ".join(parts)
+
+
+def _write(args, found) -> None:
+    import json
+    from dataclasses import asdict
+    from pathlib import Path
+
+    from ..paths import replacing
+
+    text = json.dumps({"a": args.a, "b": args.b, "photo": args.photo, "same": found.same,
+                       "parting": found.parting and found.parting.name, **asdict(found)}, indent=1)
+    with replacing(Path(args.json).absolute(), force=True) as part:
+        part.write_text(text + "\n")
