@@ -50,7 +50,7 @@ class Comparison:
     facts: tuple[Fact, ...]
     tensors: tuple[Pair, ...]  # in the order of the network
     layers: tuple[Pair, ...]  # in the order of execution, the input first; empty without a photo
-    top: tuple[list, list] | None  # the five most probable (label, probability) of each, with a photo
+    top: tuple[list, list] | None  # with a photo, the five most probable (label, probability) of each
     tolerance: float
 
     @property
@@ -86,7 +86,7 @@ def compare(a: Weights, b: Weights, image=None, *, every_layer: bool = False, to
 
 
 def layer_names(network: Architecture, every: bool = False) -> list[str]:
-    """Names for `Model.activations` in the order of execution: stem, blocks, head, pool and classifier, or every layer."""
+    """Names for `Model.activations` in the order of execution: stem, blocks, head, pool, classifier; or every layer."""
     def own(conv):
         return [conv.name, conv.bn] if every else [conv.bn]
 
@@ -94,7 +94,8 @@ def layer_names(network: Architecture, every: bool = False) -> list[str]:
     for block in network.blocks:
         names += [name for conv in block.convs for name in own(conv)] if every else []
         names.append(block.name)
-    return [*names, *own(network.head), "global_pool", "classifier"]
+    names += own(network.head)
+    return names + ["global_pool"] * bool(network.global_pool) + ["classifier"] * bool(network.num_classes)
 
 
 def pair(name: str, a, b) -> Pair:
@@ -133,8 +134,11 @@ def _run(a: Weights, b: Weights, image, every: bool):
         model = Model(weights)
         x = model.transform(image)[None]
         arrays = {"input": x, **model.activations(x, layer_names(model.architecture, every))}
-        probabilities, classes = top_k(softmax(arrays["classifier"])[0], 5)
-        top.append([(model.labels[c], float(p)) for p, c in zip(probabilities, classes)])
+        if model.num_classes:
+            probabilities, classes = top_k(softmax(arrays["classifier"])[0], 5)
+            top.append([(model.labels[c], float(p)) for p, c in zip(probabilities, classes)])
+        else:
+            top.append([])
         found.append(arrays)
     return _pairs(*found), tuple(top)
 
@@ -148,6 +152,7 @@ def _facts(a: Weights, b: Weights) -> tuple[Fact, ...]:
         fact("variant", lambda w: w.architecture.name),
         fact("classes", lambda w: w.architecture.num_classes),
         fact("input channels", lambda w: w.architecture.in_chans),
+        fact("global pool", lambda w: w.architecture.global_pool or "none"),
         *(Fact(name, _words(one), _words(other), True) for (name, one), other in settings),
         _labels(a.labels, b.labels),
         fact("source", lambda w: f"{w.source.name} ({w.source.kind})", counts=False),

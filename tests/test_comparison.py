@@ -1,35 +1,15 @@
-"""Two networks side by side: tensors, settings, activations, and the verb that shows them."""
-import json
+"""Two networks side by side: tensors, settings and activations."""
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from PIL import Image
 
+from changed_weights import CHANGED, changed, one_ulp, weights  # noqa: F401
+from npefficient.adapt import adapt
 from npefficient.architecture import build
-from npefficient.commands import main
 from npefficient.comparison import compare, layer_names, pair
 from npefficient.errors import ArgumentError
-from npefficient.parameters import Weights, random_weights
-from npefficient.weights import write_weights
-
-CHANGED = "blocks.2.0.conv_dw.weight"
-
-
-@pytest.fixture(scope="module")
-def weights():
-    made = random_weights(build("lite0", 5))
-    return replace(made, preprocessing=replace(made.preprocessing, input_size=(32, 32)), labels=tuple("abcde"))
-
-
-def changed(weights: Weights, name: str, value) -> Weights:
-    """The same weights but for one tensor: value(array) of it."""
-    return replace(weights, parameters={**weights.parameters, name: value(weights.parameters[name].copy())})
-
-
-def one_ulp(array):
-    array[3, 0, 1, 1] = np.nextafter(array[3, 0, 1, 1], np.float32(np.inf))
-    return array
+from npefficient.parameters import random_weights
 
 
 def test_pair_by_hand():
@@ -139,3 +119,63 @@ def test_layer_names_are_the_networks(variant):
     assert names == ["bn1", *(block.name for block in network.blocks), "bn2", "global_pool", "classifier"]
     assert len(set(every)) == len(every) == 2 * len(network.convs) + len(network.blocks) + 2
     assert [name for name in every if name in set(names)] == names
+
+
+# --- activations -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def image():
+    return np.random.default_rng(0).integers(0, 256, (40, 36, 3), np.uint8)
+
+
+def test_activations_of_the_same_weights_have_the_same_bits(weights, image):
+    found = compare(weights, weights, image, every_layer=True)
+    assert found.same and found.parting is None and {got.largest for got in found.layers} == {0.0}
+    assert [got.name for got in found.layers] == ["input", *layer_names(weights.architecture, every=True)]
+    assert found.top[0] == found.top[1] and len(found.top[0]) == 5
+
+
+@pytest.mark.parametrize("every, expected", [(False, "blocks.2.0"), (True, "blocks.2.0.conv_dw")],
+                         ids=["blocks", "layers"])
+def test_parting_is_the_layer_that_was_changed(weights, image, every, expected):
+    found = compare(weights, changed(weights, CHANGED, lambda array: 1.1 * array), image, every_layer=every)
+    names = [got.name for got in found.layers]
+    assert found.parting.name == expected
+    assert [got.differs() for got in found.layers] == [i >= names.index(expected) for i in range(len(names))]
+
+
+def test_tolerance_decides_where_they_part(weights, image):
+    """A small change early, a large one late: a tolerance between the two names the late one."""
+    other = changed(weights, "conv_stem.weight", lambda array: array * np.float32(1 + 1e-6))
+    other = changed(other, "classifier.weight", lambda array: -array)
+    assert compare(weights, other, image).parting.name == "bn1"
+    found = compare(weights, other, image, tolerance=1e-2)
+    assert (found.parting.name, [got.name for got in found.differing]) == ("classifier", ["classifier.weight"])
+
+
+def test_each_network_has_its_own_preprocessing(weights, image):
+    other = replace(weights, preprocessing=replace(weights.preprocessing, mean=(0.4, 0.5, 0.5)))
+    assert compare(weights, other, image).parting.name == "input"
+
+
+def test_networks_without_a_classifier(weights, image):
+    features = adapt(weights, num_classes=0)
+    found = compare(weights, features, image)
+    assert found.parting.name == "classifier" and found.parting.shapes == ((1, 5), None) and found.top[1] == []
+    found = compare(features, features, image)
+    assert found.same and found.layers[-1].name == "global_pool"
+
+
+def test_other_classes_part_at_the_classifier(weights, image):
+    other = replace(random_weights(build("lite0", 7)), preprocessing=weights.preprocessing)
+    found = compare(weights, other, image)
+    assert found.parting.name == "classifier" and found.parting.shapes == ((1, 5), (1, 7))
+
+
+def test_overflown_activations_are_a_difference(weights, image):
+    """Finite weights whose product is not: nobody may call NaN equal to anything."""
+    huge = changed(weights, "blocks.0.0.bn2.weight", lambda array: np.full_like(array, 3e38))
+    with np.errstate(all="ignore"):
+        found = compare(weights, huge, image)
+    assert found.parting.name == "blocks.0.0" and not found.same
