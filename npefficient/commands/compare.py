@@ -19,7 +19,7 @@ def add_arguments(parser):
     parser.add_argument("--layers", action="store_true",
                         help="with a photo: every convolution and batch norm, not only whole blocks")
     parser.add_argument("--all", action="store_true",
-                        help=f"every tensor that differs in the network's order, not the {SHOWN} farthest apart")
+                        help=f"every tensor that differs, in the network's order, not the {SHOWN} farthest apart")
     parser.add_argument("--json", metavar="FILE", help="write everything that was found there")
 
 
@@ -62,35 +62,43 @@ def _print_facts(args, found) -> None:
 
 
 def _print_tensors(found, everything: bool) -> None:
-    apart = [pair for pair in found.differing if pair.shapes[0] == pair.shapes[1]]
-    for pair in found.differing:
-        if None in pair.shapes:
-            print(f"only in {'B' if pair.shapes[0] is None else 'A'}: {pair.name} {pair.shapes[0] or pair.shapes[1]}")
-        elif pair not in apart:
-            print(f"of another shape: {pair.name} {pair.shapes[0]} | {pair.shapes[1]}")
-    shown = apart if everything else sorted(apart, key=lambda pair: -pair.relative)[:SHOWN]
-    if shown:
+    odd = [pair for pair in found.differing if pair.relative is None]
+    apart = [pair for pair in found.differing if pair.relative is not None]
+    if odd:
+        print()
+        _print_some(odd, everything, lambda pair: f"{pair.name:32}  {_mismatch(pair)}")
+    if apart:
+        apart = apart if everything else sorted(apart, key=lambda pair: -pair.relative)
         print(f"\n{'tensor':32}{'largest':>12}{'relative':>12}  {'at':20}{'A':>16}{'B':>16}")
-    for pair in shown:
-        a, b = pair.values
-        place = " ".join(map(str, pair.index))
-        print(f"{pair.name:32}{pair.largest:12.3e}{pair.relative:12.3e}  {place:20}{a:16.9g}{b:16.9g}")
-    if len(shown) < len(apart):
-        print(f"... and {len(apart) - len(shown)} more (--all shows them)")
+        _print_some(apart, everything, lambda pair: f"{_distance(pair)}  {' '.join(map(str, pair.index)):20}"
+                                                    f"{pair.values[0]:16.9g}{pair.values[1]:16.9g}")
+
+
+def _print_some(pairs, everything: bool, row) -> None:
+    shown = pairs if everything else pairs[:SHOWN]
+    print(*map(row, shown), sep="\n")
+    if len(shown) < len(pairs):
+        print(f"... and {len(pairs) - len(shown)} more (--all shows them)")
+
+
+def _distance(pair) -> str:
+    return f"{pair.name:32}{pair.largest:12.3e}{pair.relative:12.3e}"
+
+
+def _mismatch(pair) -> str:
+    """Why there is no distance between the two."""
+    if None in pair.shapes:
+        return f"only in {'B' if pair.shapes[0] is None else 'A'}"
+    if pair.shapes[0] != pair.shapes[1]:
+        return " | ".join(" x ".join(map(str, shape)) for shape in pair.shapes)
+    return f"not finite: {pair.values[0]} | {pair.values[1]}"
 
 
 def _print_layers(found) -> None:
     print(f"\n{'layer':32}{'largest':>12}{'relative':>12}")
     for pair in found.layers:
-        if None in pair.shapes:
-            print(f"{pair.name:32}  only in {'B' if pair.shapes[0] is None else 'A'}")
-        elif pair.shapes[0] != pair.shapes[1]:
-            print(f"{pair.name:32}  {' x '.join(map(str, pair.shapes[0]))} | {' x '.join(map(str, pair.shapes[1]))}")
-        elif pair.relative is None:
-            print(f"{pair.name:32}  not finite: {pair.values[0]} | {pair.values[1]}")
-        else:
-            mark = "  <- they part ways here" if pair is found.parting else ""
-            print(f"{pair.name:32}{pair.largest:12.3e}{pair.relative:12.3e}{mark}")
+        row = _distance(pair) if pair.relative is not None else f"{pair.name:32}  {_mismatch(pair)}"
+        print(row + ("  <- they part ways here" if pair is found.parting else ""))
 
 
 def _print_top(found) -> None:
@@ -114,7 +122,7 @@ def _summary(found) -> str:
         parts[0] += f", the largest is {worst.name} (relative {worst.relative:.3g})"
     settings = [fact.name for fact in found.facts if fact.differs]
     if settings:
-        parts.append(f"{', '.join(settings)} differ{'s' * (len(settings) == 1)}")
+        parts.append(f"settings that differ: {', '.join(settings)}")
     if found.parting:
         parts.append(f"on the photo they part ways at {found.parting.name}")
     return "; ".join(parts)
