@@ -205,12 +205,19 @@ def _explain(path, problem):
     if isinstance(problem, (Image.DecompressionBombError, Image.DecompressionBombWarning)):
         return f"{problem} Shrink it, or raise PIL.Image.MAX_IMAGE_PIXELS if you trust the file"
     if isinstance(problem, UnidentifiedImageError):
-        if isinstance(path, (str, os.PathLike)) and os.path.getsize(path) == 0:
+        if _is_empty(path):
             return "the file is empty; fetch or export it again"
         return "not an image, or of a kind that Pillow can't read; save it as JPEG or PNG"
     if isinstance(problem, MemoryError):
         return "not enough memory to decode it; shrink it"
     return f"broken or cut short ({type(problem).__name__}: {problem}); fetch or export it again"
+
+
+def _is_empty(path) -> bool:
+    """True for a file, given by its path or open, without a single byte."""
+    if isinstance(path, (str, os.PathLike)):
+        return os.path.getsize(path) == 0
+    return path.seekable() and path.seek(0, os.SEEK_END) == 0
 
 
 def _shorten(value):

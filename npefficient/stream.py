@@ -34,8 +34,8 @@ def stream(model, photos: Iterable, *, outputs=("classifier",), batch_size: int 
     """Compute layers of `model` for each of `photos`; return an iterator of Outcomes in the same order.
 
     model: a Model, safe to call from several threads; make it with num_threads=1
-    photos: what `open_image` takes; any iterable, even an endless one. Never more than 2 * workers * batch_size of
-        them are taken before the outcomes have been.
+    photos: what `open_image` takes, or what it gives; any iterable, even an endless one. Never more than
+        2 * workers * batch_size of them are taken before the outcomes have been.
     outputs: timm's names of the layers, as in `Model.activations`: "classifier" for logits, "global_pool"
     batch_size: photos that a worker reads before it hands them to the network in one call
     workers: threads; None for as many as this process has processors. More help where reading waits for a network.
@@ -105,10 +105,13 @@ class _Task:
 
     def _prepare(self, photo):
         """(float32 (H, W, C), None), or (None, why not)."""
+        from PIL.Image import Image
+
         from .image import open_image
 
         try:
-            return self.preprocess(open_image(photo, **self.how)), None
+            image = photo if isinstance(photo, Image) else open_image(photo, **self.how)
+            return self.preprocess(image), None
         except ImageError as error:
             return None, str(error)
 

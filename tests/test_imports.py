@@ -45,7 +45,8 @@ def test_source_imports(path):
     if path.parent.name == "weights_convert":
         assert not names & {"numba", "llvmlite", "h5py", "PIL"}
     elif path.parent.name not in ("kernels", "engine", "bench"):
-        heavy = {name for name, top in found if top} & {"numba", "llvmlite", "h5py", "PIL", "weights_convert"}
+        heavy = {name for name, top in found if top} & {"numba", "llvmlite", "h5py", "PIL", "weights_convert",
+                                                              "pyarrow", "ray"}
         assert heavy <= ({"h5py"} if path.name in ("hdf5.py", "weights.py") else set())
 
 

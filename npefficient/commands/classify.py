@@ -9,6 +9,11 @@ folders), a list (a name that ends in .txt) or - for standard input, both with a
 current directory. --output keeps the results, a row for each photo in the order given; --resume goes on after an
 interruption of any kind, with the same photos and settings, and does none twice. Bytes of a name that are no UTF-8 are
 written as \\udcXX. What --resume needs lies beside the file, in hidden ones that begin with its name.
+
+--engine ray gives the work to Ray, on this machine or on a cluster (--address), where npefficient[ray] is installed on
+each. --output is then a directory of Parquet files with the rows that .parquet has; sorted by their names, they have the
+order of the photos. PHOTO and --output may be addresses, such as s3://bucket/photos. Ray starts lost workers again and
+repeats their work; there is no --resume: what was written stays, and another run needs another directory.
 """
 BAR = 20  # characters
 
@@ -39,6 +44,12 @@ def add_arguments(parser):
     many.add_argument("--fast-decode", action="store_true", help="decode JPEGs much larger than needed at 1/2, 1/4 or "
                                                                  "1/8: quicker, and the logits move a little; says how "
                                                                  "much on the first photos")
+    ray = parser.add_argument_group("more than one machine")
+    ray.add_argument("--engine", choices=("threads", "ray"), default="threads",
+                     help="who computes: threads of this process (default), or workers of Ray: --workers processes with "
+                          "--threads processors each (default: as many as there is room for, with one)")
+    ray.add_argument("--address", metavar="ADDRESS", help="of a Ray cluster, such as auto or 10.0.0.1:6379 (default: "
+                                                          "RAY_ADDRESS, else this machine alone)")
 
 
 def run(args) -> int:
@@ -48,6 +59,12 @@ def run(args) -> int:
         args.topk = 5 if args.photos else 1
     if args.topk < 1:
         raise ArgumentError(f"--topk {args.topk}: it must be at least 1")
+    if args.engine == "ray":
+        from . import classify_ray
+
+        return classify_ray.run(args)
+    if args.address is not None:
+        raise ArgumentError(f"--address {args.address!r} without --engine ray: only Ray has a cluster")
     if _many(args):
         from . import classify_many
 

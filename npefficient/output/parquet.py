@@ -23,18 +23,31 @@ def check() -> None:
                             "write .csv, .jsonl or .h5") from problem
 
 
-def write(path: Path, rows: Iterable[dict], schema: Schema, settings: dict) -> None:
-    """Write all rows into a file at `path`, a row group at a time."""
+def layout(schema: Schema, settings: dict):
+    """The pyarrow schema of the rows, with the settings in its metadata."""
     import pyarrow
-    from pyarrow.parquet import ParquetWriter
 
     kinds = {"text": pyarrow.string(), "int64": pyarrow.int64(), "float32": pyarrow.float32(),
              "float32 list": pyarrow.list_(pyarrow.float32())}
     fields = [pyarrow.field(name, kinds[kind], nullable=name != "photo") for name, kind in schema.columns().items()]
-    layout = pyarrow.schema(fields, metadata={KEY: json.dumps(settings)})
-    with ParquetWriter(path, layout) as file:
+    return pyarrow.schema(fields, metadata={KEY: json.dumps(settings)})
+
+
+def table(rows: Iterable[dict], schema: Schema, columns):
+    """Rows as a pyarrow table; columns is their `layout`."""
+    import pyarrow
+
+    return pyarrow.Table.from_pylist([schema.flat(row) for row in rows], schema=columns)
+
+
+def write(path: Path, rows: Iterable[dict], schema: Schema, settings: dict) -> None:
+    """Write all rows into a file at `path`, a row group at a time."""
+    from pyarrow.parquet import ParquetWriter
+
+    columns = layout(schema, settings)
+    with ParquetWriter(path, columns) as file:
         for group in schema.groups(rows):
-            file.write_table(pyarrow.Table.from_pylist([schema.flat(row) for row in group], schema=layout))
+            file.write_table(table(group, schema, columns))
 
 
 def read(path: Path) -> tuple[dict, Iterator[dict]]:
