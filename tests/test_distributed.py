@@ -1,5 +1,6 @@
 """Photos on Ray: the rows of one process, whoever makes them and whatever becomes of a worker."""
 import os
+import runpy
 import signal
 import subprocess
 import sys
@@ -94,6 +95,15 @@ def test_own_pipeline_with_images_that_ray_has_decoded(ray, place):
                           compute=ray.data.ActorPoolStrategy(size=1), num_cpus=1)
     got = sorted(job.take_all(), key=lambda row: row["photo"])
     assert [row | {"photo": os.path.relpath(row["photo"], place)} for row in got] == expected
+
+
+def test_script_of_ten_lines(ray, place, monkeypatch):
+    """The one that the README shows; it connects to the Ray that is there."""
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(sys, "argv", ["classify_on_ray.py", "photos", "small.h5", "script"])
+    runpy.run_path(str(ROOT / "notebooks" / "classify_on_ray.py"))
+    got = sorted(rows(place / "script").to_pylist(), key=lambda row: row["photo"])
+    assert got == rows(place / "expected.parquet").to_pylist()
 
 
 def test_a_job_that_fails_says_what_is_lost(ray, place, tmp_path, monkeypatch):
