@@ -17,8 +17,8 @@ from .errors import ArgumentError, NpefficientError
 from .parameters import Weights
 
 TASK = 256  # photos at most in a task, whose rows are one file, and are made anew when a worker is lost
-HERE = "local"  # Ray's word for a cluster of this machine alone, which ends with the process
 SHARE = 4  # tasks at least for each processor, so that none waits long for the last ones
+HERE = "local"  # Ray's word for a cluster of this machine alone, which ends with the process
 
 
 class Classifier:
@@ -27,8 +27,8 @@ class Classifier:
     A batch, as Ray gives it by default (column -> array), has "path" and may have one of
         "bytes"  the file, as `ray.data.read_binary_files(.., include_paths=True)` reads it
         "image"  uint8 (h, w, 3), as `ray.data.read_images(.., mode="RGB", include_paths=True)` decodes it
-    The rows are the same with all three, but Ray itself gives up at the first photo that `read_images` can't read, where
-    the others lead to a row that says why.
+    The rows are the same with all three. But Ray itself gives up at the first photo that `read_images` can't read, where
+    the others lead to a row that says why; and `exif` and `fast_decode` are for those that are decoded here.
     """
 
     def __init__(self, weights, *, topk: int = 5, embeddings: bool = False, exif: bool = False,
@@ -55,6 +55,9 @@ class Classifier:
         from .output.parquet import table
         from .stream import stream
 
+        if "image" in batch and any(self.how.values()):
+            raise ArgumentError(f"images with {self.how}: they are decoded already; give Ray's workers the paths, or the "
+                                "bytes of the files")
         paths, photos = _photos(batch)
         outcomes = stream(self.model, photos, outputs=self.schema.outputs, workers=self.workers, **self.how)
         rows = (self.schema.row(replace(outcome, photo=path)) for path, outcome in zip(paths, outcomes))
@@ -66,7 +69,7 @@ def classify(photos: Sequence[str], weights: Weights, output: str, *, workers: i
     """Classify photos on Ray and write a directory of Parquet files; return (rows, those that say an error).
 
     photos: paths that every worker can read, or addresses of files and folders such as "s3://bucket/photos", which Ray
-        lists and reads
+        lists and reads; those that are not there fail the job
     output: a directory that is not there yet, or an address such as "s3://bucket/rows", for all workers to write to
     workers: processes; None leaves the number to Ray, up to what the cluster has room for
     processors: of each worker
@@ -79,9 +82,10 @@ def classify(photos: Sequence[str], weights: Weights, output: str, *, workers: i
     """
     ray, address = _ray(), address or os.environ.get("RAY_ADDRESS") or HERE
     _check(photos, workers, processors, address)
+    Classifier(weights, **how)  # what is wrong with these is said here, not by a worker
+    _check_free(output)
     started = _connect(ray, address, processors)
     try:
-        _check_free(output)
         pool = ray.data.ActorPoolStrategy(size=workers) if workers else ray.data.ActorPoolStrategy(min_size=1)
         # No processors are set aside for reading and writing: workers that hold all of them would wait for ever.
         job = _dataset(ray, photos).map_batches(Classifier, fn_constructor_kwargs={"weights": weights, **how},

@@ -36,6 +36,12 @@ def test_classifier_refuses(place, batch, message):
         Classifier(place / "small.h5")(batch)
 
 
+def test_classifier_can_not_turn_what_is_decoded(place):
+    batch = {"path": ["a.png"], "image": np.zeros((1, 4, 4, 3), np.uint8)}
+    with pytest.raises(ArgumentError, match="images with {'exif': True, 'fast_decode': False}: they are decoded already"):
+        Classifier(place / "small.h5", exif=True)(batch)
+
+
 @pytest.mark.parametrize("photos, how, message", [
     ([], {}, "no photos"),
     (["a.png", "s3://bucket/b.png"], {}, "photos 'a.png' .. 's3://bucket/b.png': give paths or addresses"),
@@ -43,10 +49,12 @@ def test_classifier_refuses(place, batch, message):
     (["a.png"], {"processors": True}, "processors True: it must be a whole number"),
     (["a.png"], {"address": "10.0.0.1:6379"}, "photo 'a.png': workers elsewhere"),
     (["/a.png"], {"address": "nonsense"}, "address 'nonsense'"),
-], ids=["none", "mixed", "workers", "processors", "relative", "address"])
-def test_classify_refuses(photos, how, message):
+    (["a.png"], {"topk": 0}, "topk 0: it must be at least 1"),
+], ids=["none", "mixed", "workers", "processors", "relative", "address", "topk"])
+def test_classify_refuses(tmp_path, photos, how, message):
     with pytest.raises(ArgumentError, match=message):
-        distributed.classify(photos, small_weights(), "rows", **how)
+        distributed.classify(photos, small_weights(), str(tmp_path / "rows"), **how)
+    assert not (tmp_path / "rows").exists()
 
 
 def test_ray_that_is_not_installed(monkeypatch):
