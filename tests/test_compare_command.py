@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import weights_convert
 from changed_weights import CHANGED, changed, one_ulp, weights  # noqa: F401
 from npefficient.architecture import build
 from npefficient.commands import main
@@ -78,6 +79,17 @@ def test_verb_with_a_photo(verb, tmp_path):
     assert {"name": "variant", "a": "tf_efficientnet_lite0", "b": "tf_efficientnet_lite0", "counts": True} in report[
         "facts"]
     assert next(got for got in report["tensors"] if got["name"] == CHANGED)["relative"] == pytest.approx(1 / 3)
+
+
+def test_verb_reads_checkpoints_and_official_weights(verb, tmp_path, monkeypatch):
+    official = random_weights(build("lite0"))
+    (tmp_path / "weights").mkdir()
+    stored = tmp_path / "weights" / official.architecture.variant.file.replace(".pth", ".h5")
+    write_weights(stored, official)
+    weights_convert.export(stored, tmp_path / "lite0.safetensors")
+    monkeypatch.setenv("NPEFFICIENT_CACHE", str(tmp_path))
+    code, out, err = verb("lite0", tmp_path / "lite0.safetensors")
+    assert (code, err) == (0, "") and out.splitlines()[-1].startswith("the same: all 247 tensors")
 
 
 @pytest.mark.parametrize("arguments, message", [

@@ -3,6 +3,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from npefficient import distributed
 from npefficient.commands import main
@@ -23,6 +24,8 @@ def test_classifier_outside_of_ray(place):
     assert "the file is empty" in got[1]["error"] and "no such file" in got[2]["error"]
     data = np.array([(place / "photos" / "photo.jpg").read_bytes(), b""], object)
     assert classifier({"path": paths[:2], "bytes": data}).to_pylist() == got[:2]
+    image = np.asarray(Image.open(paths[0]))
+    assert classifier({"path": paths[:1], "image": image[None]}).to_pylist() == got[:1]
 
 
 @pytest.mark.parametrize("batch, message", [

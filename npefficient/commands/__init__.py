@@ -40,13 +40,13 @@ def main(arguments: list[str] | None = None) -> int:
 
     arguments = sys.argv[1:] if arguments is None else arguments
     args = _parser(*arguments[:1]).parse_args(arguments)
+    verb = _module(args.verb)
     try:
-        code = _module(args.verb).run(args)
+        code = verb.run(args)
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except NpefficientError as error:
         print(f"npefficient: error: {error}", file=sys.stderr)
     except OSError as error:
@@ -54,4 +54,4 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("npefficient: interrupted", file=sys.stderr)
         return 130
-    return getattr(_module(args.verb), "TROUBLE", 1)
+    return getattr(verb, "TROUBLE", 1)
