@@ -27,8 +27,8 @@ class Classifier:
     A batch, as Ray gives it by default (column -> array), has "path" and may have one of
         "bytes"  the file, as `ray.data.read_binary_files(.., include_paths=True)` reads it
         "image"  uint8 (h, w, 3), as `ray.data.read_images(.., mode="RGB", include_paths=True)` decodes it
-    The rows are the same with all three. But Ray itself gives up at the first photo that `read_images` can't read, where
-    the others lead to a row that says why; and `exif` and `fast_decode` are for those that are decoded here.
+    The rows are the same with all three. But Ray itself gives up at the first photo that `read_images` can't read,
+    where the others lead to a row that says why; and `exif` and `fast_decode` are for those that are decoded here.
     """
 
     def __init__(self, weights, *, topk: int = 5, embeddings: bool = False, exif: bool = False,
@@ -56,8 +56,8 @@ class Classifier:
         from .stream import stream
 
         if "image" in batch and any(self.how.values()):
-            raise ArgumentError(f"images with {self.how}: they are decoded already; give Ray's workers the paths, or the "
-                                "bytes of the files")
+            raise ArgumentError(f"images with {self.how}: they are decoded already; give the paths, or the bytes of "
+                                "the files")
         paths, photos = _photos(batch)
         outcomes = stream(self.model, photos, outputs=self.schema.outputs, workers=self.workers, **self.how)
         rows = (self.schema.row(replace(outcome, photo=path)) for path, outcome in zip(paths, outcomes))
@@ -127,8 +127,8 @@ def _picture(image, path: str):
 
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise ArgumentError(f"image of {path!r}: {image.dtype} {image.shape}; it must be uint8 (rows, columns, 3): read "
-                            "it with mode=\"RGB\"")
+        raise ArgumentError(f"image of {path!r}: {image.dtype} {image.shape}; it must be uint8 (rows, columns, 3): "
+                            "read it with mode=\"RGB\"")
     return Image.fromarray(image)
 
 
@@ -154,8 +154,8 @@ def _check(photos: Sequence[str], workers: int | None, processors: int, address:
         raise ArgumentError(f"photos {photos[0]!r} .. {photos[-1]!r}: give paths or addresses (s3://..), not both")
     for photo in photos:
         if address != HERE and not _remote(photo) and not os.path.isabs(photo):
-            raise ArgumentError(f"photo {photo!r}: workers elsewhere have another current directory; give the full path, "
-                                "in a place that all machines share, or an address such as s3://bucket/photos")
+            raise ArgumentError(f"photo {photo!r}: workers elsewhere have another current directory; give the full "
+                                "path, in a place that all machines share, or an address such as s3://bucket/photos")
 
 
 def _ray():
@@ -224,7 +224,7 @@ def _counted(output: str, expected: int | None) -> tuple[int, int]:
     rows = dataset(_location(output), format="parquet")
     count = rows.count_rows()
     if expected not in (None, count):
-        raise NpefficientError(f"output {output!r} has {count} rows here, of {expected}: the other workers wrote theirs "
-                               "elsewhere; name a place that all machines share, such as s3://bucket/rows")
+        raise NpefficientError(f"output {output!r} has {count} rows here, of {expected}: the other workers wrote "
+                               "theirs elsewhere; name a place that all machines share, such as s3://bucket/rows")
     return count, rows.count_rows(filter=field("error").is_valid())
 

@@ -11,8 +11,8 @@ interruption of any kind, with the same photos and settings, and does none twice
 written as \\udcXX. What --resume needs lies beside the file, in hidden ones that begin with its name.
 
 --engine ray gives the work to Ray, on this machine or on a cluster (--address), where npefficient[ray] is installed on
-each. --output is then a directory of Parquet files with the rows that .parquet has; sorted by their names, they have the
-order of the photos. PHOTO and --output may be addresses, such as s3://bucket/photos. Ray starts lost workers again and
+each. --output is then a directory of Parquet files with the rows that .parquet has; sorted by their names, they have
+the order of the photos. PHOTO and --output may be addresses, such as s3://bucket/photos. Ray starts lost workers again and
 repeats their work; there is no --resume: what was written stays, and another run needs another directory.
 """
 BAR = 20  # characters
@@ -46,8 +46,8 @@ def add_arguments(parser):
                                                                  "much on the first photos")
     ray = parser.add_argument_group("more than one machine")
     ray.add_argument("--engine", choices=("threads", "ray"), default="threads",
-                     help="who computes: threads of this process (default), or workers of Ray: --workers processes with "
-                          "--threads processors each (default: as many as there is room for, with one)")
+                     help="who computes: threads of this process (default), or workers of Ray: --workers processes "
+                          "with --threads processors each (default: as many as there is room for, with one)")
     ray.add_argument("--address", metavar="ADDRESS", help="of a Ray cluster, such as auto or 10.0.0.1:6379 (default: "
                                                           "RAY_ADDRESS, else this machine alone)")
 
