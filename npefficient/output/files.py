@@ -128,7 +128,9 @@ class Output:
         """Make sure that the journal's rows are of the same settings, or clear it and write ours down."""
         if not resume:
             self._journal.clear()
-        if next(self._journal.lines(), None) is not None:
+        with contextlib.closing(self._journal.lines()) as lines:
+            begun = next(lines, None) is not None
+        if begun:
             check_settings(self.path, self._written_settings(), self.settings)
             return
         self._write_settings()
@@ -176,5 +178,6 @@ class Output:
         try:
             yield
         except OSError as problem:
-            raise OSError(problem.errno, f"{problem.strerror or problem}; the {self.count:,} rows before are kept: when "
-                          "that is cured, go on with --resume", str(self.path)) from problem
+            why = os.strerror(problem.errno) if problem.errno else problem  # pyarrow has more words, and not the path
+            raise OSError(problem.errno, f"{why}; the {self.count:,} rows before are kept: when that is cured, go on with "
+                          "--resume", str(self.path)) from problem

@@ -7,10 +7,13 @@
     /labels             (classes,) text: the name of every class
     attribute "npefficient" of the root: the settings as JSON
 """
+import contextlib
 import io
 import itertools
 import json
 import math
+import signal
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -32,7 +35,7 @@ def write(path: Path, rows: Iterable[dict], schema: Schema, settings: dict) -> N
     """Write all rows into a file at `path`, some thousand at a time."""
     import h5py
 
-    with _Target(path, "w+") as target, h5py.File(target, "w") as file:
+    with _holding_back_interrupts() as interrupted, _Target(path, "w+") as target, h5py.File(target, "w") as file:
         file.attrs[KEY] = json.dumps(settings)
         file.create_dataset("labels", data=list(schema.labels), dtype=h5py.string_dtype())
         for name, column in _columns([], schema).items():
@@ -40,7 +43,7 @@ def write(path: Path, rows: Iterable[dict], schema: Schema, settings: dict) -> N
             chunk = max(1, CHUNK // (column.itemsize * math.prod(extent)))
             file.create_dataset(name, (0, *extent), dtype, maxshape=(None, *extent), chunks=(chunk, *extent))
         for group in schema.groups(rows):
-            if target.problem:
+            if target.problem or interrupted:
                 return
             for name, column in _columns(group, schema).items():
                 dataset = file[name]
@@ -90,6 +93,25 @@ def _rows(path: Path) -> Iterator[dict]:
                 found = [{"class": c, "label": labels[c], "probability": p} for c, p in zip(classes, probabilities)]
                 row = {"photo": photo, "error": error or None, "classes": [] if error else found}
                 yield row | ({"embedding": None if error else embedding.tolist()} if embedded else {})
+
+
+@contextlib.contextmanager
+def _holding_back_interrupts():
+    """Yield a list that a Ctrl-C is put into; it is raised when the block ends.
+
+    HDF5 calls `_Target.write`, and an exception from there leaves it in a state that it does not survive.
+    """
+    held, handler = [], signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):  # no interrupt comes here
+        yield held
+        return
+    signal.signal(signal.SIGINT, lambda *arguments: held.append(arguments))
+    try:
+        yield held
+    finally:
+        signal.signal(signal.SIGINT, handler)
+        if held:
+            handler(*held[0])
 
 
 class _Target(io.FileIO):

@@ -1,0 +1,97 @@
+"""A photo's row: what it says, and how it is spread over columns."""
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from small import small_model
+
+from npefficient import create_model
+from npefficient.errors import ArgumentError
+from npefficient.photos import written
+from npefficient.rows import GROUP, Schema
+from npefficient.scores import softmax
+from npefficient.stream import Outcome
+
+LOGITS = np.float32([0, 3, -1, 2])
+EMBEDDING = np.float32([0.1, 1 / 3, 6, 0, 1e-20])
+GOOD = Outcome("a.jpg", {"classifier": LOGITS, "global_pool": EMBEDDING}, None)
+BAD = Outcome("b.jpg", None, "no such file")
+
+
+def schema(topk=2, embedding=0):
+    return Schema(("zero", "one", "two", "three"), topk, embedding)
+
+
+def test_row_has_the_most_probable_classes_first():
+    p = softmax(LOGITS)
+    assert schema().row(GOOD) == {"photo": "a.jpg", "error": None, "classes": [
+        {"class": 1, "label": "one", "probability": float(p[1])},
+        {"class": 3, "label": "three", "probability": float(p[3])}]}
+
+
+def test_row_of_a_bad_photo():
+    assert schema().row(BAD) == {"photo": "b.jpg", "error": "no such file", "classes": []}
+    assert schema(embedding=5).row(BAD)["embedding"] is None
+
+
+def test_row_is_json_and_keeps_the_bits():
+    row = json.loads(json.dumps(schema(4, 5).row(GOOD)))
+    assert np.float32(row["embedding"]).tobytes() == EMBEDDING.tobytes()
+    assert np.float32([found["probability"] for found in row["classes"]]).tolist() == sorted(softmax(LOGITS))[::-1]
+
+
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1))
+def test_embedding_comes_back_to_the_bit(values):
+    outcome = Outcome("a", {"classifier": LOGITS, "global_pool": np.float32(values)}, None)
+    row = json.loads(json.dumps(schema(1, len(values)).row(outcome)))
+    assert np.float32(row["embedding"]).tobytes() == np.float32(values).tobytes()
+
+
+def test_flat_has_the_columns():
+    expected = {"photo": "text", "error": "text", "class_1": "int64", "label_1": "text", "probability_1": "float32",
+                "class_2": "int64", "label_2": "text", "probability_2": "float32"}
+    assert schema().columns() == expected and schema(2, 5).columns() == {**expected, "embedding": "float32 list"}
+    flat = schema(2, 5).flat(schema(2, 5).row(GOOD))
+    assert list(flat) == [*expected, "embedding"]
+    assert (flat["class_1"], flat["label_1"], flat["class_2"], flat["label_2"]) == (1, "one", 3, "three")
+    assert flat["probability_1"] > flat["probability_2"] and len(flat["embedding"]) == 5
+    bad = schema(2, 5).flat(schema(2, 5).row(BAD))
+    assert list(bad) == list(flat) and [value for value in bad.values() if value is not None] == ["b.jpg", "no such file"]
+
+
+def test_schema_of_a_model():
+    model = small_model()
+    got = Schema.of(model, 3, embeddings=True)
+    assert got == Schema(model.labels, 3, 1280) and got.outputs == ("classifier", "global_pool")
+    assert Schema.of(model, 99) == Schema(model.labels, 5) and Schema.of(model, 1).outputs == ("classifier",)
+    with pytest.raises(ArgumentError, match="topk 0: it must be at least 1"):
+        Schema.of(model, 0)
+    with pytest.raises(ArgumentError, match="tf_efficientnet_lite0 without a classifier names no classes"):
+        Schema.of(create_model("lite0", num_classes=0))
+
+
+@pytest.mark.parametrize("embedding", [0, 1280])
+def test_groups_hold_few_values_and_leave_nothing_out(embedding):
+    s = Schema(("a",), 1, embedding)
+    count = 3 * GROUP // (5 + embedding)
+    groups = list(s.groups({"photo": i} for i in range(count)))
+    assert [row["photo"] for group in groups for row in group] == list(range(count))
+    assert len(groups) > 2 and max(map(len, groups)) * len(s.columns()) <= GROUP
+    assert list(s.groups([])) == []
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("a b/é 日本.jpg", "a b/é 日本.jpg"), ("a\nb", "a\\nb"), ("\x1b[31m", "\\x1b[31m"), ("\udce9t.jpg", "\\udce9t.jpg"),
+    ("a\r\0b", "a\\r\\x00b"), ("\x85", "\\x85"), ("a\tb", "a\tb"),
+], ids=ascii)
+def test_written_is_one_line_of_utf8(text, expected):
+    assert written(text) == expected and written(expected) == expected
+
+
+@given(st.text(st.characters(codec=None)))
+def test_written_is_always_one_line_of_utf8(text):
+    line = written(text)
+    line.encode()
+    assert not set("\n\r\0\x1b") & set(line)
