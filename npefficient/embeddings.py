@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from .architecture import HEAD_CHANNELS
+from .errors import ArgumentError
 from .parameters import Weights
 from .paths import cache_directory, replacing
 
@@ -35,41 +36,39 @@ class Embeddings:
     computed: int  # photos that were decoded; the rest came out of the cache
 
 
-def embed(weights: Weights, photos: list[Path], store: "Store | None", *, num_threads: int = 1, workers: int | None = None,
-          batch_size: int = 1, advance: Callable[[int], None] = lambda n: None) -> Embeddings:
+def embed(weights: Weights, photos: list[Path], store: "Store | None" = None, *, num_threads: int = 1,
+          workers: int | None = None, batch_size: int = 1, advance: Callable[[int], None] = lambda n: None) -> Embeddings:
     """Compute the embeddings of `photos`, or take them from `store` where it has them, and keep them there.
 
-    `advance` is called with the number of photos that are done. What was computed is kept even when it ends early, with
-    an error or with Ctrl-C.
+    num_threads, workers, batch_size: as for `Model` and `stream`
+    advance: called with the number of photos that are done
+
+    What was computed is kept even when it ends early, with an error or with Ctrl-C.
     """
-    stamps = [stamp(photo) for photo in photos]
+    stamps = [store.stamp(photo) for photo in photos] if store else [None] * len(photos)
     kept = store.read() if store else {}
-    values = np.empty((len(photos), HEAD_CHANNELS), np.float32)
-    missing = []
-    for place, mark in enumerate(stamps):
-        if mark in kept:
-            values[place] = kept[mark]
-        else:
-            missing.append(place)
-    advance(len(photos) - len(missing))
-    done, bad = [], []
+    places = np.arange(len(photos))
+    known, bad = np.array([mark in kept for mark in stamps], bool), []
+    values = np.zeros((len(photos), HEAD_CHANNELS), np.float32)
+    for place in places[known]:
+        values[place] = kept[stamps[place]]
+    advance(int(known.sum()))
+    found = known.copy()
     try:
-        for place, row, error in _compute(weights, photos, missing, num_threads, workers, batch_size):
-            if error is None:
-                values[place] = row
-                done.append(place)
+        for place, outcome in _compute(weights, photos, places[~known].tolist(), num_threads, workers, batch_size):
+            if outcome.error is None:
+                values[place], found[place] = outcome.outputs["global_pool"], True
             else:
-                bad.append((photos[place], error))
+                bad.append((photos[place], outcome.error))
             advance(1)
     finally:
-        known = np.array(sorted(set(range(len(photos))) - set(missing) | set(done)), np.int64)
-        if store and (done or len(known) < len(kept)):
-            store.write([stamps[place] for place in known], values[known])
-    return Embeddings(values[known], known, bad, len(done))
+        if store and (found.sum() > known.sum() or known.sum() < len(kept)):
+            store.write({stamps[place]: values[place] for place in places[found]})
+    return Embeddings(values[found], places[found], bad, int(found.sum() - known.sum()))
 
 
-def _compute(weights: Weights, photos, missing: list[int], num_threads: int, workers, batch_size: int):
-    """(place, embedding or None, error or None) for each of the missing photos."""
+def _compute(weights: Weights, photos: list[Path], missing: list[int], num_threads, workers, batch_size):
+    """(place, Outcome) for each of the missing photos."""
     if not missing:
         return
     from .model import Model
@@ -78,17 +77,7 @@ def _compute(weights: Weights, photos, missing: list[int], num_threads: int, wor
     outcomes = stream(Model(weights, num_threads=num_threads), [photos[place] for place in missing],
                       outputs=("global_pool",), workers=workers, batch_size=batch_size)
     with contextlib.closing(outcomes):
-        for place, outcome in zip(missing, outcomes):
-            yield place, outcome.outputs and outcome.outputs["global_pool"], outcome.error
-
-
-def stamp(photo: Path) -> tuple:
-    """What a photo is known by: (path, size, times of change in ns); (path,) where it can't be examined."""
-    try:
-        found = os.stat(photo)
-    except OSError:
-        return (os.fsencode(photo),)
-    return os.fsencode(photo), found.st_size, found.st_mtime_ns, found.st_ctime_ns
+        yield from zip(missing, outcomes)
 
 
 class Store:
@@ -96,9 +85,17 @@ class Store:
 
     def __init__(self, folder: Path, weights: Weights, say: Callable[[str], None]):
         """say: told in a line when the file is damaged or can't be written, which costs time and nothing else."""
-        self.key, self.say = network_key(weights), say
-        place = hashlib.sha256(os.fsencode(Path(folder).resolve())).hexdigest()
+        self.folder, self.key, self.say = Path(folder), network_key(weights), say
+        place = hashlib.sha256(os.fsencode(self.folder.resolve())).hexdigest()
         self.path = cache_directory() / "embeddings" / f"{place[:16]}-{self.key[:16]}.npz"
+
+    def stamp(self, photo: Path) -> tuple | None:
+        """What a photo is known by: (path, size, two times in ns); None where it can't be examined."""
+        try:
+            found = os.stat(photo)
+        except OSError:
+            return None
+        return os.fsencode(os.path.relpath(photo, self.folder)), found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
     def read(self) -> dict[tuple, np.ndarray]:
         """Stamp -> embedding, float32 (1280,); empty where there is no file or it is damaged."""
@@ -111,11 +108,14 @@ class Store:
             return {}
         with file:
             try:
-                return self._parse(file)
+                kept = self._parse(file)
             except Exception as problem:  # a broken zip or array shows in a dozen ways
                 self.say(f"cache {str(self.path)!r} is damaged ({type(problem).__name__}: {problem}); every photo is "
                          "computed again")
                 return {}
+        with contextlib.suppress(OSError):
+            os.utime(self.path)  # what was used last is deleted last
+        return kept
 
     def _parse(self, file) -> dict[tuple, np.ndarray]:
         with np.load(file, allow_pickle=False) as arrays:
@@ -127,28 +127,34 @@ class Store:
             raise ValueError(f"embeddings {values.dtype} {values.shape}")
         return {(name, *mark): row for name, mark, row in zip(names, marks.tolist(), values)}
 
-    def write(self, stamps: list[tuple], values: np.ndarray) -> None:
-        """Replace the file; where that fails, say so and leave the old one."""
+    def write(self, embeddings: dict[tuple | None, np.ndarray]) -> None:
+        """Replace the file by stamps and their embeddings; where that fails, say so and leave the old one."""
+        kept = {mark: row for mark, row in embeddings.items() if mark is not None}
         arrays = {"key": np.frombuffer(self.key.encode(), np.uint8),
-                  "names": np.frombuffer(b"".join(mark[0] + b"\0" for mark in stamps), np.uint8),
-                  "marks": np.array([mark[1:] for mark in stamps], np.int64).reshape(-1, 3), "values": values}
+                  "names": np.frombuffer(b"".join(name + b"\0" for name, *_ in kept), np.uint8),
+                  "marks": np.array([mark[1:] for mark in kept], np.int64).reshape(-1, 3),
+                  "values": np.array(list(kept.values()), np.float32).reshape(-1, HEAD_CHANNELS)}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(self.path, force=True, mode=0o600) as part, open(part, "wb") as file:
                 np.savez(file, **arrays)
-            _shrink(self.path.parent, self.path)
-        except OSError as problem:
-            self.say(f"cache {str(self.path)!r}: it can't be written ({problem.strerror or problem}); the next run "
-                     "computes every photo again")
+            _shrink(self.path.parent)
+        except (OSError, ArgumentError) as problem:
+            self.say(f"cache {str(self.path)!r}: it can't be written ({problem}); the next run computes every photo "
+                     "again")
 
 
-def _shrink(directory: Path, keep: Path) -> None:
-    """Delete the oldest files until the rest has at most LIMIT bytes; `keep` stays."""
-    files = sorted(((path.stat().st_mtime, path.stat().st_size, path) for path in directory.glob("*.npz")), reverse=True)
+def _shrink(directory: Path) -> None:
+    """Delete what was used longest ago until LIMIT bytes are left: also what a killed process left half written."""
+    files = []
+    for path in directory.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another process shrinks it, too
+            state = path.stat()
+            files.append((state.st_mtime_ns, state.st_size, path))
     total = 0
-    for _, size, path in files:
+    for _, size, path in sorted(files, reverse=True):
         total += size
-        if total > LIMIT and path != keep:
+        if total > LIMIT:
             path.unlink(missing_ok=True)
 
 
