@@ -1,5 +1,6 @@
 """A folder of photos sorted into classes: one sub-folder for each class, its name the class's label."""
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,11 @@ class ClassFolders:
     labels: tuple[str, ...]  # names of the sub-folders, sorted
     photos: list[tuple[Path, int]]  # photo, index of its class; class by class, sorted within
     loose: int  # photos beside the sub-folders, which belong to no class
+
+    def counts(self) -> list[int]:
+        """Photos of each class."""
+        counted = Counter(index for _, index in self.photos)
+        return [counted[index] for index in range(len(self.labels))]
 
 
 def read_classes(directory) -> ClassFolders:

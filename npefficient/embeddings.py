@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 
-from .architecture import HEAD_CHANNELS
 from .errors import ArgumentError
 from .parameters import Weights
 from .paths import cache_directory, replacing
@@ -30,14 +29,15 @@ LIMIT = 2**31  # bytes in the cache: 400,000 embeddings
 class Embeddings:
     """Pooled features of the photos that could be read."""
 
-    values: np.ndarray  # float32 (N, 1280)
+    values: np.ndarray  # float32 (N, features), 1280 of them behind an average pool
     places: np.ndarray  # int64 (N,): their places among the photos given
     bad: list[tuple[Path, str]]  # the others, and why
     computed: int  # photos that were decoded; the rest came out of the cache
 
 
 def embed(weights: Weights, photos: list[Path], store: "Store | None" = None, *, num_threads: int = 1,
-          workers: int | None = None, batch_size: int = 1, advance: Callable[[int], None] = lambda n: None) -> Embeddings:
+          workers: int | None = None, batch_size: int = 1,
+          advance: Callable[[int], None] = lambda n: None) -> Embeddings:
     """Compute the embeddings of `photos`, or take them from `store` where it has them, and keep them there.
 
     num_threads, workers, batch_size: as for `Model` and `stream`
@@ -49,7 +49,7 @@ def embed(weights: Weights, photos: list[Path], store: "Store | None" = None, *,
     kept = store.read() if store else {}
     places = np.arange(len(photos))
     known, bad = np.array([mark in kept for mark in stamps], bool), []
-    values = np.zeros((len(photos), HEAD_CHANNELS), np.float32)
+    values = np.zeros((len(photos), weights.architecture.head_hidden_size), np.float32)
     for place in places[known]:
         values[place] = kept[stamps[place]]
     advance(int(known.sum()))
@@ -85,7 +85,8 @@ class Store:
 
     def __init__(self, folder: Path, weights: Weights, say: Callable[[str], None]):
         """say: told in a line when the file is damaged or can't be written, which costs time and nothing else."""
-        self.folder, self.key, self.say = Path(folder), network_key(weights), say
+        self.folder, self.say = Path(folder), say
+        self.key, self.width = network_key(weights), weights.architecture.head_hidden_size
         place = hashlib.sha256(os.fsencode(self.folder.resolve())).hexdigest()
         self.path = cache_directory() / "embeddings" / f"{place[:16]}-{self.key[:16]}.npz"
 
@@ -98,7 +99,7 @@ class Store:
         return os.fsencode(os.path.relpath(photo, self.folder)), found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
     def read(self) -> dict[tuple, np.ndarray]:
-        """Stamp -> embedding, float32 (1280,); empty where there is no file or it is damaged."""
+        """Stamp -> embedding, float32 (features,); empty where there is no file or it is damaged."""
         try:
             file = open(self.path, "rb")
         except FileNotFoundError:
@@ -123,7 +124,7 @@ class Store:
         names = names.tobytes().split(b"\0")[:-1]
         if key.tobytes().decode() != self.key or marks.shape != (len(names), 3) or marks.dtype != np.int64:
             raise ValueError("not the embeddings of this network")
-        if values.shape != (len(names), HEAD_CHANNELS) or values.dtype != np.float32 or not np.isfinite(values).all():
+        if values.shape != (len(names), self.width) or values.dtype != np.float32 or not np.isfinite(values).all():
             raise ValueError(f"embeddings {values.dtype} {values.shape}")
         return {(name, *mark): row for name, mark, row in zip(names, marks.tolist(), values)}
 
@@ -133,7 +134,7 @@ class Store:
         arrays = {"key": np.frombuffer(self.key.encode(), np.uint8),
                   "names": np.frombuffer(b"".join(name + b"\0" for name, *_ in kept), np.uint8),
                   "marks": np.array([mark[1:] for mark in kept], np.int64).reshape(-1, 3),
-                  "values": np.array(list(kept.values()), np.float32).reshape(-1, HEAD_CHANNELS)}
+                  "values": np.array(list(kept.values()), np.float32).reshape(-1, self.width)}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(self.path, force=True, mode=0o600) as part, open(part, "wb") as file:
@@ -167,7 +168,7 @@ def network_key(weights: Weights) -> str:
 
     network = weights.architecture
     digest = hashlib.sha256(repr((__version__, pillow, identity(), network.name, network.in_chans,
-                                  weights.preprocessing)).encode())
+                                  network.global_pool, weights.preprocessing)).encode())
     for name, array in sorted(weights.parameters.items()):
         if not name.startswith("classifier."):
             digest.update(f"{name} {array.dtype} {array.shape}".encode())

@@ -67,11 +67,13 @@ def fit(x: np.ndarray, classes: np.ndarray, penalty: float) -> Linear:
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.linear_model import LogisticRegression
+    from threadpoolctl import threadpool_limits  # scikit-learn's own dependency
 
     mean, spread = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)
     spread = np.maximum(spread, FLAT * np.sqrt((spread**2).mean()) or 1.0)
     regression = LogisticRegression(C=1 / (penalty * len(x)), tol=1e-5, max_iter=ITERATIONS)
-    with warnings.catch_warnings():
+    # One thread: on the small products here more of them mostly wait for each other, for minutes on a busy machine.
+    with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # `converged` says it
         regression.fit((x - mean) / spread, classes)
     weight, bias = regression.coef_, regression.intercept_

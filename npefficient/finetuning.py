@@ -1,0 +1,231 @@
+"""Teach the network classes of your own: a new last layer, fitted to photos in one folder for each class.
+
+    photos ── the network up to its global pool ──► embeddings ── logistic regression ──► weight and bias
+
+The network below stays as it is, so each photo goes through it once (`embeddings`), and fitting takes seconds.
+"""
+import numbers
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from . import linear_classifier
+from .accuracy import confusion_matrix, wilson_interval
+from .adapt import adapt
+from .class_folders import ClassFolders, read_classes
+from .embeddings import Embeddings, Store, embed
+from .errors import ArgumentError, WeightsError
+from .linear_classifier import Linear, Trial
+from .parameters import Source, Weights, check_labels
+from .paths import check_target
+
+FEW = 10  # photos of a class, below which a remark is made
+ROUNDING = 1e-3  # of the largest logit: what float32 may change in the fitted layer
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """A network with classes of your own, and how well it does on the photos that it was not fitted to."""
+
+    weights: Weights  # what is written: the base network with the new classifier and labels
+    labels: tuple[str, ...]
+    photos: list[Path]  # those that could be read
+    classes: np.ndarray  # int64 (photos,): the class of each, an index of labels
+    validation: np.ndarray  # bool (photos,): the part that the measured classifier was not fitted to
+    predictions: np.ndarray  # int64 (validation.sum(),): its answers for that part
+    confusion: np.ndarray  # int64 (classes, classes): the same counted, a row for each right class
+    penalty: float  # the regularisation chosen, see `linear_classifier.fit`
+    trials: list[Trial]
+    bad: list[tuple[Path, str]]  # photos that could not be read, and why
+    computed: int  # photos that went through the network; the other embeddings were kept from before
+    remarks: list[str]
+
+    @property
+    def correct(self) -> int:
+        return int(self.confusion.trace())
+
+    @property
+    def accuracy(self) -> float:
+        """The share of right answers on the validation part."""
+        return self.correct / int(self.confusion.sum())
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the accuracy (`accuracy.wilson_interval`)."""
+        return wilson_interval(self.correct, int(self.confusion.sum()))
+
+    def model(self, num_threads: int | None = None):
+        """The network, ready to run."""
+        from .model import Model
+
+        return Model(self.weights, num_threads=num_threads)
+
+
+def finetune(photos_dir, output=None, *, model: str | None = None, weights=None, val_split: float = 0.2, seed: int = 0,
+             refit: bool = False, cache: bool = True, force: bool = False, num_threads: int = 1,
+             workers: int | None = None, batch_size: int = 1, say: Callable[[str], None] = lambda text: None,
+             start: Callable[[int], Callable[[int], None]] = lambda total: lambda n: None) -> FinetuneResult:
+    """Fit a new last layer to the photos in `photos_dir`, which has a sub-folder for each class, named like the class.
+
+    output: the weight file (.h5) to write; None writes none. `force` lets it replace a file.
+    model: "lite0" (the default) to "lite4" with the official weights
+    weights: a weight file, a checkpoint or `Weights` to start from instead
+    val_split: the share of each class that is kept out to choose the regularisation and to measure the accuracy (so the
+        accuracy is slightly flattered)
+    seed: of the split
+    refit: fit once more, with the regularisation found, to all photos. Then the result has seen the validation part
+        too, and the accuracy is that of the classifier before. Otherwise the result is the classifier that was measured.
+    cache: keep the embeddings, so that the next run with the same network computes those of other photos only
+    num_threads, workers, batch_size: as for `Model` and `stream`
+    say: called with each remark as it comes up
+    start: called with the number of photos; what it returns is called with the number done
+
+    Photos that can't be read are left out and listed in the result. Raises ArgumentError for a folder that can't be
+    used: missing, without sub-folders, fewer than two classes, a class without two photos that can be read, a name that
+    can't be a label.
+    """
+    linear_classifier.check_installed()
+    _check_arguments(model, weights, val_split, seed)
+    if output is not None:
+        check_target(output, force=force)
+    folders, remarks = read_classes(photos_dir), []
+
+    def remark(text):
+        remarks.append(text)
+        say(text)
+
+    _check_folders(folders, photos_dir)
+    base = _base(model, weights)
+    photos = [photo for photo, _ in folders.photos]
+    embeddings = embed(base, photos, _store(photos_dir, base, remark) if cache else None, num_threads=num_threads,
+                       workers=workers, batch_size=batch_size, advance=start(len(photos)))
+    classes = np.array([index for _, index in folders.photos])[embeddings.places]
+    _check_readable(folders, classes, embeddings)
+    _remark_on(folders, classes, remark)
+
+    x, validation = embeddings.values, linear_classifier.split(classes, val_split, seed)
+    fitted, trials = linear_classifier.choose(x, classes, validation)
+    best = min(trials, key=lambda trial: trial.loss)
+    made = _with_classifier(base, fitted, folders.labels, photos_dir, int((~validation).sum()))
+    logits = _logits(made, x[validation], fitted)
+    predictions = logits.argmax(axis=1)
+    if refit:
+        fitted = linear_classifier.fit(x, classes, best.penalty)
+        made = _with_classifier(base, fitted, folders.labels, photos_dir, len(classes))
+        logits = _logits(made, x[validation], fitted)
+    if not fitted.converged:
+        remark(f"the regression had not converged after {linear_classifier.ITERATIONS} iterations: what it has reached "
+               "is taken")
+    if output is not None:
+        _write(output, made, force, x[validation], logits)
+    confusion = confusion_matrix(classes[validation], predictions, len(folders.labels))
+    return FinetuneResult(made, folders.labels, [photos[place] for place in embeddings.places], classes, validation,
+                          predictions, confusion, best.penalty, trials, embeddings.bad, embeddings.computed, remarks)
+
+
+def _check_arguments(model, weights, val_split, seed) -> None:
+    if model is not None and weights is not None:
+        raise ArgumentError(f"model={model!r} and weights={str(weights)!r}: give one of them")
+    if not isinstance(val_split, numbers.Real) or not 0 < val_split < 1:
+        raise ArgumentError(f"val_split {val_split!r}: it must be a share above 0 and below 1, such as 0.2")
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0:
+        raise ArgumentError(f"seed {seed!r}: it must be a whole number of at least 0")
+
+
+def _check_folders(folders: ClassFolders, photos_dir) -> None:
+    """Refuse, before the network runs, what can't become classes."""
+    if len(folders.labels) < 2:
+        raise ArgumentError(f"folder {str(photos_dir)!r}: it has one class only, {folders.labels[0]!r}; a classifier "
+                            "needs two or more to tell apart")
+    for label in folders.labels:
+        try:
+            check_labels([label], 1)
+        except WeightsError as problem:
+            raise ArgumentError(f"folder {str(Path(photos_dir) / label)!r}: its name becomes a label, which is one line "
+                                "of text without control characters; rename it") from problem
+    for label, count in zip(folders.labels, folders.counts()):
+        if count < 2:
+            raise ArgumentError(f"class {label!r} has one photo only: it needs one to fit and one to measure with, and "
+                                f"{FEW} or more to be any good")
+
+
+def _check_readable(folders: ClassFolders, classes: np.ndarray, embeddings: Embeddings) -> None:
+    readable = np.bincount(classes, minlength=len(folders.labels))
+    for index, (label, count) in enumerate(zip(folders.labels, folders.counts())):
+        if readable[index] < 2:
+            why = next(why for photo, why in embeddings.bad if (photo, index) in folders.photos)
+            raise ArgumentError(f"class {label!r}: {readable[index]} of its {count} photos can be read, and it needs two "
+                                f"or more; of the others the first: {why}")
+
+
+def _remark_on(folders: ClassFolders, classes: np.ndarray, remark) -> None:
+    if folders.loose:
+        remark(f"{folders.loose:,} photos beside the class folders belong to no class: left out")
+    counts = np.bincount(classes, minlength=len(folders.labels))
+    if counts.min() < FEW:
+        few = [label for label, count in zip(folders.labels, counts) if count < FEW]
+        more = f" and {len(few) - 3} more" if len(few) > 3 else ""
+        remark(f"fewer than {FEW} photos of {', '.join(map(repr, few[:3]))}{more}: how good they are is hardly known")
+
+
+def _base(model, weights) -> Weights:
+    """The weights to start from."""
+    from .model import load_weights
+
+    if weights is None:
+        from .hub import pretrained
+        from .variants import canonical_name
+
+        return load_weights(pretrained(canonical_name(model or "lite0")))
+    base = weights if isinstance(weights, Weights) else load_weights(weights)
+    network = base.architecture
+    if network.in_chans != 3 or network.head_hidden_size != network.head.out_channels:
+        raise ArgumentError(f"weights {base.source.name!r} with {network.in_chans} input channels and the pool "
+                            f"{network.global_pool!r}: fitting to photos needs 3 and a pool that does not concatenate")
+    return base
+
+
+def _store(photos_dir, base: Weights, remark) -> Store | None:
+    try:
+        return Store(Path(photos_dir), base, remark)
+    except ArgumentError as problem:
+        remark(f"embeddings are not kept: {problem}")
+        return None
+
+
+def _with_classifier(base: Weights, linear: Linear, labels, photos_dir, fitted_to: int) -> Weights:
+    """The base with another last layer; its source is named, but is no longer a file with a hash."""
+    made = adapt(base, num_classes=len(labels), new_classifier=True)
+    layer = {"classifier.weight": linear.weight.astype(np.float32), "classifier.bias": linear.bias.astype(np.float32)}
+    name = f"{base.source.name}, classifier fitted to {fitted_to} photos of {Path(photos_dir).resolve().name}"
+    return replace(made, parameters=made.parameters | layer, labels=labels, source=Source(name, "", "finetuned"))
+
+
+def _logits(weights: Weights, embeddings: np.ndarray, linear: Linear) -> np.ndarray:
+    """What the engine's last layer makes of embeddings, float32 (N, classes); found to be what was fitted."""
+    got, expected = _head(weights, embeddings), linear(embeddings)
+    off = float(np.abs(got - expected).max())
+    if off > ROUNDING * max(1.0, float(np.abs(expected).max())):
+        raise WeightsError(f"the fitted classifier does not survive float32: its logits move by {off:.3g}")
+    return got
+
+
+def _head(weights: Weights, embeddings: np.ndarray) -> np.ndarray:
+    """Embeddings (N, features) -> logits; one goes in as a last feature map of one row and column, which any pool leaves
+    as it is.
+    """
+    from .model import Model
+
+    return Model(weights, num_threads=1).forward_head(embeddings[:, None, None, :])
+
+
+def _write(output, made: Weights, force: bool, held_out: np.ndarray, logits: np.ndarray) -> None:
+    """Write the weight file, and see that the network read back answers as the one that was measured."""
+    from .weights import read_weights, write_weights
+
+    write_weights(output, made, force=force)
+    if not np.array_equal(_head(read_weights(output), held_out), logits):
+        raise WeightsError(f"weight file {str(output)!r}: read back, it gives other logits than what was written; check "
+                           "the disk")
