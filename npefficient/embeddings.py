@@ -35,13 +35,12 @@ class Embeddings:
     computed: int  # photos that were decoded; the rest came out of the cache
 
 
-def embed(weights: Weights, photos: list[Path], store: "Store | None" = None, *, num_threads: int = 1,
-          workers: int | None = None, batch_size: int = 1,
-          advance: Callable[[int], None] = lambda n: None) -> Embeddings:
+def embed(weights: Weights, photos: list[Path], store: "Store | None" = None, *, workers: int | None = None,
+          batch_size: int = 1, progress: bool = False) -> Embeddings:
     """Compute the embeddings of `photos`, or take them from `store` where it has them, and keep them there.
 
-    num_threads, workers, batch_size: as for `Model` and `stream`
-    advance: called with the number of photos that are done
+    workers, batch_size: as for `stream`
+    progress: show on stderr how far it is, where there is anything to compute
 
     What was computed is kept even when it ends early, with an error or with Ctrl-C.
     """
@@ -52,32 +51,35 @@ def embed(weights: Weights, photos: list[Path], store: "Store | None" = None, *,
     values = np.zeros((len(photos), weights.architecture.head_hidden_size), np.float32)
     for place in places[known]:
         values[place] = kept[stamps[place]]
-    advance(int(known.sum()))
-    found = known.copy()
+    found, missing = known.copy(), places[~known]
     try:
-        for place, outcome in _compute(weights, photos, places[~known].tolist(), num_threads, workers, batch_size):
+        for place, outcome in _compute(weights, photos, missing, workers, batch_size, progress):
             if outcome.error is None:
                 values[place], found[place] = outcome.outputs["global_pool"], True
             else:
                 bad.append((photos[place], outcome.error))
-            advance(1)
     finally:
         if store and (found.sum() > known.sum() or known.sum() < len(kept)):
             store.write({stamps[place]: values[place] for place in places[found]})
     return Embeddings(values[found], places[found], bad, int(found.sum() - known.sum()))
 
 
-def _compute(weights: Weights, photos: list[Path], missing: list[int], num_threads, workers, batch_size):
+def _compute(weights: Weights, photos: list[Path], missing: np.ndarray, workers, batch_size, progress: bool):
     """(place, Outcome) for each of the missing photos."""
-    if not missing:
+    if not len(missing):
         return
     from .model import Model
+    from .progress import Progress
     from .stream import stream
 
-    outcomes = stream(Model(weights, num_threads=num_threads), [photos[place] for place in missing],
-                      outputs=("global_pool",), workers=workers, batch_size=batch_size)
-    with contextlib.closing(outcomes):
-        yield from zip(missing, outcomes)
+    outcomes = stream(Model(weights, num_threads=1), [photos[place] for place in missing], outputs=("global_pool",),
+                      workers=workers, batch_size=batch_size)
+    shown = Progress(len(photos), done=len(photos) - len(missing)) if progress else contextlib.nullcontext()
+    with contextlib.closing(outcomes), shown as counter:
+        for place, outcome in zip(missing, outcomes):
+            yield place, outcome
+            if counter:
+                counter.advance()
 
 
 class Store:

@@ -6,18 +6,19 @@ The network below stays as it is, so each photo goes through it once (`embedding
 """
 import numbers
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from . import linear_classifier
-from .accuracy import confusion_matrix, wilson_interval
+from .accuracy import confusion_matrix
 from .adapt import adapt
 from .class_folders import ClassFolders, read_classes
 from .embeddings import Embeddings, Store, embed
 from .errors import ArgumentError, WeightsError
-from .linear_classifier import Linear, Trial
+from .finetune_result import FinetuneResult
+from .linear_classifier import Linear
 from .parameters import Source, Weights, check_labels
 from .paths import check_target
 
@@ -25,48 +26,10 @@ FEW = 10  # photos of a class, below which a remark is made
 ROUNDING = 1e-3  # of the largest logit: what float32 may change in the fitted layer
 
 
-@dataclass(frozen=True)
-class FinetuneResult:
-    """A network with classes of your own, and how well it does on the photos that it was not fitted to."""
-
-    weights: Weights  # what is written: the base network with the new classifier and labels
-    labels: tuple[str, ...]
-    photos: list[Path]  # those that could be read
-    classes: np.ndarray  # int64 (photos,): the class of each, an index of labels
-    validation: np.ndarray  # bool (photos,): the part that the measured classifier was not fitted to
-    predictions: np.ndarray  # int64 (validation.sum(),): its answers for that part
-    confusion: np.ndarray  # int64 (classes, classes): the same counted, a row for each right class
-    penalty: float  # the regularisation chosen, see `linear_classifier.fit`
-    trials: list[Trial]
-    bad: list[tuple[Path, str]]  # photos that could not be read, and why
-    computed: int  # photos that went through the network; the other embeddings were kept from before
-    remarks: list[str]
-
-    @property
-    def correct(self) -> int:
-        return int(self.confusion.trace())
-
-    @property
-    def accuracy(self) -> float:
-        """The share of right answers on the validation part."""
-        return self.correct / int(self.confusion.sum())
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """The 95 % interval of the accuracy (`accuracy.wilson_interval`)."""
-        return wilson_interval(self.correct, int(self.confusion.sum()))
-
-    def model(self, num_threads: int | None = None):
-        """The network, ready to run."""
-        from .model import Model
-
-        return Model(self.weights, num_threads=num_threads)
-
-
 def finetune(photos_dir, output=None, *, model: str | None = None, weights=None, val_split: float = 0.2, seed: int = 0,
-             refit: bool = False, cache: bool = True, force: bool = False, num_threads: int = 1,
-             workers: int | None = None, batch_size: int = 1, say: Callable[[str], None] = lambda text: None,
-             start: Callable[[int], Callable[[int], None]] = lambda total: lambda n: None) -> FinetuneResult:
+             refit: bool = False, cache: bool = True, force: bool = False, workers: int | None = None,
+             batch_size: int = 1, say: Callable[[str], None] = lambda text: None,
+             progress: bool = False) -> FinetuneResult:
     """Fit a new last layer to the photos in `photos_dir`, which has a sub-folder for each class, named like the class.
 
     output: the weight file (.h5) to write; None writes none. `force` lets it replace a file.
@@ -78,9 +41,9 @@ def finetune(photos_dir, output=None, *, model: str | None = None, weights=None,
     refit: fit once more, with the regularisation found, to all photos. Then the result has seen the validation part
         too, and the accuracy is that of the classifier before. Otherwise the result is the classifier that was measured.
     cache: keep the embeddings, so that the next run with the same network computes those of other photos only
-    num_threads, workers, batch_size: as for `Model` and `stream`
+    workers, batch_size: as for `stream`
     say: called with each remark as it comes up
-    start: called with the number of photos; what it returns is called with the number done
+    progress: show on stderr how far it is
 
     Photos that can't be read are left out and listed in the result. Raises ArgumentError for a folder that can't be
     used: missing, without sub-folders, fewer than two classes, a class without two photos that can be read, a name that
@@ -99,8 +62,8 @@ def finetune(photos_dir, output=None, *, model: str | None = None, weights=None,
     _check_folders(folders, photos_dir)
     base = _base(model, weights)
     photos = [photo for photo, _ in folders.photos]
-    embeddings = embed(base, photos, _store(photos_dir, base, remark) if cache else None, num_threads=num_threads,
-                       workers=workers, batch_size=batch_size, advance=start(len(photos)))
+    embeddings = embed(base, photos, _store(photos_dir, base, remark) if cache else None, workers=workers,
+                       batch_size=batch_size, progress=progress)
     classes = np.array([index for _, index in folders.photos])[embeddings.places]
     _check_readable(folders, classes, embeddings)
     _remark_on(folders, classes, remark)
@@ -122,7 +85,8 @@ def finetune(photos_dir, output=None, *, model: str | None = None, weights=None,
         _write(output, made, force, x[validation], logits)
     confusion = confusion_matrix(classes[validation], predictions, len(folders.labels))
     return FinetuneResult(made, folders.labels, [photos[place] for place in embeddings.places], classes, validation,
-                          predictions, confusion, best.penalty, trials, embeddings.bad, embeddings.computed, remarks)
+                          predictions, confusion, trials, best.penalty, refit, embeddings.bad, embeddings.computed,
+                          remarks)
 
 
 def _check_arguments(model, weights, val_split, seed) -> None:
@@ -143,8 +107,8 @@ def _check_folders(folders: ClassFolders, photos_dir) -> None:
         try:
             check_labels([label], 1)
         except WeightsError as problem:
-            raise ArgumentError(f"folder {str(Path(photos_dir) / label)!r}: its name becomes a label, which is one line "
-                                "of text without control characters; rename it") from problem
+            raise ArgumentError(f"folder {str(Path(photos_dir) / label)!r}: its name becomes a label, which is a line of "
+                                "UTF-8 text without control characters; rename it") from problem
     for label, count in zip(folders.labels, folders.counts()):
         if count < 2:
             raise ArgumentError(f"class {label!r} has one photo only: it needs one to fit and one to measure with, and "
@@ -162,7 +126,7 @@ def _check_readable(folders: ClassFolders, classes: np.ndarray, embeddings: Embe
 
 def _remark_on(folders: ClassFolders, classes: np.ndarray, remark) -> None:
     if folders.loose:
-        remark(f"{folders.loose:,} photos beside the class folders belong to no class: left out")
+        remark(f"photos beside the class folders, which belong to no class and are left out: {folders.loose:,}")
     counts = np.bincount(classes, minlength=len(folders.labels))
     if counts.min() < FEW:
         few = [label for label, count in zip(folders.labels, counts) if count < FEW]

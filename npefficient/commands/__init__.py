@@ -8,7 +8,7 @@ import importlib
 import os
 import sys
 
-VERBS = ("bench", "classify", "compare", "convert", "export", "info", "list", "profile", "warmup")
+VERBS = ("bench", "classify", "compare", "convert", "export", "finetune", "info", "list", "profile", "warmup")
 
 
 def _module(verb: str):
