@@ -19,10 +19,11 @@ from .embeddings import Embeddings, Store, embed
 from .errors import ArgumentError, WeightsError
 from .finetune_result import FinetuneResult
 from .linear_classifier import Linear
-from .parameters import Source, Weights, check_labels
+from .parameters import Source, Weights, check_labels, plain
 from .paths import check_target
 
 FEW = 10  # photos of a class, below which a remark is made
+POOLS = ("avg", "max", "avgmax")  # over one row and column they change nothing
 ROUNDING = 1e-3  # of the largest logit: what float32 may change in the fitted layer
 
 
@@ -39,7 +40,7 @@ def finetune(photos_dir, output=None, *, model: str | None = None, weights=None,
         accuracy is slightly flattered)
     seed: of the split
     refit: fit once more, with the regularisation found, to all photos. Then the result has seen the validation part
-        too, and the accuracy is that of the classifier before. Otherwise the result is the classifier that was measured.
+        too, and the accuracy is that of the classifier before. Otherwise the result is what was measured.
     cache: keep the embeddings, so that the next run with the same network computes those of other photos only
     workers, batch_size: as for `stream`
     say: called with each remark as it comes up
@@ -107,8 +108,8 @@ def _check_folders(folders: ClassFolders, photos_dir) -> None:
         try:
             check_labels([label], 1)
         except WeightsError as problem:
-            raise ArgumentError(f"folder {str(Path(photos_dir) / label)!r}: its name becomes a label, which is a line of "
-                                "UTF-8 text without control characters; rename it") from problem
+            raise ArgumentError(f"folder {str(Path(photos_dir) / label)!r}: its name becomes a label, which is a line "
+                                "of UTF-8 text without control characters; rename it") from problem
     for label, count in zip(folders.labels, folders.counts()):
         if count < 2:
             raise ArgumentError(f"class {label!r} has one photo only: it needs one to fit and one to measure with, and "
@@ -120,8 +121,8 @@ def _check_readable(folders: ClassFolders, classes: np.ndarray, embeddings: Embe
     for index, (label, count) in enumerate(zip(folders.labels, folders.counts())):
         if readable[index] < 2:
             why = next(why for photo, why in embeddings.bad if (photo, index) in folders.photos)
-            raise ArgumentError(f"class {label!r}: {readable[index]} of its {count} photos can be read, and it needs two "
-                                f"or more; of the others the first: {why}")
+            raise ArgumentError(f"class {label!r}: {readable[index]} of its {count} photos can be read, and it needs "
+                                f"two or more; of the others the first: {why}")
 
 
 def _remark_on(folders: ClassFolders, classes: np.ndarray, remark) -> None:
@@ -145,9 +146,9 @@ def _base(model, weights) -> Weights:
         return load_weights(pretrained(canonical_name(model or "lite0")))
     base = weights if isinstance(weights, Weights) else load_weights(weights)
     network = base.architecture
-    if network.in_chans != 3 or network.head_hidden_size != network.head.out_channels:
+    if network.in_chans != 3 or network.global_pool not in POOLS:
         raise ArgumentError(f"weights {base.source.name!r} with {network.in_chans} input channels and the pool "
-                            f"{network.global_pool!r}: fitting to photos needs 3 and a pool that does not concatenate")
+                            f"{network.global_pool!r}: fitting to photos needs 3, and one of {', '.join(POOLS)}")
     return base
 
 
@@ -164,7 +165,7 @@ def _with_classifier(base: Weights, linear: Linear, labels, photos_dir, fitted_t
     made = adapt(base, num_classes=len(labels), new_classifier=True)
     layer = {"classifier.weight": linear.weight.astype(np.float32), "classifier.bias": linear.bias.astype(np.float32)}
     name = f"{base.source.name}, classifier fitted to {fitted_to} photos of {Path(photos_dir).resolve().name}"
-    return replace(made, parameters=made.parameters | layer, labels=labels, source=Source(name, "", "finetuned"))
+    return replace(made, parameters=made.parameters | layer, labels=labels, source=Source(plain(name), "", "finetuned"))
 
 
 def _logits(weights: Weights, embeddings: np.ndarray, linear: Linear) -> np.ndarray:
@@ -177,9 +178,7 @@ def _logits(weights: Weights, embeddings: np.ndarray, linear: Linear) -> np.ndar
 
 
 def _head(weights: Weights, embeddings: np.ndarray) -> np.ndarray:
-    """Embeddings (N, features) -> logits; one goes in as a last feature map of one row and column, which any pool leaves
-    as it is.
-    """
+    """Embeddings (N, features) -> logits; they go in as last feature maps of one row and column (see POOLS)."""
     from .model import Model
 
     return Model(weights, num_threads=1).forward_head(embeddings[:, None, None, :])
@@ -191,5 +190,5 @@ def _write(output, made: Weights, force: bool, held_out: np.ndarray, logits: np.
 
     write_weights(output, made, force=force)
     if not np.array_equal(_head(read_weights(output), held_out), logits):
-        raise WeightsError(f"weight file {str(output)!r}: read back, it gives other logits than what was written; check "
-                           "the disk")
+        raise WeightsError(f"weight file {str(output)!r}: read back, it gives other logits than what was written; "
+                           "check the disk")

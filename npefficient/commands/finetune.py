@@ -31,8 +31,8 @@ def add_arguments(parser):
     parser.add_argument("--force", action="store_true", help="overwrite the files named")
     parser.add_argument("--no-cache", action="store_true", help="neither use nor keep embeddings")
     parser.add_argument("--threads", metavar="N", type=int, help="processors to use (default: all that are allowed)")
-    parser.add_argument("--workers", metavar="N", type=int, help="threads that read photos and compute (default: one for "
-                                                                 "each processor)")
+    parser.add_argument("--workers", metavar="N", type=int, help="threads that read photos and compute (default: one "
+                                                                 "for each processor)")
 
 
 def run(args) -> int:
@@ -65,8 +65,8 @@ def run(args) -> int:
     for _, error in result.bad:
         print(f"npefficient: error: {error}", file=sys.stderr)
     if result.bad:
-        print(f"npefficient: {len(result.bad):,} of {len(result.bad) + len(result.photos):,} photos could not be read and "
-              "are left out", file=sys.stderr)
+        print(f"npefficient: {len(result.bad):,} of {len(result.bad) + len(result.photos):,} photos could not be read "
+              "and are left out", file=sys.stderr)
     return 0
 
 
@@ -74,8 +74,8 @@ def _print(result) -> None:
     from ..accuracy import describe
 
     kept = len(result.photos) - result.computed
-    print(f"{len(result.photos):,} photos of {len(result.labels)} classes: {result.computed:,} went through the network, "
-          f"{kept:,} had been kept from before")
+    print(f"{len(result.photos):,} photos of {len(result.labels)} classes: {result.computed:,} went through the "
+          f"network, {kept:,} had been kept from before")
     print(f"regularisation {result.penalty:g}, the best of " +
           ", ".join(f"{trial.penalty:g} ({trial.loss:.3f})" for trial in result.trials) + " by cross-entropy\n")
     width = max(5, *map(len, result.labels))
