@@ -8,7 +8,8 @@ import numpy as np
 from .errors import ArgumentError
 from .paths import replacing
 
-MANY = 100  # classes up to which every cell shows its count and every row its name; above, one name in several
+MANY = 100  # classes up to which every row has its name; above, one in several
+COUNTED = 2000  # cells that are not zero, up to which each shows its count: drawing a number takes some milliseconds
 LONGEST = 28  # characters of a name
 
 
@@ -54,7 +55,7 @@ def _figure(confusion: np.ndarray, labels: list[str]):
     axes.set_ylabel("class of the photo")
     right, total = int(confusion.trace()), int(confusion.sum())
     axes.set_title(f"{right:,} of {total:,} right", fontsize=12)
-    if classes <= MANY:
+    if classes <= MANY and np.count_nonzero(confusion) <= COUNTED:
         for row, column in np.argwhere(confusion):
             dark = confusion[row, column] > photos[row, 0] / 2
             axes.text(column, row, f"{confusion[row, column]}", ha="center", va="center", fontsize=0.8 * size,

@@ -60,7 +60,7 @@ def labelled_photos(directory, names: ClassNames, labels_file=None) -> tuple[lis
         name class      or      name,class      for photos in any order, names relative to `directory`
         class                                   for all photos of `directory`, in the order of their sorted names
 
-    without a heading. Raises ArgumentError for a folder or a file that can't be used.
+    without a heading; a label with spaces needs the comma, one with commas the quotes of CSV. Raises ArgumentError for a folder or a file that can't be used.
     """
     if labels_file is None:
         return _of_folders(directory, names)
@@ -105,7 +105,8 @@ def _fields(line: str) -> list[str]:
 
 def _in_order(directory, labels_file, lines, names: ClassNames) -> tuple[list[tuple[Path, int]], list[str]]:
     given = [fields[0] for _, fields in lines]
-    if names.synsets and Path(labels_file).name == DEVKIT and all(name.isdigit() for name in given) and "0" not in given:
+    from_one = all(name.isdigit() for name in given) and "0" not in given
+    if names.synsets and Path(labels_file).name == DEVKIT and from_one:
         raise ArgumentError(f"labels file {str(labels_file)!r}: the development kit of ILSVRC 2012 counts classes in "
                             "an order of its own (ILSVRC2012_ID in its meta.mat), not in that of their synset ids; "
                             "translate its numbers to synset ids, or rename the file if that is done")
@@ -113,7 +114,7 @@ def _in_order(directory, labels_file, lines, names: ClassNames) -> tuple[list[tu
     photos = find_photos([str(_folder(directory))])
     if len(photos) != len(classes):
         raise ArgumentError(f"labels file {str(labels_file)!r}: {len(classes):,} classes for the {len(photos):,} "
-                            f"photos of {str(directory)!r}; a file without names has a line for each photo, in their order")
+                            f"photos of {str(directory)!r}; a file without names has a line for each, in their order")
     return list(zip(sorted(photos), classes)), []
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from .errors import ArgumentError
 
 PENALTIES = (10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4)  # tried from the strongest on
-ITERATIONS = 2000
+ITERATIONS = 1000
 FLAT = 1e-3  # of the ordinary spread: a feature that varies less is not blown up to that
 
 
@@ -60,7 +60,8 @@ def split(classes: np.ndarray, share: float, seed: int) -> np.ndarray:
 
 
 def fit(x: np.ndarray, classes: np.ndarray, penalty: float) -> Linear:
-    """Minimise the mean cross-entropy plus penalty / 2 times the squared weights of standardised features.
+    """Minimise the mean cross-entropy plus penalty / 2 times the squared weights (with two classes, of their difference)
+    of standardised features.
 
     Classes are 0, 1 .., each with at least one photo. Dividing by the number of photos makes a penalty mean the same
     for few and for many. The standardisation (mean 0, variance 1) is folded into weight and bias.
@@ -71,7 +72,7 @@ def fit(x: np.ndarray, classes: np.ndarray, penalty: float) -> Linear:
 
     mean, spread = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)
     spread = np.maximum(spread, FLAT * np.sqrt((spread**2).mean()) or 1.0)
-    regression = LogisticRegression(C=1 / (penalty * len(x)), tol=1e-5, max_iter=ITERATIONS)
+    regression = LogisticRegression(C=1 / (penalty * len(x)), max_iter=ITERATIONS)
     # One thread: on the small products here more of them mostly wait for each other, for minutes on a busy machine.
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # `converged` says it

@@ -55,8 +55,9 @@ class Validation:
     def figures(self) -> dict:
         """All of it, as JSON can hold it."""
         def share(hits):
-            return hits and {"correct": hits, "accuracy": hits / len(self.photos) if self.photos else None,
-                             "interval": list(wilson_interval(hits, len(self.photos)))}
+            return None if hits is None else {
+                "correct": hits, "accuracy": hits / len(self.photos) if self.photos else None,
+                "interval": list(wilson_interval(hits, len(self.photos)))}
 
         published = self.published and {"top1": self.published[0], "top5": self.published[1]}
         return {"photos": len(self.photos), "top1": share(self.top1), "top5": share(self.top5), "published": published,
