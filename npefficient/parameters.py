@@ -18,8 +18,8 @@ class Source:
     """Where weights came from."""
 
     name: str  # file name
-    sha256: str  # of the whole file, 64 hex digits; empty for random weights
-    kind: str  # "torch-zip", "torch-legacy", "safetensors" or "random"
+    sha256: str  # of the whole file, 64 hex digits; empty where the weights are of no file
+    kind: str  # "torch-zip", "torch-legacy", "safetensors", "finetuned" or "random"
 
 
 @dataclass(frozen=True)

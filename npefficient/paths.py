@@ -32,11 +32,7 @@ def replacing(target: Path, *, force: bool, mode: int = 0o666):
     the system.
     """
     target = Path(target)
-    if target.is_dir():
-        raise ArgumentError(f"{str(target)!r} is a directory: name a file to write")
-    if not target.parent.is_dir():
-        raise ArgumentError(f"{str(target)!r}: its directory does not exist; make it first")
-    _check_free(target, force)
+    check_target(target, force=force)
     part = target.with_name(f".{target.name[:40]}.{os.urandom(8).hex()}.part")
     try:
         # Not tempfile: the system itself applies the umask to `mode` (to ask for it, one would have to change it).
@@ -51,6 +47,16 @@ def replacing(target: Path, *, force: bool, mode: int = 0o666):
             os.unlink(part)
         raise
     _flush_directory(target.parent)
+
+
+def check_target(target: Path, *, force: bool) -> None:
+    """Raise ArgumentError where `replacing` would, before the work whose result is to be written."""
+    target = Path(target)
+    if target.is_dir():
+        raise ArgumentError(f"{str(target)!r} is a directory: name a file to write")
+    if not target.parent.is_dir():
+        raise ArgumentError(f"{str(target)!r}: its directory does not exist; make it first")
+    _check_free(target, force)
 
 
 def _check_free(target: Path, force: bool) -> None:

@@ -1,4 +1,6 @@
 """Options and reports of the test suite."""
+import functools
+
 import pytest
 
 
@@ -28,16 +30,22 @@ def pytest_terminal_summary(terminalreporter, config):
 
 
 @pytest.fixture
-def bench(capsys):
-    """bench("peak", ...) -> (exit code, stdout, stderr) of `npefficient bench`."""
+def command(capsys):
+    """command("list", ...) -> (exit code, stdout, stderr) of `npefficient`."""
     from npefficient.commands import main
 
     def call(*arguments):
         try:
-            code = main(["bench", *map(str, arguments)])
+            code = main([str(argument) for argument in arguments])
         except SystemExit as leaving:  # argparse
             code = leaving.code
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
     return call
+
+
+@pytest.fixture
+def bench(command):
+    """bench("peak", ...) -> (exit code, stdout, stderr) of `npefficient bench`."""
+    return functools.partial(command, "bench")

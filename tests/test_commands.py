@@ -9,24 +9,9 @@ import pytest
 from PIL import Image
 
 from npefficient import architecture
-from npefficient.commands import VERBS, main
+from npefficient.commands import VERBS
 from npefficient.parameters import random_weights
 from npefficient.weights import write_weights
-
-
-@pytest.fixture
-def command(capsys):
-    """command("list", ...) -> (exit code, stdout, stderr)."""
-
-    def call(*arguments):
-        try:
-            code = main([str(argument) for argument in arguments])
-        except SystemExit as leaving:  # argparse
-            code = leaving.code
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture(scope="module")

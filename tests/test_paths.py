@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from npefficient.errors import ArgumentError
-from npefficient.paths import cache_directory, replacing
+from npefficient.paths import cache_directory, check_target, replacing
 
 
 def names(directory) -> list[str]:
@@ -211,3 +211,23 @@ def test_replacing_from_many_threads(tmp_path):
         thread.join()
     data = (tmp_path / "a").read_bytes()
     assert names(tmp_path) == ["a"] and len(data) == 10_000 and len(set(data)) == 1
+
+
+# --- what is refused beforehand --------------------------------------------------------------------------------------
+
+
+def test_check_target_accepts_what_can_be_written(tmp_path):
+    check_target(tmp_path / "a.h5", force=False)
+    (tmp_path / "a.h5").write_bytes(b"old")
+    check_target(str(tmp_path / "a.h5"), force=True)
+    assert names(tmp_path) == ["a.h5"]
+
+
+@pytest.mark.parametrize("name, text", [
+    ("old", "old' exists already"), ("folder", "folder' is a directory"), ("none/a.h5", "none/a.h5': its directory does"),
+], ids=["old", "folder", "no_folder"])
+def test_check_target_refuses(tmp_path, name, text):
+    (tmp_path / "old").write_bytes(b"old")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ArgumentError, match=text):
+        check_target(tmp_path / name, force=False)

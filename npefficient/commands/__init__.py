@@ -8,7 +8,8 @@ import importlib
 import os
 import sys
 
-VERBS = ("bench", "classify", "compare", "convert", "export", "info", "list", "profile", "warmup")
+VERBS = ("bench", "classify", "compare", "convert", "export", "finetune", "info", "list", "profile", "validate",
+         "warmup")
 
 
 def _module(verb: str):

@@ -1,0 +1,54 @@
+"""A folder of photos sorted into classes: one sub-folder for each class, its name the class's label."""
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import ArgumentError
+from .photos import find_photos, photo_suffixes
+
+
+@dataclass(frozen=True)
+class ClassFolders:
+    """The classes of a folder and their photos."""
+
+    labels: tuple[str, ...]  # names of the sub-folders, sorted
+    photos: list[tuple[Path, int]]  # photo, index of its class; class by class, sorted within
+    loose: int  # photos beside the sub-folders, which belong to no class
+
+    def counts(self) -> list[int]:
+        """Photos of each class."""
+        counted = Counter(index for _, index in self.photos)
+        return [counted[index] for index in range(len(self.labels))]
+
+
+def read_classes(directory) -> ClassFolders:
+    """List the classes and photos of `directory`.
+
+    Each of its sub-folders is a class with all the photos in it and below, as `find_photos` finds them; hidden
+    sub-folders are passed over. Raises ArgumentError where `directory` is missing or no folder, where it has no
+    sub-folder, and for a sub-folder with no photo.
+    """
+    directory = Path(directory)
+    names, suffixes = _listed(directory), photo_suffixes()
+    labels = tuple(name for name in names if (directory / name).is_dir())
+    loose = sum((directory / name).is_file() and Path(name).suffix.lower() in suffixes for name in names)
+    if not labels:
+        beside = f"; the photos in it ({loose:,}) belong to no class" if loose else ""
+        raise ArgumentError(f"folder {str(directory)!r}: it has no sub-folders{beside}; make one for each class, named "
+                            "like the class, with its photos")
+    photos = [(photo, index) for index, label in enumerate(labels) for photo in find_photos([str(directory / label)])]
+    return ClassFolders(labels, photos, loose)
+
+
+def _listed(directory: Path) -> list[str]:
+    """The sorted names in `directory`, less the hidden ones."""
+    if not os.path.lexists(directory):
+        raise ArgumentError(f"folder {str(directory)!r}: there is no such folder; check the path")
+    if not directory.is_dir():
+        raise ArgumentError(f"{str(directory)!r} is not a folder: name the one that holds a sub-folder for each class")
+    try:
+        return sorted(name for name in os.listdir(directory) if not name.startswith("."))
+    except OSError as problem:
+        raise ArgumentError(f"folder {str(directory)!r}: it can't be listed ({problem.strerror}); change its "
+                            "permissions") from problem

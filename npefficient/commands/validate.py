@@ -1,0 +1,87 @@
+"""Count how often a network is right on photos whose class is known.
+
+DIR has a sub-folder for each class, named by one of: the weights' own label of the class, its ImageNet synset id
+(n01440764), its number from 0 on (7, or 007); all in the same way. With --labels-file DIR is any folder, and the file
+has a line for each photo: 'name,class' or 'name class', in any order, names relative to DIR; or the class alone, for
+the photos in the order of their sorted names (such as ILSVRC's validation photos). Classes are named there in the same
+three ways; --labels-base 1 if the first one has number 1. Beware of the ILSVRC development kit's own ground truth: its
+numbers count the classes in an order of its own, see its meta.mat.
+
+Shares come with their 95 % interval (Wilson's), and the published figures stand beside them where the weights are the
+official ones: timm's, for all 50,000 photos of ImageNet's validation part. Top-5 needs five classes. Photos that can't
+be read are named on stderr and left out, and the exit code is 1.
+
+--preprocess tf prepares photos as TensorFlow does in place of timm: first the crop, then a resize without antialiasing.
+"""
+
+
+def add_arguments(parser):
+    parser.add_argument("directory", metavar="DIR", help="folder with the photos")
+    parser.add_argument("--labels-file", metavar="FILE", help="the classes of the photos, one on each line")
+    parser.add_argument("--labels-base", metavar="0|1", type=int, default=0, choices=(0, 1),
+                        help="number of the first class, where classes are numbered (default: %(default)s)")
+    weights = parser.add_mutually_exclusive_group()
+    weights.add_argument("--model", metavar="NAME", help="lite0 to lite4 with the official ImageNet weights, which are "
+                                                         "fetched on first use (default: lite0)")
+    weights.add_argument("--weights", metavar="FILE", help="a weight file (.h5) or checkpoint (.pth, .safetensors)")
+    parser.add_argument("--preprocess", choices=("timm", "tf"), default="timm",
+                        help="whose preprocessing (default: %(default)s)")
+    parser.add_argument("--csv", metavar="FILE", help="write the counts of each class")
+    parser.add_argument("--json", metavar="FILE", help="write all figures as JSON")
+    parser.add_argument("--force", action="store_true", help="overwrite the files named")
+    parser.add_argument("--threads", metavar="N", type=int, help="processors to use (default: all that are allowed)")
+    parser.add_argument("--workers", metavar="N", type=int, help="threads that read photos and compute (default: one "
+                                                                 "for each processor)")
+    parser.add_argument("--batch-size", metavar="N", type=int, default=1,
+                        help="photos that a worker reads before it computes (default: %(default)s)")
+    parser.set_defaults(demo=False)
+
+
+def run(args) -> int:
+    import sys
+
+    from ..engine.workers import check_threads
+    from ..model import create_model
+    from ..paths import check_target
+    from ..reports import write_csv, write_json
+    from ..validation import validate
+    from .classify import compile_kernels, weights_path
+
+    for path in filter(None, (args.csv, args.json)):
+        check_target(path, force=args.force)
+    workers = check_threads(args.threads) if args.workers is None else args.workers
+    model = create_model(checkpoint_path=weights_path(args), num_threads=1)
+    compile_kernels()
+    print(model, flush=True)
+    result = validate(model, args.directory, labels_file=args.labels_file, labels_base=args.labels_base,
+                      preprocess=args.preprocess, workers=workers, batch_size=args.batch_size,
+                      say=lambda text: print(f"npefficient: {text}", file=sys.stderr), progress=True)
+    _print(result)
+    if args.csv:
+        rows = result.per_class()
+        write_csv(args.csv, ["class", "synset", "label", "photos", "top1", "top5"], map(dict.values, rows),
+                  force=args.force)
+        print(f"wrote {args.csv}: {len(rows):,} classes")
+    if args.json:
+        what = {"directory": args.directory, "model": model.architecture.name, "weights": model.source.name,
+                "input_size": list(model.preprocessing.input_size), "preprocess": args.preprocess}
+        write_json(args.json, what | result.figures(), force=args.force)
+        print(f"wrote {args.json}: all figures")
+    for _, error in result.bad:
+        print(f"npefficient: error: {error}", file=sys.stderr)
+    if result.bad:
+        print(f"npefficient: {len(result.bad):,} of {len(result.bad) + len(result.photos):,} photos could not be read",
+              file=sys.stderr)
+    return 1 if result.bad else 0
+
+
+def _print(result) -> None:
+    from ..accuracy import describe
+    from ..variants import MODEL_CARD
+
+    for name, hits, place in (("top-1", result.top1, 0), ("top-5", result.top5, 1)):
+        if hits is not None:
+            beside = f"   published {result.published[place]:.2f}%" if result.published else ""
+            print(f"{name}  {describe(hits, len(result.photos))}{beside}")
+    if result.published:
+        print(f"published: {MODEL_CARD}, 50,000 photos, timm's preprocessing")

@@ -1,0 +1,77 @@
+"""One sub-folder for each class: which photos belong to it, and what is said of folders that are of no use."""
+import os
+
+import pytest
+from class_photos import save_classes
+from PIL import Image
+
+from npefficient.class_folders import read_classes
+from npefficient.errors import ArgumentError
+
+
+def test_read_classes(tmp_path):
+    save_classes(tmp_path, dog=2, cat=1, Bird=1)
+    (tmp_path / "cat" / "more" / "still").mkdir(parents=True)
+    for place in ("cat/more/still/z.JPG", "cat/.hidden.png", ".cache/x.png", "loose.png", "dog/notes.txt", "list.txt"):
+        path = tmp_path / place
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"")
+    got = read_classes(tmp_path)
+    assert got.labels == ("Bird", "cat", "dog") and got.loose == 1 and got.counts() == [1, 2, 2]
+    names = [(photo.relative_to(tmp_path).as_posix(), index) for photo, index in got.photos]
+    assert names == [("Bird/00.png", 0), ("cat/00.png", 1), ("cat/more/still/z.JPG", 1), ("dog/00.png", 2),
+                     ("dog/01.png", 2)]
+
+
+def test_read_classes_takes_a_relative_name_and_links(tmp_path, monkeypatch):
+    save_classes(tmp_path / "photos", dog=1)
+    save_classes(tmp_path / "elsewhere", cat=1)
+    os.symlink(tmp_path / "elsewhere" / "cat", tmp_path / "photos" / "cat")
+    monkeypatch.chdir(tmp_path)
+    got = read_classes("photos")
+    assert got.labels == ("cat", "dog") and [str(photo) for photo, _ in got.photos] == [
+        os.path.join("photos", "cat", "00.png"), os.path.join("photos", "dog", "00.png")]
+
+
+def test_read_classes_of_names_with_odd_characters(tmp_path):
+    for name in ("-", "*", "a.txt", "ü ß", "[x]"):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", (1, 1)).save(tmp_path / name / "x.png")
+    got = read_classes(tmp_path)
+    assert got.labels == ("*", "-", "[x]", "a.txt", "ü ß") and got.counts() == [1] * 5
+
+
+def test_read_classes_refuses_what_is_no_folder(tmp_path):
+    with pytest.raises(ArgumentError, match="none': there is no such folder"):
+        read_classes(tmp_path / "none")
+    (tmp_path / "photo.png").write_bytes(b"")
+    with pytest.raises(ArgumentError, match=r"photo\.png' is not a folder"):
+        read_classes(tmp_path / "photo.png")
+
+
+@pytest.mark.parametrize("files, text", [
+    ([], "it has no sub-folders; make one for each class"),
+    (["a.png", "b.jpg", "c.txt"], r"it has no sub-folders; the photos in it \(2\) belong to no class"),
+    ([".hidden/a.png"], "it has no sub-folders"),
+], ids=["empty", "photos", "hidden"])
+def test_read_classes_refuses_a_folder_without_sub_folders(tmp_path, files, text):
+    for name in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(ArgumentError, match=f"folder '{tmp_path}': {text}"):
+        read_classes(tmp_path)
+
+
+def test_read_classes_refuses_an_empty_class(tmp_path):
+    save_classes(tmp_path, dog=1, cat=0)
+    with pytest.raises(ArgumentError, match="cat': there is no photo in it"):
+        read_classes(tmp_path)
+
+
+def test_read_classes_says_that_a_folder_can_not_be_listed(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "listdir", refuse)  # chmod does not stop root
+    with pytest.raises(ArgumentError, match=f"folder '{tmp_path}': it can't be listed .Permission denied"):
+        read_classes(tmp_path)
