@@ -211,25 +211,34 @@ class Model:
         if self.backend == "reference":
             return self._network
         if self._reference is None:
-            from .engine.pack import pack
             from .reference import Network
 
-            weights = self._load()
-            if not np.array_equal(pack(weights).buffer, self._network.packed.buffer):
-                raise WeightsError(f"the weights of {self.source.name!r} have changed since this model was made: make "
-                                   "the model again")
+            weights = self._reloaded()
             self._reference = Network(weights.architecture, weights.parameters)
         return self._reference
+
+    def _reloaded(self) -> Weights:
+        """The weights once more; raises WeightsError where they are others than those that this model runs."""
+        weights, network = self._load(), self._network
+        if self.backend == "engine":
+            from .engine.pack import pack
+
+            same = np.array_equal(pack(weights).buffer, network.packed.buffer)
+        else:
+            same = all(np.array_equal(network.parameters.get(name), array) for name, array in weights.parameters.items())
+        if not same:
+            raise WeightsError(f"the weights of {self.source.name!r} have changed since this model was made: make "
+                               "the model again")
+        return weights
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Take another classifier, with seeded random weights and no class names; 0 takes it away.
 
         global_pool: another pool, or None for the one there is. Not while another thread uses the model.
         """
-        def load(before=self._load):
-            return adapt(before(), num_classes=num_classes, global_pool=global_pool, new_classifier=True)
-
-        self._take(load(), load)
+        load = self._load
+        change = functools.partial(adapt, num_classes=num_classes, global_pool=global_pool, new_classifier=True)
+        self._take(change(self._reloaded()), lambda: change(load()))
 
     def eval(self) -> "Model":
         """Return the model itself: it only ever evaluates. For scripts that were written for timm."""
