@@ -172,8 +172,8 @@ class Model:
                               output_fmt: str = "NHWC", intermediates_only: bool = False, extra_blocks: bool = False):
         """(N, H, W, in_chans) -> (last feature map, list of feature maps), the latter alone with `intermediates_only`.
 
-        indices: which of the five in `feature_info` (see `features.take_indices`); with `extra_blocks` of the eight that
-            the stem and the seven stages put out
+        indices: which of the five in `feature_info` (see `features.take_indices`); with `extra_blocks` of the eight
+            that the stem and the seven stages put out
         stop_early: the first of the two is the last feature map asked for, where that is not the last stage's
         norm: without effect, as in timm: each map has its batch norm behind it
         output_fmt: "NHWC", the only one
@@ -225,7 +225,7 @@ class Model:
 
             same = np.array_equal(pack(weights).buffer, network.packed.buffer)
         else:
-            same = all(np.array_equal(network.parameters.get(name), array) for name, array in weights.parameters.items())
+            same = all(np.array_equal(network.parameters.get(k), v) for k, v in weights.parameters.items())
         if not same:
             raise WeightsError(f"the weights of {self.source.name!r} have changed since this model was made: make "
                                "the model again")
