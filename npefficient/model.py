@@ -156,17 +156,17 @@ class Model:
         """(N, H, W, in_chans) -> the last feature map (N, h, w, num_features), before the pool."""
         return self._outputs(x, [self.architecture.head.bn])[0]
 
-    def forward_head(self, features, pre_logits: bool = False) -> np.ndarray:
+    def forward_head(self, x, pre_logits: bool = False) -> np.ndarray:
         """(N, h, w, num_features) -> logits (N, num_classes); with `pre_logits` the pooled features.
 
         `forward_head(forward_features(x))` has the bits of `model(x)`.
         """
         network = self.architecture
-        features = _checked(features, self.num_features, "features", "they come from model.forward_features")
+        x = _checked(x, self.num_features, "features", "they come from model.forward_features")
         if not network.global_pool:
-            return features
+            return x
         layer = "global_pool" if pre_logits else network.output
-        return self._network.head_outputs(features, [layer])[layer]
+        return self._network.head_outputs(x, [layer])[layer]
 
     def forward_intermediates(self, x, indices=None, norm: bool = False, stop_early: bool = False,
                               output_fmt: str = "NHWC", intermediates_only: bool = False, extra_blocks: bool = False):
