@@ -1,16 +1,14 @@
-"""timm's side of the model's surface: what its layers put out, its weights as our files, and the tolerance."""
+"""timm's side of the model's surface: what its layers put out, and its weights as our files."""
 import atexit
 import contextlib
 import copy
 import functools
-import math
 import shutil
 import tempfile
 from pathlib import Path
 
 import numpy as np
-from live import calibrated, timm, torch
-from tolerance import LOGITS, assert_close
+from live import calibrated, torch
 
 import npefficient
 import weights_convert
@@ -105,39 +103,3 @@ def hooked(network, x, names) -> dict[str, np.ndarray]:
 def expected(variant: str, size) -> dict[str, np.ndarray]:
     """What the calibrated model's LAYERS put out for `pixels(1, size)`: one pass of timm's for all tests."""
     return hooked(calibrated(variant), pixels(1, size), LAYERS)
-
-
-# --- how near they have to be ----------------------------------------------------------------------------------------
-
-
-def products(network) -> dict[str, int]:
-    """Layer -> products in the sums one behind the other from the picture to its output, along the longest way."""
-    total, lengths = 0, {}
-    for conv in network.convs:
-        total += math.prod(conv.weight_shape[1:])
-        lengths[conv.name] = lengths[conv.bn] = lengths[f"{conv.bn}.act"] = total
-        block = conv.name.rpartition(".")[0]
-        lengths[block] = lengths[block.rpartition(".")[0]] = total
-    return lengths
-
-
-def assert_map(got, expected, network, name: str) -> None:
-    """Fail unless a map is timm's, within the tolerance relative to the map's largest value.
-
-    Both sides round, each product on the way once, and a batch norm may enlarge what came before it just as it enlarges
-    the differences between pictures: so the tolerance is that of sums as long as the whole way, twice. What the logits
-    promise holds behind the pool, where the errors of many pixels average out.
-    """
-    largest = np.abs(expected).max()
-    assert largest > 0.1, f"{name}: nothing comes out of timm's layer, largest {largest:g}"
-    length = 2 * products(network).get(name, LOGITS / 2)
-    try:
-        assert_close(got / largest, expected / largest, length)
-    except AssertionError as error:
-        raise AssertionError(f"{name}: {error}") from None
-
-
-def timm_transform(**settings):
-    """timm's evaluation transform as a function from a photo to (H, W, 3)."""
-    pipeline = timm.data.create_transform(**settings)
-    return lambda photo: ours(pipeline(photo)[None])[0]

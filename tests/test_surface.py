@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from engines import assert_same_bits
 from live import calibrated, needs_timm, timm, torch
-from surface import (CASES, LAYERS, NATIVE, ODD, VARIANTS, assert_map, call, case_id, expected, hooked, model, nchw,
-                     ours, pixels, products, timm_model)
+from maps import assert_map, products
+from surface import (CASES, LAYERS, NATIVE, ODD, VARIANTS, call, case_id, expected, hooked, model, nchw, ours, pixels,
+                     timm_model)
 from tolerance import LOGITS, assert_close
 
 import npefficient
@@ -40,7 +41,7 @@ def test_assert_map_can_fail():
             assert_map(wrong, right, network, name)
         with pytest.raises(AssertionError, match=f"^{name}: got shape"):
             assert_map(right.transpose(0, 2, 1, 3), right, network, name)
-    with pytest.raises(AssertionError, match="bn1: nothing comes out of timm's layer"):
+    with pytest.raises(AssertionError, match="bn1: nothing comes out of this layer"):
         assert_map(right, right * 0, network, "bn1")
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from engines import assert_same_bits
 from live import calibrated, needs_timm, timm
-from surface import CASES, ODD, VARIANTS, assert_map, call, case_id, expected, model, nchw, ours, pixels
+from maps import assert_map
+from surface import CASES, ODD, VARIANTS, call, case_id, expected, model, nchw, ours, pixels
 
 import npefficient
 from npefficient.architecture import build

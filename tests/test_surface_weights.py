@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from engines import assert_same_bits
 from live import calibrated, needs_timm, timm, torch
-from surface import ODD, VARIANTS, assert_map, call, hooked, model, nchw, ours, pixels, timm_model, weight_file
+from maps import assert_map
+from surface import ODD, VARIANTS, call, hooked, model, nchw, ours, pixels, timm_model, weight_file
 
 import npefficient
 import weights_convert
