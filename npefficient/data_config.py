@@ -100,7 +100,7 @@ def _given(settings, what: str) -> dict:
     if not isinstance(settings, (Mapping, type(None))):
         raise ArgumentError(f"{what} {settings!r}: it must be a dictionary, such as {{'crop_pct': 0.9}}")
     return {name: value for name, value in (settings or {}).items()
-            if value is not None and (value or name not in ("interpolation", "crop_pct", "crop_mode"))}
+            if value is not None and (name not in ("interpolation", "crop_pct", "crop_mode") or value)}
 
 
 def _as_tuple(value):
