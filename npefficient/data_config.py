@@ -3,6 +3,7 @@
 Source: timm 1.0 `data/config.py`, `data/transforms_factory.py`, `models/_pretrained.py`. As there, `input_size` is
 (channels, rows, columns) in these; `Preprocessing.input_size` is (rows, columns).
 """
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 import numpy as np
@@ -67,23 +68,46 @@ def resolve_data_config(args: dict | None = None, pretrained_cfg: dict | Pretrai
     """Return the settings of the evaluation transform: those in `args` first, then the model's, then timm's defaults.
 
     args: any of input_size (3, rows, columns), img_size, interpolation, mean, std, crop_pct, crop_mode; others, and
-        None, are passed over. Raises ArgumentError where nothing is given at all, or a setting can't be carried out.
+        those that an argument parser leaves at None, "" or 0 for "not given", are passed over. Raises ArgumentError
+        where nothing is given at all, or a setting can't be carried out.
     """
     if not (args or pretrained_cfg or model is not None):
         raise ArgumentError("resolve_data_config() without args, pretrained_cfg and model: give one of them")
-    args = {name: value for name, value in (args or {}).items() if value is not None}
     if isinstance(pretrained_cfg, PretrainedCfg):
         pretrained_cfg = pretrained_cfg.to_dict()
-    known = pretrained_cfg or (model.pretrained_cfg if model is not None else {})
+    if not pretrained_cfg and model is not None:
+        if not hasattr(model, "pretrained_cfg"):
+            raise ArgumentError(f"model {model!r}: it must be what create_model returns")
+        pretrained_cfg = model.pretrained_cfg
+    args, known = _given(args, "args"), _given(pretrained_cfg, "pretrained_cfg")
     if "input_size" not in args and "img_size" in args:
         args["input_size"] = (3, args["img_size"], args["img_size"])
     defaults = {"input_size": (3, 224, 224), "interpolation": "bicubic", "mean": IMAGENET_DEFAULT_MEAN,
                 "std": IMAGENET_DEFAULT_STD, "crop_pct": DEFAULT_CROP_PCT, "crop_mode": DEFAULT_CROP_MODE}
-    config = {name: args.get(name, known.get(name, default)) for name, default in defaults.items()}
+    config = {name: _as_tuple(args.get(name, known.get(name, default))) for name, default in defaults.items()}
     for name in ("mean", "std"):
-        config[name] = tuple(config[name]) * (3 if len(config[name]) == 1 else 1)
+        if isinstance(config[name], tuple) and len(config[name]) == 1:
+            config[name] *= 3
+    if not isinstance(config["input_size"], tuple) or len(config["input_size"]) != 3:
+        raise ArgumentError(f"input_size {config['input_size']!r}: it must be (3, rows, columns); img_size is one "
+                            "number for both")
     create_transform(**config)  # checks it
     return config
+
+
+def _given(settings, what: str) -> dict:
+    """Those of the settings that say something."""
+    if not isinstance(settings, (Mapping, type(None))):
+        raise ArgumentError(f"{what} {settings!r}: it must be a dictionary, such as {{'crop_pct': 0.9}}")
+    return {name: value for name, value in (settings or {}).items()
+            if value is not None and (name not in ("interpolation", "crop_pct", "crop_mode") or value)}
+
+
+def _as_tuple(value):
+    """Lists and arrays as tuples, anything else as it is."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    return tuple(value) if isinstance(value, list) else value
 
 
 def resolve_model_data_config(model, args: dict | None = None) -> dict:
@@ -113,13 +137,14 @@ def create_transform(input_size=224, is_training: bool = False, interpolation: s
     """
     if is_training:
         raise ArgumentError("is_training=True: npefficient only evaluates; it has timm's evaluation transform alone")
-    if isinstance(input_size, (tuple, list)):
-        if len(input_size) == 3 and input_size[0] != 3:
+    size = _as_tuple(input_size)
+    if not isinstance(size, tuple):
+        size = (size, size)
+    if len(size) == 3:
+        if size[0] != 3:
             raise ArgumentError(f"input_size {input_size!r}: a photo has 3 channels, which come first here")
-        size = tuple(input_size[-2:])
-    else:
-        size = (input_size, input_size)
-    preprocessing = Preprocessing(size, crop_pct or DEFAULT_CROP_PCT, interpolation, tuple(mean), tuple(std),
+        size = size[1:]
+    preprocessing = Preprocessing(size, crop_pct or DEFAULT_CROP_PCT, interpolation, _as_tuple(mean), _as_tuple(std),
                                   crop_mode or DEFAULT_CROP_MODE)
     check_preprocessing(preprocessing)
     return Transform(preprocessing)

@@ -2,7 +2,8 @@
 
 Source: timm 1.0 `models/_features.py` (FeatureInfo, feature_take_indices), `models/efficientnet.py`.
 """
-from collections.abc import Sequence
+import numbers
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,9 +32,16 @@ class FeatureInfo(Sequence):
 
     def get(self, key: str, idx=None):
         """One value of `info` for every output; for one map or several where `idx` is a number or a list of them."""
-        if isinstance(idx, int):
-            return self.info[idx][key]
-        return [self.info[i][key] for i in (self.out_indices if idx is None else idx)]
+        return self._chosen(idx, lambda feature: feature[key])
+
+    def get_dicts(self, keys=None, idx=None):
+        """The dictionaries of every output, or as `get` has it; with `keys` only these of their entries."""
+        return self._chosen(idx, lambda feature: {key: feature[key] for key in feature if keys is None or key in keys})
+
+    def _chosen(self, idx, take):
+        if idx is None or isinstance(idx, (tuple, list)):
+            return [take(self.info[i]) for i in (self.out_indices if idx is None else idx)]
+        return take(self.info[idx])
 
     def channels(self, idx=None):
         """The channels of every output, or as `get` has it."""
@@ -59,21 +67,27 @@ def feature_info(network: Architecture, out_indices=None) -> FeatureInfo:
 def take_indices(count: int, indices, what: str = "indices") -> list[int]:
     """Which of `count` maps are meant: all for None, the last n for a number, those named by a list (-1 the last).
 
-    They come in the order of execution, each once. Raises ArgumentError, naming `what`, for any that there is not, and where none is meant.
+    They come in the order of execution, each once. Raises ArgumentError, naming `what`, for any that there is not, and
+    where none is meant.
     """
     if indices is None:
         return list(range(count))
-    if isinstance(indices, (int, np.integer)) and not isinstance(indices, bool):
-        if 0 < indices <= count:
+    if not isinstance(indices, Iterable):
+        if _is_whole(indices) and 0 < indices <= count:
             return list(range(count - indices, count))
         raise ArgumentError(f"{what} {indices!r}: a single number means the last so many, from 1 to {count}")
-    for index in indices:
-        if not isinstance(index, (int, np.integer)) or not -count <= index < count:
+    chosen = list(indices)
+    for index in chosen:
+        if not _is_whole(index) or not -count <= index < count:
             raise ArgumentError(f"{what} {indices!r}: {index!r} is none of the {count} maps; they count from 0, and -1 "
                                 "is the last")
-    if not len(indices):
+    if not chosen:
         raise ArgumentError(f"{what} {indices!r}: it must name at least one of the {count} maps")
-    return sorted({int(index) % count for index in indices})
+    return sorted({int(index) % count for index in chosen})
+
+
+def _is_whole(value) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 class FeatureModel:

@@ -8,7 +8,7 @@
 The engine forms the outputs of whole layers (`architecture.layers`): a convolution with its batch norm, activation and
 shortcut. What lies inside one is computed by the plain network, from the engine's output of the layer before.
 """
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from .architecture import Architecture
@@ -49,11 +49,12 @@ def named_layers(network: Architecture) -> dict[str, Layer]:
 
 def find_layers(network: Architecture, names) -> dict[str, Layer]:
     """The layers of these names, in this order; raises ArgumentError for a name that there is not."""
-    if isinstance(names, str):
-        raise ArgumentError(f"layers {names!r}: give a list of names, such as [{names!r}]")
-    known = named_layers(network)
+    if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
+        example = names if isinstance(names, str) else network.head.bn
+        raise ArgumentError(f"layers {names!r}: give a list of names, such as [{example!r}]")
+    names, known = list(names), named_layers(network)
     for name in names:
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
             import difflib
 
             nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)[0]

@@ -156,24 +156,24 @@ class Model:
         """(N, H, W, in_chans) -> the last feature map (N, h, w, num_features), before the pool."""
         return self._outputs(x, [self.architecture.head.bn])[0]
 
-    def forward_head(self, features, pre_logits: bool = False) -> np.ndarray:
+    def forward_head(self, x, pre_logits: bool = False) -> np.ndarray:
         """(N, h, w, num_features) -> logits (N, num_classes); with `pre_logits` the pooled features.
 
         `forward_head(forward_features(x))` has the bits of `model(x)`.
         """
         network = self.architecture
-        features = _checked(features, self.num_features, "features", "they come from model.forward_features")
+        x = _checked(x, self.num_features, "features", "they come from model.forward_features")
         if not network.global_pool:
-            return features
+            return x
         layer = "global_pool" if pre_logits else network.output
-        return self._network.head_outputs(features, [layer])[layer]
+        return self._network.head_outputs(x, [layer])[layer]
 
     def forward_intermediates(self, x, indices=None, norm: bool = False, stop_early: bool = False,
                               output_fmt: str = "NHWC", intermediates_only: bool = False, extra_blocks: bool = False):
         """(N, H, W, in_chans) -> (last feature map, list of feature maps), the latter alone with `intermediates_only`.
 
-        indices: which of the five in `feature_info` (see `features.take_indices`); with `extra_blocks` of the eight that
-            the stem and the seven stages put out
+        indices: which of the five in `feature_info` (see `features.take_indices`); with `extra_blocks` of the eight
+            that the stem and the seven stages put out
         stop_early: the first of the two is the last feature map asked for, where that is not the last stage's
         norm: without effect, as in timm: each map has its batch norm behind it
         output_fmt: "NHWC", the only one
@@ -211,25 +211,34 @@ class Model:
         if self.backend == "reference":
             return self._network
         if self._reference is None:
-            from .engine.pack import pack
             from .reference import Network
 
-            weights = self._load()
-            if not np.array_equal(pack(weights).buffer, self._network.packed.buffer):
-                raise WeightsError(f"the weights of {self.source.name!r} have changed since this model was made: make "
-                                   "the model again")
+            weights = self._reloaded()
             self._reference = Network(weights.architecture, weights.parameters)
         return self._reference
+
+    def _reloaded(self) -> Weights:
+        """The weights once more; raises WeightsError where they are others than those that this model runs."""
+        weights, network = self._load(), self._network
+        if self.backend == "engine":
+            from .engine.pack import pack
+
+            same = np.array_equal(pack(weights).buffer, network.packed.buffer)
+        else:
+            same = all(np.array_equal(network.parameters.get(k), v) for k, v in weights.parameters.items())
+        if not same:
+            raise WeightsError(f"the weights of {self.source.name!r} have changed since this model was made: make "
+                               "the model again")
+        return weights
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Take another classifier, with seeded random weights and no class names; 0 takes it away.
 
         global_pool: another pool, or None for the one there is. Not while another thread uses the model.
         """
-        def load(before=self._load):
-            return adapt(before(), num_classes=num_classes, global_pool=global_pool, new_classifier=True)
-
-        self._take(load(), load)
+        load = self._load
+        change = functools.partial(adapt, num_classes=num_classes, global_pool=global_pool, new_classifier=True)
+        self._take(change(self._reloaded()), lambda: change(load()))
 
     def eval(self) -> "Model":
         """Return the model itself: it only ever evaluates. For scripts that were written for timm."""

@@ -75,14 +75,23 @@ def canonical_name(name: str) -> str:
     raise ArgumentError(f"unknown model {name!r}: known are lite0 to lite4 (did you mean {nearest!r}?)")
 
 
-def list_models(pattern: str = "*") -> list[str]:
+def list_models(filter: str = "*", *, pretrained: bool = False) -> list[str]:
     """Return the full names of the variants that match a shell-style pattern, such as "*lite[0-2]", as timm sorts them.
+
+    pretrained: with the tag of their weights, as `list_pretrained`
     """
-    return sorted(variant.name for variant in VARIANTS.values()
-                  if any(fnmatch.fnmatch(name, pattern) for name in (variant.name, variant.short_name)))
+    if pretrained:
+        return list_pretrained(filter)
+    return sorted(variant.name for variant in VARIANTS.values() if _matches(filter, variant.name, variant.short_name))
 
 
-def list_pretrained(pattern: str = "*") -> list[str]:
+def list_pretrained(filter: str = "*") -> list[str]:
     """Return the same names with the tag of their weights, such as "tf_efficientnet_lite0.in1k"."""
-    return [f"{name}.{TAG}" for name in list_models() if any(
-        fnmatch.fnmatch(known, pattern) for known in (name, VARIANTS[name].short_name, f"{name}.{TAG}"))]
+    return [f"{name}.{TAG}" for name in list_models()
+            if _matches(filter, name, VARIANTS[name].short_name, f"{name}.{TAG}")]
+
+
+def _matches(pattern, *names) -> bool:
+    if not isinstance(pattern, str):
+        raise ArgumentError(f"filter {pattern!r}: it must be a pattern such as '*lite[0-2]'")
+    return any(fnmatch.fnmatch(name, pattern) for name in names)

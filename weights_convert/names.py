@@ -35,7 +35,8 @@ def identify(checkpoint: Checkpoint, *, path, variant: str | None = None, global
     """Deduce variant, number of classes and input channels, and compare every name and shape.
 
     `path` is where the file lies (a cache of the Hugging Face hub tells the model by its directories); `variant`
-    overrides what the shapes say, and `global_pool` says what they can't: average and maximum look alike. Raises WeightsError where anything does not fit, or for the look-alike.
+    overrides what the shapes say, and `global_pool` says what they can't: average and maximum look alike. Raises
+    WeightsError where anything does not fit, or for the look-alike.
     """
     told = _refuse_look_alike(checkpoint, path)
     network = _architecture(checkpoint.tensors, variant, global_pool)
