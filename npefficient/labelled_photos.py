@@ -1,6 +1,7 @@
 """Photos whose class is known: ImageNet-style folders of classes, or one folder with a file of labels."""
 import csv
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +28,8 @@ class ClassNames:
 
     def ways(self) -> dict[str, dict[str, int]]:
         """Each way of naming the classes: name -> class. A label of two classes is no name."""
-        ways = {"label": {label: i for i, label in enumerate(self.labels) if self.labels.count(label) == 1}}
+        count = Counter(self.labels)
+        ways = {"label": {label: i for i, label in enumerate(self.labels) if count[label] == 1}}
         if self.synsets:
             ways["synset id"] = {synset: i for i, synset in enumerate(self.synsets)}
         last = self.base + len(self.labels) - 1
@@ -60,7 +62,8 @@ def labelled_photos(directory, names: ClassNames, labels_file=None) -> tuple[lis
         name class      or      name,class      for photos in any order, names relative to `directory`
         class                                   for all photos of `directory`, in the order of their sorted names
 
-    without a heading; a label with spaces needs the comma, one with commas the quotes of CSV. Raises ArgumentError for a folder or a file that can't be used.
+    without a heading; a label with spaces needs the comma, one with commas the quotes of CSV. Raises ArgumentError for
+    a folder or a file that can't be used.
     """
     if labels_file is None:
         return _of_folders(directory, names)
@@ -83,10 +86,10 @@ def _lines(labels_file) -> list[tuple[int, list[str]]]:
     """(line number, its one or two fields) of every line that is not empty."""
     try:
         text = Path(labels_file).read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as problem:
+        lines = [(number, _fields(line)) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
+    except (OSError, UnicodeDecodeError, csv.Error) as problem:
         raise ArgumentError(f"labels file {str(labels_file)!r}: it can't be read as text in UTF-8 ({problem}); check "
                             "the path, and save it as UTF-8") from problem
-    lines = [(number, _fields(line)) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     for number, fields in lines:
         if not 1 <= len(fields) <= 2 or not all(fields):
             raise ArgumentError(f"labels file {str(labels_file)!r}, line {number}: {', '.join(fields)[:60]!r}; a line "
@@ -126,9 +129,9 @@ def _by_name(directory, labels_file, lines, names: ClassNames) -> tuple[list[tup
     classes = names.find([fields[1] for _, fields in lines], f"labels file {str(labels_file)!r}: classes")
     folder = _folder(directory)
     photos = [folder / fields[0] for _, fields in lines]
-    if len(set(photos)) < len(photos):
-        twice = next(photo for photo in photos if photos.count(photo) > 1)
-        raise ArgumentError(f"labels file {str(labels_file)!r}: {str(twice)!r} has more than one line")
+    (most, count), = Counter(photos).most_common(1)
+    if count > 1:
+        raise ArgumentError(f"labels file {str(labels_file)!r}: {str(most)!r} has {count} lines; it can have one class")
     others = set(find_photos([str(folder)])) - set(photos)
     remark = f"photos in {str(directory)!r} that the labels file does not name, left out: {len(others):,}"
     return list(zip(photos, classes)), [remark] if others else []

@@ -11,13 +11,13 @@ accuracies. Sources, read but not run (the tests compare with values from Tensor
 - the resizing: tf.compat.v1.image.resize_bicubic and resize_bilinear with their defaults (align_corners and
   half_pixel_centers false), that is tensorflow/core/kernels/image/resize_bicubic_op.cc (the "legacy" branch, a = -0.75,
   weights from a table of 1024 steps) and resize_bilinear_op.cc. Which of the two, the model's `interpolation` says, as
-  in timm: bicubic for lite0 to lite2, bilinear for lite3 and lite4. TensorFlow itself takes bicubic when it evaluates a
-  checkpoint (eval_ckpt_main.py) and bilinear while it trains (main.py).
+  in timm: bicubic for lite0 to lite2, bilinear for lite3 and lite4. TensorFlow's own programs take bicubic for all of
+  them (eval_ckpt_main.py), or bilinear for all (main.py, which trains).
 - mean and deviation: efficientnet_lite_builder.py.
 
 Nothing is rounded or clipped between the steps. What differs from TensorFlow: Pillow decodes JPEG with the accurate
-integer transform, TensorFlow by default with the fast one (decode_image_op.cc), so that pixels are a level or two
-apart; and sums may differ in their last bit where its compiler fuses a multiplication and an addition.
+integer transform, TensorFlow by default with the fast one (decode_image_op.cc), which moves pixels a little; and sums
+may differ in their last bit where its compiler fuses a multiplication and an addition.
 """
 import numpy as np
 

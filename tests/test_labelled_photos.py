@@ -139,11 +139,12 @@ def test_a_file_in_the_order_of_the_photos(flat, names, text, expected):
     ("00.png,cat,3\n", "line 1: '00.png, cat, 3'"), ("00.png,\n", "line 1: '00.png, '"),
     ("00.png,cat\n,dog", "line 2: ', dog'"),
     ("00.png cat\ndog\n", "line 2: 'dog' alone, where other lines have a name and a class"),
-    ("00.png,cat\n01.png,dog\n00.png,dog", "00.png' has more than one line"),
+    ("00.png,cat\n01.png,dog\n00.png,dog", "00.png' has 2 lines"),
     ("photo,label\n00.png,cat\n", "classes 'label': no label"), ("00.png,5", "classes '5': no"),
     ("1\n2\n3\n5\n", "classes '5': no index from 0 to 4"), (b"00.png,caf\xe9", "can't be read as text in UTF-8"),
+    (200_000 * b"x" + b",1", "can't be read as text in UTF-8 (field larger"),
 ], ids=["empty", "blank", "too_few", "too_many", "three_fields", "no_class", "no_name", "mixed", "twice", "heading",
-        "too_large", "too_large_in_order", "latin1"])
+        "too_large", "too_large_in_order", "latin1", "endless"])
 def test_a_file_of_no_use(flat, text, message):
     folder, write = flat
     with pytest.raises(ArgumentError, match=f"labels file '.*{re.escape(message)}"):
