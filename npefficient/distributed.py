@@ -38,9 +38,9 @@ class Classifier:
         topk, embeddings: what is in a row (`rows.Schema`); exif, fast_decode: as for `stream`
         """
         from .model import Model, load_weights
-        from .output.parquet import layout
-        from .output.settings import settings_of
-        from .rows import Schema
+        from .jobs.output.parquet import layout
+        from .jobs.output.settings import settings_of
+        from .jobs.rows import Schema
 
         weights = weights if isinstance(weights, Weights) else load_weights(weights)
         self.model, self.workers = Model(weights, num_threads=1), _assigned_processors()
@@ -52,8 +52,8 @@ class Classifier:
         """column -> array of a batch of photos -> pyarrow table of a row for each, in their order."""
         from dataclasses import replace
 
-        from .output.parquet import table
-        from .stream import stream
+        from .jobs.output.parquet import table
+        from .jobs.stream import stream
 
         if "image" in batch and any(self.how.values()):
             raise ArgumentError(f"images with {self.how}: they are decoded already; give the paths, or the bytes of "
@@ -188,7 +188,7 @@ def _dataset(ray, photos: Sequence[str]):
         tasks = max(-(-len(photos) // TASK), min(len(photos), SHARE * processors))
         # As bytes: Arrow's text can't hold a name that is no UTF-8.
         return ray.data.from_items([{"path": os.fsencode(photo)} for photo in photos], override_num_blocks=tasks)
-    from .photos import photo_suffixes
+    from .jobs.photos import photo_suffixes
 
     suffixes = sorted(suffix.removeprefix(".") for suffix in photo_suffixes())
     try:

@@ -14,9 +14,10 @@ from pathlib import Path
 import job_rows
 from job_rows import expected, photos, read, settings, work
 
-import npefficient.output.h5
-import npefficient.output.parquet  # noqa: F401 (imported here, so that no child has to)
-from npefficient import output, paths
+import npefficient.jobs.output.h5
+import npefficient.jobs.output.parquet  # noqa: F401 (imported here, so that no child has to)
+from npefficient import paths
+from npefficient.jobs import output
 
 OURS = {paths.__file__, *map(str, Path(output.__file__).parent.glob("*.py"))}
 

@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 
-from npefficient.output import open_output
-from npefficient.rows import Schema
-from npefficient.stream import Outcome
+from npefficient.jobs.output import open_output
+from npefficient.jobs.rows import Schema
+from npefficient.jobs.stream import Outcome
 
 LABELS = ("zero", "one, or so", 'tw"o', "thr\u00e9e")
 SUFFIXES = (".csv", ".jsonl", ".parquet", ".h5")

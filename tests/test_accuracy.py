@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from npefficient.accuracy import confusion_matrix, describe, top_k_hits, wilson_interval
+from npefficient.jobs.accuracy import confusion_matrix, describe, top_k_hits, wilson_interval
 from npefficient.errors import ArgumentError
 from npefficient.scores import top_k
 

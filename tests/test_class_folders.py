@@ -5,7 +5,7 @@ import pytest
 from class_photos import save_classes
 from PIL import Image
 
-from npefficient.class_folders import read_classes
+from npefficient.jobs.class_folders import read_classes
 from npefficient.errors import ArgumentError
 
 

@@ -14,7 +14,7 @@ from job_rows import SUFFIXES, read
 from PIL import Image
 from small import save_photos, small_model, small_weights
 
-from npefficient import output
+from npefficient.jobs import output
 from npefficient.commands import main
 from npefficient.weights import write_weights
 

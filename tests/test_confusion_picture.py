@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from npefficient.confusion_picture import LONGEST, _figure, _shortened, check_picture, draw_confusion
+from npefficient.jobs.confusion_picture import LONGEST, _figure, _shortened, check_picture, draw_confusion
 from npefficient.errors import ArgumentError
 
 

@@ -9,8 +9,8 @@ import pytest
 from small import save_photos, small_model, small_weights
 
 import npefficient.image
-from npefficient import embeddings
-from npefficient.embeddings import Store, embed, network_key
+from npefficient.jobs import embeddings
+from npefficient.jobs.embeddings import Store, embed, network_key
 from npefficient.preprocessing import Preprocessing
 
 
@@ -219,7 +219,7 @@ def test_a_full_disk_is_said_and_leaves_the_old_file(run, photos, place, said, m
 
 
 def test_what_was_computed_before_an_interruption_is_kept(run, photos, monkeypatch):
-    outcomes = npefficient.stream.stream
+    outcomes = npefficient.jobs.stream.stream
 
     def interrupted(*arguments, **how):
         for i, outcome in enumerate(outcomes(*arguments, **how)):
@@ -228,7 +228,7 @@ def test_what_was_computed_before_an_interruption_is_kept(run, photos, monkeypat
             yield outcome
 
     with monkeypatch.context() as context, pytest.raises(KeyboardInterrupt):
-        context.setattr("npefficient.stream.stream", interrupted)
+        context.setattr("npefficient.jobs.stream.stream", interrupted)
         run()
     assert run().computed == 2
 

@@ -6,7 +6,7 @@ from class_photos import save_classes
 from PIL import Image
 from small import small_weights
 
-from npefficient import embeddings
+from npefficient.jobs import embeddings
 from npefficient.weights import read_weights, write_weights
 
 

@@ -9,9 +9,10 @@ import pytest
 from live import logits, needs_timm, timm
 from tolerance import LOGITS, assert_close
 
-from npefficient import architecture, create_model, demo, embeddings
-from npefficient.finetuning import finetune
-from npefficient.linear_classifier import PENALTIES
+from npefficient import architecture, create_model, demo
+from npefficient.jobs import embeddings
+from npefficient.jobs.finetuning import finetune
+from npefficient.jobs.linear_classifier import PENALTIES
 from npefficient.parameters import random_weights
 from npefficient.preprocessing import Preprocessing
 from npefficient.weights import read_weights

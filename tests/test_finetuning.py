@@ -8,10 +8,11 @@ import pytest
 from class_photos import save_classes
 from small import small_weights
 
-from npefficient import architecture, embeddings, finetuning
+from npefficient import architecture
+from npefficient.jobs import embeddings, finetuning
 from npefficient.errors import ArgumentError, WeightsError
-from npefficient.finetuning import finetune
-from npefficient.linear_classifier import fit
+from npefficient.jobs.finetuning import finetune
+from npefficient.jobs.linear_classifier import fit
 from npefficient.model import Model, load_weights
 from npefficient.parameters import random_weights
 from npefficient.preprocessing import Preprocessing
@@ -96,7 +97,7 @@ def test_few_photos_are_remarked_on(tmp_path):
 
 def test_a_regression_that_does_not_converge_is_remarked_on(tmp_path, monkeypatch):
     save_classes(tmp_path, **SMALL)
-    monkeypatch.setattr("npefficient.linear_classifier.ITERATIONS", 2)
+    monkeypatch.setattr("npefficient.jobs.linear_classifier.ITERATIONS", 2)
     assert "not converged after 2 iterations" in finetune(tmp_path, weights=small_weights()).remarks[0]
 
 

@@ -5,7 +5,7 @@ import pytest
 from class_photos import save_classes
 
 from npefficient.errors import ArgumentError
-from npefficient.labelled_photos import ClassNames, labelled_photos
+from npefficient.jobs.labelled_photos import ClassNames, labelled_photos
 from npefficient.labels import imagenet_labels, imagenet_synsets
 
 IMAGENET = ClassNames(imagenet_labels())

@@ -4,9 +4,9 @@ import sys
 import numpy as np
 import pytest
 
-from npefficient import linear_classifier
+from npefficient.jobs import linear_classifier
 from npefficient.errors import ArgumentError
-from npefficient.linear_classifier import PENALTIES, Linear, choose, cross_entropy, fit, split
+from npefficient.jobs.linear_classifier import PENALTIES, Linear, choose, cross_entropy, fit, split
 
 
 def blobs(classes, count, features=20, spread=1.0, seed=0):

@@ -8,8 +8,8 @@ import pytest
 from job_rows import LABELS, SUFFIXES, expected, photos, read, schema, settings, work
 
 from npefficient.errors import ArgumentError
-from npefficient.output import open_output
-from npefficient.rows import Schema
+from npefficient.jobs.output import open_output
+from npefficient.jobs.rows import Schema
 
 forms = pytest.mark.parametrize("suffix", SUFFIXES)
 MADE = (".parquet", ".h5")
@@ -35,7 +35,7 @@ def test_rows_come_back(path, suffix, count):
 
 @forms
 def test_rows_of_more_than_one_group(path, suffix, monkeypatch):
-    monkeypatch.setattr("npefficient.rows.GROUP", 20)
+    monkeypatch.setattr("npefficient.jobs.rows.GROUP", 20)
     work(path, photos(30))
     assert read(path) == expected(suffix, photos(30))
     work(path, photos(31), resume=True)
@@ -281,7 +281,7 @@ def test_parquet_without_pyarrow(tmp_path):
     script = f"""
 import sys
 sys.modules["pyarrow"] = None
-from npefficient.output import open_output
+from npefficient.jobs.output import open_output
 from job_rows import schema, settings
 from pathlib import Path
 try:

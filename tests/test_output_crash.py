@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from job_rows import SUFFIXES, expected, photos, read, schema, settings, work
 
-from npefficient import output
+from npefficient.jobs import output
 
 ROOT = Path(output.__file__).parents[2]
 forms = pytest.mark.parametrize("suffix", SUFFIXES)
@@ -34,7 +34,7 @@ LIMITED = """
 import resource, signal, sys
 from pathlib import Path
 from job_rows import photos, work
-import npefficient.output.h5, npefficient.output.parquet, pyarrow.parquet
+import npefficient.jobs.output.h5, npefficient.jobs.output.parquet, pyarrow.parquet
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 count = int(sys.argv[1])
 for limit, path in zip(map(int, sys.argv[2::2]), map(Path, sys.argv[3::2])):

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from npefficient import photos
+from npefficient.jobs import photos
 from npefficient.errors import ArgumentError
-from npefficient.photos import each_photo, find_photos, photo_suffixes
+from npefficient.jobs.photos import each_photo, find_photos, photo_suffixes
 
 FILES = ["b.jpg", "a.PNG", "notes.md", "h5.h5", ".hidden.jpg", "cats/2.jpeg", "cats/1.webp", "cats/deep/er/x.bmp",
          "dogs/10.tif", "dogs/9.tif", ".git/y.png", "photo[1].jpg", "no suffix"]

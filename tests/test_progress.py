@@ -6,7 +6,7 @@ import re
 import pytest
 from fake_clock import Clock
 
-from npefficient.progress import LINE, REDRAW, Progress
+from npefficient.jobs.progress import LINE, REDRAW, Progress
 
 
 class Terminal(io.StringIO):

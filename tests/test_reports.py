@@ -5,7 +5,7 @@ import json
 import pytest
 
 from npefficient.errors import ArgumentError
-from npefficient.reports import write_csv, write_json
+from npefficient.jobs.reports import write_csv, write_json
 
 
 def test_write_json(tmp_path):

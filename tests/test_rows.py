@@ -9,10 +9,10 @@ from small import small_model
 
 from npefficient import create_model
 from npefficient.errors import ArgumentError
-from npefficient.photos import written
-from npefficient.rows import GROUP, Schema
+from npefficient.jobs.photos import written
+from npefficient.jobs.rows import GROUP, Schema
 from npefficient.scores import softmax
-from npefficient.stream import Outcome
+from npefficient.jobs.stream import Outcome
 
 LOGITS = np.float32([0, 3, -1, 2])
 EMBEDDING = np.float32([0.1, 1 / 3, 6, 0, 1e-20])

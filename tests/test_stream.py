@@ -15,7 +15,7 @@ from small import save_photos, small_model
 from npefficient.errors import ArgumentError
 from npefficient.image import open_image, transform
 from npefficient.preprocessing import Preprocessing
-from npefficient.stream import AHEAD, needed, stream
+from npefficient.jobs.stream import AHEAD, needed, stream
 
 
 class Stub:
@@ -195,7 +195,7 @@ def test_stream_of_nothing_starts_nothing():
 def test_stream_loads_every_format_before_it_starts_threads():
     """Pillow loads its rarer formats on first need; a thread that comes while another one does finds them missing."""
     script = """
-from npefficient.stream import stream
+from npefficient.jobs.stream import stream
 stream(type("Model", (), {"transform": None})(), [], workers=1)
 from PIL import Image
 print(Image.init())

@@ -6,8 +6,8 @@ import pytest
 from class_photos import save_classes
 from small import small_weights
 
-from npefficient import validation
-from npefficient.accuracy import describe
+from npefficient.jobs import validation
+from npefficient.jobs.accuracy import describe
 from npefficient.model import Model
 from npefficient.weights import write_weights
 

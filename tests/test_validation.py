@@ -11,12 +11,12 @@ from small import small_model, small_weights
 from npefficient import architecture, variants
 from npefficient.errors import ArgumentError
 from npefficient.image import open_image
-from npefficient.labelled_photos import ClassNames
+from npefficient.jobs.labelled_photos import ClassNames
 from npefficient.model import Model
 from npefficient.parameters import Source, random_weights
 from npefficient.preprocessing import Preprocessing
 from npefficient.tf_preprocessing import tf_transform
-from npefficient.validation import Validation, validate
+from npefficient.jobs.validation import Validation, validate
 
 CLASSES = 6
 

@@ -12,8 +12,8 @@ written as \\udcXX. What --resume needs lies beside the file, in hidden ones tha
 
 --engine ray gives the work to Ray, on this machine or on a cluster (--address), where npefficient[ray] is installed on
 each. --output is then a directory of Parquet files with the rows that .parquet has; sorted by their names, they have
-the order of the photos. PHOTO and --output may be addresses, such as s3://bucket/photos. Ray starts lost workers again and
-repeats their work; there is no --resume: what was written stays, and another run needs another directory.
+the order of the photos. PHOTO and --output may be addresses, such as s3://bucket/photos. Ray starts lost workers again
+and repeats their work; there is no --resume: what was written stays, and another run needs another directory.
 """
 BAR = 20  # characters
 
@@ -79,7 +79,7 @@ def _many(args) -> bool:
         return True
     if not args.photos:
         return False
-    from ..photos import is_several
+    from ..jobs.photos import is_several
 
     return any(map(is_several, args.photos))
 
@@ -151,7 +151,7 @@ def show(name: str, result, as_json: bool) -> None:
 
         print(json.dumps({"photo": name, "classes": [{"label": n, "probability": p} for n, p in result]}))
         return
-    from ..photos import written
+    from ..jobs.photos import written
 
     rows = [f"{probability:7.2%}  {'#' * round(probability * BAR):{BAR}}  {label}" for label, probability in result]
     if len(rows) == 1:

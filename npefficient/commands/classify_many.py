@@ -1,4 +1,4 @@
-"""What `classify` does where there are many photos: some are on their way at the same time, and the rows can be kept."""
+"""What `classify` does with many photos: several are on their way at the same time, and the rows can be kept."""
 import contextlib
 import functools
 import itertools
@@ -8,12 +8,12 @@ from collections import deque
 from ..engine.workers import check_threads
 from ..errors import ArgumentError
 from ..model import Model, load_weights
-from ..output import open_output
-from ..output.settings import settings_of
-from ..photos import each_photo
-from ..progress import Progress
-from ..rows import Schema
-from ..stream import shift_by_fast_decode, stream
+from ..jobs.output import open_output
+from ..jobs.output.settings import settings_of
+from ..jobs.photos import each_photo
+from ..jobs.progress import Progress
+from ..jobs.rows import Schema
+from ..jobs.stream import shift_by_fast_decode, stream
 from .classify import compile_kernels, exit_code, photos_of, show, weights_path
 
 SAMPLE = 4  # photos that --fast-decode is measured on

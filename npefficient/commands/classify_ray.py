@@ -2,7 +2,7 @@
 from ..distributed import classify
 from ..errors import ArgumentError
 from ..model import load_weights
-from ..photos import each_photo
+from ..jobs.photos import each_photo
 from .classify import exit_code, photos_of, weights_path
 
 

@@ -38,11 +38,11 @@ def add_arguments(parser):
 def run(args) -> int:
     import sys
 
-    from ..confusion_picture import check_picture, draw_confusion
+    from ..jobs.confusion_picture import check_picture, draw_confusion
     from ..engine.workers import check_threads
-    from ..finetuning import finetune
+    from ..jobs.finetuning import finetune
     from ..paths import check_target
-    from ..reports import write_json
+    from ..jobs.reports import write_json
     from .classify import compile_kernels
 
     for path in filter(None, (args.report, args.json)):
@@ -71,7 +71,7 @@ def run(args) -> int:
 
 
 def _print(result) -> None:
-    from ..accuracy import describe
+    from ..jobs.accuracy import describe
 
     kept = len(result.photos) - result.computed
     print(f"{len(result.photos):,} photos of {len(result.labels)} classes: {result.computed:,} went through the "

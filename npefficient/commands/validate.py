@@ -43,8 +43,8 @@ def run(args) -> int:
     from ..engine.workers import check_threads
     from ..model import create_model
     from ..paths import check_target
-    from ..reports import write_csv, write_json
-    from ..validation import validate
+    from ..jobs.reports import write_csv, write_json
+    from ..jobs.validation import validate
     from .classify import compile_kernels, weights_path
 
     for path in filter(None, (args.csv, args.json)):
@@ -76,7 +76,7 @@ def run(args) -> int:
 
 
 def _print(result) -> None:
-    from ..accuracy import describe
+    from ..jobs.accuracy import describe
     from ..variants import MODEL_CARD
 
     for name, hits, place in (("top-1", result.top1, 0), ("top-5", result.top5, 1)):

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..kernels.layout import FLOAT, LANES, vectors
+from ..kernels.layout import LANES, vectors
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import ArgumentError
+from ..errors import ArgumentError
 
 PENALTIES = (10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4)  # tried from the strongest on
 ITERATIONS = 1000
@@ -60,8 +60,8 @@ def split(classes: np.ndarray, share: float, seed: int) -> np.ndarray:
 
 
 def fit(x: np.ndarray, classes: np.ndarray, penalty: float) -> Linear:
-    """Minimise the mean cross-entropy plus penalty / 2 times the squared weights (with two classes, of their difference)
-    of standardised features.
+    """Minimise the mean cross-entropy plus penalty / 2 times the squared weights (with two classes, of their
+    difference) of standardised features.
 
     Classes are 0, 1 .., each with at least one photo. Dividing by the number of photos makes a penalty mean the same
     for few and for many. The standardisation (mean 0, variance 1) is folded into weight and bias.

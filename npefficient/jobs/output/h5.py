@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import ArgumentError
+from ...errors import ArgumentError
 from ..rows import Schema
 
 READ = 256  # rows to take back at once

@@ -4,7 +4,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import ArgumentError
+from ...errors import ArgumentError
 
 SYNC = 2.0  # seconds between two requests to the system to bring what it has to the disk
 

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from .errors import ArgumentError
-from .parameters import plain
+from ..errors import ArgumentError
+from ..parameters import plain
 
 REFUSED = ("EPS", "MPEG")  # Pillow opens them, but one is a program that `open_image` refuses, one has no pixels for it
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import ArgumentError
-from .paths import replacing
+from ..errors import ArgumentError
+from ..paths import replacing
 
 MANY = 100  # classes up to which every row has its name; above, one in several
 COUNTED = 2000  # cells that are not zero, up to which each shows its count: drawing a number takes some milliseconds

@@ -13,14 +13,14 @@ import numpy as np
 
 from . import linear_classifier
 from .accuracy import confusion_matrix
-from .adapt import adapt
+from ..adapt import adapt
 from .class_folders import ClassFolders, read_classes
 from .embeddings import Embeddings, Store, embed
-from .errors import ArgumentError, WeightsError
+from ..errors import ArgumentError, WeightsError
 from .finetune_result import FinetuneResult
 from .linear_classifier import Linear
-from .parameters import Source, Weights, check_labels, plain
-from .paths import check_target
+from ..parameters import Source, Weights, check_labels, plain
+from ..paths import check_target
 
 FEW = 10  # photos of a class, below which a remark is made
 POOLS = ("avg", "max", "avgmax")  # over one row and column they change nothing
@@ -137,11 +137,11 @@ def _remark_on(folders: ClassFolders, classes: np.ndarray, remark) -> None:
 
 def _base(model, weights) -> Weights:
     """The weights to start from."""
-    from .model import load_weights
+    from ..model import load_weights
 
     if weights is None:
-        from .hub import pretrained
-        from .variants import canonical_name
+        from ..hub import pretrained
+        from ..variants import canonical_name
 
         return load_weights(pretrained(canonical_name(model or "lite0")))
     base = weights if isinstance(weights, Weights) else load_weights(weights)
@@ -179,14 +179,14 @@ def _logits(weights: Weights, embeddings: np.ndarray, linear: Linear) -> np.ndar
 
 def _head(weights: Weights, embeddings: np.ndarray) -> np.ndarray:
     """Embeddings (N, features) -> logits; they go in as last feature maps of one row and column (see POOLS)."""
-    from .model import Model
+    from ..model import Model
 
     return Model(weights, num_threads=1).forward_head(embeddings[:, None, None, :])
 
 
 def _write(output, made: Weights, force: bool, held_out: np.ndarray, logits: np.ndarray) -> None:
     """Write the weight file, and see that the network read back answers as the one that was measured."""
-    from .weights import read_weights, write_weights
+    from ..weights import read_weights, write_weights
 
     write_weights(output, made, force=force)
     if not np.array_equal(_head(read_weights(output), held_out), logits):

@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 
-from .errors import ArgumentError
+from ..errors import ArgumentError
 
 Z95 = 1.959963984540054  # the normal distribution's 97.5 % point
 

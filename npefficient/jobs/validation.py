@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from .accuracy import top_k_hits, wilson_interval
-from .architecture import IMAGENET_CLASSES
-from .errors import ArgumentError
+from ..architecture import IMAGENET_CLASSES
+from ..errors import ArgumentError
 from .labelled_photos import ClassNames, labelled_photos
 from .photos import written
 from .progress import Progress
 from .stream import stream
-from .tf_preprocessing import check_tf_preprocessing, tf_transform
+from ..tf_preprocessing import check_tf_preprocessing, tf_transform
 
 PREPROCESS = ("timm", "tf")
 K = 5  # of top-5; needs as many classes

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from ..errors import ArgumentError
+from ...errors import ArgumentError
 from ..rows import Schema
 
 READ = 256  # rows to take back at once

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from .errors import ArgumentError
+from ..errors import ArgumentError
 from .photos import find_photos, photo_suffixes
 
 

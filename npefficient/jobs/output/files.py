@@ -7,8 +7,8 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import ArgumentError
-from ..paths import replacing
+from ...errors import ArgumentError
+from ...paths import replacing
 from ..photos import written
 from ..rows import Schema
 from .journal import Journal

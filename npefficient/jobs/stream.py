@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import ArgumentError, ImageError
+from ..errors import ArgumentError, ImageError
 
 AHEAD = 2  # batches on their way for each worker: one that is computed, one that waits to be taken
 
@@ -49,7 +49,7 @@ def stream(model, photos: Iterable, *, outputs=("classifier",), batch_size: int 
     of a photo are the same to the last bit whatever the workers and batches.
     """
     if workers is None:
-        from .engine.workers import available_threads
+        from ..engine.workers import available_threads
 
         workers = available_threads()
     for name, value in (("batch_size", batch_size), ("workers", workers)):
@@ -107,7 +107,7 @@ class _Task:
         """(float32 (H, W, C), None), or (None, why not)."""
         from PIL.Image import Image
 
-        from .image import open_image
+        from ..image import open_image
 
         try:
             image = photo if isinstance(photo, Image) else open_image(photo, **self.how)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from .paths import replacing
+from ..paths import replacing
 
 
 def write_json(path, figures: dict, *, force: bool = False) -> None:

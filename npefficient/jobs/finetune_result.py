@@ -6,7 +6,7 @@ import numpy as np
 
 from .accuracy import wilson_interval
 from .linear_classifier import Trial
-from .parameters import Weights
+from ..parameters import Weights
 from .photos import written
 
 
@@ -56,7 +56,7 @@ class FinetuneResult:
 
     def model(self, num_threads: int | None = None):
         """The network, ready to run."""
-        from .model import Model
+        from ..model import Model
 
         return Model(self.weights, num_threads=num_threads)
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import ArgumentError
+from ..errors import ArgumentError
 from .photos import written
-from .scores import softmax, top_k
+from ..scores import softmax, top_k
 from .stream import Outcome
 
 GROUP = 1 << 19  # values of rows to hold at once, 30 bytes each or so as Python has them

@@ -3,8 +3,8 @@ import dataclasses
 import hashlib
 import json
 
-from ..errors import ArgumentError
-from ..parameters import Weights
+from ...errors import ArgumentError
+from ...parameters import Weights
 from ..rows import Schema
 
 VERSION = 1

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .class_folders import read_classes
-from .errors import ArgumentError
-from .labels import imagenet_labels, imagenet_synsets
+from ..errors import ArgumentError
+from ..labels import imagenet_labels, imagenet_synsets
 from .photos import find_photos
 
 DEVKIT = "ILSVRC2012_validation_ground_truth.txt"

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import ArgumentError
-from .parameters import Weights
-from .paths import cache_directory, replacing
+from ..errors import ArgumentError
+from ..parameters import Weights
+from ..paths import cache_directory, replacing
 
 LIMIT = 2**31  # bytes in the cache: 400,000 embeddings
 
@@ -68,7 +68,7 @@ def _compute(weights: Weights, photos: list[Path], missing: np.ndarray, workers,
     """(place, Outcome) for each of the missing photos."""
     if not len(missing):
         return
-    from .model import Model
+    from ..model import Model
     from .progress import Progress
     from .stream import stream
 
@@ -165,8 +165,8 @@ def network_key(weights: Weights) -> str:
     """A hash of all that an embedding depends on beside its photo, 64 hex digits; the classifier is no part of it."""
     from PIL import __version__ as pillow
 
-    from . import __version__
-    from .kernels.processor import identity
+    from .. import __version__
+    from ..kernels.processor import identity
 
     network = weights.architecture
     digest = hashlib.sha256(repr((__version__, pillow, identity(), network.name, network.in_chans,
