@@ -69,7 +69,7 @@ def transform(image, preprocessing: Preprocessing = Preprocessing()) -> np.ndarr
 
 
 def normalise(pixels: np.ndarray, preprocessing: Preprocessing = Preprocessing()) -> np.ndarray:
-    """The last step of `transform`: uint8 (.., 3) -> float32 (.., 3), pixels / 255, less the mean, over the deviation."""
+    """Take the last step of `transform`: uint8 (.., 3) -> float32 (.., 3), (pixels / 255 - mean) / std."""
     x = pixels.astype(np.float32)
     x /= np.float32(255)
     x -= np.asarray(preprocessing.mean, np.float32)

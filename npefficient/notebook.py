@@ -4,6 +4,7 @@ Jupyter calls `_repr_html_`. Styles stand in the tags, because the sites that sh
 """
 from html import escape
 
+SIDE = 160  # pixels of each picture
 LEFT, RIGHT = "text-align:left", "text-align:right"
 
 
@@ -27,15 +28,15 @@ def explanation_html(explanation) -> str:
     from .explanation import pictures, wording
 
     shown = [(explanation.cropped, "the crop", "the crop that the network sees")]
-    for i, one in enumerate(explanation.classes):
+    for one in explanation.classes:
         label = f"{wording.plainly(one.label)} {wording.percent(one.probability)}"
-        shown.append((explanation.heat_map(i), label, wording.where(one)))
-    figures = "".join(_figure(pictures.data_uri(pictures.shrink(pixels, 160)), text, alt) for pixels, text, alt in shown)
+        shown.append((explanation.heat_map(one.index), label, wording.where(one)))
+    figures = "".join(_figure(pictures.data_uri(pictures.shrink(pixels, SIDE)), *words) for pixels, *words in shown)
     return f'<div style="display:flex;flex-wrap:wrap;gap:12px">{figures}</div>'
 
 
 def _figure(uri: str, text: str, alt: str) -> str:
-    return (f'<figure style="margin:0;width:160px"><img src="{uri}" alt="{escape(alt)}" style="width:160px">'
+    return (f'<figure style="margin:0;width:{SIDE}px"><img src="{uri}" alt="{escape(alt)}" style="width:100%">'
             f'<figcaption style="overflow-wrap:anywhere">{escape(text)}</figcaption></figure>')
 
 

@@ -42,28 +42,29 @@ def check_pool(network) -> None:
         raise ArgumentError(f"{network.name} without a classifier has no classes to explain: make the model without "
                             "num_classes=0")
     if network.global_pool != "avg":
-        raise ArgumentError(f"global_pool {network.global_pool!r}: class activation maps are exact for the average pool "
-                            "alone; make the model with global_pool='avg'")
+        raise ArgumentError(f"global_pool {network.global_pool!r}: class activation maps are exact for the average "
+                            "pool alone; make the model with global_pool='avg'")
 
 
-def find_class(labels, wish) -> int:
-    """The class of this number or name: a whole label, or one of the names that a label lists between commas.
+def find_class(labels: dict[int, str], wish) -> int:
+    """The class of this name or number: a whole label, or one of the names that a label lists between commas.
 
     Capitals do not count. Raises ArgumentError where there is none, or more than one.
     """
     text = str(wish).strip().casefold()
-    found = [i for i, label in enumerate(labels) if label.casefold() == text]
-    found = found or [i for i, label in enumerate(labels) if text in names_of(label)]
-    if not found and text.isdecimal() and int(text) < len(labels):
+    found = [i for i, label in labels.items() if label.casefold() == text]
+    found = found or [i for i, label in labels.items() if text in names_of(label)]
+    if not found and text.isdecimal() and int(text) in labels:
         found = [int(text)]
     if len(found) == 1:
         return found[0]
+    shown = repr(str(wish)[:100])
     if found:
-        raise ArgumentError(f"class {wish!r}: the classes {', '.join(map(str, found))} have this name; give a number")
-    known = {name: None for label in labels for name in names_of(label)}
+        raise ArgumentError(f"class {shown}: the classes {', '.join(map(str, found))} have this name; give a number")
+    known = {name: None for label in labels.values() for name in names_of(label)}
     nearest = difflib.get_close_matches(text[:100], known, n=1, cutoff=0.0)[0]
-    raise ArgumentError(f"class {str(wish)[:100]!r}: the model has none of this name, and numbers go from 0 to "
-                        f"{len(labels) - 1} (did you mean {nearest!r}?)")
+    raise ArgumentError(f"class {shown}: none has this name, and the numbers go from {min(labels)} to {max(labels)} "
+                        f"(did you mean {nearest!r}?)")
 
 
 def names_of(label: str) -> list[str]:

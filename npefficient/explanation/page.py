@@ -14,29 +14,37 @@ SHARP = 130  # a picture of fewer rows and columns is enlarged pixel by pixel
 SLAB_WIDTH, SLAB_HEIGHT, SLAB_LEAST = 34, 56, 5  # of a block's drawing, in the units of its SVG
 
 
-def render(explanation: Explanation) -> str:
-    """Return the page; raises ArgumentError where jinja2 is missing."""
+def render(explanation: Explanation, shown: int = 0) -> str:
+    """Return the page, with the map of class number `shown`; raises ArgumentError where jinja2 is missing."""
+    template = environment().get_template("page.html.jinja")
+    style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    return template.render(
+        e=explanation, shown=shown, file=Path(explanation.photo).name, style=style, script=script,
+        policy=policy(style, script), colours=colours(), pictures=way(explanation), classes=classes(explanation),
+        stages=stages(explanation), rows=rows(explanation))
+
+
+def environment():
+    """The template engine, which escapes whatever it is given."""
     try:
         import jinja2
     except ModuleNotFoundError as missing:
         if missing.name != "jinja2":
             raise
-        raise ArgumentError("the page is made by jinja2, which is not installed: python -m pip install "
+        raise ArgumentError("the page is made with jinja2, which is not installed: python -m pip install "
                             '"npefficient[explain]"') from missing
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True,
-                                     lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.filters |= {name: getattr(wording, name) for name in ("plainly", "size", "count", "duration", "percent",
-                                                                       "signed")}
-    style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    return environment.get_template("page.html.jinja").render(
-        e=explanation, style=style, script=script, style_hash=sha256(style), script_hash=sha256(script),
-        pictures=way(explanation), classes=classes(explanation), stages=stages(explanation),
-        rows=rows(explanation), legend=legend(), file=Path(explanation.photo).name)
+    made = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True,
+                              lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    made.filters |= {word.__name__: word for word in (
+        wording.plainly, wording.size, wording.count, wording.duration, wording.percent, wording.signed)}
+    return made
 
 
-def sha256(code: str) -> str:
-    """What a content security policy calls this very script or style."""
-    return f"sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}"
+def policy(style: str, script: str) -> str:
+    """The content security policy: this very style and script, pictures in the page itself, and nothing else."""
+    style, script = (base64.b64encode(hashlib.sha256(code.encode()).digest()).decode() for code in (style, script))
+    return (f"default-src 'none'; img-src data:; style-src 'sha256-{style}'; script-src 'sha256-{script}'; "
+            "base-uri 'none'; form-action 'none'")
 
 
 def picture(pixels, most: int) -> dict:
@@ -63,7 +71,8 @@ def stages(e: Explanation) -> list[dict]:
         maps = [{"channel": int(channel), "mean": float(mean), **picture(pictures.grey(values), FEATURE)}
                 for channel, mean, values in zip(block.channels, block.means, block.maps)]
         stage, label = wording.labels(block.name)
-        groups.setdefault(stage, []).append({"id": i, "block": block, "label": label, "maps": maps, "slab": slab(e, block)})
+        item = {"id": i, "block": block, "label": label, "maps": maps, "slab": slab(e, block)}
+        groups.setdefault(stage, []).append(item)
     return [{"name": name, "blocks": blocks} for name, blocks in groups.items()]
 
 
@@ -72,7 +81,8 @@ def slab(e: Explanation, block) -> dict:
     shapes = [other.output_shape for other in e.blocks]
     height, width = (least(size, max(shape[axis] for shape in shapes), room) for size, axis, room in (
         (block.output_shape[0], 0, SLAB_HEIGHT), (block.output_shape[2], 2, SLAB_WIDTH)))
-    return {"x": (SLAB_WIDTH - width) / 2, "y": (SLAB_HEIGHT - height) / 2, "width": width, "height": height}
+    place = {"x": (SLAB_WIDTH - width) / 2, "y": (SLAB_HEIGHT - height) / 2, "width": width, "height": height}
+    return {name: round(value, 1) for name, value in place.items()}
 
 
 def least(value: int, most: int, room: int) -> float:
@@ -93,7 +103,7 @@ def rows(e: Explanation) -> list[dict]:
     return made
 
 
-def legend() -> dict:
-    """The colours of the map, as CSS names them."""
-    return {name: [f"rgb({r}, {g}, {b})" for r, g, b in colours]
-            for name, colours in (("speaks_for", pictures.FOR), ("against", pictures.AGAINST))}
+def colours() -> dict:
+    """The colours of the map, (weakest, strongest), as SVG names them."""
+    return {name: [f"rgb({r}, {g}, {b})" for r, g, b in pair]
+            for name, pair in (("speaks_for", pictures.FOR), ("against", pictures.AGAINST))}

@@ -12,7 +12,7 @@ PNG_MOST = {2: 32 * 32, 3: 128 * 128}  # pixels of a grey or coloured picture th
 
 
 def heat(values: np.ndarray, scale: float, size: tuple[int, int]) -> np.ndarray:
-    """float32 (h, w) -> uint8 (*size, 4): the map smoothly enlarged, red and alpha; `scale` is the strongest colour's."""
+    """float32 (h, w) -> uint8 (*size, 4): the map smoothly enlarged, RGBA; `scale` is the strongest colour's."""
     from PIL import Image
 
     smooth = Image.fromarray(values.astype(np.float32)).resize(size[::-1], Image.Resampling.BICUBIC)

@@ -41,19 +41,30 @@ class Explanation:
         """The strongest value, of either sign, in any of the maps."""
         return max(float(np.abs(one.map).max()) for one in self.classes)
 
-    def heat_map(self, which: int = 0) -> np.ndarray:
-        """Return the crop with the map of the class number `which` of `classes` over it, uint8 (H, W, 3).
+    def position(self, chosen=None) -> int:
+        """Where a class, by number or name, stands in `classes`; None is the most probable one, the first."""
+        if chosen is None:
+            return 0
+        index = find_class({one.index: one.label for one in self.classes}, chosen)
+        return [one.index for one in self.classes].index(index)
 
-        Red to yellow speaks for the class, blue against it; all classes have the same `scale`.
+    def heat_map(self, chosen=None) -> np.ndarray:
+        """Return the crop, in grey, with the map of one class over it, uint8 (H, W, 3).
+
+        chosen: a class of `classes` by number or name, None for the most probable. Red to yellow speaks for the class,
+        blue against it; all classes have the same `scale`.
         """
-        one = self.classes[which]
+        one = self.classes[self.position(chosen)]
         return pictures.blend(self.cropped, pictures.heat(one.map, self.scale, self.cropped.shape[:2]))
 
-    def to_html(self) -> str:
-        """Return the whole page, which needs no other file; raises ArgumentError where jinja2 is missing."""
+    def to_html(self, chosen=None) -> str:
+        """Return the whole page, which needs no other file; raises ArgumentError where jinja2 is missing.
+
+        chosen: the class whose map is shown at first, as for `heat_map`.
+        """
         from .page import render
 
-        return render(self)
+        return render(self, self.position(chosen))
 
     def _repr_html_(self) -> str:
         from ..notebook import explanation_html
@@ -81,11 +92,11 @@ def explain(image, model="lite0", *, topk: int = 5, classes=(), exif: bool = Fal
     Raises ArgumentError for a class that there is not and for a model whose logits are not the mean of a map (no
     classifier, or another pool than the average), ImageError for a photo that can't be read.
     """
-    model, name = _model(model), ""
+    name = str(image) if isinstance(image, (str, Path)) else ""
+    image = open_image(image, exif=exif) if name else image
+    model = _model(model)
     check_pool(model.architecture)
-    extra = [find_class(model.labels, wish) for wish in classes]
-    if isinstance(image, (str, Path)):
-        image, name = open_image(image, exif=exif), str(image)
+    extra = [find_class(dict(enumerate(model.labels)), wish) for wish in classes]
     shown = preview(image, model.preprocessing)
     x = normalise(shown.cropped, model.preprocessing)[None]
     made = model.activations(x, [*output_names(model.architecture).values(), "classifier"])

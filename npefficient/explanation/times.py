@@ -54,6 +54,7 @@ def measure_times(weights, x: np.ndarray, logits: np.ndarray) -> Times:
     while len(taken) < FEWEST or time.perf_counter() < end:
         taken.append(steps.in_place()[1:])  # the first is the preparation
     seconds = np.median(taken, axis=0)
-    timed = tuple(StepTime(step.name, tuple(layer.name for layer in step.layers), step.macs, step.flops(), float(median))
-                  for step, median in zip(steps.steps, seconds, strict=True))
+    timed = tuple(
+        StepTime(step.name, tuple(layer.name for layer in step.layers), step.macs, step.flops(), float(median))
+        for step, median in zip(steps.steps, seconds, strict=True))
     return Times(timed, core_peak(PEAK_SECONDS), len(taken))
