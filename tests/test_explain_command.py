@@ -92,7 +92,7 @@ def test_any_photo(explain, tmp_path, name, picture):
     (("--demo", "none.png"), "photo 'none.png': no such file"),
     (("--demo", "."), "photo '.': it is a directory"),
     (("--demo", "--topk", "0"), "--topk 0: it must be at least 1"),
-    (("--demo", "--class", "twelve"), "class 'twelve': none has this name"),
+    (("--demo", "--class", "twelve"), "class 'twelve': none of the 10 classes has this name or number"),
     (("--demo", "-o", "none/page.html"), "'none/page.html': its directory does not exist"),
     (("--demo", "-o", "."), "'.' is a directory: name a file to write"),
     (("--demo", "-o", "a.png", "--png", "a.png"), "-o 'a.png' and --png 'a.png': they are the same file"),

@@ -78,10 +78,10 @@ def test_find_class(wish, expected):
 
 @pytest.mark.parametrize("wish, message", [
     ("crane", "class 'crane': the classes 1, 2 have this name; give a number"),
-    ("goldfisch", "class 'goldfisch': none has this name, and the numbers go from 0 to 5 .did you mean 'goldfish'"),
-    (6, "class '6': none has this name"),
-    (-1, "class '-1': none has this name"),
-    ("", "class '': none has this name"),
+    ("goldfisch", "class 'goldfisch': none of the 6 classes has this name or number .did you mean 'goldfish'"),
+    (6, "class '6': none of the 6 classes"),
+    (-1, "class '-1': none of the 6 classes"),
+    ("", "class '': none of the 6 classes"),
     ("y" * 10_000, "class 'y{100}': none"),
 ], ids=["two", "misspelt", "beyond", "negative", "empty", "long"])
 def test_find_class_refuses(wish, message):

@@ -34,9 +34,9 @@ def run(args) -> int:
 
     from ..errors import ArgumentError
     from ..explanation import explain, page
+    from ..model import create_model
     from ..parameters import plain
     from ..paths import replacing
-    from ..model import create_model
     from .classify import compile_kernels, weights_path
 
     if args.topk < 1:

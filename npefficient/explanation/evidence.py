@@ -63,8 +63,8 @@ def find_class(labels: dict[int, str], wish) -> int:
         raise ArgumentError(f"class {shown}: the classes {', '.join(map(str, found))} have this name; give a number")
     known = {name: None for label in labels.values() for name in names_of(label)}
     nearest = difflib.get_close_matches(text[:100], known, n=1, cutoff=0.0)[0]
-    raise ArgumentError(f"class {shown}: none has this name, and the numbers go from {min(labels)} to {max(labels)} "
-                        f"(did you mean {nearest!r}?)")
+    raise ArgumentError(f"class {shown}: none of the {len(labels)} classes has this name or number (did you mean "
+                        f"{nearest!r}?)")
 
 
 def names_of(label: str) -> list[str]:
