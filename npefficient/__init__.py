@@ -17,6 +17,7 @@ __all__ = [
     "Architecture",
     "ArgumentError",
     "DownloadError",
+    "Explanation",
     "FeatureInfo",
     "FeatureModel",
     "ImageError",
@@ -27,6 +28,7 @@ __all__ = [
     "WeightsError",
     "create_model",
     "create_transform",
+    "explain",
     "get_pretrained_cfg",
     "imagenet_labels",
     "imagenet_synsets",
@@ -40,3 +42,14 @@ __all__ = [
     "transform",
     "transform_batch",
 ]
+
+_ON_FIRST_USE = {"Explanation": "explanation", "explain": "explanation"}  # name -> module, imported when asked for
+
+
+def __getattr__(name: str):
+    if name not in _ON_FIRST_USE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    globals()[name] = value = getattr(importlib.import_module(f".{_ON_FIRST_USE[name]}", __name__), name)
+    return value

@@ -10,6 +10,7 @@ Letters: h w rows and columns of the photo, H W those of the network's input.
 """
 import math
 import os
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from .preprocessing import Preprocessing, check_preprocessing
 MAX_WHOLE = 2**26  # pixels of a resized picture made in one piece, 4 bytes each in Pillow: 256 MiB
 MAX_HELD = 2**28  # pixels of a picture between the passes over rows and columns: 1 GiB
 MAX_COMPUTED = 2**30  # pixels that the resampling may compute, some seconds
+MAX_PREVIEW = 2**22  # pixels of a resized picture that is shown: a photo 64 times as wide as high at 256 rows
 
 
 def open_image(path, *, exif: bool = False, draft: int | None = None):
@@ -62,21 +64,55 @@ def transform(image, preprocessing: Preprocessing = Preprocessing()) -> np.ndarr
     `transform(a)`. Returns float32 (H, W, 3), contiguous, with (H, W) = preprocessing.input_size. Raises
     ArgumentError for another array or setting, ImageError for a photo that can't be decoded or is absurdly thin.
     """
-    check_preprocessing(preprocessing)
-    image = _to_pil(image)
-    image = _as_rgb(image, getattr(image, "filename", "") or type(image).__name__)
-    size = _resized_size(image.height, image.width, preprocessing)
-    x = _crop(image, size, preprocessing).astype(np.float32)
+    image, size = _prepare(image, preprocessing)
+    return normalise(_crop(image, size, preprocessing), preprocessing)
+
+
+def normalise(pixels: np.ndarray, preprocessing: Preprocessing = Preprocessing()) -> np.ndarray:
+    """Take the last step of `transform`: uint8 (.., 3) -> float32 (.., 3), (pixels / 255 - mean) / std."""
+    x = pixels.astype(np.float32)
     x /= np.float32(255)
     x -= np.asarray(preprocessing.mean, np.float32)
     x /= np.asarray(preprocessing.std, np.float32)
     return x
 
 
+@dataclass(frozen=True, eq=False)
+class Preview:
+    """What `transform` makes of a photo before it normalises it."""
+
+    photo: object  # as a PIL image, RGB
+    size: tuple[int, int]  # rows and columns of the resized photo
+    resized: np.ndarray  # uint8 (h, w, 3), all of it; of more than MAX_PREVIEW pixels the part around the crop
+    box: tuple[int, int, int, int]  # the crop in `resized`: first row, first column, rows, columns; it may stand out
+    cropped: np.ndarray  # uint8 (H, W, 3): `normalise` makes the network's input of it
+
+
+def preview(image, preprocessing: Preprocessing = Preprocessing()) -> Preview:
+    """Resize and crop one photo as `transform` does, and show both pictures; takes and raises the same."""
+    image, size = _prepare(image, preprocessing)
+    cropped = _crop(image, size, preprocessing)
+    corner = [first - place for first, place, _ in map(_middle, size, preprocessing.input_size)]
+    shown = [min(own, max(crop, MAX_PREVIEW // other))
+             for own, crop, other in zip(size, preprocessing.input_size, reversed(size))]
+    firsts = [(own - part) // 2 for own, part in zip(size, shown)]
+    resized = _resample(image, size, (*firsts, *shown), preprocessing)
+    box = corner[0] - firsts[0], corner[1] - firsts[1], *preprocessing.input_size
+    return Preview(image, size, resized, box, cropped)
+
+
 def transform_batch(images, preprocessing: Preprocessing = Preprocessing()) -> np.ndarray:
     """Transform each of `images` (a list, or an array (N, h, w, 3)); return float32 (N, H, W, 3)."""
     batch = [transform(image, preprocessing) for image in images]
     return np.stack(batch) if batch else np.empty((0, *preprocessing.input_size, 3), np.float32)
+
+
+def _prepare(image, preprocessing):
+    """Check both arguments of `transform`; returns the photo as an RGB PIL image, and its size (h, w) when resized."""
+    check_preprocessing(preprocessing)
+    image = _to_pil(image)
+    image = _as_rgb(image, getattr(image, "filename", "") or type(image).__name__)
+    return image, _resized_size(image.height, image.width, preprocessing)
 
 
 def _resized_size(h, w, preprocessing):

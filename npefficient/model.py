@@ -213,12 +213,11 @@ class Model:
         if self._reference is None:
             from .reference import Network
 
-            weights = self._reloaded()
-            self._reference = Network(weights.architecture, weights.parameters)
+            self._reference = Network(self.architecture, self.weights().parameters)
         return self._reference
 
-    def _reloaded(self) -> Weights:
-        """The weights once more; raises WeightsError where they are others than those that this model runs."""
+    def weights(self) -> Weights:
+        """Read the weights once more, under timm's names; raises WeightsError where they have changed since."""
         weights, network = self._load(), self._network
         if self.backend == "engine":
             from .engine.pack import pack
@@ -238,7 +237,7 @@ class Model:
         """
         load = self._load
         change = functools.partial(adapt, num_classes=num_classes, global_pool=global_pool, new_classifier=True)
-        self._take(change(self._reloaded()), lambda: change(load()))
+        self._take(change(self.weights()), lambda: change(load()))
 
     def eval(self) -> "Model":
         """Return the model itself: it only ever evaluates. For scripts that were written for timm."""
@@ -262,6 +261,11 @@ class Model:
                                 "without num_classes=0, or call it for its features")
         values, classes = top_k(softmax(self(self.transform(image)[None]))[0], topk)
         return [(self.labels[c], float(p)) for p, c in zip(values, classes)]
+
+    def _repr_html_(self) -> str:
+        from .notebook import model_html
+
+        return model_html(self)
 
     def __repr__(self) -> str:
         network = self.architecture

@@ -48,13 +48,13 @@ def test_source_imports(path):
         assert not names & {"numba", "llvmlite", "h5py", "PIL"}
     elif path.parent.name not in ("kernels", "engine", "bench"):
         heavy = {name for name, top in found if top} & {"numba", "llvmlite", "h5py", "PIL", "weights_convert",
-                                                              "pyarrow", "ray"}
+                                                              "pyarrow", "ray", "jinja2"}
         assert heavy <= ({"h5py"} if path.name in ("hdf5.py", "weights.py") else set())
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_nothing_but_their_commands_needs_the_benchmarks(path):
-    if path.parent.name not in ("bench", "peers") and path.name not in ("bench.py", "profile.py"):
+def test_nothing_but_their_commands_and_an_explanation_needs_the_benchmarks(path):
+    if path.parent.name not in ("bench", "peers") and path.name not in ("bench.py", "profile.py", "times.py"):
         assert not [name for name, _ in imports(path) if name.startswith("npefficient.bench")]
 
 

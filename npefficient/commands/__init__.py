@@ -8,8 +8,8 @@ import importlib
 import os
 import sys
 
-VERBS = ("bench", "classify", "compare", "convert", "export", "finetune", "info", "list", "profile", "validate",
-         "warmup")
+VERBS = ("bench", "classify", "compare", "convert", "explain", "export", "finetune", "info", "list", "profile",
+         "validate", "warmup")
 
 
 def _module(verb: str):

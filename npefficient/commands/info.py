@@ -29,15 +29,17 @@ def run(args) -> int:
 
 
 def _print_network(network, args, preprocessing) -> None:
+    from ..stages import by_stage
+
     height, width = parse_size(args.size) if args.size else preprocessing.input_size
     layers = network.layers(height, width)
     params, macs = network.param_count(), network.macs(height, width)
     print(f"{network.name}: {network.num_classes} classes, {network.in_chans} input channels, at {height} x {width}\n")
     print(f"{'stage':22}{'operator':24}{'k':>2}{'s':>3}{'out':>6}{'size':>10}{'params':>12}{'MACs':>15}{'share':>8}")
-    for name, operator, kernel, stride, rows in (_by_layer if args.layers else _by_stage)(network, layers):
-        last, own, cost = rows[-1], sum(r.params for r in rows), sum(r.macs for r in rows)
-        print(f"{name:22}{operator:24}{kernel or '':>2}{stride:>3}{last.out_channels:>6}"
-              f"{f'{last.out_height}x{last.out_width}':>10}{own:>12,}{cost:>15,}{cost / macs:>8.1%}")
+    for row in (_by_layer if args.layers else by_stage)(network, layers):
+        last = row.layers[-1]
+        print(f"{row.name:22}{row.operator:24}{row.kernel or '':>2}{row.stride:>3}{last.out_channels:>6}"
+              f"{f'{last.out_height}x{last.out_width}':>10}{row.params:>12,}{row.macs:>15,}{row.macs / macs:>8.1%}")
     print(f"{'whole network':67}{params:>12,}{macs:>15,}{1:>8.1%}\n")
     largest = max(layers, key=lambda layer: layer.activations)
     print(f"largest output   {largest.name}: {largest.activations:,} values")
@@ -47,23 +49,10 @@ def _print_network(network, args, preprocessing) -> None:
 
 
 def _by_layer(network, layers):
-    """One row per layer: (name, operator, kernel, stride, layers)."""
-    for layer in layers:
-        yield layer.name, layer.op, layer.kernel, layer.stride, [layer]
+    """One row per layer."""
+    from ..stages import Stage
 
-
-def _by_stage(network, layers):
-    """One row per stage: (name, operator, kernel, stride, layers)."""
-    kinds = {"ds": "depthwise separable", "ir": "inverted residual"}
-    yield "conv_stem", "convolution", layers[0].kernel, layers[0].stride, layers[:1]
-    for i, stage in enumerate(network.stages):
-        rows = [layer for layer in layers if layer.name.startswith(f"blocks.{i}.")]
-        yield f"blocks.{i}", f"{len(stage)} x {kinds[stage[0].kind]}", stage[0].kernel, stage[0].stride, rows
-    pools = {"avg": "average", "max": "maximum", "avgmax": "average + maximum", "catavgmax": "average, maximum"}
-    operators = {"pointwise": "convolution", "pool": f"{pools.get(network.global_pool)} pool",
-                 "classifier": "fully connected"}
-    for layer in layers[len(network.convs) - 1 :]:
-        yield layer.name, operators[layer.op], layer.kernel, layer.stride, [layer]
+    return (Stage(layer.name, layer.op, layer.kernel, layer.stride, (layer,)) for layer in layers)
 
 
 def parse_size(text: str) -> tuple[int, int]:

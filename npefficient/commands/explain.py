@@ -1,0 +1,91 @@
+"""Show what the network saw in a photo, as one HTML file.
+
+The page holds the photo as given, resized and cropped; the most probable classes and, for each, where in the photo its
+evidence lies; every block with its shapes, cost and strongest feature maps; the time of every layer on one core. It
+needs no network and no other file. With --png and without -o the heat map alone is written. --demo takes the embedded
+digit model.
+"""
+
+
+def add_arguments(parser):
+    parser.add_argument("photo", metavar="PHOTO", nargs="?", help="any picture that Pillow reads; with --demo may be "
+                                                                  "left out")
+    parser.add_argument("-o", "--output", metavar="FILE.html", help="the page to write (default: the photo's name with "
+                                                                    ".html, in the current directory)")
+    parser.add_argument("--png", metavar="FILE.png", help="write the crop with the map of the most probable class over "
+                                                          "it, or of --class; alone, unless -o is given too")
+    parser.add_argument("--force", action="store_true", help="overwrite existing files")
+    weights = parser.add_mutually_exclusive_group()
+    weights.add_argument("--model", metavar="NAME", help="lite0 to lite4 with the official ImageNet weights, which are "
+                                                         "fetched on first use (default: lite0)")
+    weights.add_argument("--weights", metavar="FILE", help="a weight file (.h5) or checkpoint (.pth, .safetensors)")
+    weights.add_argument("--demo", action="store_true", help="use the embedded digit model; without a photo, on "
+                                                                  "one of its digits")
+    parser.add_argument("--topk", metavar="K", type=int, default=5, help="how many classes to explain (default: 5)")
+    parser.add_argument("--class", dest="chosen", metavar="NAME", help="explain this class too, by its name or "
+                                                                         "number, and show its map first")
+    parser.add_argument("--threads", metavar="N", type=int, help="processors to use (default: all that are allowed)")
+    parser.add_argument("--exif", action="store_true", help="turn the photo as its EXIF data say (timm does not)")
+
+
+def run(args) -> int:
+    import contextlib
+    import os
+
+    from ..errors import ArgumentError
+    from ..explanation import explain, page
+    from ..model import create_model
+    from ..parameters import plain
+    from ..paths import replacing
+    from .classify import compile_kernels, weights_path
+
+    if args.topk < 1:
+        raise ArgumentError(f"--topk {args.topk}: it must be at least 1")
+    photo = _photo(args)
+    html, png = _targets(args, photo)
+    with contextlib.ExitStack() as files:
+        # What can't be written is said before the work begins.
+        html_file, png_file = (path and files.enter_context(replacing(path, force=args.force)) for path in (html, png))
+        if html:
+            page.environment()
+        model = create_model(checkpoint_path=weights_path(args), num_threads=args.threads)
+        compile_kernels()
+        print(model)
+        result = explain(photo, model, topk=args.topk, classes=[] if args.chosen is None else [args.chosen],
+                         exif=args.exif, measure=html is not None)
+        if html:
+            html_file.write_text(result.to_html(args.chosen), encoding="utf-8")
+        if png:
+            from PIL import Image
+
+            Image.fromarray(result.heat_map(args.chosen)).save(png_file, "png")
+    for one in result.classes:
+        print(f"{one.probability:7.2%}  {one.label}")
+    for path in filter(None, (html, png)):
+        print(f"wrote    {plain(str(path))}, {os.path.getsize(path):,} bytes")
+    return 0
+
+
+def _photo(args):
+    from ..errors import ArgumentError
+
+    if args.photo is not None:
+        return args.photo
+    if args.demo:
+        from ..demo import photos
+
+        return photos()[0]
+    raise ArgumentError("no photo given: name one, or try 'npefficient explain --demo'")
+
+
+def _targets(args, photo):
+    """The page and the heat map to write, None where not wanted."""
+    from pathlib import Path
+
+    from ..errors import ArgumentError
+
+    png = None if args.png is None else Path(args.png)
+    html = Path(args.output) if args.output is not None else None if png else Path(f"{Path(photo).stem}.html")
+    if html == png:
+        raise ArgumentError(f"-o {args.output!r} and --png {args.png!r}: they are the same file; name two")
+    return html, png

@@ -1,0 +1,7 @@
+"""What a network saw in a photo: the way to its input, the evidence for each class, the work of each block."""
+from .blocks import BlockView
+from .evidence import ClassMap
+from .result import Explanation, explain
+from .times import Times
+
+__all__ = ["BlockView", "ClassMap", "Explanation", "Times", "explain"]

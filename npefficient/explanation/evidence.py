@@ -1,0 +1,72 @@
+"""Class activation maps: where in the photo the evidence for a class lies.
+
+The network ends with features F (h, w, C), their mean over the positions, and a linear classifier. Both are linear, so
+the mean can wait:
+
+    logit = sum_c weight_c mean_p F_pc + bias = mean_p (sum_c weight_c F_pc) + bias = mean_p map_p + bias
+
+The map (h, w) of a class is the classifier applied at every position, without the bias. Nothing is approximated and no
+gradient is needed. Source: Zhou et al. 2016 (arXiv:1512.04150).
+"""
+import difflib
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import ArgumentError
+
+
+@dataclass(frozen=True, eq=False)
+class ClassMap:
+    """One class: how probable it is, and where its evidence lies."""
+
+    index: int
+    label: str
+    probability: float
+    logit: float
+    bias: float
+    map: np.ndarray  # float32 (h, w), positive where the photo speaks for the class; logit = its mean + bias
+
+
+def class_maps(weights, features, logits, probabilities, labels, classes) -> tuple[ClassMap, ...]:
+    """The maps of these classes; features (h, w, C), logits and probabilities (num_classes,)."""
+    weight, bias = (weights.parameters[f"classifier.{leaf}"][classes].astype(np.float32) for leaf in ("weight", "bias"))
+    maps = features @ weight.T  # (h, w, C) x (C, k) -> (h, w, k)
+    return tuple(ClassMap(int(c), labels[c], float(probabilities[c]), float(logits[c]), float(bias[i]),
+                          np.ascontiguousarray(maps[..., i])) for i, c in enumerate(classes))
+
+
+def check_pool(network) -> None:
+    """Raise ArgumentError where the logits are not the mean of a map."""
+    if not network.num_classes:
+        raise ArgumentError(f"{network.name} without a classifier has no classes to explain: make the model without "
+                            "num_classes=0")
+    if network.global_pool != "avg":
+        raise ArgumentError(f"global_pool {network.global_pool!r}: class activation maps are exact for the average "
+                            "pool alone; make the model with global_pool='avg'")
+
+
+def find_class(labels: dict[int, str], wish) -> int:
+    """The class of this name or number: a whole label, or one of the names that a label lists between commas.
+
+    Capitals do not count. Raises ArgumentError where there is none, or more than one.
+    """
+    text = str(wish).strip().casefold()
+    found = [i for i, label in labels.items() if label.casefold() == text]
+    found = found or [i for i, label in labels.items() if text in names_of(label)]
+    if not found and text.isdecimal() and int(text) in labels:
+        found = [int(text)]
+    if len(found) == 1:
+        return found[0]
+    shown = repr(str(wish)[:100])
+    if found:
+        raise ArgumentError(f"class {shown}: the classes {', '.join(map(str, found))} have this name; give a number")
+    known = {name: None for label in labels.values() for name in names_of(label)}
+    nearest = difflib.get_close_matches(text[:100], known, n=1, cutoff=0.0)[0]
+    raise ArgumentError(f"class {shown}: none of the {len(labels)} classes has this name or number (did you mean "
+                        f"{nearest!r}?)")
+
+
+def names_of(label: str) -> list[str]:
+    """"tench, Tinca tinca" -> ["tench", "tinca tinca"]."""
+    return [name.strip().casefold() for name in label.split(",")]

@@ -1,0 +1,109 @@
+"""An explanation as one HTML file that needs nothing else: no server, no network, no other file."""
+import base64
+import hashlib
+from pathlib import Path
+
+from ..errors import ArgumentError
+from . import pictures, wording
+from .blocks import block_of
+from .result import Explanation
+
+HERE = Path(__file__).parent
+CROP, RESIZED, HEAT, FEATURE = 448, 480, 96, 48  # rows and columns in the file, at most
+SHARP = 130  # a picture of fewer rows and columns is enlarged pixel by pixel
+SLAB_WIDTH, SLAB_HEIGHT, SLAB_LEAST = 34, 56, 5  # of a block's drawing, in the units of its SVG
+
+
+def render(explanation: Explanation, shown: int = 0) -> str:
+    """Return the page, with the map of class number `shown`; raises ArgumentError where jinja2 is missing."""
+    template = environment().get_template("page.html.jinja")
+    style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    return template.render(
+        e=explanation, shown=shown, file=Path(explanation.photo).name, style=style, script=script,
+        policy=policy(style, script), colours=colours(), pictures=way(explanation), classes=classes(explanation),
+        stages=stages(explanation), rows=rows(explanation))
+
+
+def environment():
+    """The template engine, which escapes whatever it is given."""
+    try:
+        import jinja2
+    except ModuleNotFoundError as missing:
+        if missing.name != "jinja2":
+            raise
+        raise ArgumentError("the page is made with jinja2, which is not installed: python -m pip install "
+                            '"npefficient[explain]"') from missing
+    made = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True,
+                              lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    made.filters |= {word.__name__: word for word in (
+        wording.plainly, wording.size, wording.count, wording.duration, wording.percent, wording.signed)}
+    return made
+
+
+def policy(style: str, script: str) -> str:
+    """The content security policy: this very style and script, pictures in the page itself, and nothing else."""
+    style, script = (base64.b64encode(hashlib.sha256(code.encode()).digest()).decode() for code in (style, script))
+    return (f"default-src 'none'; img-src data:; style-src 'sha256-{style}'; script-src 'sha256-{script}'; "
+            "base-uri 'none'; form-action 'none'")
+
+
+def picture(pixels, most: int) -> dict:
+    """A picture for the template, and whether it is so small that its pixels should be seen."""
+    return {"uri": pictures.data_uri(pictures.shrink(pixels, most)), "sharp": max(pixels.shape[:2]) < SHARP}
+
+
+def way(e: Explanation) -> dict:
+    """The three pictures from the photo to the input."""
+    return {"given": picture(e.given, RESIZED), "resized": picture(e.resized, RESIZED),
+            "cropped": picture(e.cropped, CROP)}
+
+
+def classes(e: Explanation) -> list[dict]:
+    """For each class its map over the crop, and what to say about it."""
+    return [{"one": one, "heat": pictures.data_uri(pictures.heat(one.map, e.scale, (HEAT, HEAT))),
+             "says": wording.says(one), "alt": wording.where(one)} for one in e.classes]
+
+
+def stages(e: Explanation) -> list[dict]:
+    """The blocks, grouped by stage, each with its drawing and its feature maps."""
+    groups: dict[str, list[dict]] = {}
+    for i, block in enumerate(e.blocks):
+        maps = [{"channel": int(channel), "mean": float(mean), **picture(pictures.grey(values), FEATURE)}
+                for channel, mean, values in zip(block.channels, block.means, block.maps)]
+        stage, label = wording.labels(block.name)
+        item = {"id": i, "block": block, "label": label, "maps": maps, "slab": slab(e, block)}
+        groups.setdefault(stage, []).append(item)
+    return [{"name": name, "blocks": blocks} for name, blocks in groups.items()]
+
+
+def slab(e: Explanation, block) -> dict:
+    """A block's drawing: its height goes with the root of the rows that it puts out, its width with the channels'."""
+    shapes = [other.output_shape for other in e.blocks]
+    height, width = (least(size, max(shape[axis] for shape in shapes), room) for size, axis, room in (
+        (block.output_shape[0], 0, SLAB_HEIGHT), (block.output_shape[2], 2, SLAB_WIDTH)))
+    place = {"x": (SLAB_WIDTH - width) / 2, "y": (SLAB_HEIGHT - height) / 2, "width": width, "height": height}
+    return {name: round(value, 1) for name, value in place.items()}
+
+
+def least(value: int, most: int, room: int) -> float:
+    """The length that stands for a value, from SLAB_LEAST to `room` for the largest."""
+    return SLAB_LEAST + (room - SLAB_LEAST) * (value / most) ** 0.5
+
+
+def rows(e: Explanation) -> list[dict]:
+    """The chart's rows, a step each; bars in per cent of the longest time and of the peak."""
+    if e.times is None:
+        return []
+    longest, made = max(step.seconds for step in e.times.steps), []
+    for step in e.times.steps:
+        share, block = e.times.share([step]), block_of(step.layers[-1])
+        made.append({"name": step.name, "block": block, "first": not made or made[-1]["block"] != block,
+                     "seconds": step.seconds, "share": share, "long": 100 * step.seconds / longest,
+                     "full": min(100.0, 100 * share)})
+    return made
+
+
+def colours() -> dict:
+    """The colours of the map, (weakest, strongest), as SVG names them."""
+    return {name: [f"rgb({r}, {g}, {b})" for r, g, b in pair]
+            for name, pair in (("speaks_for", pictures.FOR), ("against", pictures.AGAINST))}

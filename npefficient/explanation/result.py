@@ -1,0 +1,124 @@
+"""`explain` and what it returns."""
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..architecture import Architecture
+from ..errors import ArgumentError
+from ..image import normalise, open_image, preview
+from ..parameters import Source
+from ..preprocessing import Preprocessing
+from ..scores import softmax, top_k
+from . import pictures
+from .blocks import BlockView, block_views, output_names
+from .evidence import ClassMap, check_pool, class_maps, find_class
+from .times import Times, measure_times
+
+THUMBNAIL = 480  # rows and columns of the photo as given, at most
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Explanation:
+    """What a network saw in a photo. Pictures are uint8 (rows, columns, 3), sizes (rows, columns)."""
+
+    photo: str  # its path; empty where there was none
+    network: Architecture
+    source: Source  # of the weights
+    preprocessing: Preprocessing
+    photo_size: tuple[int, int]
+    given: np.ndarray  # the photo, of at most THUMBNAIL rows and columns
+    resized_size: tuple[int, int]
+    resized: np.ndarray  # all of it; of a very large one the part around the crop
+    box: tuple[int, int, int, int]  # the crop in `resized`: first row, first column, rows, columns; it may stand out
+    cropped: np.ndarray  # what the network sees
+    classes: tuple[ClassMap, ...]  # the most probable first, then those that were asked for
+    blocks: tuple[BlockView, ...]  # in the order of execution
+    times: Times | None  # None where they were not measured
+
+    @property
+    def scale(self) -> float:
+        """The strongest value, of either sign, in any of the maps."""
+        return max(float(np.abs(one.map).max()) for one in self.classes)
+
+    def position(self, chosen=None) -> int:
+        """Where a class, by number or name, stands in `classes`; None is the most probable one, the first."""
+        if chosen is None:
+            return 0
+        index = find_class({one.index: one.label for one in self.classes}, chosen)
+        return [one.index for one in self.classes].index(index)
+
+    def heat_map(self, chosen=None) -> np.ndarray:
+        """Return the crop, in grey, with the map of one class over it, uint8 (H, W, 3).
+
+        chosen: a class of `classes` by number or name, None for the most probable. Red to yellow speaks for the class,
+        blue against it; all classes have the same `scale`.
+        """
+        one = self.classes[self.position(chosen)]
+        return pictures.blend(self.cropped, pictures.heat(one.map, self.scale, self.cropped.shape[:2]))
+
+    def to_html(self, chosen=None) -> str:
+        """Return the whole page, which needs no other file; raises ArgumentError where jinja2 is missing.
+
+        chosen: the class whose map is shown at first, as for `heat_map`.
+        """
+        from .page import render
+
+        return render(self, self.position(chosen))
+
+    def _repr_html_(self) -> str:
+        from ..notebook import explanation_html
+
+        return explanation_html(self)
+
+    def __repr__(self) -> str:
+        first = self.classes[0]
+        return (f"Explanation({self.photo or 'photo'!r}, {self.network.name}: {first.label!r} {first.probability:.2%}, "
+                f"{len(self.classes)} classes, {len(self.blocks)} blocks)")
+
+
+def explain(image, model="lite0", *, topk: int = 5, classes=(), exif: bool = False, measure: bool = True,
+            feature_maps: int = 6) -> Explanation:
+    """Show what a network saw in a photo: its input, the evidence for each class, each block's work.
+
+    image: a photo as `Model.transform` takes it (PIL image, path, or array (H, W, 3))
+    model: a Model, or a name such as "lite0" for the official weights
+    topk: how many of the most probable classes to explain
+    classes: more classes to explain, by number or by name
+    exif: turn the photo in a file as its EXIF data say
+    measure: time the layers on one core, and that core's peak: about a second
+    feature_maps: how many of each block
+
+    Raises ArgumentError for a class that there is not and for a model whose logits are not the mean of a map (no
+    classifier, or another pool than the average), ImageError for a photo that can't be read.
+    """
+    name = str(image) if isinstance(image, (str, Path)) else ""
+    image = open_image(image, exif=exif) if name else image
+    model = _model(model)
+    check_pool(model.architecture)
+    extra = [find_class(dict(enumerate(model.labels)), wish) for wish in classes]
+    shown = preview(image, model.preprocessing)
+    x = normalise(shown.cropped, model.preprocessing)[None]
+    made = model.activations(x, [*output_names(model.architecture).values(), "classifier"])
+    logits = made["classifier"]
+    probabilities = softmax(logits)[0]
+    chosen = list(dict.fromkeys([*map(int, top_k(probabilities, topk)[1]), *extra]))
+    weights = model.weights()
+    times = measure_times(weights, x, logits) if measure else None
+    photo = shown.photo
+    return Explanation(
+        name, model.architecture, model.source, model.preprocessing, (photo.height, photo.width),
+        pictures.shrink(np.asarray(photo), THUMBNAIL), shown.size, shown.resized, shown.box, shown.cropped,
+        class_maps(weights, made[model.architecture.head.bn][0], logits[0], probabilities, model.labels, chosen),
+        block_views(model.architecture, model.architecture.layers(*x.shape[1:3]), made, times, feature_maps), times)
+
+
+def _model(model):
+    from ..model import Model, create_model
+
+    if isinstance(model, str):
+        return create_model(model, pretrained=True)
+    if not isinstance(model, Model):
+        raise ArgumentError(f"model of type {type(model).__name__}: it must be a Model of npefficient.create_model, or "
+                            "a name such as 'lite0'")
+    return model

@@ -1,0 +1,60 @@
+"""How long each layer takes on one core, and how near it comes to what that core can do."""
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+SECONDS = 0.4  # to measure for
+FEWEST = 9  # passes, however long one takes
+PEAK_SECONDS = 0.05  # for each vector width
+
+
+@dataclass(frozen=True)
+class StepTime:
+    """One step of the engine: a layer, or a depthwise convolution and the layer whose output it takes in."""
+
+    name: str  # "blocks.1.0.conv_pw + conv_dw" for two
+    layers: tuple[str, ...]
+    macs: int
+    flops: int
+    seconds: float  # the median
+
+
+@dataclass(frozen=True)
+class Times:
+    """The steps of one pass on one core."""
+
+    steps: tuple[StepTime, ...]
+    peak: float  # FLOP/s that the core reached in nothing but fused multiply-adds, just after the passes
+    passes: int
+
+    @property
+    def seconds(self) -> float:
+        """Of all steps together."""
+        return sum(step.seconds for step in self.steps)
+
+    def share(self, steps) -> float:
+        """The share of the peak that these steps reach together."""
+        return sum(step.flops for step in steps) / sum(step.seconds for step in steps) / self.peak
+
+
+def measure_times(weights, x: np.ndarray, logits: np.ndarray) -> Times:
+    """Time the steps of one picture's pass; x (1, H, W, C), logits (1, num_classes).
+
+    Raises NpefficientError where the timed passes give other logits.
+    """
+    from ..bench.peak import core_peak
+    from ..bench.steps import Steps
+    from ..bench.verify import LOGITS, verify
+
+    steps = Steps(weights, x)
+    steps.in_place()  # warm-up
+    verify("the timed pass", steps.logits(), logits, LOGITS)
+    taken, end = [], time.perf_counter() + SECONDS
+    while len(taken) < FEWEST or time.perf_counter() < end:
+        taken.append(steps.in_place()[1:])  # the first is the preparation
+    seconds = np.median(taken, axis=0)
+    timed = tuple(
+        StepTime(step.name, tuple(layer.name for layer in step.layers), step.macs, step.flops(), float(median))
+        for step, median in zip(steps.steps, seconds, strict=True))
+    return Times(timed, core_peak(PEAK_SECONDS), len(taken))

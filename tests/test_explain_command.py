@@ -1,0 +1,111 @@
+"""`npefficient explain`: files, what is printed, and what is said when something is wrong."""
+import io
+import sys
+
+import numpy as np
+import pytest
+from explanations import digit, noise
+from PIL import Image
+
+from npefficient import demo
+from npefficient.commands import main
+from npefficient.explanation import times
+
+
+@pytest.fixture
+def explain(capsys, tmp_path, monkeypatch):
+    """explain(...) -> (exit code, stdout, stderr) of `npefficient explain`, in an empty directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(times, "SECONDS", 0.01)
+    monkeypatch.setattr(times, "PEAK_SECONDS", 0.001)
+
+    def call(*arguments):
+        try:
+            code = main(["explain", *map(str, arguments)])
+        except SystemExit as leaving:  # argparse
+            code = leaving.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def test_demo_writes_a_page(explain, tmp_path):
+    code, out, err = explain("--demo")
+    lines = out.splitlines()
+    assert code == 0 and lines[0].startswith("Model(tf_efficientnet_lite0, 10 classes")
+    assert lines[1] == " 93.48%  zero" and len(lines) == 7
+    page = (tmp_path / "zero.html").read_bytes()
+    assert lines[-1] == f"wrote    zero.html, {len(page):,} bytes"
+    assert page.startswith(b"<!DOCTYPE html>") and "zero.png".encode() in page and b"GFLOP/s" in page
+
+
+def test_existing_file_is_kept_unless_forced(explain, tmp_path):
+    (tmp_path / "zero.html").write_text("mine")
+    code, out, err = explain("--demo")
+    assert code == 1 and out == "" and "'zero.html' exists already" in err and "--force" in err
+    assert (tmp_path / "zero.html").read_text() == "mine"
+    assert explain("--demo", "--force", "--topk", 1)[0] == 0
+    assert (tmp_path / "zero.html").stat().st_size > 10_000
+
+
+def test_png_alone(explain, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)  # not needed for it
+    code, out, _ = explain(demo.DATA / "digits" / "three.png", "--demo", "--png", "heat.png")
+    assert code == 0 and [path.name for path in tmp_path.iterdir()] == ["heat.png"]
+    assert out.splitlines()[-1].startswith("wrote    heat.png, ")
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "heat.png")), digit("three").heat_map())
+
+
+def test_chosen_class_comes_first_in_both_files(explain, tmp_path):
+    photo = demo.DATA / "digits" / "three.png"
+    code, out, _ = explain(photo, "--demo", "--class", "Two", "--topk", 2, "-o", "page.html", "--png", "heat.png")
+    assert code == 0 and out.splitlines()[3].endswith("  two") and len(out.splitlines()) == 6
+    text = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert 'aria-live="polite">two, ' in text
+    usual = digit("three").heat_map()
+    assert (np.asarray(Image.open(tmp_path / "heat.png")) != usual).any()
+
+
+@pytest.mark.parametrize("name, picture", [
+    ("palette.png", Image.fromarray(noise(40, 30, 3)).convert("P")), ("one.png", Image.fromarray(noise(1, 1, 3))),
+    ("wide.png", Image.fromarray(noise(2, 4000, 3))), ("grey.png", Image.fromarray(noise(30, 50))),
+    ("<script>alert('x')&\" onclick=.png", Image.fromarray(noise(30, 50, 3))),
+    ("new\nline.png", Image.fromarray(noise(9, 9, 3))), ("no utf-8 \udcff.png", Image.fromarray(noise(9, 9, 3))),
+], ids=["palette", "1x1", "very_wide", "grey", "hostile_name", "newline", "no_utf8"])
+def test_any_photo(explain, tmp_path, name, picture):
+    file = io.BytesIO()
+    picture.save(file, "png")
+    try:
+        (tmp_path / name).write_bytes(file.getvalue())
+    except OSError:  # a file system that does not have such names
+        pytest.skip(f"no file can be called {name!r} here")
+    code, out, err = explain(tmp_path / name, "--demo")
+    assert code == 0 and err == "" and len(out.splitlines()) == 7 and out.encode()
+    (page,) = tmp_path.glob("*.html")
+    assert page.stem == (tmp_path / name).stem
+    assert page.read_text(encoding="utf-8").count("<script>") == 1
+
+
+@pytest.mark.parametrize("arguments, message", [
+    ((), "no photo given: name one, or try 'npefficient explain --demo'"),
+    (("--demo", "none.png"), "photo 'none.png': no such file"),
+    (("--demo", "."), "photo '.': it is a directory"),
+    (("--demo", "--topk", "0"), "--topk 0: it must be at least 1"),
+    (("--demo", "--class", "twelve"), "class 'twelve': none of the 10 classes has this name or number"),
+    (("--demo", "-o", "none/page.html"), "'none/page.html': its directory does not exist"),
+    (("--demo", "-o", "."), "'.' is a directory: name a file to write"),
+    (("--demo", "-o", "a.png", "--png", "a.png"), "-o 'a.png' and --png 'a.png': they are the same file"),
+    (("a.png", "--weights", "none.h5"), "none.h5"),
+], ids=["no_photo", "no_file", "directory", "topk", "class", "no_directory", "to_a_directory", "same_file", "weights"])
+def test_says_what_is_wrong_and_leaves_nothing(explain, tmp_path, arguments, message):
+    code, _, err = explain(*arguments)
+    assert code == 1 and err.startswith("npefficient: error: ") and message in err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_missing_jinja2_is_said_before_the_work(explain, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    code, out, err = explain("--demo")
+    assert code == 1 and out == "" and 'python -m pip install "npefficient[explain]"' in err
+    assert list(tmp_path.iterdir()) == []

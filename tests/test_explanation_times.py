@@ -1,0 +1,51 @@
+"""Times of an explanation: every layer has one, and a wrong pass is not timed."""
+import numpy as np
+import pytest
+
+import npefficient
+from npefficient.errors import NpefficientError
+from npefficient.explanation import times
+from npefficient.explanation.times import StepTime, Times, measure_times
+
+
+@pytest.fixture(scope="module")
+def subject():
+    model = npefficient.create_model("lite0", num_classes=5, num_threads=1)
+    x = np.random.default_rng(0).uniform(-1, 1, (1, 32, 32, 3)).astype(np.float32)
+    return model, x
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(times, "SECONDS", 0.01)
+    monkeypatch.setattr(times, "PEAK_SECONDS", 0.001)
+
+
+def test_every_layer_is_timed_once(subject):
+    model, x = subject
+    got = measure_times(model.weights(), x, model(x))
+    network = model.architecture
+    assert [layer for step in got.steps for layer in step.layers] == [layer.name for layer in network.layers(32, 32)]
+    assert sum(step.macs for step in got.steps) == network.macs(32, 32)
+    assert all(step.seconds > 0 for step in got.steps) and got.passes >= times.FEWEST and got.peak > 0
+    assert got.seconds == sum(step.seconds for step in got.steps)
+
+
+def test_wrong_pass_is_not_timed(subject):
+    model, x = subject
+    with pytest.raises(NpefficientError, match="the timed pass: WRONG RESULT"):
+        measure_times(model.weights(), x, model(x) + 1)
+
+
+def test_share_of_the_peak_by_hand():
+    steps = (StepTime("a", ("a",), 10, 20, 2.0), StepTime("b", ("b",), 5, 10, 1.0))
+    made = Times(steps, 40.0, 9)
+    assert made.share(steps) == 30 / 3 / 40 and made.share(steps[1:]) == 0.25 and made.seconds == 3
+
+
+def test_explain_measures_when_asked(subject):
+    model, _ = subject
+    model.preprocessing = npefficient.Preprocessing((32, 32))
+    got = npefficient.explain(np.zeros((40, 40, 3), np.uint8), model)
+    assert got.times.peak > 0
+    assert [block.name for block in got.blocks if block.seconds is None] == ["conv_stem"]
