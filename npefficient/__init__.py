@@ -29,6 +29,8 @@ __all__ = [
     "create_model",
     "create_transform",
     "explain",
+    "find_photos",
+    "finetune",
     "get_pretrained_cfg",
     "imagenet_labels",
     "imagenet_synsets",
@@ -38,12 +40,17 @@ __all__ = [
     "resolve_data_config",
     "resolve_model_data_config",
     "softmax",
+    "stream",
     "top_k",
     "transform",
     "transform_batch",
+    "validate",
 ]
 
-_ON_FIRST_USE = {"Explanation": "explanation", "explain": "explanation"}  # name -> module, imported when asked for
+_ON_FIRST_USE = {  # name -> module, imported when asked for
+    "Explanation": "explanation", "explain": "explanation", "find_photos": "jobs.photos", "finetune": "jobs.finetuning",
+    "stream": "jobs.stream", "validate": "jobs.validation",
+}
 
 
 def __getattr__(name: str):

@@ -33,7 +33,7 @@ def add_arguments(parser):
     parser.add_argument("--exif", action="store_true", help="turn photos as their EXIF data say (timm does not)")
     many = parser.add_argument_group("many photos")
     many.add_argument("--output", metavar="FILE", help="write rows there: .csv, .jsonl, .parquet or .h5, by its suffix")
-    many.add_argument("--embeddings", action="store_true", help="add the 1280 pooled features to each row; not for .csv")
+    many.add_argument("--embeddings", action="store_true", help="add the pooled features to each row; not for .csv")
     how = many.add_mutually_exclusive_group()
     how.add_argument("--resume", action="store_true", help="keep the rows that FILE has and go on behind them")
     how.add_argument("--force", action="store_true", help="begin FILE anew")
