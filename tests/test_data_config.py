@@ -4,7 +4,7 @@ import functools
 import numpy as np
 import pytest
 from engines import assert_same_bits
-from live import needs_timm, timm
+from live import needs_timm, timm, torch
 from PIL import Image
 
 import npefficient
@@ -38,7 +38,8 @@ def model(short):
 
 @functools.cache
 def timm_model(short):
-    return timm.create_model(f"tf_efficientnet_{short}", num_classes=0)
+    with torch.device("meta"):  # no weights
+        return timm.create_model(f"tf_efficientnet_{short}", num_classes=0)
 
 
 # --- settings --------------------------------------------------------------------------------------------------------

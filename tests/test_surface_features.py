@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 from engines import assert_same_bits
-from live import calibrated, needs_timm, timm
+from live import calibrated, needs_timm, timm, torch
 from maps import assert_map
 from surface import CASES, ODD, VARIANTS, call, case_id, expected, model, nchw, ours, pixels
 
@@ -124,9 +124,10 @@ def test_output_format_is_nhwc():
 def timm_features(variant, out_indices=None):
     """timm's features_only model with the calibrated weights."""
     options = {} if out_indices is None else {"out_indices": out_indices}
-    network = timm.create_model(f"tf_efficientnet_{variant}", features_only=True, **options)
+    with torch.device("meta"):  # without weights of its own
+        network = timm.create_model(f"tf_efficientnet_{variant}", features_only=True, **options)
     state = calibrated(variant).state_dict()
-    network.load_state_dict({name: state[name] for name in network.state_dict()})
+    network.load_state_dict({name: state[name] for name in network.state_dict()}, assign=True)
     return network.eval()
 
 
