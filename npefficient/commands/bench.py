@@ -1,4 +1,4 @@
-"""Measure: the processor's limits, whole models, their layers and kernels, and other engines beside ours.
+"""Measure: the processor's limits, models, layers and kernels, other engines beside ours, and photos in bulk.
 
 Every benchmark verifies its results first (exit code 1 when they are wrong), warms up, then times. Figures of one run
 compare with each other only. --json FILE keeps them with the machine and the versions they belong to.
@@ -37,6 +37,9 @@ def add_arguments(parser):
     part.add_argument("--threads", metavar="N,..", default="1", help="processors to use, such as 1,2")
     part.add_argument("--batch", metavar="N", default="1", help="pictures in a call")
     part.add_argument("--rounds", metavar="N", default="3", help="how often each engine has its turn")
+    part = add("photos", "Photos from the file to the logits: decoding, computing, and both together", 3.0)
+    _models(part, "lite0", several=False)
+    part.add_argument("--threads", metavar="N", help="processors to use (default: all that are allowed)")
 
 
 def _models(part, default, several):
@@ -100,10 +103,20 @@ def _peers(args):
     return lambda report: peers.run(report, *what, batch, rounds, args.seconds)
 
 
+def _photos(args):
+    from ..bench import photos
+    from ..bench.subject import count, model
+    from ..engine.workers import available_threads
+
+    name, workers = model(args.model), count("--threads", args.threads) if args.threads else available_threads()
+    return lambda report: photos.run(report, name, workers, args.seconds)
+
+
 def _pixels(args):
     from .info import parse_size
 
     return parse_size(args.size) if args.size else None
 
 
-MEASURES = {"peak": _peak, "model": _model, "layers": _layers, "kernels": _kernels, "peers": _peers}
+MEASURES = {"peak": _peak, "model": _model, "layers": _layers, "kernels": _kernels, "peers": _peers,
+            "photos": _photos}

@@ -1,0 +1,112 @@
+"""Photos from the file to the logits: decoding alone, computing alone, and both together as `stream` does them.
+
+Decoding a and computing b photos a second, each with all processors, nobody can do both at more than 1 / (1/a + 1/b):
+the processors have to do the one after the other for every photo. `of best` is the share of that, `of slower` the share
+of the slower of the two alone.
+"""
+import contextlib
+import itertools
+import statistics
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from ..architecture import build
+from ..errors import NpefficientError
+from ..image import open_image
+from ..model import Model
+from ..parameters import random_weights
+from ..stream import needed, shift_by_fast_decode, stream
+
+SIZES = {"500x375": (375, 500, 16), "4000x3000": (3000, 4000, 4)}  # rows, columns, how many different ones
+OCTAVES = (3, 12, 48, 192)  # rows of the noise that a photo is made of
+ROUNDS = 3
+WARM_UP = 0.25  # of the seconds that are measured
+COLUMNS = {"photos": "<22", "MB": ">6.2f", "decode/s": ">10.1f", "compute/s": ">10.1f", "both/s": ">10.1f",
+           "best/s": ">10.1f", "of best": ">8.1%", "of slower": ">9.1%", "logits move": ">12.2%"}
+LEGEND = """\
+MB: of a file. decode, compute: photos a second on all processors, each alone; both: together; best: 1 / (1/decode +
+1/compute). fast: decoded at 1/2, 1/4 or 1/8 (--fast-decode). logits move: the largest change that brings, of the
+largest logit; with random weights and photos of noise."""
+
+
+def run(report, name: str, workers: int, seconds: float) -> None:
+    """Measure photos of each size, with full and with fast decoding."""
+    model = Model(random_weights(build(name)), num_threads=1)
+    table = report.table(f"photos a second, {name} on {workers} processors", COLUMNS, "photos")
+    for title, (rows, columns, count) in SIZES.items():
+        with tempfile.TemporaryDirectory() as directory:
+            photos = make_photos(Path(directory), rows, columns, count)
+            verify(model, photos, workers)
+            megabytes = sum(photo.stat().st_size for photo in photos) / len(photos) / 1e6
+            for fast in (False, True):
+                figures = measure(model, photos, workers, seconds, fast)
+                if fast:
+                    _, change, largest, _ = shift_by_fast_decode(model, photos)
+                    figures["logits move"] = change / largest
+                table.add(photos=f"{title} JPEG{', fast' if fast else ''}", MB=megabytes, **figures)
+    print(LEGEND)
+
+
+def make_photos(directory: Path, rows: int, columns: int, count: int) -> list[Path]:
+    """Write JPEGs of noise whose coarse parts are the strongest, as in photos; they come out of a camera's size."""
+    from PIL import Image
+
+    rng, paths = np.random.default_rng(0), []
+    for i in range(count):
+        pixels = np.full((rows, columns, 3), 128, np.float32)
+        for octave in OCTAVES:
+            noise = rng.normal(0, 180 / octave**0.5, (octave, octave * columns // rows, 3)).clip(-128, 127)
+            coarse = Image.fromarray((noise + 128).astype(np.uint8))
+            pixels += np.asarray(coarse.resize((columns, rows), Image.Resampling.BICUBIC), np.float32) - 128
+        pixels += rng.normal(0, 6, pixels.shape).astype(np.float32)
+        paths.append(directory / f"{i}.jpg")
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(paths[-1], quality=90)
+    return paths
+
+
+def verify(model, photos: list[Path], workers: int) -> None:
+    """Raise NpefficientError unless `stream` has the logits of one photo at a time, to the bit."""
+    for outcome in stream(model, photos, workers=workers):
+        expected = model(model.transform(outcome.photo)[None])[0]
+        if not np.array_equal(outcome.outputs["classifier"], expected):
+            raise NpefficientError(f"{outcome.photo.name}: WRONG RESULT, other logits in the stream; nothing is timed")
+
+
+def measure(model, photos: list[Path], workers: int, seconds: float, fast: bool) -> dict:
+    """The medians of some rounds in which decoding, computing and both have their turns."""
+    draft = needed(model.preprocessing) if fast else None
+    pictures = [model.transform(photo)[None] for photo in photos]
+
+    def together():
+        with contextlib.closing(stream(model, itertools.cycle(photos), workers=workers, fast_decode=fast)) as outcomes:
+            return rate(outcomes, seconds)
+
+    rounds = [(alone(lambda photo: model.transform(open_image(photo, draft=draft)), photos, workers, seconds),
+               alone(model, pictures, workers, seconds), together()) for _ in range(ROUNDS)]
+    decode, compute, both = map(statistics.median, zip(*rounds))
+    best = 1 / (1 / decode + 1 / compute)
+    return {"decode/s": decode, "compute/s": compute, "both/s": both, "best/s": best, "of best": both / best,
+            "of slower": both / min(decode, compute)}
+
+
+def alone(work, things: list, workers: int, seconds: float, clock=time.perf_counter) -> float:
+    """Calls a second when every worker does `work` for one thing after the other."""
+    with ThreadPoolExecutor(workers) as pool:
+        each = pool.map(lambda _: rate(map(work, itertools.cycle(things)), seconds, clock), range(workers))
+        return sum(each)
+
+
+def rate(done, seconds: float, clock=time.perf_counter) -> float:
+    """How many a second come out of an endless iterator, after a warm-up."""
+    start = clock()
+    while clock() - start < seconds * WARM_UP:
+        next(done)
+    count, start = 0, clock()
+    while count == 0 or clock() - start < seconds:
+        next(done)
+        count += 1
+    return count / (clock() - start)
