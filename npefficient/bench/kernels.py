@@ -5,9 +5,10 @@ import tempfile
 
 from ..errors import ArgumentError
 from ..weights import read_weights
+from . import ladder, plots
 from .layers import figures
 from .measure import measure
-from .peak import core_peak
+from .peak import core_peak, reads
 from .steps import Steps
 from .subject import make_subject
 
@@ -21,14 +22,35 @@ GB/s: of the bytes that have to be read and written at least; layers: that have 
 CALL, MOST = 2e-3, 1000  # seconds of one call of the driver, filled with repeats, and how many these are at the most
 
 
-def run(report, name: str, op: str | None = None, layer: str | None = None, size=None, seconds: float = 0.2) -> None:
-    """Measure the chosen shapes in the order in which they first occur; `layer` may have wildcards."""
+def run(report, name: str, op: str | None = None, layer: str | None = None, size=None, seconds: float = 0.2,
+        plot=None) -> None:
+    """Measure the chosen shapes in the order in which they first occur; `layer` may have wildcards.
+
+    Where it names one layer that has a ladder, or a block, print that as well. plot: a file (`plots.target`) for a
+    picture of the ladder, or where there is none, of the shapes between the machine's limits.
+    """
     with tempfile.TemporaryDirectory() as directory:
         subject = make_subject(name, directory, size)
-        steps = Steps(read_weights(subject.weights), subject.input(1), fused=False)
-    chosen = choose(steps, op, layer)
-    peak, idle = core_peak(), measure(steps.nothing(), seconds).minimum
-    table = report.table(f"{subject.title}, one core; peak {peak / 1e9:.1f} GFLOP/s", COLUMNS, "kernels")
+        weights = read_weights(subject.weights)
+        of_ladder = ladder.wanted(weights.architecture, op, layer)
+        steps = None if of_ladder == "block" else Steps(weights, subject.input(1), fused=False)
+    chosen, peak = steps and choose(steps, op, layer), core_peak()
+    if steps:
+        rows = time_chosen(report, subject.title, steps, chosen, peak, seconds)
+    if of_ladder:
+        title = f"{layer} of {subject.title}"
+        case = ladder.case_of(weights, of_ladder, layer, subject.height, subject.width)
+        rungs = ladder.run(report, title, case, peak, seconds)
+        if plot:
+            plots.ladder(rungs, title, peak, plot)
+    elif plot:
+        plots.roofline(rows, f"{subject.title}, every layer by itself, hot", peak, reads(report, seconds), plot)
+
+
+def time_chosen(report, title: str, steps: Steps, chosen: dict[int, int], peak: float, seconds: float) -> list[dict]:
+    """Print the table; returns its rows."""
+    idle = measure(steps.nothing(), seconds).minimum
+    table = report.table(f"{title}, one core; peak {peak / 1e9:.1f} GFLOP/s", COLUMNS, "kernels")
     for i, step in enumerate(steps.steps):
         if i not in chosen:
             steps.calls[i]()  # the next ones want its output
@@ -39,8 +61,9 @@ def run(report, name: str, op: str | None = None, layer: str | None = None, size
         table.add(**step.describe(), end="relu6" if step.relu6 else "+residual" if step.residual else "linear",
                   **figures(each, step.flops(), peak), **{
                       "best": best * 1e6, "GB/s": step.bytes() / each / 1e9, "layers": chosen[i], "first": step.name,
-                      "differs": differs})
+                      "differs": differs, "FLOPs per byte": step.flops() / step.bytes()})
     print(LEGEND)
+    return table.rows
 
 
 def choose(steps: Steps, op: str | None, layer: str | None) -> dict[int, int]:

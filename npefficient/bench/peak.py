@@ -122,12 +122,19 @@ def run(report, seconds: float = 0.5) -> None:
                   **{"GFLOP/s": peak / 1e9, "in flight": peak / alone, "GHz": peak / (4e9 * width.lanes)})
     print("in flight: the peak over that of a single chain, so many accumulators a tile needs at least;\n"
           "GHz: the clock, if the core has two FMA units of that width")
-    lanes = widths()[-1].lanes
+    reads(report, seconds)
+
+
+def reads(report, seconds: float) -> dict[str, float]:
+    """The second table: bytes per second that one core reads from each level of memory."""
+    found, lanes = {}, widths()[-1].lanes
     table = report.table("reads of one core", {"level": "<11", "KiB": ">12,", "GB/s": ">9.1f"}, "reads")
     for level, size in working_sets(cache_sizes()).items():
         if size > _free_memory() // 2:
             continue
-        table.add(level=level, KiB=size >> 10, **{"GB/s": read_bandwidth(size, lanes, seconds) / 1e9})
+        found[level] = read_bandwidth(size, lanes, seconds)
+        table.add(level=level, KiB=size >> 10, **{"GB/s": found[level] / 1e9})
+    return found
 
 
 def _free_memory() -> int:

@@ -25,11 +25,15 @@ def add_arguments(parser):
     _models(part, "lite0", several=False)
     part.add_argument("--threads", metavar="N", default="1", help="processors to use")
     _size(part)
-    part = add("kernels", "Every kernel on every distinct layer shape of a model, hot", 0.2)
+    part = add("kernels", "Every kernel on every distinct layer shape of a model, hot; and for one layer or block the "
+               "ladder from plain loops to what the engine runs", 0.2)
     _models(part, "lite0", several=False)
-    part.add_argument("--op", choices=("stem", "depthwise", "pointwise", "pool", "classifier"),
-                      help="only this operator")
-    part.add_argument("--layer", metavar="NAME", help="only these layers, such as blocks.1.0.conv_pw or '*.conv_dw'")
+    part.add_argument("--op", choices=("stem", "depthwise", "pointwise", "pool", "classifier", "block"),
+                      help="only this operator; block: the ladder of the inverted residual block that --layer names")
+    part.add_argument("--layer", metavar="NAME", help="only these layers, such as '*.conv_dw'; where it names one, "
+                      "such as blocks.1.0.conv_pw, its ladder as well")
+    part.add_argument("--plot", metavar="FILE", help="draw the ladder where there is one, else the layers between the "
+                      "machine's limits (.png, .svg or .pdf; needs matplotlib)")
     _size(part)
     part = add("peers", "Other engines beside ours, with the same weights, threads and precision (float32)", 2.0)
     _models(part, "lite0", several=True)
@@ -87,11 +91,11 @@ def _layers(args):
 
 
 def _kernels(args):
-    from ..bench import kernels
+    from ..bench import kernels, plots
     from ..bench.subject import model
 
-    name, size = model(args.model), _pixels(args)
-    return lambda report: kernels.run(report, name, args.op, args.layer, size, args.seconds)
+    name, size, plot = model(args.model), _pixels(args), args.plot and plots.target(args.plot)
+    return lambda report: kernels.run(report, name, args.op, args.layer, size, args.seconds, plot)
 
 
 def _peers(args):

@@ -1,0 +1,98 @@
+"""Pictures of a ladder, and of layers between the limits of the machine."""
+import math
+from importlib.util import find_spec
+from pathlib import Path
+
+from ..errors import ArgumentError
+from ..paths import replacing
+
+SUFFIXES = (".png", ".svg", ".pdf")
+COLOURS = {"stem": "#8c564b", "depthwise": "#d95f02", "pointwise": "#1b6ca8", "pool": "#7f7f7f",
+           "classifier": "#2a9d5c"}
+GREY, PEAK = "#666666", "#b2182b"
+
+
+def target(path: str) -> Path:
+    """Where a picture is to go. Raises ArgumentError where that, or drawing at all, is not possible."""
+    found = Path(path).absolute()
+    if found.suffix not in SUFFIXES:
+        raise ArgumentError(f"--plot {path!r}: its name must end in one of {', '.join(SUFFIXES)}")
+    if not found.parent.is_dir():
+        raise ArgumentError(f"--plot {path!r}: its directory does not exist; make it first")
+    if find_spec("matplotlib") is None:
+        raise ArgumentError(f'--plot {path!r}: drawing needs matplotlib; python -m pip install "npefficient[plot]"')
+    return found
+
+
+def _figure(width: float, height: float):
+    """An empty picture in inches, and its axes; no window and no global state."""
+    from matplotlib.figure import Figure
+
+    figure = Figure((width, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _write(figure, path: Path) -> None:
+    with replacing(path, force=True) as part:
+        figure.savefig(part, format=path.suffix[1:], dpi=150, bbox_inches="tight")
+    print(f"drawn in {path}")
+
+
+def ladder(rows: list[dict], title: str, peak: float, path: Path) -> None:
+    """A bar for each rung of `bench/ladder.py`, GFLOP/s on a log scale, with the peak (FLOP/s) as a line."""
+    figure, axes = _figure(8, 0.45 * len(rows) + 1.5)
+    speeds = [row["GFLOP/s"] for row in rows]
+    axes.barh([row["rung"] for row in rows], speeds, color=COLOURS["pointwise"], height=0.7)
+    axes.axvline(peak / 1e9, color=PEAK, linewidth=1.5)
+    lowest = 10.0 ** math.floor(math.log10(min(speeds)) - 0.1)
+    axes.set(xscale="log", xlim=(lowest, peak / 1e9 * 1.5), xlabel="GFLOP/s of one core")
+    axes.set_title(title, loc="left", pad=24)
+    axes.tick_params("y", length=0)
+    axes.invert_yaxis()
+    beside = axes.get_yaxis_transform()  # x as a share of the axes' width, y a rung
+    for i, row in enumerate([{"GFLOP/s": "GFLOP/s", "x before": "x before"}, *rows], start=-1):
+        for x, key in ((1.14, "GFLOP/s"), (1.28, "x before")):
+            text = row[key] if isinstance(row[key], str) else "" if row[key] is None else f"{row[key]:.3g}"
+            axes.text(x, i if i >= 0 else -0.7, text, transform=beside, ha="right", va="center", fontsize=9)
+    axes.annotate(f"peak {peak / 1e9:.0f}", (peak / 1e9, 1), (0, 3), xycoords=axes.get_xaxis_transform(), color=PEAK,
+                  textcoords="offset points", ha="right", fontsize=9)
+    _write(figure, path)
+
+
+def roofline(rows: list[dict], title: str, peak: float, reads: dict[str, float], path: Path) -> None:
+    """A point for each layer of `bench/kernels.py`: GFLOP/s over FLOPs per byte, below what the machine can do.
+
+    rows: of the table, with "GFLOP/s" and "FLOPs per byte"; peak: FLOP/s; reads: bytes per second from each level of
+    memory
+    """
+    from matplotlib.ticker import LogLocator
+
+    figure, axes = _figure(9, 6)
+    intensities = [row["FLOPs per byte"] for row in rows]
+    left, right = min(intensities) / 2, max(intensities) * 3
+    bottom, top = min(row["GFLOP/s"] for row in rows) / 3, peak / 1e9 * 1.5
+    axes.set(xscale="log", yscale="log", xlim=(left, right), ylim=(bottom, top), title=title,
+             xlabel="FLOPs per byte that has to be read or written at least", ylabel="GFLOP/s of one core")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")
+    for op, colour in COLOURS.items():
+        chosen = [row for row in rows if row["op"] == op]
+        if chosen:
+            axes.scatter([row["FLOPs per byte"] for row in chosen], [row["GFLOP/s"] for row in chosen], color=colour,
+                         s=36, alpha=0.8, label=f"{op} ({sum(row['layers'] for row in chosen)})", zorder=3)
+    axes.legend(loc="lower right", frameon=False, title="layers")
+    axes.axhline(peak / 1e9, color=PEAK, linewidth=1.5)
+    axes.annotate(f"multiply-adds, {peak / 1e9:.0f} GFLOP/s", (right, peak / 1e9), (0, 4), textcoords="offset points",
+                  ha="right", color=PEAK, fontsize=9)
+    figure.draw_without_rendering()  # settles where the axes lie, and so the lines' angle
+    for level, speed in reads.items():
+        start, bend = max(left, bottom * 1e9 / speed), peak / speed  # FLOPs per byte; behind the bend the peak is less
+        axes.plot([start, bend], [start * speed / 1e9, peak / 1e9], color=GREY, linewidth=1)
+        (x0, y0), (x1, y1) = axes.transData.transform([(start, start * speed / 1e9), (bend, peak / 1e9)])
+        axes.text(1.05 * start, 1.05 * start * speed / 1e9, f"{level}, {speed / 1e9:.0f} GB/s", color=GREY, fontsize=9,
+                  rotation=math.degrees(math.atan2(y1 - y0, x1 - x0)), rotation_mode="anchor", va="bottom")
+    _write(figure, path)
