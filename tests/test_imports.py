@@ -46,7 +46,7 @@ def test_source_imports(path):
         assert not {name for name, top in found if top} & FOREIGN
     if path.parent.name == "weights_convert":
         assert not names & {"numba", "llvmlite", "h5py", "PIL"}
-    elif path.parent.name not in ("kernels", "engine", "bench"):
+    elif path.parent.name not in ("kernels", "ladder", "engine", "bench"):
         heavy = {name for name, top in found if top} & {"numba", "llvmlite", "h5py", "PIL", "weights_convert",
                                                               "pyarrow", "ray", "jinja2"}
         assert heavy <= ({"h5py"} if path.name in ("hdf5.py", "weights.py") else set())

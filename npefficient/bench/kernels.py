@@ -3,6 +3,7 @@ import fnmatch
 import math
 import tempfile
 
+from ..architecture import build
 from ..errors import ArgumentError
 from ..weights import read_weights
 from . import ladder, plots
@@ -29,10 +30,10 @@ def run(report, name: str, op: str | None = None, layer: str | None = None, size
     Where it names one layer that has a ladder, or a block, print that as well. plot: a file (`plots.target`) for a
     picture of the ladder, or where there is none, of the shapes between the machine's limits.
     """
+    of_ladder = ladder.wanted(build(name), op, layer)
     with tempfile.TemporaryDirectory() as directory:
         subject = make_subject(name, directory, size)
         weights = read_weights(subject.weights)
-        of_ladder = ladder.wanted(weights.architecture, op, layer)
         steps = None if of_ladder == "block" else Steps(weights, subject.input(1), fused=False)
     chosen, peak = steps and choose(steps, op, layer), core_peak()
     if steps:

@@ -50,7 +50,7 @@ def case_of(weights: Weights, op: str, layer: str, height: int, width: int, seed
     x = rng.uniform(-1, 1, (*sizes[convs[0].name], convs[0].in_channels)).astype(np.float32)
     folded = tuple(folded_conv(weights, conv) for conv in convs)
     case = Case(op, x, folded)
-    if block is None or not block.skip or convs[-1] is not block.convs[-1]:
+    if block is None or not block.skip or convs[-1] != block.convs[-1]:
         return case
     return Case(op, x, folded, x if op == "block" else rng.uniform(-1, 1, case.out_shape).astype(np.float32))
 

@@ -93,6 +93,6 @@ def roofline(rows: list[dict], title: str, peak: float, reads: dict[str, float],
         start, bend = max(left, bottom * 1e9 / speed), peak / speed  # FLOPs per byte; behind the bend the peak is less
         axes.plot([start, bend], [start * speed / 1e9, peak / 1e9], color=GREY, linewidth=1)
         (x0, y0), (x1, y1) = axes.transData.transform([(start, start * speed / 1e9), (bend, peak / 1e9)])
-        axes.text(1.05 * start, 1.05 * start * speed / 1e9, f"{level}, {speed / 1e9:.0f} GB/s", color=GREY, fontsize=9,
+        axes.text(1.1 * start, 1.1 * start * speed / 1e9, f"{level}, {speed / 1e9:.0f} GB/s", color=GREY, fontsize=9,
                   rotation=math.degrees(math.atan2(y1 - y0, x1 - x0)), rotation_mode="anchor", va="bottom")
     _write(figure, path)
