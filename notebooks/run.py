@@ -1,8 +1,8 @@
 """Run the notebooks and store their outputs in them.
 
     pip install -e ".[test]"
-    python notebooks/run.py                     all of them
-    python notebooks/run.py 01_one_convolution.ipynb
+    python notebooks/run.py         all of them
+    python notebooks/run.py notebooks/01_one_convolution.ipynb
 
 Each runs from its first cell in a Python process of its own, in this directory, with the npefficient beside it. What a
 cell prints and draws is kept, so that the notebooks read well where they are only looked at; when a cell fails, nothing

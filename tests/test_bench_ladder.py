@@ -117,7 +117,8 @@ def timed(seconds_a_row, clock, rows):
     return Rung("pointwise", "timed", "a clock of its own", prepare)
 
 
-@pytest.mark.parametrize("seconds, rows", [(1e-6, 20), (ladder.LONGEST / 20.5, 20), (ladder.LONGEST / 6.5, 6), (60.0, 1)])
+@pytest.mark.parametrize("seconds, rows", [(1e-6, 20), (ladder.LONGEST / 20.5, 20), (ladder.LONGEST / 6.5, 6),
+                                           (60.0, 1)])
 def test_a_slow_rung_is_timed_on_some_rows(weights, seconds, rows):
     clock, case = Clock(), ladder.case_of(weights, "pointwise", "blocks.1.0.conv_pw", *SIZE)
     part = ladder.portion(timed(seconds, clock, []), case, lambda: clock.now)

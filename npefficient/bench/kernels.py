@@ -45,7 +45,7 @@ def run(report, name: str, op: str | None = None, layer: str | None = None, size
         if plot:
             plots.ladder(rungs, title, peak, plot)
     elif plot:
-        plots.roofline(rows, f"{subject.title}, every layer by itself, hot", peak, reads(report, seconds), plot)
+        plots.roofline(rows, f"{subject.title}, layers one by one, hot", peak, reads(report, seconds), plot)
 
 
 def time_chosen(report, title: str, steps: Steps, chosen: dict[int, int], peak: float, seconds: float) -> list[dict]:

@@ -131,7 +131,8 @@ FUSED = np.dtype([(name, np.int64) for name in (
 def fused(steps, sizes):
     """steps: one FUSED; sizes: vectors of each panel of the expansion.
 
-    8 H W E bytes less to write and to read beyond the second cache; the same FLOPs.
+    8 H W E bytes less to write and to read beyond the second cache; the same FLOPs. That gains little for a block that
+    runs by itself again and again, where a further cache holds the wide activation.
     """
     step, first = steps[0], 0
     for i in range(len(sizes)):
