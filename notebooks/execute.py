@@ -3,8 +3,8 @@
     python -m pip install -e ".[notebooks]"
     python notebooks/execute.py
 
-Call it after every edit of a notebook: the tests compare what is stored with what the code does. A notebook that fails
-is left as it was, and the exit code is 1. Each runs in its own folder, in a fresh kernel of this interpreter, without
+Call it after every edit of a notebook: the tests compare what is stored with what the code does, except in cells with
+the tag "measured", which show times and speeds. A notebook that fails is left as it was, and the exit code is 1. Each runs in its own folder, in a fresh kernel of this interpreter, without
 the user's IPython and matplotlib settings and without a network. NPEFFICIENT_CACHE names a temporary directory with
 nothing in it but the compiled kernels, so that what is stored comes from the embedded model on every machine.
 """
@@ -35,7 +35,7 @@ def refuse(event, arguments):
 sys.addaudithook(refuse)
 c = get_config()
 c.HistoryManager.enabled = False
-c.InlineBackend.rc = {"figure.dpi": 80}
+c.InlineBackend.rc = {"figure.dpi": 80, "figure.constrained_layout.use": True}
 c.InlineBackend.print_figure_kwargs = {"bbox_inches": None, "metadata": {"Software": None}}
 '''
 METADATA = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},

@@ -16,7 +16,7 @@ COLUMNS = 120
 FILE_BYTES = 500_000
 BLOCK = 16  # pixels; rows and columns of the squares whose mean colours are compared
 COLOUR_STEP = 24  # of 255; what other fonts or another matplotlib may change in a square's mean colour
-CELL_TAGS = ({}, {"tags": ["timing"]})
+CELL_TAGS = ({}, {"tags": ["measured"]})
 METADATA = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
             "language_info": {"name": "python"}}
 ABSOLUTE = re.compile(r"""(?:^|[\s"'(=`,])(/(?:[\w.-]+/)+[\w.-]+|[A-Za-z]:[\\/]\w+)""", re.MULTILINE)
@@ -43,7 +43,7 @@ def code_cells(notebook) -> list[dict]:
 
 def is_timed(cell) -> bool:
     """True where outputs are figures of time, which differ from run to run."""
-    return "timing" in cell["metadata"].get("tags", [])
+    return "measured" in cell["metadata"].get("tags", [])
 
 
 def texts(output) -> list[str]:

@@ -65,7 +65,7 @@ def prose(count, source):
 def notebook():
     """A notebook that keeps to every rule."""
     cells = [prose(1, "# What is one and one?"), code(1, "assert 1 + 1 == 2\nprint(2)", printed("2\n")),
-             code(2, "draw()", drawn(picture())), code(3, "time()", printed("3 ms\n"), tags=["timing"]),
+             code(2, "draw()", drawn(picture())), code(3, "time()", printed("3 ms\n"), tags=["measured"]),
              prose(2, "<details><summary>Answer</summary>\n\n```python\nprint(2)\n```\n</details>")]
     return {"cells": cells, "metadata": copy.deepcopy(METADATA), "nbformat": 4, "nbformat_minor": 5}
 
