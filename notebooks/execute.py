@@ -4,9 +4,11 @@
     python notebooks/execute.py
 
 Call it after every edit of a notebook: the tests compare what is stored with what the code does, except in cells with
-the tag "measured", which show times and speeds. A notebook that fails is left as it was, and the exit code is 1. Each runs in its own folder, in a fresh kernel of this interpreter, without
-the user's IPython and matplotlib settings and without a network. NPEFFICIENT_CACHE names a temporary directory with
-nothing in it but the compiled kernels, so that what is stored comes from the embedded model on every machine.
+the tag "measured", which show times and speeds. A notebook that fails is left as it was, and the exit code is 1.
+
+Each runs in its own folder, in a fresh kernel of this interpreter, without the user's IPython and matplotlib settings
+and without a network. NPEFFICIENT_CACHE names a temporary directory with nothing in it but the compiled kernels, so
+that what is stored comes from the embedded model on every machine.
 """
 import argparse
 import asyncio
@@ -72,7 +74,6 @@ def environment(place: Path, cache: Path | None) -> dict[str, str]:
 
 def empty_cache(place: Path) -> Path:
     """A cache without weights that shares the compiled kernels of the user's own."""
-    sys.path.insert(0, str(FOLDER.parent))
     from npefficient.paths import cache_directory
 
     compiled = cache_directory() / "compiled"
@@ -83,7 +84,7 @@ def empty_cache(place: Path) -> Path:
 
 
 def with_answers(notebook):
-    """The notebook with the Python of its folded answers as further cells, each behind the cell that it is folded in."""
+    """The notebook with the Python of its folded answers as further cells, each behind the cell it is folded in."""
     cells = []
     for cell in notebook.cells:
         cells.append(cell)
@@ -130,6 +131,7 @@ def parse(arguments=None):
 
 def main(arguments=None) -> int:
     args, failed = parse(arguments), False
+    sys.path.insert(0, str(FOLDER.parent))  # the npefficient beside this folder, which the kernels import too
     import matplotlib.font_manager  # noqa: F401  it lists the fonts on its first import: here, not in a notebook
 
     for path in args.notebooks or sorted(FOLDER.glob("*.ipynb")):

@@ -135,10 +135,10 @@ def test_rules_are_kept(notebook):
     (1, {"source": f"assert {'1' * 120}"}, "cell 2: a line of more than 120 characters"),
     (1, {"source": "assert 1; open('/home/me/dog.jpg')"}, "cell 2: absolute path '/home/me/dog.jpg'"),
     (1, {"outputs": [printed("Model(C:\\weights.h5)")]}, "cell 2: absolute path 'C:\\\\weights'"),
-    (4, {"source": "<details><summary>Answer</summary>\n\nsee /tmp/x/y\n</details>"}, "cell 5: absolute path '/tmp/x/y'"),
+    (4, {"source": "<details><summary>Answer</summary>\n\n/tmp/x/y\n</details>"}, "cell 5: absolute path '/tmp/x/y'"),
     (1, {"outputs": [printed("<AxesImage at 0x7f12>")]}, "cell 2: an address in memory"),
     (3, {"outputs": [printed("UserWarning: slow", "stderr")]}, "cell 4: stored trouble: 'UserWarning: slow'"),
-    (1, {"outputs": [{"output_type": "error", "ename": "ValueError", "evalue": "bad"}]}, "cell 2: stored trouble: 'bad'"),
+    (1, {"outputs": [{"output_type": "error", "ename": "Trouble", "evalue": "bad"}]}, "cell 2: stored trouble: 'bad'"),
     (1, {"metadata": {"execution": {"iopub.status.busy": "2024"}}}, "cell 2: metadata {'execution'"),
     (2, {"execution_count": 7}, "not run once each and in order: [1, 7, 3]"),
     (2, {"execution_count": None}, "not run once each and in order: [1, None, 3]"),
@@ -172,7 +172,7 @@ def test_same_outputs_have_no_differences(notebook):
     (1, [], "cell 2: outputs [('stream', 'stdout')] have become []"),
     (1, [printed("2\n"), printed("slow", "stderr")], "('stream', 'stderr')]: [['2\\n'], ['slow']]"),
     (3, [], "cell 4: outputs"),
-    (2, [drawn(picture(square=200 - COLOUR_STEP - 1))], "cell 3: a picture has changed: the mean colour of a square by 25"),
+    (2, [drawn(picture(square=200 - COLOUR_STEP - 1))], "a picture has changed: the mean colour of a square by 25"),
     (2, [drawn(picture()) | {"data": {"image/png": picture(), "text/plain": "<Figure of two>"}}], "<Figure of two>"),
 ], ids=["text", "nothing", "a_warning", "no_time", "picture", "text_beside_a_picture"])
 def test_difference_is_found(notebook, cell, outputs, complaint):
