@@ -36,9 +36,8 @@ def pretrained(name: str, *, progress: bool = True) -> Path:
     to anything else). `progress` reports on stderr. Raises ArgumentError for an unknown name or a mirror that is no
     https address, DownloadError when the file can't be fetched or kept, WeightsError for a wrong one put there by hand.
     """
-    variant = VARIANTS[canonical_name(name)]
-    directory = cache_directory() / "weights"
-    target = directory / (variant.file.removesuffix(".pth") + ".h5")
+    variant, target = VARIANTS[canonical_name(name)], _target(name)
+    directory = target.parent
     with _unwritable(directory):
         if target.is_file():
             return target
@@ -47,6 +46,17 @@ def pretrained(name: str, *, progress: bool = True) -> Path:
         if not target.is_file():  # the process before us has made it
             _make(variant, directory, target, progress)
     return target
+
+
+def kept(name: str) -> Path | None:
+    """Return what `pretrained` would without fetching or converting anything; None where the file is not there yet."""
+    target = _target(name)
+    return target if target.is_file() else None
+
+
+def _target(name):
+    file = VARIANTS[canonical_name(name)].file
+    return cache_directory() / "weights" / (file.removesuffix(".pth") + ".h5")
 
 
 def _make(variant, directory, target, progress):

@@ -156,6 +156,18 @@ def test_pretrained_names_and_addresses_are_the_official_ones(tmp_path, monkeypa
         assert hub._address(variant) == variant.url
 
 
+def test_kept_neither_fetches_nor_converts(weights, monkeypatch):
+    monkeypatch.setenv("NPEFFICIENT_MIRROR", "https://localhost:1")  # nobody listens
+    assert hub.kept("lite0") is None and not weights.exists()
+    weights.mkdir(parents=True)
+    (weights / FILE).write_bytes(CONTENT)
+    assert hub.kept("lite0") is None
+    got = pretrained("lite0")
+    assert hub.kept(LITE0) == got == weights / H5
+    with pytest.raises(ArgumentError, match="'lite7'"):
+        hub.kept("lite7")
+
+
 def test_pretrained_follows_a_redirect_to_https(server, weights):
     server.replies = [status(302, Location=f"{server.base}/elsewhere"), whole]
     pretrained("lite0")

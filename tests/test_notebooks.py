@@ -1,197 +1,246 @@
-"""The notebooks run, offline and from the top; what is stored in them is what the code gives; and they keep their form.
-
-Pictures may differ a little, for fonts and antialiasing are not ours. A cell with the tag "measured" shows times and
-speeds: what it prints and draws is not compared.
-"""
+"""The notebooks: each keeps to the rules, runs without a network, and stores what its code prints and draws."""
 import base64
 import copy
 import importlib.util
 import io
-import re
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 
-import nbformat
 import numpy as np
 import pytest
+from notebook_rules import COLOUR_STEP, FILE_BYTES, METADATA, broken_rules, differences, read
 from PIL import Image
 
-DIRECTORY = Path(__file__).parents[1] / "notebooks"
-NOTEBOOKS = sorted(DIRECTORY.glob("*.ipynb"))
-SIDE, DIFFERENCE = 24, 12  # pictures are compared in so few pixels, and may differ by so much of 255 on average
+from npefficient import architecture
+from npefficient.parameters import random_weights
+from npefficient.paths import cache_directory
+from npefficient.weights import write_weights
 
-each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-
-
-@pytest.fixture(scope="module")
-def run():
-    """notebooks/run.py as a module."""
-    spec = importlib.util.spec_from_file_location("run", DIRECTORY / "run.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+FOLDER = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+EXTRA = ("ipykernel", "matplotlib", "nbclient")
+needs_kernel = pytest.mark.skipif(not all(map(importlib.util.find_spec, EXTRA)),
+                                  reason=f"notebooks run: needs {', '.join(EXTRA)}")
+every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 
 
-def code(notebook):
-    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+def execute(*arguments):
+    """Run notebooks/execute.py -> (exit code, stdout, stderr)."""
+    done = subprocess.run([sys.executable, str(FOLDER / "execute.py"), *map(str, arguments)], capture_output=True,
+                          text=True, timeout=900)
+    return done.returncode, done.stdout, done.stderr
 
 
-# --- comparing outputs -----------------------------------------------------------------------------------------------
+def picture(*, square=200):
+    """A PNG of 64 x 96 grey pixels with a square of 16 x 16 in another grey, as a notebook stores it."""
+    pixels = np.full((64, 96), 200, np.uint8)
+    pixels[16:32, 32:48] = square
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return base64.b64encode(file.getvalue()).decode()
 
 
-def is_measured(cell):
-    return "measured" in cell.metadata.get("tags", [])
+def code(count, source, *outputs, tags=None):
+    return {"cell_type": "code", "id": f"code-{count}", "execution_count": count, "source": source,
+            "metadata": {"tags": tags} if tags else {}, "outputs": list(outputs)}
 
 
-def readable(cell):
-    """(text of a cell's outputs, its pictures as PNG in base64)."""
-    texts, pictures = [], []
-    for output in cell.outputs:
-        data = output.get("data", {})
-        if "image/png" in data:
-            pictures.append(data["image/png"])
-        else:
-            text = output.get("text") or data.get("text/html") or data.get("text/plain") or output.output_type
-            texts.append("".join(text))
-    return "\n".join(texts), pictures
+def printed(text, name="stdout"):
+    return {"output_type": "stream", "name": name, "text": text}
 
 
-def small(picture):
-    """A PNG in base64 -> its size, and grey values (SIDE, SIDE)."""
-    with Image.open(io.BytesIO(base64.b64decode(picture))) as image:
-        return np.array(image.size), np.asarray(image.convert("L").resize((SIDE, SIDE), Image.Resampling.BOX), float)
+def drawn(data):
+    return {"output_type": "display_data", "metadata": {}, "data": {"image/png": data, "text/plain": "<Figure>"}}
 
 
-def assert_same(stored, fresh):
-    """Fail unless two notebooks have the same cells with the same outputs."""
-    for number, (old, new) in enumerate(zip(code(stored), code(fresh), strict=True), start=1):
-        (old_text, old_pictures), (new_text, new_pictures) = readable(old), readable(new)
-        assert old.source == new.source and len(old.outputs) == len(new.outputs), f"code cell {number} is another"
-        if is_measured(old):
-            continue
-        assert old_text == new_text, f"code cell {number} prints something else"
-        for a, b in zip(old_pictures, new_pictures, strict=True):
-            (old_size, old_grey), (new_size, new_grey) = small(a), small(b)
-            assert (np.abs(old_size - new_size) <= 0.1 * old_size).all(), f"code cell {number} draws in another size"
-            assert np.abs(old_grey - new_grey).mean() <= DIFFERENCE, f"code cell {number} draws another picture"
+def prose(count, source):
+    return {"cell_type": "markdown", "id": f"prose-{count}", "metadata": {}, "source": source}
 
 
-@each
-def test_stored_outputs_come_from_the_code(monkeypatch, run, path):
-    monkeypatch.setenv("NPEFFICIENT_MIRROR", "http://127.0.0.1:9/")  # nobody answers there
-    before = path.read_bytes()
-    assert_same(nbformat.read(path, as_version=4), run.executed(path))
-    assert path.read_bytes() == before
+@pytest.fixture
+def notebook():
+    """A notebook that keeps to every rule."""
+    cells = [prose(1, "# What is one and one?"), code(1, "assert 1 + 1 == 2\nprint(2)", printed("2\n")),
+             code(2, "draw()", drawn(picture())), code(3, "time()", printed("3 ms\n"), tags=["measured"]),
+             prose(2, "<details><summary>Answer</summary>\n\n```python\nprint(2)\n```\n</details>")]
+    return {"cells": cells, "metadata": copy.deepcopy(METADATA), "nbformat": 4, "nbformat_minor": 5}
 
 
-def picture(value):
-    stream = io.BytesIO()
-    Image.fromarray(np.full((60, 90), value, np.uint8)).save(stream, "PNG")
-    return base64.b64encode(stream.getvalue()).decode()
+def write(notebook, path):
+    path.write_text(json.dumps(notebook))
+    return path
 
 
-def notebook(text="size 3\n", png=None):
-    outputs = [nbformat.v4.new_output("stream", text=text)]
-    if png:
-        outputs.append(nbformat.v4.new_output("display_data", {"image/png": png}))
-    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("print(3)", outputs=outputs)])
+# ---- the notebooks that there are ----
 
 
-@pytest.mark.parametrize("other, message", [
-    (notebook("size 4\n", picture(90)), "cell 1 prints something else"),
-    (notebook("size 3\n"), "cell 1 is another"),
-    (notebook("size 3\n", picture(140)), "cell 1 draws another picture"),
-], ids=["text", "no_picture", "picture"])
-def test_other_outputs_are_found(other, message):
-    stored = notebook(png=picture(90))
-    assert_same(stored, copy.deepcopy(stored))
-    assert_same(stored, notebook(png=picture(95)))
-    with pytest.raises(AssertionError, match=message):
-        assert_same(stored, other)
+def test_there_are_notebooks():
+    assert NOTEBOOKS and all(path.name[:2].isdigit() for path in NOTEBOOKS)
 
 
-def test_another_size_and_other_code_are_found():
-    stored, other = notebook(png=picture(90)), notebook(png=picture(90))
-    with Image.open(io.BytesIO(base64.b64decode(picture(90)))) as image:
-        stream = io.BytesIO()
-        image.resize((90, 90)).save(stream, "PNG")
-    other.cells[0].outputs[1].data["image/png"] = base64.b64encode(stream.getvalue()).decode()
-    with pytest.raises(AssertionError, match="cell 1 draws in another size"):
-        assert_same(stored, other)
-    other = notebook(png=picture(90))
-    other.cells[0].source = "print(1 + 2)"
-    with pytest.raises(AssertionError, match="cell 1 is another"):
-        assert_same(stored, other)
+@every_notebook
+def test_notebook_keeps_to_the_rules(path):
+    assert broken_rules(read(path)) == []
+    assert path.stat().st_size < FILE_BYTES
 
 
-def test_only_what_is_measured_may_differ():
-    stored, other = notebook("3 ms", picture(90)), notebook("4 ms", picture(140))
-    stored.cells[0].metadata["tags"] = ["measured"]
-    assert_same(stored, other)
-    with pytest.raises(AssertionError, match="cell 1 is another"):
-        assert_same(stored, notebook("4 ms"))
+@needs_kernel
+@every_notebook
+def test_stored_outputs_are_those_of_the_code(path, tmp_path):
+    """Its folded answers run as well, and it leaves no file behind."""
+    folder, fresh = shutil.copytree(FOLDER, tmp_path / "notebooks"), tmp_path / "fresh"
+    fresh.mkdir()
+    before = sorted(folder.iterdir())
+    code, out, err = execute(folder / path.name, "--into", fresh, "--answers")
+    assert (code, err) == (0, ""), out + err
+    assert differences(read(path), read(fresh / path.name)) == []
+    assert [item for item in sorted(folder.iterdir()) if item.name != "__pycache__"] == before
 
 
-# --- running ---------------------------------------------------------------------------------------------------------
+@needs_kernel
+@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if "hub.kept(" in path.read_text()],
+                         ids=lambda path: path.stem)
+def test_notebook_runs_with_weights_in_the_cache(path, tmp_path):
+    """Its assertions hold for 1000 classes and another crop too; the input is small, for the sake of time."""
+    weights = random_weights(architecture.build("lite0"))
+    weights = replace(weights, preprocessing=replace(weights.preprocessing, input_size=(64, 64)))
+    (tmp_path / "weights").mkdir()
+    write_weights(tmp_path / "weights" / Path(weights.architecture.variant.file).with_suffix(".h5"), weights)
+    if (cache_directory() / "compiled").is_dir():
+        (tmp_path / "compiled").symlink_to(cache_directory() / "compiled")
+    code, out, err = execute(path, "--into", tmp_path, "--answers", "--cache", tmp_path)
+    assert (code, err) == (0, ""), out + err
+    assert "RANDOM weights" in (tmp_path / path.name).read_text()
 
 
-def test_a_notebook_that_fails_is_not_written(run, tmp_path, monkeypatch):
-    from nbclient.exceptions import CellExecutionError
-
-    path = tmp_path / "broken.ipynb"
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("assert 1 == 2, 'not equal'")]), path)
-    before = path.read_bytes()
-    monkeypatch.setattr("sys.argv", ["run.py", str(path)])
-    with pytest.raises(CellExecutionError, match="not equal"):
-        run.main()
-    assert path.read_bytes() == before
+# ---- that the rules can be broken ----
 
 
-def test_outputs_are_stored(run, tmp_path, monkeypatch, capsys):
-    path = tmp_path / "good.ipynb"
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("print(6 * 7)")]), path)
-    monkeypatch.setattr("sys.argv", ["run.py", str(path)])
-    assert run.main() == 0 and "good.ipynb: 1 outputs" in capsys.readouterr().out
-    assert nbformat.read(path, as_version=4).cells[0].outputs[0].text == "42\n"
+def test_rules_are_kept(notebook):
+    assert broken_rules(notebook) == []
 
 
-# --- form ------------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("cell, change, complaint", [
+    (0, {"source": "# One and one"}, "the first cell is not a question"),
+    (0, {"cell_type": "code", "execution_count": 0, "outputs": []}, "the first cell is not a question"),
+    (4, {"source": "Answer: 2"}, "no answer is folded away"),
+    (4, {"source": "<details><summary>Answer</summary>\n\n</details>"}, "no answer is folded away"),
+    (4, {"source": "<details><summary>Answer</summary>\n2\n</details>"}, "no answer is folded away"),
+    (1, {"source": "print(2)  # assert"}, "nothing is asserted"),
+    (1, {"source": "assert 1\n" * 9}, "cell 2: 9 lines of code"),
+    (1, {"source": f"assert {'1' * 120}"}, "cell 2: a line of more than 120 characters"),
+    (1, {"source": "assert 1; open('/home/me/dog.jpg')"}, "cell 2: absolute path '/home/me/dog.jpg'"),
+    (1, {"outputs": [printed("Model(C:\\weights.h5)")]}, "cell 2: absolute path 'C:\\\\weights'"),
+    (4, {"source": "<details><summary>Answer</summary>\n\n/tmp/x/y\n</details>"}, "cell 5: absolute path '/tmp/x/y'"),
+    (1, {"outputs": [printed("<AxesImage at 0x7f12>")]}, "cell 2: an address in memory"),
+    (3, {"outputs": [printed("UserWarning: slow", "stderr")]}, "cell 4: stored trouble: 'UserWarning: slow'"),
+    (1, {"outputs": [{"output_type": "error", "ename": "Trouble", "evalue": "bad"}]}, "cell 2: stored trouble: 'bad'"),
+    (1, {"metadata": {"execution": {"iopub.status.busy": "2024"}}}, "cell 2: metadata {'execution'"),
+    (2, {"execution_count": 7}, "not run once each and in order: [1, 7, 3]"),
+    (2, {"execution_count": None}, "not run once each and in order: [1, None, 3]"),
+], ids=["no_question", "code_first", "no_answer", "empty_answer", "answer_that_is_not_rendered", "no_assert", "9_lines",
+        "121_columns", "path_in_code", "path_in_output", "path_in_prose", "address", "stderr", "error", "cell_metadata",
+        "run_twice", "not_run"])
+def test_broken_rule_is_found(notebook, cell, change, complaint):
+    notebook["cells"][cell].update(change)
+    found = broken_rules(notebook)
+    assert any(complaint in one for one in found), found
 
 
-def problems(notebook):
-    """What breaks the notebooks' rules."""
-    found, cells = [], code(notebook)
-    texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
-    for number, cell in enumerate(cells, start=1):
-        lines = cell.source.splitlines()
-        found += [f"code cell {number} has {len(lines)} lines"] * (len(lines) > 8)
-        found += [f"code cell {number} has a line of {max(map(len, lines))} columns"] * (max(map(len, lines)) > 120)
-        found += [f"code cell {number} was not run in its turn"] * (cell.execution_count != number)
-        found += [f"code cell {number} complains"] * any(o.get("name") == "stderr" for o in cell.outputs)
-    found += ["no heading"] * (not re.match(r"# \d+\. ", texts[0]))
-    found += [f"no {part} at the start" for part in ("**Question.**", "**Formula.**") if part not in texts[0]]
-    answer = re.search(r"## Exercise.*<details>.*</details>$", texts[-1], re.DOTALL)
-    found += ["no folded answer at the end"] * (answer is None)
-    found += ["nothing is compared"] * (not any("assert " in cell.source for cell in cells))
-    found += ["no picture"] * (not any(readable(cell)[1] for cell in cells))
-    return found
+def test_metadata_of_an_author_are_found(notebook):
+    notebook["metadata"]["kernelspec"]["name"] = "my-conda"
+    assert any("my-conda" in one for one in broken_rules(notebook))
 
 
-@each
-def test_form(path):
-    assert problems(nbformat.read(path, as_version=4)) == []
+# ---- that stale outputs are seen ----
 
 
-def test_notebooks_are_numbered_in_turn():
-    assert [int(path.stem[:2]) for path in NOTEBOOKS] == list(range(1, len(NOTEBOOKS) + 1))
-    for path in NOTEBOOKS:
-        assert nbformat.read(path, as_version=4).cells[0].source.startswith(f"# {int(path.stem[:2])}. ")
+def test_same_outputs_have_no_differences(notebook):
+    fresh = copy.deepcopy(notebook)
+    fresh["cells"][3]["outputs"] = [printed("4 ms\n")]
+    fresh["cells"][2]["outputs"] = [drawn(picture(square=200 - COLOUR_STEP))]
+    fresh["cells"].append(code(4, "print(2)", printed("2\n"), tags=["answer"]))
+    assert differences(notebook, fresh) == []
 
 
-def test_broken_form_is_found():
-    stderr = nbformat.v4.new_output("stream", name="stderr", text="beware")
-    cells = [nbformat.v4.new_markdown_cell("Hello"),
-             nbformat.v4.new_code_cell("\n".join("x" * (121 if i == 3 else 1) for i in range(9)), outputs=[stderr])]
-    assert problems(nbformat.v4.new_notebook(cells=cells)) == [
-        "code cell 1 has 9 lines", "code cell 1 has a line of 121 columns", "code cell 1 was not run in its turn",
-        "code cell 1 complains", "no heading", "no **Question.** at the start", "no **Formula.** at the start",
-        "no folded answer at the end", "nothing is compared", "no picture"]
+@pytest.mark.parametrize("cell, outputs, complaint", [
+    (1, [printed("3\n")], "cell 2: ['2\\n'] has become ['3\\n']"),
+    (1, [], "cell 2: outputs [('stream', 'stdout')] have become []"),
+    (1, [printed("2\n"), printed("slow", "stderr")], "('stream', 'stderr')]: [['2\\n'], ['slow']]"),
+    (3, [], "cell 4: outputs"),
+    (2, [drawn(picture(square=200 - COLOUR_STEP - 1))], "a picture has changed: the mean colour of a square by 25"),
+    (2, [drawn(picture()) | {"data": {"image/png": picture(), "text/plain": "<Figure of two>"}}], "<Figure of two>"),
+], ids=["text", "nothing", "a_warning", "no_time", "picture", "text_beside_a_picture"])
+def test_difference_is_found(notebook, cell, outputs, complaint):
+    fresh = copy.deepcopy(notebook)
+    fresh["cells"][cell]["outputs"] = outputs
+    found = differences(notebook, fresh)
+    assert len(found) == 1 and complaint in found[0], found
+
+
+def test_picture_of_another_size_is_found(notebook):
+    fresh = copy.deepcopy(notebook)
+    file = io.BytesIO()
+    Image.new("L", (96, 65), 200).save(file, "PNG")
+    fresh["cells"][2]["outputs"] = [drawn(base64.b64encode(file.getvalue()).decode())]
+    assert differences(notebook, fresh) == ["cell 3: a picture of (64, 96, 3) has become one of (65, 96, 3)"]
+
+
+def test_another_source_is_found(notebook):
+    fresh = copy.deepcopy(notebook)
+    fresh["cells"][1]["source"] += " "
+    assert differences(notebook, fresh) == ["the sources are not the same"]
+
+
+# ---- notebooks/execute.py ----
+
+DRAW = "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()"
+
+
+@needs_kernel
+def test_execute_stores_clean_outputs_twice_the_same(notebook, tmp_path):
+    notebook["cells"][2]["source"] = DRAW
+    notebook["cells"][3]["source"] = "import os\nprint(sorted(os.listdir(os.environ['NPEFFICIENT_CACHE'])))"
+    notebook["cells"][1]["metadata"] = {"execution": {"iopub.status.busy": "2024"}}
+    notebook["metadata"] |= {"kernelspec": {"name": "my-conda", "display_name": "mine"}, "papermill": {}}
+    path = write(notebook, tmp_path / "01_sum.ipynb")
+    assert execute(path)[0] == 0
+    first = path.read_bytes()
+    assert execute(path)[0] == 0
+    assert path.read_bytes() == first
+    stored = read(path)
+    assert broken_rules(stored) == []
+    assert stored["cells"][3]["outputs"] == [printed("['compiled']\n")]
+    assert stored["cells"][2]["outputs"][0]["data"]["text/plain"] == "<Figure size 512x384 with 1 Axes>"
+
+
+@needs_kernel
+@pytest.mark.parametrize("cell, source, trouble", [
+    (1, "assert 1 + 1 == 3", "assert 1 + 1 == 3"),
+    (2, "import urllib.request\nurllib.request.urlopen('http://192.0.2.1')", "a notebook runs without a network"),
+    (4, "<details>\n\n```python\nassert 3 == 4\n```\n</details>", "assert 3 == 4"),
+    (2, "import os\nos._exit(3)", "Kernel died"),
+], ids=["assertion", "network", "answer", "kernel_dies"])
+def test_execute_stores_nothing_after_a_failure(notebook, tmp_path, cell, source, trouble):
+    notebook["cells"][2]["source"] = notebook["cells"][3]["source"] = "pass"
+    notebook["cells"][cell]["source"] = source
+    path, into = write(notebook, tmp_path / "01_sum.ipynb"), tmp_path / "into"
+    into.mkdir()
+    code, out, err = execute(path, "--into", into, "--answers")
+    assert code == 1 and out == "" and err.startswith("01_sum.ipynb: nothing stored") and trouble in err
+    assert not list(into.iterdir()) and json.loads(path.read_text()) == notebook
+
+
+@needs_kernel
+@pytest.mark.parametrize("arguments, complaint", [
+    (["none.ipynb"], "'none.ipynb': no such file or folder"),
+    (["--into", "nowhere"], "'nowhere': no such file or folder"),
+    (["--answers"], "say --into FOLDER"),
+], ids=["no_notebook", "no_folder", "answers_in_place"])
+def test_execute_refuses(arguments, complaint):
+    code, out, err = execute(*arguments)
+    assert code == 2 and out == "" and complaint in err
