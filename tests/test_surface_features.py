@@ -26,7 +26,7 @@ def indices_id(value):
 
 
 def assert_maps(got, right, network, names):
-    assert isinstance(got, list) and len(got) == len(right) == len(names)
+    assert isinstance(got, list) and len(got) == len(right) == len(names), f"{len(got)} maps for {names}"
     for ours_, timms, name in zip(got, right, names):
         assert_map(ours_, ours(timms), network, name)
 
@@ -37,7 +37,7 @@ def test_assert_maps_can_fail():
     assert_maps(maps, right[1], network, STAGES)
     with pytest.raises(AssertionError, match="blocks.1: got .* expected"):
         assert_maps([*maps[:1], maps[1] * np.float32(1.001), *maps[2:]], right[1], network, STAGES)
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="4 maps for .'blocks.0'"):
         assert_maps(maps[:-1], right[1], network, STAGES)
 
 
