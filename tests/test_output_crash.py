@@ -9,7 +9,7 @@ from job_rows import SUFFIXES, expected, photos, read, schema, settings, work
 
 from npefficient.jobs import output
 
-ROOT = Path(output.__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 forms = pytest.mark.parametrize("suffix", SUFFIXES)
 STEPS = {".csv": 37, ".jsonl": 37, ".parquet": 127, ".h5": 211}  # `python tests/crashes.py` with a step of 1 takes minutes
 
