@@ -37,7 +37,8 @@ class Classifier:
 
         topk, embeddings: what is in a row (`rows.Schema`); exif, fast_decode: as for `stream`
         """
-        from .model import Model, load_weights
+        from .loading import load_weights
+        from .model import Model
         from .jobs.output.parquet import layout
         from .jobs.output.settings import settings_of
         from .jobs.rows import Schema

@@ -1,19 +1,20 @@
 """What users hold: a network with its weights, its preprocessing and its class names."""
 import functools
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from . import architecture, variants
 from .adapt import adapt
+from .architecture import IMAGENET_CLASSES
 from .data_config import model_cfg
 from .errors import ArgumentError, WeightsError
 from .features import FeatureInfo, FeatureModel, feature_info, take_indices
 from .layers import find_layers
-from .parameters import Weights, random_weights
+from .loading import wanted_weights
+from .parameters import Weights
 from .scores import softmax, top_k
+from .variants import canonical_name
 
 BACKENDS = ("engine", "reference")
 
@@ -45,51 +46,13 @@ def create_model(name=None, pretrained=False, checkpoint_path=None, num_classes=
         raise ArgumentError("no name and no checkpoint_path: name a model (lite0 to lite4) or a weight file")
     if out_indices is not None and not features_only:
         raise ArgumentError(f"out_indices={out_indices!r} without features_only=True: a whole model puts out logits")
-    name = None if name is None else variants.canonical_name(name)
-    load = functools.partial(_weights, name, pretrained, checkpoint_path, num_classes, in_chans, global_pool)
-    model = Model(load(), num_threads=num_threads, backend=backend, load=load)
+    name = None if name is None else canonical_name(name)
+    wishes = {"num_classes": 0 if features_only else num_classes, "in_chans": in_chans, "global_pool": global_pool}
+    weights = wanted_weights(name, pretrained, checkpoint_path, **wishes)
+    place = None if checkpoint_path is None else Path(checkpoint_path).absolute()  # wherever this process goes
+    model = Model(weights, num_threads=num_threads, backend=backend,
+                  load=functools.partial(wanted_weights, name, pretrained, place, **wishes))
     return FeatureModel(model, out_indices) if features_only else model
-
-
-def _weights(name, pretrained, checkpoint_path, num_classes, in_chans, global_pool) -> Weights:
-    """The weights that `create_model` is asked for; the same each time, as long as the file is."""
-    if checkpoint_path is not None:
-        weights = load_weights(checkpoint_path, name)
-        _check_wish(weights, name, num_classes, in_chans)
-    elif pretrained:
-        from .hub import pretrained as fetch
-
-        weights = load_weights(fetch(name))
-    else:
-        wishes = {"num_classes": num_classes, "in_chans": in_chans, "global_pool": global_pool}
-        return random_weights(architecture.build(name, **{k: v for k, v in wishes.items() if v is not None}))
-    return adapt(weights, num_classes=num_classes, in_chans=in_chans, global_pool=global_pool)
-
-
-def load_weights(path, name: str | None = None) -> Weights:
-    """Read a weight file (.h5), or a checkpoint (.pth, .safetensors) as `weights_convert` does.
-
-    `name` settles what a checkpoint's shapes leave open; what is doubtful about a checkpoint becomes a UserWarning.
-    """
-    from .weights import is_hdf5, read_weights
-
-    if is_hdf5(path):
-        return read_weights(path)
-    from weights_convert import load
-
-    weights, _, doubts = load(path, variant=name)
-    for doubt in doubts:
-        warnings.warn(f"{str(path)!r}: {doubt}", stacklevel=3)
-    return weights
-
-
-def _check_wish(weights: Weights, name, num_classes, in_chans) -> None:
-    network = weights.architecture
-    for what, wish, found in (("name", name, network.name), ("num_classes", num_classes or None, network.num_classes),
-                              ("in_chans", in_chans, network.in_chans)):
-        if wish is not None and wish != found:
-            raise ArgumentError(f"{what} {wish!r}: these weights have {found!r} ({weights.source.name}); leave {what} "
-                                "out to take what they have")
 
 
 class Model:
@@ -296,7 +259,7 @@ def _labels(weights: Weights) -> tuple[str, ...]:
     """The file's own labels; ImageNet's for 1000 classes; else "class 0", "class 1" .."""
     if weights.labels is not None:
         return weights.labels
-    if weights.architecture.num_classes == architecture.IMAGENET_CLASSES:
+    if weights.architecture.num_classes == IMAGENET_CLASSES:
         from .labels import imagenet_labels
 
         return imagenet_labels()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import npefficient
-from npefficient import model as model_module
+from npefficient import loading
 from npefficient.adapt import adapt, adapt_stem
 from npefficient.architecture import build
 from npefficient.errors import ArgumentError, WeightsError
@@ -154,8 +154,8 @@ def alive(make):
 
         return call
 
-    with mock.patch.object(model_module, "random_weights", noted(model_module.random_weights)), \
-            mock.patch.object(model_module, "load_weights", noted(model_module.load_weights)):
+    with mock.patch.object(loading, "random_weights", noted(loading.random_weights)), \
+            mock.patch.object(loading, "load_weights", noted(loading.load_weights)):
         made = make()
     assert references
     gc.collect()

@@ -13,7 +13,8 @@ from npefficient.jobs import embeddings, finetuning
 from npefficient.errors import ArgumentError, WeightsError
 from npefficient.jobs.finetuning import finetune
 from npefficient.jobs.linear_classifier import fit
-from npefficient.model import Model, load_weights
+from npefficient.loading import load_weights
+from npefficient.model import Model
 from npefficient.parameters import random_weights
 from npefficient.preprocessing import Preprocessing
 from npefficient.weights import read_weights

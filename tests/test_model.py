@@ -8,7 +8,8 @@ from PIL import Image
 import npefficient
 from npefficient import architecture, labels
 from npefficient.errors import ArgumentError, ImageError, WeightsError
-from npefficient.model import Model, load_weights
+from npefficient.loading import load_weights
+from npefficient.model import Model
 from npefficient.parameters import random_weights
 from npefficient.weights import write_weights
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from npefficient.architecture import HEAD_CHANNELS, Architecture, build
+from npefficient.architecture import GLOBAL_POOLS, HEAD_CHANNELS, Architecture, build
 from npefficient.errors import WeightsError
 from npefficient.parameters import TRACKED, check_parameters
 from npefficient.variants import VARIANTS, canonical_name
@@ -39,6 +39,8 @@ def identify(checkpoint: Checkpoint, *, path, variant: str | None = None, global
     WeightsError where anything does not fit, or for the look-alike.
     """
     told = _refuse_look_alike(checkpoint, path)
+    if global_pool is None and checkpoint.metadata.get("global_pool") in GLOBAL_POOLS:  # what `export` notes down
+        global_pool = checkpoint.metadata["global_pool"]
     network = _architecture(checkpoint.tensors, variant, global_pool)
     tensors, warnings = _with_counts(checkpoint.tensors, network)
     tensors = {name: _as_stored(name, array) for name, array in tensors.items()}

@@ -7,7 +7,8 @@ from collections import deque
 
 from ..engine.workers import check_threads
 from ..errors import ArgumentError
-from ..model import Model, load_weights
+from ..loading import load_weights
+from ..model import Model
 from ..jobs.output import open_output
 from ..jobs.output.settings import settings_of
 from ..jobs.photos import each_photo

@@ -1,7 +1,7 @@
 """What `classify --engine ray` does: the photos are Ray's, the rows the same."""
 from ..distributed import classify
 from ..errors import ArgumentError
-from ..model import load_weights
+from ..loading import load_weights
 from ..jobs.photos import each_photo
 from .classify import exit_code, photos_of, weights_path
 

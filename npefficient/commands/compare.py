@@ -48,7 +48,7 @@ def _weights(given: str):
     from pathlib import Path
 
     from ..hub import pretrained
-    from ..model import load_weights
+    from ..loading import load_weights
 
     path = Path(given)
     return load_weights(path if path.exists() or path.suffix or path.name != given else pretrained(given))

@@ -25,7 +25,7 @@ def run(args) -> int:
     from ..bench.report import Report
     from ..engine.workers import check_threads
     from ..errors import ArgumentError
-    from ..model import load_weights
+    from ..loading import load_weights
     from ..parameters import random_weights
 
     if not 0 < args.seconds < 3600:

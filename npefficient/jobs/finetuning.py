@@ -137,7 +137,7 @@ def _remark_on(folders: ClassFolders, classes: np.ndarray, remark) -> None:
 
 def _base(model, weights) -> Weights:
     """The weights to start from."""
-    from ..model import load_weights
+    from ..loading import load_weights
 
     if weights is None:
         from ..hub import pretrained
