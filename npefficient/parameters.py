@@ -135,4 +135,5 @@ def random_classifier(network: Architecture, rng: np.random.Generator) -> dict[s
     if not network.num_classes:
         return {}
     weight = rng.normal(0.0, network.head_hidden_size**-0.5, (network.num_classes, network.head_hidden_size))
-    return {"classifier.weight": weight.astype(np.float32), "classifier.bias": np.zeros(network.num_classes, np.float32)}
+    bias = np.zeros(network.num_classes, np.float32)
+    return {"classifier.weight": weight.astype(np.float32), "classifier.bias": bias}

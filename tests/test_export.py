@@ -54,6 +54,17 @@ def test_export_and_convert_back_is_the_same(weights_file, tmp_path):
     assert all(np.array_equal(array, again[key]) for key, array in read_checkpoint(first.target).tensors.items())
 
 
+@pytest.mark.parametrize("pool", ["avg", "max", "avgmax", "catavgmax"])
+def test_export_and_convert_back_keep_the_pool(tmp_path, pool):
+    """Which of three shapes alike it is, the metadata say; an argument says it over them."""
+    write_weights(tmp_path / "first.h5", random_weights(build("lite0", 2, 3, pool)))
+    exported = export(tmp_path / "first.h5", tmp_path / "first.safetensors").target
+    assert convert(exported, tmp_path / "back.h5").weights.architecture.global_pool == pool
+    if pool != "catavgmax":
+        other = convert(exported, tmp_path / "other.h5", global_pool="max").weights.architecture
+        assert other.global_pool == "max"
+
+
 def test_export_refuses(weights_file, tmp_path):
     (tmp_path / "old.safetensors").write_bytes(b"old")
     with pytest.raises(ArgumentError, match="old.safetensors' exists already"):

@@ -46,7 +46,8 @@ def export(source_h5, target, *, force: bool = False) -> Export:
 def _metadata(weights: Weights) -> dict[str, str]:
     network, source = weights.architecture, weights.source
     return {"format": "pt", "variant": network.name, "num_classes": str(network.num_classes),
-            "in_chans": str(network.in_chans), "global_pool": network.global_pool, "source_name": source.name, "source_sha256": source.sha256}
+            "in_chans": str(network.in_chans), "global_pool": network.global_pool, "source_name": source.name,
+            "source_sha256": source.sha256}
 
 
 def _compare(data: bytes, parameters: dict[str, np.ndarray], target: Path):

@@ -2,7 +2,7 @@
 
 A row is a dictionary that JSON can hold:
 
-    {"photo": "dog.jpg", "error": None, "classes": [{"class": 207, "label": "golden retriever", "probability": 0.93}, ..],
+    {"photo": "dog.jpg", "error": None, "classes": [{"class": 207, "label": "golden retriever", "probability": 0.9}, ..],
      "embedding": [0.12, ..]}
 
 with the most probable class first. "embedding" is there only where it is asked for. Of a photo that can't be read

@@ -179,5 +179,5 @@ class Output:
             yield
         except OSError as problem:
             why = os.strerror(problem.errno) if problem.errno else problem  # pyarrow has more words, and not the path
-            raise OSError(problem.errno, f"{why}; the {self.count:,} rows before are kept: when that is cured, go on with "
-                          "--resume", str(self.path)) from problem
+            raise OSError(problem.errno, f"{why}; the {self.count:,} rows before are kept: when that is cured, go on "
+                          "with --resume", str(self.path)) from problem
