@@ -12,8 +12,8 @@ SYNC = 2.0  # seconds between two requests to the system to bring what it has to
 class Journal:
     """Whole lines in `path`, which is made where it is missing. One process at a time.
 
-    A line has reached the system when `add` returns, and the disk SYNC seconds later: a power cut can take the last ones
-    with it, and leave a torn line or a block of zeros in their place, which `lines` takes off.
+    A line has reached the system when `add` returns, and the disk SYNC seconds later: a power cut can take the last
+    ones with it, and leave a torn line or a block of zeros in their place, which `lines` takes off.
     """
 
     def __init__(self, path: Path):
