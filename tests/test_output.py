@@ -150,7 +150,7 @@ def test_force_that_was_killed_does_not_bring_back_the_old_rows(path, suffix):
 def test_what_is_there_is_refused(path, suffix):
     work(path, photos(2))
     before = path.read_bytes()
-    with pytest.raises(ArgumentError, match=rf"out{suffix}' exists already: go on with --resume, begin anew with --force"):
+    with pytest.raises(ArgumentError, match=rf"out{suffix}' exists already: go on with --resume, begin anew"):
         work(path, photos(3))
     assert path.read_bytes() == before
 
@@ -195,7 +195,7 @@ def test_rows_of_unknown_origin_are_refused(path, suffix, damage):
     work(path, photos(3))
     beside = path.with_name(f".{path.name}.settings.json")
     beside.unlink() if damage is None else beside.write_text(damage)
-    with pytest.raises(ArgumentError, match=rf"what made its rows is not known, since '.*\.out{suffix}\.settings\.json'"):
+    with pytest.raises(ArgumentError, match=rf"what made its rows is not known, since '.*out{suffix}\.settings\.json'"):
         work(path, photos(3), resume=True)
 
 

@@ -2,8 +2,8 @@
 
 A row is a dictionary that JSON can hold:
 
-    {"photo": "dog.jpg", "error": None, "classes": [{"class": 207, "label": "golden retriever", "probability": 0.9}, ..],
-     "embedding": [0.12, ..]}
+    {"photo": "dog.jpg", "error": None, "embedding": [0.12, ..],
+     "classes": [{"class": 207, "label": "golden retriever", "probability": 0.93}, ..]}
 
 with the most probable class first. "embedding" is there only where it is asked for. Of a photo that can't be read
 "error" says why, "classes" is empty and "embedding" None. `Schema.flat` spreads a row over columns.

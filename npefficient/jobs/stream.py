@@ -127,8 +127,8 @@ def shift_by_fast_decode(model, photos: Iterable, *, exif: bool = False) -> tupl
     the most probable class stays.
     """
     photos = list(photos)
-    outcomes = (stream(model, photos, exif=exif, fast_decode=fast) for fast in (False, True))
-    pairs = [(full.outputs["classifier"], quick.outputs["classifier"]) for full, quick in zip(*outcomes)
+    both = (stream(model, photos, exif=exif, fast_decode=fast) for fast in (False, True))
+    pairs = [(full.outputs["classifier"], quick.outputs["classifier"]) for full, quick in zip(*both)
              if full.error is None and quick.error is None]
     change = max((float(np.abs(full - quick).max()) for full, quick in pairs), default=0.0)
     largest = max((float(np.abs(full).max()) for full, _ in pairs), default=0.0)

@@ -89,7 +89,7 @@ class Output:
             if written(photo) != row["photo"]:
                 raise ArgumentError(f"row {self.count + 1} of {str(self.path)!r} is of {row['photo']!r}, photo "
                                     f"{self.count + 1} is {written(photo)!r}: --resume needs the same photos in the "
-                                    "same order; name another file, or start anew with --force")
+                                    "same order; name another file, or begin anew with --force")
             self._counted(row)
 
     def add(self, row: dict) -> None:

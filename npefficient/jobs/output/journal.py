@@ -13,7 +13,7 @@ class Journal:
     """Whole lines in `path`, which is made where it is missing. One process at a time.
 
     A line has reached the system when `add` returns, and the disk SYNC seconds later: a power cut can take the last
-    with it, and leave a torn line or a block of zeros in their place, which `lines` takes off.
+    ones with it, and leave a torn line or a block of zeros in their place, which `lines` takes off.
     """
 
     def __init__(self, path: Path):

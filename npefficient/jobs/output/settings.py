@@ -32,5 +32,5 @@ def check_settings(path, before: dict, wanted: dict) -> None:
     names = [name for name in {**wanted, **before} if before.get(name) != wanted.get(name)]
     if names:
         differ = "; ".join(f"{name} {before.get(name)!r}, and now {wanted.get(name)!r}" for name in names)
-        raise ArgumentError(f"{str(path)!r} was begun with {differ}: --resume needs the same; repeat that command, "
-                            "name another file, or start anew with --force")
+        raise ArgumentError(f"{str(path)!r} was begun with {differ}: --resume needs the same; repeat that command "
+                            "line, name another file, or begin anew with --force")
