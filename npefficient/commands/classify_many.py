@@ -111,6 +111,7 @@ def _write(output, outcomes, total: int | None) -> int:
         output.publish()
     except KeyboardInterrupt:
         output.publish()
+        output.recount()
         print(f"npefficient: interrupted: {str(output.path)!r} has the first {output.count:,} photos; the same command "
               "with --resume goes on", file=sys.stderr)
         return 130

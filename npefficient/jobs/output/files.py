@@ -98,6 +98,12 @@ class Output:
             self._journal.add(self._lines.encode(row))
         self._counted(row)
 
+    def recount(self) -> None:
+        """Count what is there: an interrupt may have come between a row and its being counted."""
+        self.count = self.bad = 0
+        for row in self._rows():
+            self._counted(row)
+
     def publish(self) -> None:
         """Let the file at the path have all rows so far."""
         with self._told():
