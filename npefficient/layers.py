@@ -8,6 +8,7 @@
 The engine forms the outputs of whole layers (`architecture.layers`): a convolution with its batch norm, activation and
 shortcut. What lies inside one is computed by the plain network, from the engine's output of the layer before.
 """
+import functools
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -23,6 +24,7 @@ class Layer:
     finish: Callable | None = None  # (plain network, source's output) -> output; None where the source's is it
 
 
+@functools.lru_cache(maxsize=16)  # asked for with every photo of a stream
 def named_layers(network: Architecture) -> dict[str, Layer]:
     """Every name that `find_layers` knows."""
     layers = {}
