@@ -100,7 +100,7 @@ def test_weights_that_have_changed_are_no_explanation(tmp_path):
     from npefficient.weights import write_weights
 
     path.unlink()
-    write_weights(path, random_weights(npefficient.model.architecture.build("lite0", 10)))
+    write_weights(path, random_weights(npefficient.architecture.build("lite0", 10)))
     with pytest.raises(npefficient.WeightsError, match="the weights of 'digits.pth' have changed since"):
         npefficient.explain(noise(4, 4, 3), model, measure=False)
 
