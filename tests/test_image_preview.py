@@ -45,7 +45,7 @@ def _assert_box(got):
 def test_assert_box_can_fail():
     got = preview(noise(60, 90, 3), SETTINGS["center"])
     top, left, *size = got.box
-    with pytest.raises(AssertionError):
+    with pytest.raises(AssertionError, match="Arrays are not equal"):
         _assert_box(image_module.Preview(got.photo, got.size, got.resized, (top, left + 1, *size), got.cropped))
 
 
