@@ -15,21 +15,19 @@ each. --output is then a directory of Parquet files with the rows that .parquet 
 the order of the photos. PHOTO and --output may be addresses, such as s3://bucket/photos. Ray starts lost workers again
 and repeats their work; there is no --resume: what was written stays, and another run needs another directory.
 """
+from .options import add_threads, add_weights, add_workers, compile_kernels, weights_path
+
 BAR = 20  # characters
 
 
 def add_arguments(parser):
     parser.add_argument("photos", metavar="PHOTO", nargs="*", help="any picture that Pillow reads, a folder, a glob, a "
                                                                    "LIST.txt, or - for standard input")
-    weights = parser.add_mutually_exclusive_group()
-    weights.add_argument("--model", metavar="NAME", help="lite0 to lite4 with the official ImageNet weights, which are "
-                                                         "fetched on first use (default: lite0)")
-    weights.add_argument("--weights", metavar="FILE", help="a weight file (.h5) or checkpoint (.pth, .safetensors)")
-    weights.add_argument("--demo", action="store_true", help="use the embedded digit model; without photos, on its own")
+    add_weights(parser, demo="without photos, on its own")
     parser.add_argument("--topk", metavar="K", type=int,
                         help="how many classes to show (default: 5; 1 for the demo's own pictures)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line for every photo")
-    parser.add_argument("--threads", metavar="N", type=int, help="processors to use (default: all that are allowed)")
+    add_threads(parser)
     parser.add_argument("--exif", action="store_true", help="turn photos as their EXIF data say (timm does not)")
     many = parser.add_argument_group("many photos")
     many.add_argument("--output", metavar="FILE", help="write rows there: .csv, .jsonl, .parquet or .h5, by its suffix")
@@ -37,8 +35,7 @@ def add_arguments(parser):
     how = many.add_mutually_exclusive_group()
     how.add_argument("--resume", action="store_true", help="keep the rows that FILE has and go on behind them")
     how.add_argument("--force", action="store_true", help="begin FILE anew")
-    many.add_argument("--workers", metavar="N", type=int, help="threads that read photos and compute (default: one for "
-                                                               "each processor; more help where reading has to wait)")
+    add_workers(many)
     many.add_argument("--batch-size", metavar="N", type=int, help="photos that a worker reads before it computes "
                                                                   "(default: 1)")
     many.add_argument("--fast-decode", action="store_true", help="decode JPEGs much larger than needed at 1/2, 1/4 or "
@@ -120,28 +117,6 @@ def photos_of(args) -> list[tuple]:
 
         return [(photo.name, photo) for photo in photos()]
     raise ArgumentError("no photo given: name one or more, or try 'npefficient classify --demo'")
-
-
-def weights_path(args):
-    """The file of the weights asked for; official ones are fetched on first use."""
-    if args.demo:
-        from ..demo import weights_path
-
-        return weights_path()
-    if args.weights:
-        return args.weights
-    from ..hub import pretrained
-
-    return pretrained(args.model or "lite0")
-
-
-def compile_kernels() -> None:
-    """Get the compiled code before the first photo; a line on stderr says so where it takes a while."""
-    import sys
-
-    from ..engine import compiled
-
-    compiled.driver(lambda text: print(text, file=sys.stderr, flush=True))
 
 
 def show(name: str, result, as_json: bool) -> None:

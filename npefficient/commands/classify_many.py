@@ -15,7 +15,8 @@ from ..jobs.photos import each_photo
 from ..jobs.progress import Progress
 from ..jobs.rows import Schema
 from ..jobs.stream import shift_by_fast_decode, stream
-from .classify import compile_kernels, exit_code, photos_of, show, weights_path
+from .classify import exit_code, photos_of, show
+from .options import compile_kernels, weights_path
 
 SAMPLE = 4  # photos that --fast-decode is measured on
 

@@ -3,7 +3,8 @@ from ..distributed import classify
 from ..errors import ArgumentError
 from ..loading import load_weights
 from ..jobs.photos import each_photo
-from .classify import exit_code, photos_of, weights_path
+from .classify import exit_code, photos_of
+from .options import weights_path
 
 
 def run(args) -> int:

@@ -5,6 +5,7 @@ evidence lies; every block with its shapes, cost and strongest feature maps; the
 needs no network and no other file. With --png and without -o the heat map alone is written. --demo takes the embedded
 digit model.
 """
+from .options import add_threads, add_weights, compile_kernels, weights_path
 
 
 def add_arguments(parser):
@@ -15,16 +16,11 @@ def add_arguments(parser):
     parser.add_argument("--png", metavar="FILE.png", help="write the crop with the map of the most probable class over "
                                                           "it, or of --class; alone, unless -o is given too")
     parser.add_argument("--force", action="store_true", help="overwrite existing files")
-    weights = parser.add_mutually_exclusive_group()
-    weights.add_argument("--model", metavar="NAME", help="lite0 to lite4 with the official ImageNet weights, which are "
-                                                         "fetched on first use (default: lite0)")
-    weights.add_argument("--weights", metavar="FILE", help="a weight file (.h5) or checkpoint (.pth, .safetensors)")
-    weights.add_argument("--demo", action="store_true", help="use the embedded digit model; without a photo, on "
-                                                                  "one of its digits")
+    add_weights(parser, demo="without a photo, on one of its digits")
     parser.add_argument("--topk", metavar="K", type=int, default=5, help="how many classes to explain (default: 5)")
     parser.add_argument("--class", dest="chosen", metavar="NAME", help="explain this class too, by its name or "
                                                                          "number, and show its map first")
-    parser.add_argument("--threads", metavar="N", type=int, help="processors to use (default: all that are allowed)")
+    add_threads(parser)
     parser.add_argument("--exif", action="store_true", help="turn the photo as its EXIF data say (timm does not)")
 
 
@@ -37,7 +33,6 @@ def run(args) -> int:
     from ..model import create_model
     from ..parameters import plain
     from ..paths import replacing
-    from .classify import compile_kernels, weights_path
 
     if args.topk < 1:
         raise ArgumentError(f"--topk {args.topk}: it must be at least 1")

@@ -13,15 +13,13 @@ in all, of which the oldest go first.
 
 Photos that can't be read are named on stderr and left out; the exit code stays 0 as long as every class has two left.
 """
+from .options import add_threads, add_weights, add_workers, compile_kernels
 
 
 def add_arguments(parser):
     parser.add_argument("photos_dir", metavar="PHOTOS_DIR", help="folder with a sub-folder for each class")
     parser.add_argument("-o", "--output", metavar="FILE", required=True, help="weight file to write (.h5)")
-    weights = parser.add_mutually_exclusive_group()
-    weights.add_argument("--model", metavar="NAME", help="lite0 to lite4: start from the official weights, which are "
-                                                         "fetched on first use (default: lite0)")
-    weights.add_argument("--weights", metavar="FILE", help="start from a weight file (.h5) or checkpoint")
+    add_weights(parser)
     parser.add_argument("--val-split", metavar="SHARE", type=float, default=0.2,
                         help="share of each class to measure with (default: %(default)s)")
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="of that choice (default: %(default)s)")
@@ -30,9 +28,8 @@ def add_arguments(parser):
     parser.add_argument("--json", metavar="FILE", help="write all figures as JSON")
     parser.add_argument("--force", action="store_true", help="overwrite the files named")
     parser.add_argument("--no-cache", action="store_true", help="neither use nor keep embeddings")
-    parser.add_argument("--threads", metavar="N", type=int, help="processors to use (default: all that are allowed)")
-    parser.add_argument("--workers", metavar="N", type=int, help="threads that read photos and compute (default: one "
-                                                                 "for each processor)")
+    add_threads(parser)
+    add_workers(parser)
 
 
 def run(args) -> int:
@@ -43,7 +40,6 @@ def run(args) -> int:
     from ..jobs.finetuning import finetune
     from ..paths import check_target
     from ..jobs.reports import write_json
-    from .classify import compile_kernels
 
     for path in filter(None, (args.report, args.json)):
         check_target(path, force=args.force)

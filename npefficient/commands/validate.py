@@ -13,6 +13,7 @@ be read are named on stderr and left out, and the exit code is 1.
 
 --preprocess tf prepares photos as TensorFlow does in place of timm: first the crop, then a resize without antialiasing.
 """
+from .options import add_threads, add_weights, add_workers, compile_kernels, weights_path
 
 
 def add_arguments(parser):
@@ -20,21 +21,16 @@ def add_arguments(parser):
     parser.add_argument("--labels-file", metavar="FILE", help="the classes of the photos, one on each line")
     parser.add_argument("--labels-base", metavar="0|1", type=int, default=0, choices=(0, 1),
                         help="number of the first class, where classes are numbered (default: %(default)s)")
-    weights = parser.add_mutually_exclusive_group()
-    weights.add_argument("--model", metavar="NAME", help="lite0 to lite4 with the official ImageNet weights, which are "
-                                                         "fetched on first use (default: lite0)")
-    weights.add_argument("--weights", metavar="FILE", help="a weight file (.h5) or checkpoint (.pth, .safetensors)")
+    add_weights(parser)
     parser.add_argument("--preprocess", choices=("timm", "tf"), default="timm",
                         help="whose preprocessing (default: %(default)s)")
     parser.add_argument("--csv", metavar="FILE", help="write the counts of each class")
     parser.add_argument("--json", metavar="FILE", help="write all figures as JSON")
     parser.add_argument("--force", action="store_true", help="overwrite the files named")
-    parser.add_argument("--threads", metavar="N", type=int, help="processors to use (default: all that are allowed)")
-    parser.add_argument("--workers", metavar="N", type=int, help="threads that read photos and compute (default: one "
-                                                                 "for each processor)")
+    add_threads(parser)
+    add_workers(parser)
     parser.add_argument("--batch-size", metavar="N", type=int, default=1,
                         help="photos that a worker reads before it computes (default: %(default)s)")
-    parser.set_defaults(demo=False)
 
 
 def run(args) -> int:
@@ -45,7 +41,6 @@ def run(args) -> int:
     from ..paths import check_target
     from ..jobs.reports import write_csv, write_json
     from ..jobs.validation import validate
-    from .classify import compile_kernels, weights_path
 
     for path in filter(None, (args.csv, args.json)):
         check_target(path, force=args.force)
