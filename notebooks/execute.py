@@ -99,11 +99,15 @@ def execute(notebook, folder: Path, cache: Path | None = None):
 
     Raises what nbclient raises for a cell that fails, takes too long or ends the kernel.
     """
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as place, open(Path(place) / "stderr", "w+") as log:
         client = NotebookClient(notebook, km=kernel(Path(place)), timeout=TIMEOUT, record_timing=False,
                                 coalesce_streams=True, resources={"metadata": {"path": str(folder)}})
         client.owns_km = True  # ends the kernel
-        asyncio.run(client.async_execute(env=environment(Path(place), cache)))
+        try:  # what cells write to stderr comes as their output; this is what the process itself says as it ends
+            asyncio.run(client.async_execute(env=environment(Path(place), cache), stderr=log))
+        except DeadKernelError as error:
+            log.seek(0)
+            raise DeadKernelError(f"{error}\n{log.read()}") from error
     for cell in notebook.cells:
         tags = cell.metadata.get("tags")
         cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
