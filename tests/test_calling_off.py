@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from engines import logits
 from fake_clock import Clock
-from fake_work import WAIT, FakeWork, all_done, fake_run, make, record_at, until  # noqa: F401
+from fake_work import WAIT, FakeWork, Watched, all_done, fake_run, make, record_at, until  # noqa: F401
 
 from npefficient import architecture
 from npefficient.engine import engine as engine_module
@@ -112,14 +112,14 @@ def test_pictures_of_a_batch_go_to_one_thread_each(engine, alone, pool, monkeypa
 
 
 def test_job_that_is_handed_over_keeps_its_run_while_another_caller_leaves(engine, make, monkeypatch):
-    """One caller lets go of what its helper had, just when another hands it the next job."""
-    leave, handing, left, fill = threading.Event(), threading.Event(), threading.Event(), workers.Job.fill
+    """One caller lets go of what its helper had, just when a second one has filled in the next job and not posted it.
+    """
+    handing, left, leave, fill = threading.Event(), threading.Event(), threading.Event(), workers.Job.fill
 
-    def slow_fill(job, run):
+    def watched_fill(job, run):
         fill(job, run)
         if run is second:
             handing.set()
-            left.wait(0.2)  # the first caller may have to wait for this one
 
     def do(record):
         assert record["weights"] == 1 or leave.wait(WAIT)
@@ -136,11 +136,14 @@ def test_job_that_is_handed_over_keeps_its_run_while_another_caller_leaves(engin
     pool, second = make(FakeWork(do)), fake_run(2)
     monkeypatch.setattr(workers, "workers", pool)
     monkeypatch.setattr(engine_module, "driver", lambda: work)
-    monkeypatch.setattr(workers.Job, "fill", slow_fill)
+    monkeypatch.setattr(workers.Job, "fill", watched_fill)
     caller = threading.Thread(target=first, daemon=True)
     caller.start()
     until(lambda: pool._helpers and pool._helpers[0].job.record["done"][0] == 1)
-    helper, = pool.ask([second])
+    helper = pool._helpers[0]
+    helper._lock = Watched(helper._lock, threading.current_thread(),
+                           after=lambda: handing.is_set() and left.wait(WAIT))
+    assert pool.ask([second]) == [helper]
     caller.join(WAIT)
     assert left.is_set() and helper.job.holds is second
     leave.set()

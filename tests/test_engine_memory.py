@@ -166,7 +166,7 @@ def late(change):
     change(e, job, second)
     job.scratch[:], buffers.arena[:] = 0x5A, 0x5A
     before = buffers.arena.tobytes(), buffers.counters.tobytes(), job.scratch.tobytes()
-    job.post()
+    job.post(first)
     assert driver()(job.address, 0) == IDLE
     assert job.is_free()
     job.let_go()
@@ -208,7 +208,7 @@ def test_a_run_goes_on_without_a_helper_that_is_called_off():
     plan = e.plan(40, 40)
     run, job = Run(Buffers(plan), e.packed, x), Job()
     job.fill(run)
-    job.post()
+    job.post(run)
     job.call_off()
     e.share([run], 1)
     assert_same_bits(logits(run), engine("lite0", 1)(x[None])[0])

@@ -131,7 +131,7 @@ class Engine:
         helpers = asked = workers.ask((runs * threads)[1:]) if len(runs) * threads > 1 else []
         for run in runs:
             job.fill(run)
-            job.post()
+            job.post(run)
             step, since = None, 0.0
             while work(job.address, 0) == GIVE_WAY:  # a helper still has a part of a step
                 if job.start() != step:

@@ -40,13 +40,17 @@ class Job:
         """Take part in a run (`engine.Run`) from its first step on."""
         if len(self.scratch) < run.plan.scratch_size:
             self.scratch = aligned(run.plan.scratch_size)
-        self.holds = run
         one = self.record[0]
         for field, value in run.fields.items():
             one[field] = value
         one["start"], one["scratch"] = 0, self.scratch.ctypes.data
 
-    def post(self) -> None:
+    def post(self, run) -> None:
+        """Hand over what `fill` has written, and keep the run's arrays alive from now on.
+
+        Not from `fill` on: until the job is posted it counts as free, and `let_go` would drop them.
+        """
+        self.holds = run
         self.record["posted"] += 1
 
     def call_off(self) -> None:
@@ -85,7 +89,7 @@ class _Helper:
             if self._asleep:
                 _keep_off(self.thread.native_id)
                 self._wake_up()
-            self.job.post()  # last: an interrupt before it has woken the thread for nothing, no more
+            self.job.post(run)  # last: an interrupt before it has woken the thread for nothing, no more
 
     def let_go(self) -> None:
         """Let go of the last run's arrays, if the thread has left it."""
