@@ -175,7 +175,8 @@ def test_look_alikes_digits_outweigh_any_name_and_metadata():
 
 @pytest.mark.parametrize("name", ["blocks.0.0.se.conv_reduce.weight", "_blocks.0._se_reduce.weight"])
 def test_network_with_squeeze_and_excitation_is_named(name):
-    with pytest.raises(WeightsError, match=f"squeeze-and-excitation layers \\('{name}'\\): these are the weights of an Eff"):
+    with pytest.raises(WeightsError, match=f"squeeze-and-excitation layers \\('{name}'\\): "
+                       "these are the weights of an EfficientNet"):
         identified(spoilt() | {name: np.zeros((8, 32, 1, 1), "f4")})
 
 
