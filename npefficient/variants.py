@@ -119,7 +119,10 @@ def list_models(filter: str = "*", *, pretrained: bool = False) -> list[str]:
 
 
 def list_pretrained(filter: str = "*") -> list[str]:
-    """Return the same names with the tag of their weights, such as "tf_efficientnet_lite0.in1k"."""
+    """Return the same names with the tag of their weights, such as "tf_efficientnet_lite0.in1k".
+
+    `get_pretrained_cfg` says of each whether its weights are on this machine or would be fetched.
+    """
     return [f"{name}.{TAG}" for name in list_models()
             if _matches(filter, name, VARIANTS[name].short_name, f"{name}.{TAG}")]
 

@@ -46,6 +46,15 @@ def command(capsys):
 
 
 @pytest.fixture
+def nothing_at_hand(monkeypatch):
+    """No official weights, neither kept nor in a package."""
+    from npefficient import hub, packaged
+
+    monkeypatch.setattr(hub, "kept", lambda name: None)
+    monkeypatch.setattr(packaged, "find", lambda package: None)
+
+
+@pytest.fixture
 def bench(command):
     """bench("peak", ...) -> (exit code, stdout, stderr) of `npefficient bench`."""
     return functools.partial(command, "bench")

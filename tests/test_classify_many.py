@@ -82,7 +82,7 @@ def test_json_of_several_is_that_of_each(classify, folder, monkeypatch, argument
     assert out == expected or argument == "glob"  # what `**` finds comes in another order
 
 
-def test_demo_writes_its_own_pictures(capsys, tmp_path):
+def test_demo_writes_its_own_pictures(capsys, tmp_path, nothing_at_hand):
     assert main(["classify", "--demo", "--output", str(tmp_path / "out.jsonl")]) == 0
     rows = read(tmp_path / "out.jsonl")
     assert [Path(row["photo"]).stem for row in rows] == [row["classes"][0]["label"] for row in rows]

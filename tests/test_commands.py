@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from npefficient import architecture
+import npefficient
+from npefficient import architecture, hub
 from npefficient.commands import VERBS
 from npefficient.parameters import random_weights
 from npefficient.weights import write_weights
@@ -46,11 +47,20 @@ def test_wrong_command_line_is_2(command, arguments):
     assert code == 2 and out == "" and err.startswith("usage: npefficient")
 
 
-def test_list(command):
+def test_list(command, nothing_at_hand):
     code, out, _ = command("list")
     rows = [line.split() for line in out.splitlines()]
     assert code == 0 and [row[0] for row in rows[1:]] == list(architecture.VARIANTS)
-    assert rows[1][1:] == ["224x224", "4,652,008", "0.39", "74.83%", "92.17%"]
+    assert rows[1][1:] == ["224x224", "4,652,008", "0.39", "74.83%", "92.17%", "download,", "18.8", "MB"]
+
+
+@pytest.mark.parametrize("kind", ["cache", "package", "download"])
+def test_list_and_pretrained_cfg_say_where_the_weights_come_from(command, monkeypatch, kind):
+    monkeypatch.setattr(hub, "origin", lambda name: hub.Origin(kind, f"the place of {name}"))
+    _, out, _ = command("list", "lite1")
+    assert out.splitlines()[1].split("%  ")[-1].split(",")[0] == kind
+    expected = None if kind == "download" else "the place of lite1"
+    assert npefficient.get_pretrained_cfg("lite1").file == expected
 
 
 def test_list_wildcard(command):
@@ -136,7 +146,8 @@ def test_classify_goes_on_after_a_bad_photo(command, ten, photo, tmp_path):
     (("classify", "a.png", "--model", "lite7"), "unknown model 'lite7'"),
     (("classify", "a.png", "--demo", "--topk", "0"), "--topk 0: it must be at least 1"),
     (("classify", "--demo", "--threads", "0"), "num_threads 0"),
-], ids=["no_photo", "no_file", "no_model", "topk", "threads"])
+    (("classify", "a.png", "--demo"), "--demo has photographs of its own: leave it out to look at yours"),
+], ids=["no_photo", "no_file", "no_model", "topk", "threads", "demo_with_a_photo"])
 def test_classify_says_what_is_wrong(command, arguments, message):
     code, _, err = command(*arguments)
     assert code == 1 and err.startswith("npefficient: error: ") and message in err

@@ -66,10 +66,10 @@ def test_embedded_logits_are_timms(model, held_out):
 
 def test_demo_photos_are_the_first_held_out_digit_of_each_class(training):
     images, labels = training.held_out()
-    for digit, photo in enumerate(demo.photos()):
+    for digit, photo in enumerate(demo.digits()):
         expected = np.asarray(training.enlarge(images[np.argmax(labels == digit)]))
         np.testing.assert_array_equal(np.asarray(Image.open(photo)), expected)
 
 
 def test_demo_photos_are_recognised(model):
-    assert [model.classify(photo, topk=1)[0][0] for photo in demo.photos()] == list(NAMES)
+    assert [model.classify(photo, topk=1)[0][0] for photo in demo.digits()] == list(NAMES)

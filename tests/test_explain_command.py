@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 from explanations import digit, noise
+from imagenet import needs_imagenet
 from PIL import Image
 
 from npefficient import demo
@@ -30,28 +31,48 @@ def explain(capsys, tmp_path, monkeypatch):
     return call
 
 
-def test_demo_writes_a_page(explain, tmp_path):
-    code, out, err = explain("--demo")
+DIGITS = "--model", "digits"
+ONE = demo.DATA / "digits" / "one.png"
+
+
+def test_digits_write_a_page(explain, tmp_path):
+    code, out, err = explain(ONE, *DIGITS)
     lines = out.splitlines()
     assert code == 0 and lines[0].startswith("Model(tf_efficientnet_lite0, 10 classes")
-    assert lines[1] == " 93.48%  zero" and len(lines) == 7
-    page = (tmp_path / "zero.html").read_bytes()
-    assert lines[-1] == f"wrote    zero.html, {len(page):,} bytes"
-    assert page.startswith(b"<!DOCTYPE html>") and "zero.png".encode() in page and b"GFLOP/s" in page
+    assert lines[1] == " 91.00%  one" and len(lines) == 7
+    page = (tmp_path / "one.html").read_bytes()
+    assert lines[-1] == f"wrote    one.html, {len(page):,} bytes"
+    assert page.startswith(b"<!DOCTYPE html>") and "one.png".encode() in page and b"GFLOP/s" in page
+
+
+def test_demo_explains_a_digit_where_no_weights_are_at_hand(explain, tmp_path, nothing_at_hand):
+    code, out, err = explain("--demo")
+    assert code == 0 and err.splitlines()[0] == f"npefficient: {demo.MISSING}"
+    assert out.splitlines()[1] == " 91.00%  one" and (tmp_path / "one.html").is_file()
+
+
+@needs_imagenet
+def test_demo_explains_a_photograph(explain, tmp_path):
+    code, out, err = explain("--demo")
+    lines = out.splitlines()
+    assert code == 0 and err == "" and lines[0].startswith("Model(tf_efficientnet_lite0, 1000 classes")
+    assert [line.split("  ")[1] for line in lines[1:4]] == ["tiger cat", "Egyptian cat", "tabby, tabby cat"]
+    page = (tmp_path / "chelsea.html").read_text(encoding="utf-8")
+    assert "chelsea.jpg" in page and "tiger cat" in page and 'aria-live="polite">tiger cat, ' in page
 
 
 def test_existing_file_is_kept_unless_forced(explain, tmp_path):
-    (tmp_path / "zero.html").write_text("mine")
-    code, out, err = explain("--demo")
-    assert code == 1 and out == "" and "'zero.html' exists already" in err and "--force" in err
-    assert (tmp_path / "zero.html").read_text() == "mine"
-    assert explain("--demo", "--force", "--topk", 1)[0] == 0
-    assert (tmp_path / "zero.html").stat().st_size > 10_000
+    (tmp_path / "one.html").write_text("mine")
+    code, out, err = explain(ONE, *DIGITS)
+    assert code == 1 and out == "" and "'one.html' exists already" in err and "--force" in err
+    assert (tmp_path / "one.html").read_text() == "mine"
+    assert explain(ONE, *DIGITS, "--force", "--topk", 1)[0] == 0
+    assert (tmp_path / "one.html").stat().st_size > 10_000
 
 
 def test_png_alone(explain, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)  # not needed for it
-    code, out, _ = explain(demo.DATA / "digits" / "three.png", "--demo", "--png", "heat.png")
+    code, out, _ = explain(demo.DATA / "digits" / "three.png", *DIGITS, "--png", "heat.png")
     assert code == 0 and [path.name for path in tmp_path.iterdir()] == ["heat.png"]
     assert out.splitlines()[-1].startswith("wrote    heat.png, ")
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "heat.png")), digit("three").heat_map())
@@ -59,7 +80,8 @@ def test_png_alone(explain, tmp_path, monkeypatch):
 
 def test_chosen_class_comes_first_in_both_files(explain, tmp_path):
     photo = demo.DATA / "digits" / "three.png"
-    code, out, _ = explain(photo, "--demo", "--class", "Two", "--topk", 2, "-o", "page.html", "--png", "heat.png")
+    code, out, _ = explain(photo, *DIGITS, "--class", "Two", "--topk", 2, "-o", "page.html", "--png",
+                           "heat.png")
     assert code == 0 and out.splitlines()[3].endswith("  two") and len(out.splitlines()) == 6
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert 'aria-live="polite">two, ' in text
@@ -80,7 +102,7 @@ def test_any_photo(explain, tmp_path, name, picture):
         (tmp_path / name).write_bytes(file.getvalue())
     except OSError:  # a file system that does not have such names
         pytest.skip(f"no file can be called {name!r} here")
-    code, out, err = explain(tmp_path / name, "--demo")
+    code, out, err = explain(tmp_path / name, *DIGITS)
     assert code == 0 and err == "" and len(out.splitlines()) == 7 and out.encode()
     (page,) = tmp_path.glob("*.html")
     assert page.stem == (tmp_path / name).stem
@@ -89,15 +111,17 @@ def test_any_photo(explain, tmp_path, name, picture):
 
 @pytest.mark.parametrize("arguments, message", [
     ((), "no photo given: name one, or try 'npefficient explain --demo'"),
-    (("--demo", "none.png"), "photo 'none.png': no such file"),
-    (("--demo", "."), "photo '.': it is a directory"),
-    (("--demo", "--topk", "0"), "--topk 0: it must be at least 1"),
-    (("--demo", "--class", "twelve"), "class 'twelve': none of the 10 classes has this name or number"),
-    (("--demo", "-o", "none/page.html"), "'none/page.html': its directory does not exist"),
-    (("--demo", "-o", "."), "'.' is a directory: name a file to write"),
-    (("--demo", "-o", "a.png", "--png", "a.png"), "-o 'a.png' and --png 'a.png': they are the same file"),
+    (("none.png", *DIGITS), "photo 'none.png': no such file"),
+    ((".", *DIGITS), "photo '.': it is a directory"),
+    ((ONE, *DIGITS, "--topk", "0"), "--topk 0: it must be at least 1"),
+    ((ONE, *DIGITS, "--class", "twelve"), "class 'twelve': none of the 10 classes has this name or number"),
+    ((ONE, *DIGITS, "-o", "none/page.html"), "'none/page.html': its directory does not exist"),
+    ((ONE, *DIGITS, "-o", "."), "'.' is a directory: name a file to write"),
+    ((ONE, *DIGITS, "-o", "a.png", "--png", "a.png"), "-o 'a.png' and --png 'a.png': they are the same file"),
     (("a.png", "--weights", "none.h5"), "none.h5"),
-], ids=["no_photo", "no_file", "directory", "topk", "class", "no_directory", "to_a_directory", "same_file", "weights"])
+    (("--demo", "a.png"), "--demo has photographs of its own"),
+], ids=["no_photo", "no_file", "directory", "topk", "class", "no_directory", "to_a_directory", "same_file", "weights",
+        "demo_with_a_photo"])
 def test_says_what_is_wrong_and_leaves_nothing(explain, tmp_path, arguments, message):
     code, _, err = explain(*arguments)
     assert code == 1 and err.startswith("npefficient: error: ") and message in err
@@ -106,6 +130,6 @@ def test_says_what_is_wrong_and_leaves_nothing(explain, tmp_path, arguments, mes
 
 def test_missing_jinja2_is_said_before_the_work(explain, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    code, out, err = explain("--demo")
+    code, out, err = explain(ONE, *DIGITS)
     assert code == 1 and out == "" and 'python -m pip install "npefficient[explain]"' in err
     assert list(tmp_path.iterdir()) == []

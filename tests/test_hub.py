@@ -104,8 +104,9 @@ def server(monkeypatch):
 
 
 def stand_in(content, name=LITE0):
-    """The variant as if `content` were its official file."""
-    return replace(VARIANTS[name], file=f"{name}-{hashlib.sha256(content).hexdigest()[:8]}.pth", file_size=len(content))
+    """The variant as if `content` were its official file, and no package held it."""
+    return replace(VARIANTS[name], file=f"{name}-{hashlib.sha256(content).hexdigest()[:8]}.pth", file_size=len(content),
+                   package=None)
 
 
 @pytest.fixture
@@ -253,6 +254,7 @@ def test_pretrained_offline_says_address_place_and_command(weights, monkeypatch)
         pretrained("lite0")
     assert f"put it at '{weights / FILE}'" in str(caught.value)
     assert f"'npefficient convert {FILE} lite0.h5'" in str(caught.value)
+    assert "imagenet" not in str(caught.value), "no package holds these"
     assert left(weights) == []
 
 

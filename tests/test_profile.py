@@ -8,9 +8,10 @@ from npefficient import architecture, demo
 from npefficient.bench import layers, profile
 from npefficient.bench.steps import Steps
 from npefficient.commands import main
-from npefficient.weights import read_weights
+from npefficient.parameters import random_weights
+from npefficient.weights import read_weights, write_weights
 
-ZERO = str(demo.photos()[0])
+ZERO = str(demo.digits()[0])
 DIGITS = str(demo.weights_path())
 
 
@@ -26,7 +27,7 @@ def profiled(tmp_path_factory):
 
 def test_stages_add_up(profiled):
     *stages, together = profiled[0]["stages"]
-    assert [row["stage"] for row in stages] == [profile.READ, profile.PREPARE, profile.COMPUTE, profile.NAME]
+    assert [row["stage"] for row in stages] == list(profile.PARTS)
     assert together["ms"] == pytest.approx(sum(row["ms"] for row in stages))
     assert together["best"] == pytest.approx(sum(row["best"] for row in stages))
     assert sum(row["of time"] for row in stages) == pytest.approx(1)
@@ -44,7 +45,7 @@ def test_every_step_is_there(profiled):
 def test_trace_shows_the_steps_one_after_the_other(profiled):
     events = [event for event in profiled[1]["traceEvents"] if event["ph"] == "X"]
     photo, steps = ([event for event in events if event["tid"] == line] for line in (1, 2))
-    assert [event["name"] for event in photo] == [profile.READ, profile.PREPARE, profile.COMPUTE, profile.NAME]
+    assert [event["name"] for event in photo] == list(profile.PARTS)
     rows = profiled[0]["layers"][:-3]
     assert [event["name"] for event in steps] == [row["layer"] for row in rows]
     assert [event["dur"] for event in steps] == pytest.approx([row["best"] for row in rows])
@@ -57,13 +58,21 @@ def test_trace_shows_the_steps_one_after_the_other(profiled):
     assert {event["args"]["name"] for event in profiled[1]["traceEvents"] if event["ph"] == "M"} == {"photo", "network"}
 
 
-def test_without_a_photo(capsys, tmp_path):
+def test_without_a_photo_it_takes_one_of_its_own(capsys, tmp_path):
     trace = tmp_path / "trace.json"
     assert main(["profile", "--seconds", "0.01", "--threads", "2", "--trace", str(trace)]) == 0
     out = capsys.readouterr().out
-    assert "lite0 224x224, 2 threads" in out and profile.READ not in out and f"trace written to {trace}" in out
+    assert "lite0 224x224, 2 threads" in out and f"trace written to {trace}" in out
+    assert f"{demo.photographs()[0]}, 480 x 320 pixels" in out and profile.READ in out
     events = json.loads(trace.read_text())["traceEvents"]
-    assert [event["name"] for event in events if event.get("tid") == 1 and event["ph"] == "X"] == [profile.COMPUTE]
+    assert [event["name"] for event in events if event.get("tid") == 1 and event["ph"] == "X"] == list(profile.PARTS)
+
+
+def test_network_of_another_number_of_channels_has_no_photo(capsys, tmp_path):
+    weights = tmp_path / "grey.h5"
+    write_weights(weights, random_weights(architecture.build("lite0", 3, 1)))
+    assert main(["profile", "--seconds", "0.01", "--weights", str(weights)]) == 0
+    assert profile.READ not in capsys.readouterr().out
 
 
 def test_wrong_logits_are_refused(monkeypatch, capsys):
@@ -89,7 +98,6 @@ def test_what_can_not_be_done_is_said(arguments, message, capsys):
 def test_grey_network_has_random_pixels_of_its_own(capsys):
     """A network with another number of channels has no photos, but can be profiled."""
     from npefficient.bench.report import Report
-    from npefficient.parameters import random_weights
 
     weights = random_weights(architecture.build("lite0", 3, 1))
     profile.run(Report(), weights, None, 1, 0.01)

@@ -14,8 +14,8 @@ from .measure import measure
 from .steps import Steps
 
 STAGES = {"stage": "<28", "ms": ">9.3f", "best": ">9.3f", "of time": ">7.1%"}
-READ, PREPARE, COMPUTE, NAME = ("read and decode the photo", "resize, crop, normalise", "the network",
-                                "softmax and top 5")
+PARTS = READ, PREPARE, COMPUTE, NAME = ("read and decode the photo", "resize, crop, normalise", "the network",
+                                        "softmax and top 5")
 
 
 def run(report, weights: Weights, photo, threads: int, seconds: float, trace=None) -> None:

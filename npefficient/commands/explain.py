@@ -2,21 +2,23 @@
 
 The page holds the photo as given, resized and cropped; the most probable classes and, for each, where in the photo its
 evidence lies; every block with its shapes, cost and strongest feature maps; the time of every layer on one core. It
-needs no network and no other file. With --png and without -o the heat map alone is written. --demo takes the embedded
-digit model.
+needs no network and no other file. With --png and without -o the heat map alone is written. --demo needs no photo:
+it takes Lite0 and a photograph that comes with npefficient, or, where the official weights are neither kept nor
+installed, the embedded model and one of its digits.
 """
-from .options import add_threads, add_weights, compile_kernels, weights_path
+from .options import add_threads, add_weights, compile_kernels, demo_photos, weights_path
+
+DEMO_PHOTO = 1  # of the demo's: the cat, or the digit one
 
 
 def add_arguments(parser):
-    parser.add_argument("photo", metavar="PHOTO", nargs="?", help="any picture that Pillow reads; with --demo may be "
-                                                                  "left out")
+    parser.add_argument("photo", metavar="PHOTO", nargs="?", help="any picture that Pillow reads")
     parser.add_argument("-o", "--output", metavar="FILE.html", help="the page to write (default: the photo's name with "
                                                                     ".html, in the current directory)")
     parser.add_argument("--png", metavar="FILE.png", help="write the crop with the map of the most probable class over "
                                                           "it, or of --class; alone, unless -o is given too")
     parser.add_argument("--force", action="store_true", help="overwrite existing files")
-    add_weights(parser, demo="without a photo, on one of its digits")
+    add_weights(parser, demo="explain a photograph that comes with npefficient")
     parser.add_argument("--topk", metavar="K", type=int, default=5, help="how many classes to explain (default: 5)")
     parser.add_argument("--class", dest="chosen", metavar="NAME", help="explain this class too, by its name or "
                                                                          "number, and show its map first")
@@ -64,12 +66,10 @@ def run(args) -> int:
 def _photo(args):
     from ..errors import ArgumentError
 
+    if args.demo:
+        return demo_photos(args.photo)[DEMO_PHOTO]
     if args.photo is not None:
         return args.photo
-    if args.demo:
-        from ..demo import photos
-
-        return photos()[0]
     raise ArgumentError("no photo given: name one, or try 'npefficient explain --demo'")
 
 

@@ -1,4 +1,7 @@
-"""List the models, by name or by wildcard."""
+"""List the models, by name or by wildcard.
+
+weights: where the official ones come from, kept by npefficient (cache), in an installed package, or fetched (download).
+"""
 
 
 def add_arguments(parser):
@@ -8,15 +11,18 @@ def add_arguments(parser):
 def run(args) -> int:
     from ..architecture import build
     from ..errors import ArgumentError
+    from ..hub import origin
     from ..variants import VARIANTS, list_models
 
     names = list_models(args.pattern)
     if not names:
         raise ArgumentError(f"no model matches {args.pattern!r}: there are {', '.join(VARIANTS)}")
-    print(f"{'name':24}{'input':>9}{'parameters':>12}{'GMACs':>7}{'top-1':>8}{'top-5':>8}")
+    print(f"{'name':22}{'input':>9}{'parameters':>12}{'GMACs':>7}{'top-1':>8}{'top-5':>8}  weights")
     for name in names:
         network = build(name)
         variant, (rows, columns) = network.variant, network.variant.preprocessing.input_size
-        print(f"{name:24}{f'{rows}x{columns}':>9}{network.param_count():>12,}{network.macs(rows, columns) / 1e9:>7.2f}"
-              f"{variant.top1:>7.2f}%{variant.top5:>7.2f}%")
+        kind = origin(name).kind
+        weights = f"{kind}, {variant.file_size / 1e6:.1f} MB" if kind == "download" else kind
+        print(f"{name:22}{f'{rows}x{columns}':>9}{network.param_count():>12,}{network.macs(rows, columns) / 1e9:>7.2f}"
+              f"{variant.top1:>7.2f}%{variant.top5:>7.2f}%  {weights}")
     return 0

@@ -1,14 +1,14 @@
 """Show where the time of one photo goes, layer by layer.
 
 For each step of the network, in its place in a real forward pass: time (median of many passes, and of the quickest),
-multiply-accumulates, bytes, GFLOP/s and the share of what the processor can do at most; with a PHOTO also what reading
-and preparing it take. The network is verified first. The sum of the steps stands beside the whole. Times do not depend
-on the weights: without --weights they are random.
+multiply-accumulates, bytes, GFLOP/s and the share of what the processor can do at most; beside them what reading and
+preparing the photo take. The network is verified first. The sum of the steps stands beside the whole. Times do not
+depend on the weights: official ones are taken where they are at hand, else random ones.
 """
 
 
 def add_arguments(parser):
-    parser.add_argument("photo", metavar="PHOTO", nargs="?", help="a photo (default: random pixels)")
+    parser.add_argument("photo", metavar="PHOTO", nargs="?", help="a photo (default: one that comes with npefficient)")
     weights = parser.add_mutually_exclusive_group()
     weights.add_argument("--model", metavar="NAME", default="lite0", help="lite0 to lite4 (default: %(default)s)")
     weights.add_argument("--weights", metavar="FILE", help="a weight file (.h5) or checkpoint (.pth, .safetensors)")
@@ -20,19 +20,29 @@ def add_arguments(parser):
 
 
 def run(args) -> int:
-    from ..architecture import build
     from ..bench import profile
     from ..bench.report import Report
     from ..engine.workers import check_threads
+    from ..demo import photographs
     from ..errors import ArgumentError
     from ..loading import load_weights
-    from ..parameters import random_weights
 
     if not 0 < args.seconds < 3600:
         raise ArgumentError(f"--seconds {args.seconds}: it must be above 0 and below an hour")
-    weights = load_weights(args.weights) if args.weights else random_weights(build(args.model))
+    weights = load_weights(args.weights) if args.weights else _weights(args.model)
     threads = check_threads(args.threads)
     report = Report(args.json)
-    profile.run(report, weights, args.photo, threads, args.seconds, args.trace)
+    photo = photographs()[0] if args.photo is None and weights.architecture.in_chans == 3 else args.photo
+    profile.run(report, weights, photo, threads, args.seconds, args.trace)
     report.write()
     return 0
+
+
+def _weights(name: str):
+    """Official weights of a variant where nothing has to be fetched for them, else random ones."""
+    from .. import hub
+    from ..architecture import build
+    from ..loading import load_weights
+    from ..parameters import random_weights
+
+    return random_weights(build(name)) if hub.origin(name).kind == "download" else load_weights(hub.pretrained(name))
