@@ -41,10 +41,10 @@ def recorded_pointwise(record, pixels, vectors, half):
     calls = record(pointwise_module, pointwise_module.pointwise, 1000, 1, 2, 3, 1, 1, 3000, 5000, 4, 5, pixels, vectors,
                    half)
     at, found = 0, []
-    for number, x, x_plane, weight, bias, relu6, has_residual, residual, out, out_plane, steps, tiles in calls:
+    for *tile, x, x_plane, weight, bias, relu6, has_residual, residual, out, out_plane, steps, tiles in calls:
         assert (x, residual, out) == (1000 + at, 3000 + at, 5000 + at)
         assert (x_plane, weight, bias, relu6, has_residual, out_plane, steps) == (1, 2, 3, 1, 1, 4, 5)
-        found.append((number // LARGEST // 2 + 1, number // LARGEST % 2, number % LARGEST + 1, tiles))
+        found.append((*tile, tiles))
         at += found[-1][2] * tiles * VECTOR
     assert at == pixels * VECTOR
     return found
@@ -54,10 +54,10 @@ def recorded_depthwise(record, kernel, stride, columns):
     """[(KERNEL, STRIDE, PIXELS, tiles), ..] after a look at where they lie."""
     calls = record(depthwise_module, depthwise_module.depthwise, 1000, 1, 2, 3, 5000, 7, columns, kernel, stride)
     at, found = 0, []
-    for number, x, x_row, weight, bias, out, out_row, rows, tiles in calls:
+    for *tile, x, x_row, weight, bias, out, out_row, rows, tiles in calls:
         assert (x, out, out_row) == (1000 + at * stride * VECTOR, 5000 + at * VECTOR, columns * VECTOR)
         assert (x_row, weight, bias, rows) == (1, 2, 3, 7)
-        found.append((3 + number // LARGEST // 2 * 2, 1 + number // LARGEST % 2, number % LARGEST + 1, tiles))
+        found.append((*tile, tiles))
         at += found[-1][2] * tiles
     assert at == columns
     return found
@@ -68,11 +68,11 @@ def recorded_stem(record, width, vectors):
     columns, left = -(-width // 2), padding_before(width, 3, 2)
     calls = record(stem_module, stem_module.stem_row, 10000, 3, width, 3, 2, 3, 5000, 4, 0, columns, 0, left, vectors)
     inner, border, places = [], [], []
-    for number, x, _, x_pixel, _, _, bias, out, out_plane, rows, taps, tiles in calls:
+    for *size, x, _, x_pixel, _, _, bias, out, out_plane, rows, taps, tiles in calls:
         assert (bias, out_plane, rows) == (3, 4, 3)
         first = (out - 5000) // VECTOR
         assert x == 10000 + max(2 * first - left, 0) * 3 * 4
-        tile = number // LARGEST + 1, number % LARGEST + 1, tiles
+        tile = *size, tiles
         (inner if taps == 9 else border).append(tile)
         assert tiles * tile[1] == 1 or x_pixel == 2 * 3 * 4
         places += range(first, first + tile[1] * tiles)

@@ -148,46 +148,54 @@ def scaled(t, x, out, *, FACTOR, TIMES):
         t.store(t.load(x) * t.number(float(FACTOR)), out + i * VECTOR)
 
 
-VARIANTS = [{"FACTOR": 2, "TIMES": 1}, None, {"FACTOR": 3, "TIMES": 2}, None, None, {"FACTOR": 5, "TIMES": 3}]
-SCALED = family(scaled, VARIANTS)
-NUMBERS = [i for i, constants in enumerate(VARIANTS) if constants]
+SOME = [(2, 1), (5, 2), (8, 3)]  # of the combinations of FACTOR and TIMES
+SCALED = family(scaled, lambda FACTOR, TIMES: (FACTOR, TIMES) in SOME, FACTOR=(2, 5, 8), TIMES=range(1, 4))
 
 
-def test_family_calls_the_variant_of_the_number():
-    """Those that are None leave the numbers of the others alone, and no code."""
-    run = caller(SCALED, 3)
-    for number in (*NUMBERS, NUMBERS[0]):
-        out, constants = vectors(7, 7, 7, 7), VARIANTS[number]
-        run(number, vectors(4), out)
-        assert lanes(out) == same(*[4 * constants["FACTOR"]] * constants["TIMES"], *[7] * (4 - constants["TIMES"]))
-    assert defined(run.compiled) == ["scaled", *(f"scaled_x{LANES}_{f}_{n}" for f, n in ((2, 1), (3, 2), (5, 3)))]
+def test_family_calls_the_kernel_of_the_constants():
+    """Combinations that do not exist leave no code."""
+    run = caller(SCALED, 4)
+    for factor, times in (*SOME, SOME[0]):
+        out = vectors(7, 7, 7, 7)
+        run(factor, times, vectors(4), out)
+        assert lanes(out) == same(*[4 * factor] * times, *[7] * (4 - times))
+    assert defined(run.compiled) == ["scaled", *(f"scaled_x{LANES}_{f}_{n}" for f, n in SOME)]
 
 
-def test_family_number_may_be_computed():
+def test_family_of_all_combinations():
+    run = caller(family(scaled, FACTOR=(3,), TIMES=(1, 3)), 4)
+    for times in (1, 3):
+        out = vectors(7, 7, 7, 7)
+        run(3, times, vectors(4), out)
+        assert lanes(out) == same(*[12] * times, *[7] * (4 - times))
+    assert defined(run.compiled) == ["scaled", f"scaled_x{LANES}_3_1", f"scaled_x{LANES}_3_3"]
+
+
+def test_familys_constants_may_be_computed():
     @njit
     def run(x, out):
         for i in range(2):
-            SCALED(5 - 3 * i, x, out + 4 * i * VECTOR)
+            SCALED(8 - 3 * i, 3 - i, x, out + 4 * i * VECTOR)
 
     x, out = vectors(1), vectors(*[7] * 8)
     run(x.address, out.address)
-    assert lanes(out) == same(5, 5, 5, 7, 3, 3, 7, 7)
+    assert lanes(out) == same(8, 8, 8, 7, 5, 5, 7, 7)
 
 
 def test_family_and_kernel_and_another_call_share_their_code():
     """One machine code for each name in a module, however often and however it is called."""
-    same_constants = kernel(scaled, FACTOR=3, TIMES=2)
+    same_constants = kernel(scaled, FACTOR=5, TIMES=2)
 
     @njit
-    def run(number, x, out):
-        SCALED(number, x, out)
+    def run(factor, times, x, out):
+        SCALED(factor, times, x, out)
         same_constants(x, out + VECTOR)
-        SCALED(number, x, out + 3 * VECTOR)
+        SCALED(factor, times, x, out + 3 * VECTOR)
 
     x, out = vectors(1), vectors(*[7] * 5)
-    run(0, x.address, out.address)
-    assert lanes(out) == same(2, 3, 3, 2, 7)
-    assert defined(run) == ["scaled", *(f"scaled_x{LANES}_{f}_{n}" for f, n in ((2, 1), (3, 2), (5, 3)))]
+    run(2, 1, x.address, out.address)
+    assert lanes(out) == same(2, 5, 5, 2, 7)
+    assert defined(run) == ["scaled", *(f"scaled_x{LANES}_{f}_{n}" for f, n in SOME)]
 
 
 def test_family_of_fewer_lanes():
@@ -196,16 +204,16 @@ def test_family_of_fewer_lanes():
     def fill_one(t, out, *, VALUE):
         t.store(t.number(float(VALUE)), out)
 
-    run = caller(family(fill_one, [{"VALUE": 1}, {"VALUE": 2}], lanes=few), 2)
+    run = caller(family(fill_one, lanes=few, VALUE=(1, 2)), 2)
     out = vectors(7)
-    run(1, out)
+    run(2, out)
     assert lanes(out) == [[2.0] * few + [7.0] * (LANES - few)]
 
 
 def test_family_checks_the_number_of_arguments():
     @njit
     def run(address):
-        SCALED(0, address)
+        SCALED(2, 1, address)
 
     with pytest.raises(Exception, match="missing a required argument: 'out'"):
         run(8)

@@ -58,10 +58,10 @@ def panel_at(step, panel):
 @routine
 def run_stem_row(step, row, first, count, weights, picture, out, out_plane):
     """Row `row` of the stem's output, `count` vectors of channels from `first` on."""
-    stem_row(picture, step.picture_height, step.picture_width, step.in_channels,
-             weights + step.weight + first * VECTOR * step.in_channels * KERNEL * KERNEL,
-             weights + step.bias + first * VECTOR, out, out_plane, row, step.columns,
-             step.picture_top, step.picture_left, count)
+    stem_row(x=picture, height=step.picture_height, width=step.picture_width, channels=step.in_channels,
+             weight=weights + step.weight + first * VECTOR * step.in_channels * KERNEL * KERNEL,
+             bias=weights + step.bias + first * VECTOR, out=out, out_plane=out_plane, q=row, columns=step.columns,
+             top=step.picture_top, left=step.picture_left, vectors=count)
 
 
 @routine
@@ -81,9 +81,11 @@ def fill_row(step, row, first, count, weights, x, out):
         for v in range(count):
             ZERO(out + v * step.scratch_plane, step.width)
     elif step.source == EXPANDED:
-        weight = weights + step.weight + first * VECTOR * step.in_channels
-        pointwise(x + row * step.width * VECTOR, step.x_plane, weight, weights + step.bias + first * VECTOR, 1, 0, 0,
-                  out, step.scratch_plane, step.in_channels // UNROLL, step.width, count, 0)
+        pointwise(x=x + row * step.width * VECTOR, x_plane=step.x_plane,
+                  weight=weights + step.weight + first * VECTOR * step.in_channels,
+                  bias=weights + step.bias + first * VECTOR, relu6=1, has_residual=0, residual=0, out=out,
+                  out_plane=step.scratch_plane, steps=step.in_channels // UNROLL, pixels=step.width, vectors=count,
+                  half=0)
     elif step.source == FROM_PICTURE:
         run_stem_row(step, row, first, count, weights, x, out, step.scratch_plane)
     else:
@@ -114,11 +116,11 @@ def run_depthwise(step, panel, part, weights, arena, picture, scratch):
                      scratch + (row - top) * step.scratch_row + step.left * VECTOR)
         ready = below
         for v in range(count):
-            depthwise(scratch + v * step.scratch_plane, step.scratch_row,
-                      weights + step.depthwise_weight + (first + v) * taps,
-                      weights + step.depthwise_bias + (first + v) * VECTOR,
-                      arena + step.out + (first + v) * step.out_plane + q * step.out_width * VECTOR, rows,
-                      step.out_width, step.kernel, step.stride)
+            depthwise(x=scratch + v * step.scratch_plane, x_row=step.scratch_row,
+                      weight=weights + step.depthwise_weight + (first + v) * taps,
+                      bias=weights + step.depthwise_bias + (first + v) * VECTOR,
+                      out=arena + step.out + (first + v) * step.out_plane + q * step.out_width * VECTOR,
+                      rows=rows, columns=step.out_width, kernel=step.kernel, stride=step.stride)
         q += rows
 
 
@@ -126,13 +128,14 @@ def run_depthwise(step, panel, part, weights, arena, picture, scratch):
 def run_pointwise(step, panel, part, weights, arena):
     """Pixels of some panels of output channels, one after the other."""
     p, end = part * step.pixels // step.parts, (part + 1) * step.pixels // step.parts
-    for panel in range(panel, min(panel + step.panels_per_chunk, step.panels)):
-        first, count = panel_at(step, panel)
+    for one in range(panel, min(panel + step.panels_per_chunk, step.panels)):
+        first, count = panel_at(step, one)
         out = arena + step.out + first * step.out_plane + p * VECTOR
-        half = step.half if first + count == step.vectors else 0
-        pointwise(arena + step.x + p * VECTOR, step.x_plane, weights + step.weight + first * VECTOR * step.in_channels,
-                  weights + step.bias + first * VECTOR, step.relu6, step.has_residual, out + step.residual, out,
-                  step.out_plane, step.in_channels // UNROLL, end - p, count, half)
+        pointwise(x=arena + step.x + p * VECTOR, x_plane=step.x_plane,
+                  weight=weights + step.weight + first * VECTOR * step.in_channels,
+                  bias=weights + step.bias + first * VECTOR, relu6=step.relu6, has_residual=step.has_residual,
+                  residual=out + step.residual, out=out, out_plane=step.out_plane, steps=step.in_channels // UNROLL,
+                  pixels=end - p, vectors=count, half=step.half if first + count == step.vectors else 0)
 
 
 @routine

@@ -12,7 +12,7 @@
 Padding is there as zeros (`engine/run.py` lays it out), so that no output is a special case. Each output is one chain
 of FMAs over the taps in order that starts at the bias, whatever tile it is in.
 """
-from .lanes import family, routine
+from .lanes import cut, family, routine
 from .layout import LARGEST, VECTOR
 
 
@@ -40,18 +40,15 @@ def depthwise_tile(t, x, x_row, weight, bias, out, out_row, rows, tiles, *, KERN
     t.loop(rows, row, x, out)
 
 
-TILES = family(depthwise_tile, [{"KERNEL": k, "STRIDE": s, "PIXELS": p}
-                                for k in (3, 5) for s in (1, 2) for p in range(1, LARGEST + 1)])
+TILES = family(depthwise_tile, KERNEL=(3, 5), STRIDE=(1, 2), PIXELS=range(1, LARGEST + 1))
 
 
 @routine
 def depthwise(x, x_row, weight, bias, out, rows, columns, kernel, stride):
-    """`rows` rows of `columns` outputs of one block of channels, in as few tiles a row as there can be."""
-    number, out_row = (kernel - 3 + stride - 1) * LARGEST - 1, columns * VECTOR
+    """`rows` rows of `columns` outputs of one block of channels, one strip of equal tiles after the other."""
+    out_row = columns * VECTOR
     while columns > 0:
-        count = (columns + LARGEST - 1) // LARGEST
-        size = columns // count
-        same = count - (columns - count * size)
-        TILES(number + size, x, x_row, weight, bias, out, out_row, rows, same)
-        done = same * size
+        size, count = cut(columns, LARGEST)
+        TILES(kernel, stride, size, x, x_row, weight, bias, out, out_row, rows, count)
+        done = count * size
         x, out, columns = x + done * stride * VECTOR, out + done * VECTOR, columns - done

@@ -15,6 +15,7 @@ whole vectors, so no kernel has a tail of channels. Nothing is checked here or i
 lies behind an address.
 """
 import inspect
+import itertools
 
 from llvmlite import ir
 from numba import njit
@@ -191,18 +192,21 @@ def kernel(function, lanes=LANES, **constants):
         _once(builder.module, write), arguments))
 
 
-def family(function, variants, lanes=LANES):
-    """Make kernels that differ in their constants callable as one: number(in `variants`), then the arguments.
+def family(function, exists=None, lanes=LANES, **axes):
+    """Make kernels that differ in their constants callable as one: a value on each axis, then the arguments.
 
-    variants: the constants of each; None stands for a number that is never called.
+    axes: the values of each constant, ascending in equal steps, such as KERNEL=(3, 5)
+    exists: which of all their combinations there are, `exists(**constants)`; the others are never called
     """
-    writers = [constants and _writer(function, lanes, constants) for constants in variants]
+    combinations = [dict(zip(axes, values)) for values in itertools.product(*axes.values())]
+    writers = [_writer(function, lanes, constants) if exists is None or exists(**constants) else None
+               for constants in combinations]
 
     def dispatch(module):
-        compiled, builder = _begin(module, f"npefficient_{function.__name__}", _argument_count(function) + 1)
-        number, *arguments = compiled.args
+        compiled, builder = _begin(module, f"npefficient_{function.__name__}", len(axes) + _argument_count(function))
+        chosen, arguments = compiled.args[: len(axes)], compiled.args[len(axes) :]
         nowhere = builder.append_basic_block("nowhere")
-        cases = builder.switch(number, nowhere)
+        cases = builder.switch(_place(builder, axes.values(), chosen), nowhere)
         builder.position_at_end(nowhere)
         builder.unreachable()
         for case, write in enumerate(writers):
@@ -215,9 +219,19 @@ def family(function, variants, lanes=LANES):
         return compiled
 
     dispatch.__name__ = f"npefficient_{function.__name__}"
-    dispatch.source = function, lanes, variants
-    return _callable(dispatch.__name__, ["number", *_argument_names(function)], lambda builder, arguments: builder.call(
+    dispatch.source = function, lanes, [write and write.source for write in writers]
+    return _callable(dispatch.__name__, [*axes, *_argument_names(function)], lambda builder, arguments: builder.call(
         _once(builder.module, dispatch), arguments))
+
+
+def _place(builder, axes, chosen):
+    """The place of a combination among all of them, the last axis fastest, as `itertools.product` counts."""
+    place = _I64(0)
+    for values, value in zip(axes, chosen):
+        first, step = values[0], values[1] - values[0] if len(values) > 1 else 1
+        index = builder.udiv(builder.sub(value, _I64(first)), _I64(step))
+        place = builder.add(builder.mul(place, _I64(len(values))), index)
+    return place
 
 
 def _writer(function, lanes, constants):
@@ -283,3 +297,14 @@ def _callable(name, names, call):
 # each function on the way. `arithmetic` calls none, and is compiled by itself, which takes less long.
 routine = njit(nogil=True, error_model="numpy", inline="always")
 arithmetic = njit(nogil=True, error_model="numpy", forceinline=True)
+
+
+@arithmetic
+def cut(left, largest):
+    """Cut `left` > 0 into as few tiles as there can be, as equal as they can be: (size, how many there are of it).
+
+    They are the smaller ones. Those that are left have one more each, and `cut` gives them when it is called again.
+    """
+    count = (left + largest - 1) // largest
+    size = left // count
+    return size, count - (left - count * size)

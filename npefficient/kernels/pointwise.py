@@ -12,7 +12,7 @@ tile reads them. Each output is one chain of FMAs over k in order that starts at
 the tile that computed it. Source of the scheme: Goto & van de Geijn 2008 (doi 10.1145/1356052.1356053).
 """
 from . import layout
-from .lanes import arithmetic, family, routine
+from .lanes import arithmetic, cut, family, routine
 from .layout import FLOAT, LANES, LARGEST, PANEL, UNROLL, VECTOR
 
 largest_tile = arithmetic(layout.largest_tile)
@@ -58,24 +58,21 @@ def pointwise_tile(t, x, x_plane, weight, bias, relu6, has_residual, residual, o
     t.loop(tiles, tile, x, residual, out)
 
 
-def _tile(vectors, half, pixels):
-    """The constants of one tile; None where it does not fit the registers, or no layer has such a panel."""
-    exists = pixels <= layout.largest_tile(vectors) and (not half or LANES > 8 and vectors > 1)
-    return {"VECTORS": vectors, "HALF": half, "PIXELS": pixels} if exists else None
+def _exists(VECTORS, HALF, PIXELS):
+    """False for a tile that does not fit the registers, and for a panel that no layer has."""
+    return PIXELS <= layout.largest_tile(VECTORS) and (not HALF or LANES > 8 and VECTORS > 1)
 
 
-TILES = family(pointwise_tile, [_tile(v, half, p) for v in range(1, PANEL + 1) for half in (0, 1)
-                                for p in range(1, LARGEST + 1)])
+TILES = family(pointwise_tile, _exists, VECTORS=range(1, PANEL + 1), HALF=(0, 1), PIXELS=range(1, LARGEST + 1))
 
 
 @routine
 def pointwise(x, x_plane, weight, bias, relu6, has_residual, residual, out, out_plane, steps, pixels, vectors, half):
-    """`pixels` pixels by one panel of `vectors` vectors, in as few tiles as there can be, as equal as they can be."""
-    number, largest = (2 * vectors - 2 + half) * LARGEST - 1, largest_tile(vectors)
+    """`pixels` pixels by one panel of `vectors` vectors, the last of them a `half` one or whole."""
+    largest = largest_tile(vectors)
     while pixels > 0:
-        count = (pixels + largest - 1) // largest
-        size = pixels // count
-        same = count - (pixels - count * size)
-        TILES(number + size, x, x_plane, weight, bias, relu6, has_residual, residual, out, out_plane, steps, same)
-        done = same * size * VECTOR
-        x, residual, out, pixels = x + done, residual + done, out + done, pixels - same * size
+        size, count = cut(pixels, largest)
+        TILES(vectors, half, size, x, x_plane, weight, bias, relu6, has_residual, residual, out, out_plane, steps,
+              count)
+        done = count * size * VECTOR
+        x, residual, out, pixels = x + done, residual + done, out + done, pixels - count * size

@@ -27,4 +27,4 @@ def global_pool(t, x, plane, pixels, out, out_plane, vectors, *, HOW):
     t.loop(vectors, block, x, out)
 
 
-POOL = family(global_pool, [{"HOW": how} for how in (AVERAGE, MAXIMUM, AVERAGE_AND_MAXIMUM)])
+POOL = family(global_pool, HOW=(AVERAGE, MAXIMUM, AVERAGE_AND_MAXIMUM))

@@ -11,7 +11,7 @@ never stored: outputs at the border sum over the taps that lie inside, one pixel
 FMAs over the taps in order that starts at the bias.
 """
 from . import layout
-from .lanes import arithmetic, family, routine
+from .lanes import arithmetic, cut, family, routine
 from .layout import FLOAT, LANES, LARGEST, PANEL, VECTOR
 
 largest_tile = arithmetic(layout.largest_tile)
@@ -46,13 +46,12 @@ def stem_tile(t, x, x_row, x_pixel, weight, weight_row, bias, out, out_plane, ro
     t.loop(tiles, tile, x, out)
 
 
-def _tile(vectors, pixels):
-    """The constants of one tile; None where it does not fit the registers, or no panel of the stem is so wide."""
-    exists = pixels <= layout.largest_tile(vectors) and vectors in layout.panel_sizes(CHANNELS // LANES)
-    return {"VECTORS": vectors, "PIXELS": pixels} if exists else None
+def _exists(VECTORS, PIXELS):
+    """False for a tile that does not fit the registers, and where no panel of the stem is so wide."""
+    return PIXELS <= layout.largest_tile(VECTORS) and VECTORS in layout.panel_sizes(CHANNELS // LANES)
 
 
-TILES = family(stem_tile, [_tile(v, p) for v in range(1, PANEL + 1) for p in range(1, LARGEST + 1)])
+TILES = family(stem_tile, _exists, VECTORS=range(1, PANEL + 1), PIXELS=range(1, LARGEST + 1))
 
 
 @arithmetic
@@ -66,8 +65,7 @@ def inside(first, size, kernel):
 def stem_row(x, height, width, channels, weight, bias, out, out_plane, q, columns, top, left, vectors):
     """Row `q` of one panel of `vectors` vectors; x, weight, bias and out (of the row) are addresses."""
     x_pixel, tap = channels * FLOAT, channels * vectors * VECTOR  # bytes of the picture, of the weights
-    row, weight_row, number = width * x_pixel, KERNEL * tap, (vectors - 1) * LARGEST - 1
-    largest = largest_tile(vectors)
+    row, weight_row, largest = width * x_pixel, KERNEL * tap, largest_tile(vectors)
     i, rows = inside(q * STRIDE - top, height, KERNEL)
     x += (q * STRIDE - top + i) * row
     weight += i * weight_row
@@ -77,14 +75,12 @@ def stem_row(x, height, width, channels, weight, bias, out, out_plane, q, column
     last = max(first, (width + left - KERNEL) // STRIDE + 1)
     at = first
     while at < last:
-        count = (last - at + largest - 1) // largest
-        size = (last - at) // count
-        same = count - (last - at - count * size)
-        TILES(number + size, x + (at * STRIDE - left) * x_pixel, row, STRIDE * x_pixel, weight, weight_row, bias,
-              out + at * VECTOR, out_plane, rows, KERNEL * channels, same)
-        at += same * size
+        size, count = cut(last - at, largest)
+        TILES(vectors, size, x + (at * STRIDE - left) * x_pixel, row, STRIDE * x_pixel, weight, weight_row, bias,
+              out + at * VECTOR, out_plane, rows, KERNEL * channels, count)
+        at += count * size
     for r in range(columns - (last - first)):
         at = r if r < first else r + last - first
         j, inner = inside(at * STRIDE - left, width, KERNEL)
-        TILES(number + 1, x + (at * STRIDE - left + j) * x_pixel, row, x_pixel, weight + j * tap, weight_row, bias,
+        TILES(vectors, 1, x + (at * STRIDE - left + j) * x_pixel, row, x_pixel, weight + j * tap, weight_row, bias,
               out + at * VECTOR, out_plane, rows, inner * channels, 1)

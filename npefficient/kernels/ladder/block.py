@@ -150,11 +150,11 @@ def fused(steps, sizes):
                 fill_row(step, row, first, sizes[i], half, step.scratch + (row - above) * step.scratch_row)
             held, ready = above, below
             for v in range(sizes[i]):
-                depthwise_plane(step.scratch + v * step.scratch_plane, step.scratch_row,
-                                step.taps + (first + v) * step.kernel * step.kernel * VECTOR,
-                                step.taps_bias + (first + v) * VECTOR,
-                                step.narrow + (first + v) * step.narrow_plane + done * step.narrow_row, rows, step.r,
-                                step.kernel, step.stride)
+                depthwise_plane(x=step.scratch + v * step.scratch_plane, x_row=step.scratch_row,
+                                weight=step.taps + (first + v) * step.kernel * step.kernel * VECTOR,
+                                bias=step.taps_bias + (first + v) * VECTOR,
+                                out=step.narrow + (first + v) * step.narrow_plane + done * step.narrow_row, rows=rows,
+                                columns=step.r, kernel=step.kernel, stride=step.stride)
         first += sizes[i]
 
 
@@ -162,9 +162,10 @@ def fused(steps, sizes):
 def fill_row(step, row, first, count, half, out):
     """A row of the wide activation, or of zeros below the picture: `count` vectors from `first` on."""
     if row < step.height:
-        pointwise_panel(step.x + row * step.x_row, step.x_plane, step.weight + first * VECTOR * step.channels,
-                        step.bias + first * VECTOR, 1, 0, 0, out + step.left * VECTOR, step.scratch_plane,
-                        step.channels // UNROLL, step.width, count, half)
+        pointwise_panel(x=step.x + row * step.x_row, x_plane=step.x_plane,
+                        weight=step.weight + first * VECTOR * step.channels, bias=step.bias + first * VECTOR, relu6=1,
+                        has_residual=0, residual=0, out=out + step.left * VECTOR, out_plane=step.scratch_plane,
+                        steps=step.channels // UNROLL, pixels=step.width, vectors=count, half=half)
     else:
         for v in range(count):
             ZERO(out + v * step.scratch_plane, step.scratch_row // VECTOR)

@@ -91,17 +91,16 @@ def tap_tile(t, x, x_row, x_pixel, weight, weight_tap, bias, out, out_row, out_p
 
 
 TILE = 4  # pixels: each input is loaded once for as many of them as it meets
-TILES = family(tap_tile, [{"KERNEL": k, "STRIDE": s, "PIXELS": p} for k in (3, 5) for s in (1, 2) for p in (1, TILE)])
+TILES = family(tap_tile, KERNEL=(3, 5), STRIDE=(1, 2), PIXELS=(1, TILE))
 
 
 @njit
 def tiles_of(pixels, x, weight, bias, stride, out):
     """All of `out` that tiles of `pixels` pixels cover, one vector of channels after the other."""
-    number = (weight.shape[0] - 3 + stride - 1) * 2 + (pixels > 1)
     for c in range(0, x.shape[2], LANES):
-        TILES(number, x[:, :, c:].ctypes.data, x.strides[0], x.strides[1], weight[:, :, c:].ctypes.data,
-              weight.strides[1], bias[c:].ctypes.data, out[:, :, c:].ctypes.data, out.strides[0], out.strides[1],
-              out.shape[0], out.shape[1] // pixels)
+        TILES(weight.shape[0], stride, pixels, x[:, :, c:].ctypes.data, x.strides[0], x.strides[1],
+              weight[:, :, c:].ctypes.data, weight.strides[1], bias[c:].ctypes.data, out[:, :, c:].ctypes.data,
+              out.strides[0], out.strides[1], out.shape[0], out.shape[1] // pixels)
 
 
 @njit

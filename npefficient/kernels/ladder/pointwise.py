@@ -93,13 +93,13 @@ def vector_tile(t, x, x_pixel, weight, weight_row, bias, relu6, has_residual, re
 
 
 TILE = 4  # pixels: 4 x PANEL sums, PANEL weights and a pixel fill the 16 registers that every processor has
-TILES = family(vector_tile, [{"PIXELS": p, "VECTORS": v} for p in (1, TILE) for v in range(1, PANEL + 1)])
+TILES = family(vector_tile, PIXELS=(1, TILE), VECTORS=range(1, PANEL + 1))
 
 
 @njit
 def panel_of_tiles(pixels, count, x, weight, bias, relu6, residual, out):
     """All pixels of `x` that tiles of so many cover, by the first `count` vectors of output channels."""
-    TILES((pixels > 1) * PANEL + count - 1, x.ctypes.data, x.strides[0], weight.ctypes.data, weight.strides[0],
+    TILES(pixels, count, x.ctypes.data, x.strides[0], weight.ctypes.data, weight.strides[0],
           bias.ctypes.data, int(relu6), len(residual), residual.ctypes.data, out.ctypes.data, out.strides[0],
           x.shape[1], len(x) // pixels)
 
