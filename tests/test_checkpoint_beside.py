@@ -1,4 +1,4 @@
-"""What torch reads and is no plain tensor of weights: left alone beside them, named among them; and files that are none."""
+"""What torch reads and is no plain tensor: left alone beside the weights, named among them; and files that are none."""
 import io
 import os
 import pathlib
@@ -28,7 +28,7 @@ def rebuilt(function: str, *more: bytes, kind="FloatStorage", numel=4) -> bytes:
 # What a training script may keep beside the weights -> the error where it is one of them.
 BESIDE = {
     "complex64": (rebuilt("_rebuild_tensor_v2", kind="ComplexFloatStorage", numel=2), "the tensor 'x' is complex64"),
-    "complex128": (rebuilt("_rebuild_tensor_v2", kind="ComplexDoubleStorage", numel=1), "'x' is complex128: only float64"),
+    "complex128": (rebuilt("_rebuild_tensor_v2", kind="ComplexDoubleStorage", numel=1), "'x' is complex128: only"),
     "conjugate": (rebuilt("_rebuild_tensor_v2", dictionary({"conj": b"\x88"}), kind="ComplexFloatStorage", numel=2),
                   "'x' is complex64"),
     "negative": (rebuilt("_rebuild_tensor_v2", dictionary({"neg": b"\x88"})), "'x' is stored as a lazy negative"),
@@ -48,7 +48,8 @@ BESIDE = {
 def test_beside_the_weights_it_is_left_alone(tmp_path, case):
     state = dictionary({"state_dict": dictionary({"w": PLAIN.replace(b"\x01\x00\x00\x000", b"\x01\x00\x00\x001")}),
                         "extra": dictionary({"x": BESIDE[case][0]})})
-    (tmp_path / "x.pth").write_bytes(zip_file(program(state), {"0": bytes(16), "1": np.arange(4, dtype="<f4").tobytes()}))
+    raw = np.arange(4, dtype="<f4").tobytes()
+    (tmp_path / "x.pth").write_bytes(zip_file(program(state), {"0": bytes(16), "1": raw}))
     assert read_checkpoint(tmp_path / "x.pth").tensors["w"].tolist() == [0, 1, 2, 3]
 
 
@@ -113,8 +114,8 @@ def test_legacy_stream_that_goes_on(tmp_path):
         (tmp_path / "x.pth").write_bytes(first + behind)
         checkpoint = read_checkpoint(tmp_path / "x.pth")
         assert checkpoint.tensors["x"].tolist() == [1, 2, 3, 4]
-        assert checkpoint.remarks == (f"{len(behind)} bytes follow the last storage: they are left alone, as torch.load "
-                                      "does",)
+        (remark,) = checkpoint.remarks
+        assert remark == f"{len(behind)} bytes follow the last storage: they are left alone, as torch.load does"
 
 
 # --- old protocols ---------------------------------------------------------------------------------------------------

@@ -141,22 +141,27 @@ class Materialiser:
         self.budget -= tensor.count * width
         if self.budget < 0:
             raise WeightsError(f"the tensor {quoted(name)} of shape {tensor.shape} and strides {tensor.strides}, with "
-                               "those before it, would unpack to 16 MiB more than the whole file has: .clone() expanded "
-                               "tensors before saving; else it is broken or hostile")
+                               "those before it, would unpack to 16 MiB more than the whole file has: .clone() "
+                               "expanded tensors before saving; else it is broken or hostile")
         if self.byte_order == ">" and item_size(tensor.storage.element) != width:
             raise WeightsError(f"the tensor {quoted(name)} is {tensor.element} in a storage of "
                                f"{tensor.storage.element}, big-endian: nothing tells which bytes to swap; save it on a "
                                "little-endian machine")
+        dtype = np.dtype(self.byte_order + ELEMENTS[tensor.element])
         if not tensor.count:
-            return np.empty(tensor.shape, "f4" if tensor.element == "bfloat16" else ELEMENTS[tensor.element])
+            return native(np.empty(tensor.shape, dtype), tensor.element)
         raw = self.read(tensor.storage)[tensor.storage.part]
         steps = tuple(stride * width for stride in tensor.strides)
-        dtype = np.dtype(self.byte_order + ELEMENTS[tensor.element])
         return native(np.ndarray(tensor.shape, dtype, raw, tensor.offset * width, steps), tensor.element)
 
 
 def native(view: np.ndarray, element: str) -> np.ndarray:
-    """A contiguous copy in the machine's byte order; bfloat16 is float32's upper half, and becomes one."""
+    """A contiguous copy in the machine's byte order; bfloat16 is float32's upper half, and becomes one.
+
+    A bool is true for every byte but 0, as in torch.
+    """
+    if element == "bool":
+        return np.not_equal(view, 0, order="C")
     if element != "bfloat16":
         return view.astype(view.dtype.newbyteorder("="), order="C")
     bits = view.astype(np.uint32, order="C")

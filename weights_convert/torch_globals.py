@@ -102,8 +102,8 @@ def _tensor_v2(storage, offset, shape, strides, requires_grad, hooks, metadata=N
 
 def _tensor_v3(storage, offset, shape, strides, requires_grad, hooks, dtype, metadata=None) -> Tensor:
     if not isinstance(dtype, Global) or dtype not in _DTYPES:
-        raise WeightsError(f"a tensor has the dtype {quoted(getattr(dtype, 'name', dtype))}: it must be one of torch's, "
-                           "such as torch.float32")
+        raise WeightsError(f"a tensor has the dtype {quoted(getattr(dtype, 'name', dtype))}: it must be one of "
+                           "torch's, such as torch.float32")
     return make_tensor(storage, offset, shape, strides, dtype.meaning, flaw=_flaw(metadata))
 
 

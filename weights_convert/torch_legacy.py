@@ -67,9 +67,10 @@ def _view_of(whole: Storage, view, views: dict[str, Storage]) -> Storage:
         raise WeightsError(f"a view of {size} elements from {offset} on leaves storage "
                            f"{quoted(whole.key)}, which has {whole.numel}")
     made = Storage(whole.key, whole.element, whole.numel, (offset, size))
-    if views.setdefault(view[0], made) != made:
-        raise WeightsError(f"the view {quoted(view[0])} lies at two places: once it is {views[view[0]].view} of storage "
-                           f"{quoted(views[view[0]].key)}, once {made.view} of {quoted(made.key)}")
+    known = views.setdefault(view[0], made)
+    if known != made:
+        raise WeightsError(f"the view {quoted(view[0])} lies at two places: once it is {known.view} of storage "
+                           f"{quoted(known.key)}, once {made.view} of {quoted(made.key)}")
     return made
 
 
