@@ -64,7 +64,7 @@ def agrees_with_torch(got: Checkpoint, path: Path) -> bool:
 
 
 def run(seed, folder: Path, *, torch: bool = False, seconds: float | None = None) -> tuple[str, str]:
-    """Read the file of a seed; returns (form, how it ended). Raises what breaks the promise, and keeps the file then."""
+    """Read the file of a seed; returns (form, how it ended). Raises what breaks the promise, and keeps the file."""
     grammar, path = Grammar(seed), folder / "fuzzed.pth"
     path.write_bytes(grammar.file())
     start = time.process_time()
