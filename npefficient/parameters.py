@@ -90,10 +90,10 @@ def plain(text: str) -> str:
 
 
 def same_bits(one: np.ndarray, other: np.ndarray) -> bool:
-    """True where two contiguous arrays agree in dtype, shape and every bit; compares a MiB at a time, in place."""
+    """True where two arrays agree in dtype, shape and every bit; contiguous ones are compared in place, by the MiB."""
     if one.dtype != other.dtype or one.shape != other.shape:
         return False
-    raw, step = [array.reshape(-1).view(np.uint8) for array in (one, other)], 1 << 20
+    raw, step = [array.ravel().view(np.uint8) for array in (one, other)], 1 << 20
     return all(np.array_equal(*(part[at : at + step] for part in raw)) for at in range(0, one.nbytes, step))
 
 

@@ -85,5 +85,7 @@ def test_same_bits_looks_everywhere():
         other = one.copy()
         other[place] = np.nan
         assert not same_bits(one, other) and same_bits(other, other.copy())
+    strided = np.arange(12.0).reshape(3, 4)[::-1, ::2]
+    assert same_bits(strided, strided.copy()) and not same_bits(strided, strided[::-1])
     assert same_bits(np.array(3), np.array(3)) and not same_bits(np.array(3), np.array(4))
     assert same_bits(np.zeros((0, 2)), np.zeros((0, 2)))

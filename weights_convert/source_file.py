@@ -70,8 +70,8 @@ def read_source(path) -> SourceFile:
 
 
 def _read_regular(path: Path) -> bytes:
-    if "\0" in str(path):
-        raise WeightsError("it is no file name: there is a NUL in it")
+    if not _is_name(path):
+        raise WeightsError("it is no file name: there is a NUL or half a character in it")
     try:
         _check_regular(path.stat())  # before it is opened: opening alone makes some devices act
         with open(path, "rb", opener=_open_at_once) as file:
@@ -81,6 +81,13 @@ def _read_regular(path: Path) -> bytes:
         raise WeightsError("there is no such file: check the name") from None
     except OSError as error:
         raise WeightsError(f"it can't be read ({error.strerror}): check its permissions and the disk") from None
+
+
+def _is_name(path: Path) -> bool:
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
 
 
 def _open_at_once(path: str, flags: int) -> int:

@@ -105,8 +105,8 @@ def _directory(data: bytes) -> tuple[list[zipfile.ZipInfo], int]:
                            "damaged; fetch it again") from None
 
 
-def _entries(data: bytes, infos: list[zipfile.ZipInfo], directory: int):
-    """Returns (name -> (where it begins, its bytes), all of them verified; False where no entry has a CRC)."""
+def _entries(data: bytes, infos: list[zipfile.ZipInfo], directory: int) -> tuple[dict, bool]:
+    """Verify every entry; returns (name -> (where it begins, its bytes), whether there are CRCs at all)."""
     entries, end_of_last = {}, 0
     checked = any(info.CRC for info in infos)
     for info in sorted(infos, key=lambda info: info.header_offset):
