@@ -76,6 +76,8 @@ ZIPS = {
     "cut_in_the_directory": (lambda: GOOD[:-30], "directory can't be read"),
     "only_a_signature": (lambda: b"PK\x03\x04", "directory can't be read"),
     "text_behind": (lambda: GOOD + b"x" * 70_000, "directory can't be read"),
+    "names_of_megabytes": (lambda: zip_file(STATE, more=[("n" * 65_000 + str(i), b"") for i in range(259)]),
+                           "names of more than 16777216 bytes"),
     "directory_of_millions": (lambda: GOOD[:-22] + b"PK\x01\x02" * 60_000 + GOOD[-22:], "more than 50000 entries"),
 }
 

@@ -25,7 +25,9 @@ from .tensors import LIMIT, Materialiser, Storage
 from .torch_globals import TorchGlobals, storage_class
 
 MAX_ENTRIES = 50_000
+MAX_NAMES = 16 << 20  # bytes of all names, extra fields and comments; lite4's training checkpoint has 100,000
 MAX_KEY = 256  # characters of a storage's key; torch's own have up to 20
+_RECORD, _LENGTHS = b"PK\x01\x02", struct.Struct("<28x3H")  # of the directory: its signature; where its lengths stand
 _LOCAL = struct.Struct("<4s22xHH")  # signature, length of the name, length of the extra field
 _ENCRYPTED = 0x1
 _ORDERS = {b"little": "<", b"big": ">"}
@@ -94,8 +96,7 @@ def storage_of(saved_id, length: int) -> Storage:
 
 def _directory(data: bytes) -> tuple[list[zipfile.ZipInfo], int]:
     """The entries as the directory at the end describes them, and where it begins."""
-    if data.count(b"PK\x01\x02") > MAX_ENTRIES:
-        raise WeightsError(f"its zip directory has more than {MAX_ENTRIES} entries: no checkpoint of this network has")
+    _check_directory_size(data)
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
         return archive.infolist(), archive.start_dir
@@ -103,6 +104,18 @@ def _directory(data: bytes) -> tuple[list[zipfile.ZipInfo], int]:
             OSError) as error:
         raise WeightsError(f"it begins as a zip file but its directory can't be read ({error}): it is cut off or "
                            "damaged; fetch it again") from None
+
+
+def _check_directory_size(data: bytes):
+    """Bound what `zipfile` will unpack; a record that stands in a tensor by chance counts for little."""
+    count = lengths = 0
+    at = data.find(_RECORD)
+    while 0 <= at <= len(data) - 46:
+        count, lengths = count + 1, lengths + sum(_LENGTHS.unpack_from(data, at))
+        if count > MAX_ENTRIES or lengths > MAX_NAMES:
+            raise WeightsError(f"its zip directory has more than {MAX_ENTRIES} entries, or names of more than "
+                               f"{MAX_NAMES} bytes: no checkpoint of this network has")
+        at = data.find(_RECORD, at + len(_RECORD))
 
 
 def _entries(data: bytes, infos: list[zipfile.ZipInfo], directory: int) -> tuple[dict, bool]:
