@@ -64,6 +64,14 @@ def test_safetensors_of_other_kinds(tmp_path, dtype):
     refused(tmp_path, by_hand.safetensors_file(header, bytes(16)), f"'x' has the dtype '{dtype}': .*make it float32")
 
 
+@pytest.mark.parametrize("shape, expected", [((2, 2), [[False, True], [True, True]]), ((), False)])
+def test_bool_is_true_for_every_byte_but_0(tmp_path, shape, expected):
+    pickle = program(dictionary({"x": tensor(storage("0", 4, "BoolStorage"), shape)}))
+    (tmp_path / "x.pth").write_bytes(zip_file(pickle, {"0": b"\x00\x01\x02\xff"}))
+    got = read_checkpoint(tmp_path / "x.pth").tensors["x"]
+    assert type(got) is np.ndarray and got.dtype == bool and got.tolist() == expected
+
+
 # --- checksums and packing -------------------------------------------------------------------------------------------
 
 def without_crc(data: bytes, names=None) -> bytes:

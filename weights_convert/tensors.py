@@ -130,7 +130,7 @@ class Materialiser:
 
     @classmethod
     def for_file(cls, read: Callable[[Storage], memoryview], byte_order: str, size: int) -> "Materialiser":
-        """As many bytes as the file has, and 16 MiB for what is expanded or shared; lite4's classifier has 7."""
+        """As many bytes as the file has, and 16 MiB for what is expanded or shared; 1000 classes take 5."""
         return cls(read, byte_order, (16 << 20) + size)
 
     def __call__(self, name: str, tensor: Tensor) -> np.ndarray:
@@ -161,7 +161,7 @@ def native(view: np.ndarray, element: str) -> np.ndarray:
     A bool is true for every byte but 0, as in torch.
     """
     if element == "bool":
-        return np.not_equal(view, 0, order="C")
+        return view.astype(bool, order="C")
     if element != "bfloat16":
         return view.astype(view.dtype.newbyteorder("="), order="C")
     bits = view.astype(np.uint32, order="C")

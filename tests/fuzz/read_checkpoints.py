@@ -36,7 +36,8 @@ def read(path: Path) -> Checkpoint | WeightsError:
         return error
     size = sum(array.nbytes for array in got.tensors.values())
     assert size <= 2 * ((16 << 20) + path.stat().st_size), f"{size} bytes"
-    assert all(array.flags.c_contiguous and array.dtype.isnative for array in got.tensors.values())
+    for array in got.tensors.values():
+        assert type(array) is np.ndarray and array.flags.c_contiguous and array.dtype.isnative, repr(array)
     return got
 
 
