@@ -41,7 +41,7 @@ from .architecture import Architecture
 from .errors import ArgumentError, WeightsError
 from .hdf5 import (MAGIC, StoredArray, check_apart, check_attributes, check_datasets, check_superblock, file_image,
                    has_attribute, has_dataset, read_arrays, read_attribute)
-from .parameters import TRACKED, Source, Weights, check_labels, check_parameters, check_source, plain
+from .parameters import TRACKED, Source, Weights, check_labels, check_parameters, check_source, plain, same_bits
 from .paths import replacing
 from .preprocessing import Preprocessing, check_preprocessing
 
@@ -133,7 +133,7 @@ def _digest(attributes: dict, labels) -> str:
 def _compare(got: Weights, expected: Weights, part: Path) -> None:
     """Raise WeightsError unless a file read back holds just what was written."""
     for name, array in expected.parameters.items():
-        if got.parameters[name].dtype != array.dtype or got.parameters[name].tobytes() != array.tobytes():
+        if not same_bits(got.parameters[name], array):
             raise WeightsError(f"{name!r} read back from {str(part)!r} differs from what was written: check the disk")
     for what in ("architecture", "preprocessing", "labels", "source"):
         back, written = getattr(got, what), getattr(expected, what)

@@ -243,10 +243,11 @@ def test_not_a_file(tmp_path):
         read_checkpoint(tmp_path / "nowhere.pth")
     with pytest.raises(WeightsError, match="it is a directory"):
         read_checkpoint(tmp_path)
-    with pytest.raises(WeightsError, match="no file name"):
-        read_checkpoint("a\0b")
+    for name in ("a\0b", "a\ud800b"):
+        with pytest.raises(WeightsError, match="no file name"):
+            read_checkpoint(name)
     os.mkfifo(tmp_path / "pipe.pth")
-    with pytest.raises(WeightsError, match="pipe.pth.*not a regular file"):
+    with pytest.raises(WeightsError, match="pipe.pth.*it is a pipe: name a checkpoint file"):
         read_checkpoint(tmp_path / "pipe.pth")
 
 

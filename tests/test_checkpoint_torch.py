@@ -59,7 +59,7 @@ def tensors() -> dict:
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-@pytest.mark.parametrize("protocol", [2, 3, 4, 5])
+@pytest.mark.parametrize("protocol", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("form", FORMS)
 def test_every_kind_of_tensor(tmp_path, form, protocol):
     path = save(tensors(), tmp_path / "x.pth", form, pickle_protocol=protocol)
@@ -85,6 +85,54 @@ def test_negative_bit_is_not_lost(tmp_path, form):
     lazy = torch._neg_view(torch.arange(3.0))
     with pytest.raises(WeightsError, match="lazy negative"):
         read_checkpoint(save({"x": lazy}, tmp_path / "x.pth", form))
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("form", FORMS)
+def test_protocol_0_is_refused_by_torch_too(tmp_path, form):
+    path = save({"x": torch.arange(3.0)}, tmp_path / "x.pth", form, pickle_protocol=0)
+    with pytest.raises(WeightsError, match="of protocol 0, from which torch itself can load no tensor"):
+        read_checkpoint(path)
+    with pytest.raises(AssertionError, match="saved_id must be a tuple"):
+        torch.load(path, weights_only=False)
+
+
+@pytest.mark.filterwarnings("ignore:.*quantized tensor creation")
+@pytest.mark.parametrize("form", FORMS)
+def test_kinds_that_are_not_read(tmp_path, form):
+    """Each of them beside the weights, where it is left alone, and among them, where it is named."""
+    other = {"complex": torch.ones(2, dtype=torch.complex64), "conjugate": torch.ones(2, dtype=torch.complex64).conj(),
+             "sparse": torch.eye(3).to_sparse(), "meta": torch.ones(2, device="meta"),
+             "quantised": torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)}
+    if form == "zip":  # torch.load itself can't read them back from the legacy form
+        other.update(float8=torch.ones(3).to(torch.float8_e4m3fn), scale=torch.ones(3).to(torch.float8_e8m0fnu))
+    weights = {"x": torch.arange(3.0)}
+    assert_as_torch(read_checkpoint(save({"model": weights, **other}, tmp_path / "x.pth", form)).tensors, weights)
+    for name, tensor in other.items():
+        with pytest.raises(WeightsError, match=f"'{name}' is .*before saving|named tensors: '{name}'"):
+            read_checkpoint(save({**weights, name: tensor}, tmp_path / "x.pth", form))
+
+
+def test_checksums_that_torch_did_not_compute(tmp_path):
+    torch.serialization.set_crc32_options(False)
+    try:
+        path = save(tensors(), tmp_path / "x.pth", "zip")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    checkpoint = read_checkpoint(path)
+    assert_as_torch(checkpoint.tensors, tensors())
+    assert "no checksums" in checkpoint.remarks[0]
+    assert read_checkpoint(save(tensors(), path, "zip")).remarks == ()
+
+
+def test_legacy_stream_that_goes_on(tmp_path):
+    path = tmp_path / "x.pth"
+    with path.open("wb") as file:
+        for value in (1.0, 2.0):
+            torch.save({"x": torch.full((3,), value)}, file, _use_new_zipfile_serialization=False)
+    checkpoint = read_checkpoint(path)
+    assert_as_torch(checkpoint.tensors, torch.load(path))
+    assert checkpoint.tensors["x"].tolist() == [1, 1, 1] and "bytes follow" in checkpoint.remarks[0]
 
 
 @pytest.mark.parametrize("form", FORMS)

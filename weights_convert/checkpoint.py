@@ -10,7 +10,7 @@ from .messages import listed, quoted
 from .pickle_values import Inert, Record
 from .safetensors import read_safetensors
 from .source_file import SourceFile, read_source
-from .tensors import Materialiser, Tensor
+from .tensors import Tensor
 from .torch_legacy import read_legacy
 from .torch_zip import read_zip
 
@@ -28,6 +28,7 @@ class Checkpoint:
     metadata: dict[str, str]  # what the file says about its model: safetensors' metadata, or "arch" and "args.model"
     wrapper: str  # the key of the dictionary it was taken from; "" where it was the whole object
     size: int  # bytes of the file
+    remarks: tuple[str, ...] = ()  # what the user should know about the file
 
 
 def read_checkpoint(path) -> Checkpoint:
@@ -38,27 +39,26 @@ def read_checkpoint(path) -> Checkpoint:
     try:
         source = read_source(path)
         read = _read_safetensors if source.kind == "safetensors" else _read_torch
-        tensors, metadata, wrapper = read(source)
+        tensors, metadata, wrapper, remarks = read(source)
         tensors = _without_prefixes(tensors)
     except WeightsError as error:
         raise WeightsError(f"checkpoint {str(path)!r}: {error}") from None
     name = source.path.name.encode("utf-8", "replace").decode()  # file systems allow what is no text
     origin = Source(name, source.sha256, source.kind)
-    return Checkpoint(tensors, origin, metadata, wrapper, len(source.data))
+    return Checkpoint(tensors, origin, metadata, wrapper, len(source.data), remarks)
 
 
 def _read_safetensors(source: SourceFile):
     tensors, metadata = read_safetensors(source.data)
     _check_some(tensors)
-    return tensors, metadata, ""
+    return tensors, metadata, "", ()
 
 
 def _read_torch(source: SourceFile):
-    value, order, read = (read_zip if source.kind == "torch-zip" else read_legacy)(source.data)
+    value, materialise, remarks = (read_zip if source.kind == "torch-zip" else read_legacy)(source.data)
     wrapper, state = _state_dict(value)
-    materialise = Materialiser(read, order, budget=(1 << 20) + 4 * len(source.data))
-    tensors = {name: materialise(tensor) for name, tensor in state.items()}
-    return tensors, _model_names(value), wrapper
+    tensors = {name: materialise(name, tensor) for name, tensor in state.items()}
+    return tensors, _model_names(value), wrapper, remarks
 
 
 def _is_dict(value) -> bool:

@@ -62,7 +62,9 @@ def load(source, *, variant: str | None = None, preprocessing: Preprocessing | d
     names = None if labels is None else check_labels(read_labels(labels), network.num_classes)
     given = asdict(preprocessing) if isinstance(preprocessing, Preprocessing) else preprocessing or {}
     how = _preprocessing(network.variant.preprocessing, given)
-    return Weights(network, found.parameters, how, names, checkpoint.source), checkpoint, found.warnings
+    weights = Weights(network, found.parameters, how, names, checkpoint.source)
+    # The same arrays in both: the checkpoint's own are larger where they were float64.
+    return weights, replace(checkpoint, tensors=found.parameters), checkpoint.remarks + found.warnings
 
 
 def _preprocessing(usual: Preprocessing, given: dict) -> Preprocessing:

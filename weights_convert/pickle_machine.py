@@ -19,7 +19,7 @@ from npefficient.errors import WeightsError
 from .messages import quoted
 from .pickle_values import Budget, Global
 
-MAX_NAME = 256  # bytes of a module's or a global's name
+MAX_NAME = 256  # bytes of a module's or a global's name, and of a number in digits
 
 
 @dataclass
@@ -28,6 +28,7 @@ class PickleMachine:
 
     data: bytes
     at: int
+    end: int  # where it may read no further
     budget: Budget
     find_global: Callable[[str, str], Global]  # module, name -> Global; raises WeightsError
     persistent_load: Callable[[object], object] | None = None  # persistent id -> value; None where there is none
@@ -36,7 +37,7 @@ class PickleMachine:
     memo: list = field(default_factory=list)
 
     def take(self, count: int) -> bytes:
-        left = len(self.data) - self.at
+        left = self.end - self.at
         if count > left:
             raise WeightsError(f"its pickle wants {count} bytes at byte {self.at}, but {left} are left: "
                                "the file is cut off or damaged")
@@ -47,9 +48,9 @@ class PickleMachine:
         return struct.unpack(layout, self.take(struct.calcsize(layout)))[0]
 
     def take_line(self) -> str:
-        end = self.data.find(b"\n", self.at, self.at + MAX_NAME)
+        end = self.data.find(b"\n", self.at, min(self.at + MAX_NAME, self.end))
         if end < 0:
-            raise WeightsError(f"the name at byte {self.at} of the pickle has no end within {MAX_NAME} bytes")
+            raise WeightsError(f"the line at byte {self.at} of the file has no end within {MAX_NAME} bytes")
         line = self.take(end - self.at)
         self.at += 1
         return text(line)

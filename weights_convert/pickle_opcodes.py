@@ -1,4 +1,5 @@
 """What each opcode of a pickle does to the machine: one small function per opcode, and the table of them."""
+import re
 from collections.abc import Callable
 
 from npefficient.errors import WeightsError
@@ -10,6 +11,7 @@ from .pickle_values import Global, Inert, Record, set_item
 MAX_DEPTH = 100  # open MARKs; a state_dict needs 5
 MAX_TEXT = 1 << 20  # bytes of one string; a character may take four times its bytes in memory
 MAX_INT = 32  # bytes of one integer
+_PROTOCOL_0 = b"FPSVdglp"  # what only this protocol has of opcodes
 _PY2_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 _STOP = 0x2E
 
@@ -24,7 +26,9 @@ def run(m: PickleMachine):
             return _result(m, start)
         step = _STEPS.get(code)
         if step is None:
-            raise WeightsError(f"pickle opcode {bytes([code])!r} at byte {position}: torch.save does not write it")
+            raise WeightsError(f"pickle opcode {bytes([code])!r} at byte {position}: " + (
+                "it is of protocol 0, from which torch itself can load no tensor; save the weights again, with "
+                "torch.save's own protocol" if code in _PROTOCOL_0 else "torch.save does not write it"))
         step(m)
 
 
@@ -43,8 +47,8 @@ def _protocol(m: PickleMachine):
 
 def _frame(m: PickleMachine):
     size = m.take_number("<Q")
-    if size > len(m.data) - m.at:
-        raise WeightsError(f"a pickle frame of {size} bytes at byte {m.at}: the file has {len(m.data) - m.at} left")
+    if size > m.end - m.at:
+        raise WeightsError(f"a pickle frame of {size} bytes at byte {m.at}: the file has {m.end - m.at} left")
 
 
 def _mark(m: PickleMachine):
@@ -69,9 +73,18 @@ def _long(layout: str):
     def step(m: PickleMachine):
         size = m.take_number(layout)
         if not 0 <= size <= MAX_INT:
-            raise WeightsError(f"an integer of {size} bytes at byte {m.at} of the pickle: at most {MAX_INT} are read")
+            raise WeightsError(f"an integer of {size} bytes at byte {m.at} of the file: at most {MAX_INT} are read")
         m.push_new(int.from_bytes(m.take(size), "little", signed=True))
     return step
+
+
+def _digits(m: PickleMachine):
+    """Protocol 1's long integers (119547037146038801333356L), and its True and False (01, 00)."""
+    line = m.take_line()
+    digits = line.removesuffix("L")
+    if not re.fullmatch("-?[0-9]{1,77}", digits):  # as many as MAX_INT bytes can hold
+        raise WeightsError(f"the number {quoted(line)} at byte {m.at} of the file: it must be at most 77 digits")
+    m.push_new({"00": False, "01": True}.get(line, int(digits)))
 
 
 def _text(layout: str):
@@ -83,7 +96,7 @@ def _text(layout: str):
 def _take_text(m: PickleMachine, layout: str) -> bytes:
     size = m.take_number(layout)
     if not 0 <= size <= MAX_TEXT:
-        raise WeightsError(f"a string of {size} bytes at byte {m.at} of the pickle: at most {MAX_TEXT} are read")
+        raise WeightsError(f"a string of {size} bytes at byte {m.at} of the file: at most {MAX_TEXT} are read")
     return m.take(size)
 
 
@@ -113,7 +126,7 @@ def _put(layout: str):
     def step(m: PickleMachine):
         index = m.take_number(layout)
         if index > len(m.memo):
-            raise WeightsError(f"memo index {index} at byte {m.at} of the pickle: {len(m.memo)} is the next one free")
+            raise WeightsError(f"memo index {index} at byte {m.at} of the file: {len(m.memo)} is the next one free")
         _remember(m, index)
     return step
 
@@ -131,7 +144,7 @@ def _get(layout: str):
     def step(m: PickleMachine):
         index = m.take_number(layout)
         if index >= len(m.memo):
-            raise WeightsError(f"memo index {index} at byte {m.at} of the pickle: only {len(m.memo)} were stored")
+            raise WeightsError(f"memo index {index} at byte {m.at} of the file: only {len(m.memo)} were stored")
         m.push(m.memo[index])
     return step
 
@@ -238,7 +251,7 @@ _STEPS: dict[int, Callable[[PickleMachine], None]] = {
         b"N": _constant(None), b"\x88": _constant(True), b"\x89": _constant(False), b")": _constant(()),
         b"}": _empty(dict), b"]": _empty(list), b"\x8f": _empty(lambda: Inert("builtins.set")),
         b"J": _number("<i"), b"K": _number("<B"), b"M": _number("<H"), b"G": _number(">d"),
-        b"\x8a": _long("<B"), b"\x8b": _long("<i"),
+        b"I": _digits, b"L": _digits, b"\x8a": _long("<B"), b"\x8b": _long("<i"),
         b"\x8c": _text("<B"), b"X": _text("<I"), b"\x8d": _text("<Q"), b"U": _old_text("<B"), b"T": _old_text("<i"),
         b"C": _bytes("<B"), b"B": _bytes("<I"), b"\x8e": _bytes("<Q"), b"\x96": _bytes("<Q"),
         b"\x85": _tuple(1), b"\x86": _tuple(2), b"\x87": _tuple(3), b"t": lambda m: m.push_new(tuple(m.pop_to_mark())),

@@ -25,8 +25,8 @@ class Budget:
 
     @classmethod
     def for_file(cls, size: int) -> "Budget":
-        """A few times the file's own size, and 16 MiB for small ones."""
-        return cls(memory=(16 << 20) + 4 * size)
+        """The file's own size, and 16 MiB for small ones."""
+        return cls(memory=(16 << 20) + size)
 
     def spend_step(self):
         self.steps -= 1
@@ -36,7 +36,7 @@ class Budget:
     def spend_memory(self, count: int):
         self.memory -= count
         if self.memory < 0:
-            raise WeightsError("its pickle unpacks to many times the size of the file: it is broken or hostile")
+            raise WeightsError("its pickle unpacks to 16 MiB more than the whole file has: it is broken or hostile")
 
     def spend_key(self, key):
         self.keys -= 1

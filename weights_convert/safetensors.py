@@ -16,7 +16,7 @@ import numpy as np
 from npefficient.errors import WeightsError
 
 from .messages import quoted
-from .tensors import ELEMENTS, MAX_DIMENSIONS, item_size, widen_bfloat16
+from .tensors import ELEMENTS, check_numbers, check_shape, item_size, native
 
 MAX_HEADER = 1 << 20  # bytes; lite4's has 50,000
 _ELEMENT_OF = {
@@ -81,24 +81,18 @@ def _entry(name: str, entry, room: int) -> tuple[str, tuple[int, ...], int, int]
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _ELEMENT_OF:
         raise WeightsError(f"tensor {quoted(name)} has the dtype {quoted(dtype)}: it must be one of "
-                           f"{', '.join(_ELEMENT_OF)}")
-    if not _are_sizes(shape) or len(shape) > MAX_DIMENSIONS:
-        raise WeightsError(f"tensor {quoted(name)} has a shape that is not a list of at most "
-                           f"{MAX_DIMENSIONS} whole numbers")
-    if not _are_sizes(offsets) or len(offsets) != 2 or not offsets[0] <= offsets[1] <= room:
-        shown = offsets if _are_sizes(offsets) and len(offsets) < 9 else quoted(offsets)
-        raise WeightsError(f"tensor {quoted(name)} has the offsets {shown}: they must be [begin, end] within the "
-                           f"{room} bytes of data; the file is cut off or damaged")
+                           f"{', '.join(_ELEMENT_OF)}; make it float32 (.float()) before saving")
+    shape = check_shape(f"shape of tensor {quoted(name)}", shape)
+    offsets = check_numbers(f"data_offsets of tensor {quoted(name)}", offsets)
+    if len(offsets) != 2 or not offsets[0] <= offsets[1] <= room:
+        raise WeightsError(f"tensor {quoted(name)} has the offsets {list(offsets)}: they must be [begin, end] within "
+                           f"the {room} bytes of data; the file is cut off or damaged")
     element, (begin, end) = _ELEMENT_OF[dtype], offsets
     needed = math.prod(shape) * item_size(element)
     if needed != end - begin:
-        raise WeightsError(f"tensor {quoted(name)}, {dtype} {shape}, needs {needed} "
+        raise WeightsError(f"tensor {quoted(name)}, {dtype} {list(shape)}, needs {needed} "
                            f"bytes, but its offsets hold {end - begin}")
-    return element, tuple(shape), begin, end
-
-
-def _are_sizes(values) -> bool:
-    return isinstance(values, list) and all(type(value) is int and 0 <= value < 1 << 62 for value in values)
+    return element, shape, begin, end
 
 
 def _check_tiling(entries: dict, room: int):
@@ -114,9 +108,7 @@ def _check_tiling(entries: dict, room: int):
 
 def _array(data: bytes, start: int, element: str, shape: tuple[int, ...], begin: int, end: int) -> np.ndarray:
     dtype = np.dtype("<" + ELEMENTS[element])
-    flat = np.frombuffer(data, dtype, (end - begin) // dtype.itemsize, start + begin)
-    array = flat.reshape(shape).astype(dtype.newbyteorder("="))
-    return widen_bfloat16(array) if element == "bfloat16" else array
+    return native(np.frombuffer(data, dtype, math.prod(shape), start + begin).reshape(shape), element)
 
 
 def safetensors_bytes(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> bytes:

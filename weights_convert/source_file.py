@@ -3,6 +3,7 @@
 It is read whole into memory, so that what is parsed is what was hashed, even if the file changes meanwhile.
 """
 import hashlib
+import os
 import re
 import stat
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from npefficient.errors import WeightsError
 from .messages import quoted
 
 MAX_SIZE = 2 << 30  # bytes; lite4's state_dict twice and its optimizer have 157 MB
+_PROTOCOL_1 = b"L119547037146038801333356L\n."  # the legacy form's magic number where pickle protocol 0 or 1 wrote it
 _SAVE = "save the weights in torch with torch.save(model.state_dict(), 'model.pth')"
 _FETCH = "fetch it again, and look at what the address gives in a browser"
 
@@ -38,6 +40,8 @@ _NOT_CHECKPOINTS = (
     (0, b"\x89PNG\r\n\x1a\n", "a PNG picture", "photos are given to 'npefficient classify'"),
     (0, b"%PDF", "a PDF document", _FETCH),
 )
+_OTHER_KINDS = ((stat.S_ISDIR, "a directory"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"),
+                (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"))
 _OFFICIAL = re.compile(r"tf_efficientnet_lite\d-([0-9a-f]{8})(?: ?\(\d+\))?\.\w+")
 
 
@@ -66,22 +70,38 @@ def read_source(path) -> SourceFile:
 
 
 def _read_regular(path: Path) -> bytes:
+    if not _is_name(path):
+        raise WeightsError("it is no file name: there is a NUL or half a character in it")
     try:
-        status = path.stat()
-        if stat.S_ISDIR(status.st_mode):
-            raise WeightsError("it is a directory: name the checkpoint file in it")
-        if not stat.S_ISREG(status.st_mode):
-            raise WeightsError("it is not a regular file (a device, a pipe or a socket): name a checkpoint file")
-        if status.st_size > MAX_SIZE:
-            raise WeightsError(f"it has {status.st_size} bytes: checkpoints of up to {MAX_SIZE} are read; {_SAVE}")
-        with path.open("rb") as file:
-            return file.read(status.st_size)  # a size, since read() allocates what it is asked for
+        _check_regular(path.stat())  # before it is opened: opening alone makes some devices act
+        with open(path, "rb", opener=_open_at_once) as file:
+            size = _check_regular(os.fstat(file.fileno()))  # again: it may be another file by now
+            return file.read(size)  # a size, since read() allocates what it is asked for
     except FileNotFoundError:
         raise WeightsError("there is no such file: check the name") from None
     except OSError as error:
         raise WeightsError(f"it can't be read ({error.strerror}): check its permissions and the disk") from None
-    except ValueError as error:  # a NUL in the name
-        raise WeightsError(f"it is no file name ({error})") from None
+
+
+def _is_name(path: Path) -> bool:
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a pipe would wait for its writer
+
+
+def _check_regular(status: os.stat_result) -> int:
+    """The file's size; raises WeightsError for what is no regular file, and for too large a one."""
+    what = next((what for holds, what in _OTHER_KINDS if holds(status.st_mode)), None)
+    if what:
+        raise WeightsError(f"it is {what}: name a checkpoint file")
+    if status.st_size > MAX_SIZE:
+        raise WeightsError(f"it has {status.st_size} bytes: checkpoints of up to {MAX_SIZE} are read; {_SAVE}")
+    return status.st_size
 
 
 def _kind(data: bytes) -> str:
@@ -94,7 +114,7 @@ def _kind(data: bytes) -> str:
             raise WeightsError(f"it is {what}: {remedy}")
     if data.startswith(b"PK\x03\x04"):
         return "torch-zip"
-    if data[:1] == b"\x80":
+    if data[:1] == b"\x80" or data.startswith(_PROTOCOL_1):
         return "torch-legacy"
     if data[8:9] == b"{":
         return "safetensors"

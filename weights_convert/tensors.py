@@ -16,6 +16,9 @@ from npefficient.errors import WeightsError
 from .messages import quoted
 
 MAX_DIMENSIONS = 8  # a convolution has 4
+# No number of elements reaches this: of at most 8 bytes each, their bytes stay below 2**63, as NumPy demands even of
+# the extents beside an empty one and of strides that are never taken.
+LIMIT = 1 << 60
 
 # Element kind (torch's name of the dtype) -> NumPy dtype of its bytes.
 ELEMENTS = {
@@ -23,11 +26,17 @@ ELEMENTS = {
     "int64": "i8", "int32": "i4", "int16": "i2", "int8": "i1",
     "uint64": "u8", "uint32": "u4", "uint16": "u2", "uint8": "u1", "bool": "u1",
 }
+# Kinds that may lie beside the weights but are not read, with their bytes.
+UNREAD = {
+    "complex128": 16, "complex64": 8, "complex32": 4, "float8_e4m3fn": 1, "float8_e5m2": 1, "float8_e4m3fnuz": 1,
+    "float8_e5m2fnuz": 1, "float8_e8m0fnu": 1, "float4_e2m1fn_x2": 1, "qint8": 1, "quint8": 1, "qint32": 4,
+    "quint4x2": 1, "quint2x4": 1,
+}
 
 
 def item_size(element: str) -> int:
     """Bytes of one element."""
-    return np.dtype(ELEMENTS[element]).itemsize
+    return UNREAD.get(element) or np.dtype(ELEMENTS[element]).itemsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +50,15 @@ class Storage:
 
     @property
     def nbytes(self) -> int:
+        """Bytes under the key."""
         return self.numel * item_size(self.element)
+
+    @property
+    def part(self) -> slice:
+        """Where the view lies in the bytes under the key: torch counts its offset in the storage's own elements."""
+        offset, size = self.view or (0, self.numel)
+        width = item_size(self.element)
+        return slice(offset * width, (offset + size) * width)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +70,7 @@ class Tensor:
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
+    flaw: str = ""  # why it can't become an array; it matters only for a tensor of the state_dict
 
     @property
     def count(self) -> int:
@@ -60,28 +78,38 @@ class Tensor:
 
 
 def check_numbers(what: str, values) -> tuple[int, ...]:
-    """Return `values` as a tuple of whole numbers in 0..2**62; raises WeightsError for anything else."""
+    """Return `values` as a tuple of whole numbers in 0..LIMIT; raises WeightsError for anything else."""
     if type(values) not in (tuple, list):
         raise WeightsError(f"the {what} is {quoted(values)}: it must be a tuple of whole numbers")
     for value in values:
-        if type(value) is not int or not 0 <= value < 1 << 62:
-            raise WeightsError(f"the {what} holds {quoted(value)}: it must be a whole number from 0 up")
+        if type(value) is not int or not 0 <= value < LIMIT:
+            raise WeightsError(f"the {what} holds {quoted(value)}: it must be a whole number from 0 up, below 2**60")
     if len(values) > MAX_DIMENSIONS:
         raise WeightsError(f"the {what} has {len(values)} entries: at most {MAX_DIMENSIONS} are read")
     return tuple(values)
 
 
-def make_tensor(storage, offset, shape, strides, element: str | None = None) -> Tensor:
+def check_shape(what: str, values) -> tuple[int, ...]:
+    """Return `values` as a shape that NumPy can have, empty or not; raises WeightsError for anything else."""
+    shape = check_numbers(what, values)
+    if math.prod(extent or 1 for extent in shape) >= LIMIT:
+        raise WeightsError(f"the {what} is {shape}: the product of its extents, zeros left out, must be below 2**60")
+    return shape
+
+
+def make_tensor(storage, offset, shape, strides, element: str | None = None, flaw: str = "") -> Tensor:
     """Check a description that came out of a file; raises WeightsError where it leaves its storage."""
     if not isinstance(storage, Storage):
         raise WeightsError(f"a tensor lies in {quoted(storage)}: it must lie in a storage")
     (offset,) = check_numbers("offset of a tensor", (offset,))
-    shape, strides = check_numbers("shape of a tensor", shape), check_numbers("strides of a tensor", strides)
+    shape, strides = check_shape("shape of a tensor", shape), check_numbers("strides of a tensor", strides)
     if len(shape) != len(strides):
         raise WeightsError(f"a tensor of shape {shape} has strides {strides}: they must be of equal length")
-    tensor = Tensor(storage, element or storage.element, offset, shape, strides)
-    extent = storage.view[1] if storage.view else storage.numel
-    held = extent * item_size(storage.element) // item_size(tensor.element)
+    element = element or storage.element
+    if element in UNREAD:
+        flaw = f"is {element}: only {', '.join(ELEMENTS)} are read; make it float32 (.float()) before saving"
+    tensor = Tensor(storage, element, offset, shape, strides, flaw)
+    held = (storage.part.stop - storage.part.start) // item_size(element)
     end = offset + 1 + sum((n - 1) * s for n, s in zip(shape, strides)) if tensor.count else offset
     if end > held:
         raise WeightsError(f"a tensor of shape {shape}, strides {strides} and offset {offset} ends at element {end} "
@@ -91,30 +119,51 @@ def make_tensor(storage, offset, shape, strides, element: str | None = None) -> 
 
 @dataclass
 class Materialiser:
-    """Makes arrays of tensors; `read(storage)` gives a storage's bytes, `budget` bounds the bytes of all arrays."""
+    """Makes arrays of tensors; `read(storage)` gives the bytes under a storage's key.
+
+    `budget` bounds the bytes of all arrays, counted in the file's own kinds (bfloat16: two bytes an element).
+    """
 
     read: Callable[[Storage], memoryview]
     byte_order: str  # "<" or ">"
     budget: int  # bytes
 
-    def __call__(self, tensor: Tensor) -> np.ndarray:
+    @classmethod
+    def for_file(cls, read: Callable[[Storage], memoryview], byte_order: str, size: int) -> "Materialiser":
+        """As many bytes as the file has, and 16 MiB for what is expanded or shared; 1000 classes take 5."""
+        return cls(read, byte_order, (16 << 20) + size)
+
+    def __call__(self, name: str, tensor: Tensor) -> np.ndarray:
         """Return a new, contiguous array in the machine's byte order; bfloat16 becomes float32, which holds it all."""
-        wide = 4 if tensor.element == "bfloat16" else item_size(tensor.element)
-        self.budget -= tensor.count * wide
+        if tensor.flaw:
+            raise WeightsError(f"the tensor {quoted(name)} {tensor.flaw}")
+        width = item_size(tensor.element)
+        self.budget -= tensor.count * width
         if self.budget < 0:
-            raise WeightsError(f"a tensor of shape {tensor.shape} and strides {tensor.strides}, with those before it, "
-                               "would unpack to many times the size of the file: it is broken or hostile")
-        raw = self.read(tensor.storage)
+            raise WeightsError(f"the tensor {quoted(name)} of shape {tensor.shape} and strides {tensor.strides}, with "
+                               "those before it, would unpack to 16 MiB more than the whole file has: .clone() "
+                               "expanded tensors before saving; else it is broken or hostile")
+        if self.byte_order == ">" and item_size(tensor.storage.element) != width:
+            raise WeightsError(f"the tensor {quoted(name)} is {tensor.element} in a storage of "
+                               f"{tensor.storage.element}, big-endian: nothing tells which bytes to swap; save it on a "
+                               "little-endian machine")
         dtype = np.dtype(self.byte_order + ELEMENTS[tensor.element])
         if not tensor.count:
-            return np.empty(tensor.shape, "f4" if tensor.element == "bfloat16" else dtype.newbyteorder("="))
-        first = tensor.offset + (tensor.storage.view[0] if tensor.storage.view else 0)
-        steps = tuple(stride * dtype.itemsize for stride in tensor.strides)
-        view = np.ndarray(tensor.shape, dtype, raw, first * dtype.itemsize, steps)
-        array = view.astype(dtype.newbyteorder("="), order="C")
-        return widen_bfloat16(array) if tensor.element == "bfloat16" else array
+            return native(np.empty(tensor.shape, dtype), tensor.element)
+        raw = self.read(tensor.storage)[tensor.storage.part]
+        steps = tuple(stride * width for stride in tensor.strides)
+        return native(np.ndarray(tensor.shape, dtype, raw, tensor.offset * width, steps), tensor.element)
 
 
-def widen_bfloat16(bits: np.ndarray) -> np.ndarray:
-    """uint16 bit patterns of bfloat16 -> float32 of the same values: bfloat16 is float32's upper half."""
-    return (bits.astype(np.uint32) << np.uint32(16)).view(np.float32)
+def native(view: np.ndarray, element: str) -> np.ndarray:
+    """A contiguous copy in the machine's byte order; bfloat16 is float32's upper half, and becomes one.
+
+    A bool is true for every byte but 0, as in torch.
+    """
+    if element == "bool":
+        return view.astype(bool, order="C")
+    if element != "bfloat16":
+        return view.astype(view.dtype.newbyteorder("="), order="C")
+    bits = view.astype(np.uint32, order="C")
+    bits <<= np.uint32(16)
+    return bits.view(np.float32)

@@ -8,15 +8,17 @@ from npefficient.errors import WeightsError
 
 from .messages import quoted
 from .pickle_values import Budget, Global, Inert, Record, set_item
-from .tensors import ELEMENTS, Tensor, make_tensor
+from .tensors import ELEMENTS, UNREAD, Tensor, make_tensor
 
 _STORAGES = {
     "DoubleStorage": "float64", "FloatStorage": "float32", "HalfStorage": "float16", "BFloat16Storage": "bfloat16",
     "LongStorage": "int64", "IntStorage": "int32", "ShortStorage": "int16", "CharStorage": "int8",
     "ByteStorage": "uint8", "BoolStorage": "bool", "UntypedStorage": "uint8", "_UntypedStorage": "uint8",
+    "ComplexDoubleStorage": "complex128", "ComplexFloatStorage": "complex64", "QInt8Storage": "qint8",
+    "QUInt8Storage": "quint8", "QInt32Storage": "qint32", "QUInt4x2Storage": "quint4x2", "QUInt2x4Storage": "quint2x4",
 }
 _DTYPE_ALIASES = {"double": "float64", "float": "float32", "half": "float16", "long": "int64", "int": "int32",
-                  "short": "int16"}
+                  "short": "int16", "cdouble": "complex128", "cfloat": "complex64", "chalf": "complex32"}
 
 # Classes whose objects are only carried along. Nothing of them is imported; a call makes an `Inert`.
 _DATA = {
@@ -34,13 +36,14 @@ _DATA = {
     "numpy.core.numeric": ("_frombuffer",),
     "pathlib": ("Path", "PosixPath", "WindowsPath", "PurePath", "PurePosixPath", "PureWindowsPath"),
     "pathlib._local": ("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath"),
-    "torch": ("device", "Generator"),
+    "torch": ("device", "Generator", "per_tensor_affine", "per_tensor_symmetric", "per_channel_affine",
+              "per_channel_symmetric", "per_channel_affine_float_qparams"),
+    "torch._utils": ("_rebuild_qtensor", "_rebuild_sparse_tensor", "_rebuild_meta_tensor_no_storage",
+                     "_rebuild_nested_tensor"),  # no plain tensors; nothing of them is in a state_dict of weights
     "torch.serialization": ("_get_layout",),
     "types": ("SimpleNamespace",),
 }
 _REMEDY = "save the weights alone, torch.save(model.state_dict(), 'model.pth'), and convert that"
-
-
 
 
 class TorchGlobals:
@@ -82,7 +85,7 @@ def _refusal(module: str, name: str) -> str:
     if module.startswith(("torch.nn.modules", "timm.models", "timm.layers", "torchvision.models", "__main__")):
         return f"its pickle wants {full}: a whole model object, which only the program that made it can read; {_REMEDY}"
     if module.startswith("torch") and name.endswith("Storage"):
-        return f"its pickle wants {full}: storages of this kind (quantised, complex) are not read; {_REMEDY}"
+        return f"its pickle wants {full}: storages of this kind are not known; {_REMEDY}"
     return (f"its pickle wants {full}, which is not in the closed table of names that a checkpoint may use: nothing "
             f"was run; {_REMEDY}")
 
@@ -94,23 +97,22 @@ def _tensor_v1(storage, offset, shape, strides) -> Tensor:
 
 
 def _tensor_v2(storage, offset, shape, strides, requires_grad, hooks, metadata=None) -> Tensor:
-    _check_no_flags(metadata)
-    return make_tensor(storage, offset, shape, strides)
+    return make_tensor(storage, offset, shape, strides, flaw=_flaw(metadata))
 
 
 def _tensor_v3(storage, offset, shape, strides, requires_grad, hooks, dtype, metadata=None) -> Tensor:
-    _check_no_flags(metadata)
-    if not isinstance(dtype, Global) or dtype.meaning not in ELEMENTS:
+    if not isinstance(dtype, Global) or dtype not in _DTYPES:
         raise WeightsError(f"a tensor has the dtype {quoted(getattr(dtype, 'name', dtype))}: it must be one of "
-                           f"{', '.join(ELEMENTS)}")
-    return make_tensor(storage, offset, shape, strides, dtype.meaning)
+                           "torch's, such as torch.float32")
+    return make_tensor(storage, offset, shape, strides, dtype.meaning, flaw=_flaw(metadata))
 
 
-def _check_no_flags(metadata):
+def _flaw(metadata) -> str:
     """torch may store a tensor as 'the negative (conjugate) of' its storage; such a flag must not be lost silently."""
-    if metadata:
-        raise WeightsError("a tensor is stored as a lazy negative or conjugate (torch's neg and conj flags): call "
-                           ".clone() or .resolve_neg() on it before saving")
+    if not metadata:
+        return ""
+    return ("is stored as a lazy negative or conjugate (torch's neg and conj flags): call .clone() or .resolve_neg() "
+            "on it before saving")
 
 
 def _parameter(tensor, requires_grad=True, hooks=None, state=None):
@@ -134,6 +136,10 @@ def _size(values=()):
     return tuple(values)
 
 
+_DTYPES = [Global(f"torch.{name}", meaning=_DTYPE_ALIASES.get(name, name))
+           for name in [*ELEMENTS, *UNREAD, *_DTYPE_ALIASES]]
+
+
 def _inert(name: str) -> Global:
     return Global(name, lambda *args: Inert(name, *args))
 
@@ -143,8 +149,7 @@ def _fixed_table() -> dict[tuple[str, str], Global]:
     for module in ("torch", "torch.storage", "torch.cuda"):
         for name, element in _STORAGES.items():
             table[module, name] = Global(f"{module}.{name}", meaning=element)
-    for name in [*ELEMENTS, *_DTYPE_ALIASES]:
-        table["torch", name] = Global(f"torch.{name}", meaning=_DTYPE_ALIASES.get(name, name))
+    table.update({("torch", dtype.name.removeprefix("torch.")): dtype for dtype in _DTYPES})
     calls = {
         ("torch._utils", "_rebuild_tensor"): (_tensor_v1, range(4, 5)),
         ("torch._utils", "_rebuild_tensor_v2"): (_tensor_v2, range(6, 8)),

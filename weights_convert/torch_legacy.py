@@ -2,7 +2,9 @@
 
 Five pickles in a row: a magic number, the protocol 1001, facts on the writing machine, the object, the list of storage
 keys. Then for every key, in that order: the number of elements (int64) and the raw elements. There is no checksum.
-A storage is a persistent id ('storage', class, key, location, numel, view); `view` is None or (key, offset, size).
+A storage is a persistent id ('storage', class, key, location, numel, view); `view` is None or (key, offset, size), in
+elements of the class, whatever the elements of the tensor that lies in it. What follows the last storage torch.load
+leaves alone: a stream may go on with other objects.
 
 Byte order: torch writes and reads this form as little-endian on every machine (storage `_write_file`) and ignores the
 `little_endian` of the machine's facts. A writer that took it literally is told by the element counts, which must
@@ -16,28 +18,24 @@ from .messages import listed, quoted
 from .pickle_machine import PickleMachine
 from .pickle_opcodes import run
 from .pickle_values import Budget
-from .tensors import Storage, check_numbers
+from .tensors import Materialiser, Storage, check_numbers
 from .torch_globals import TorchGlobals
-from .torch_zip import storage_of
+from .torch_zip import MAX_KEY, Storages, storage_of
 
 MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
 PROTOCOL_VERSION = 1001
 
 
 def read_legacy(data: bytes):
-    """Read a legacy stream; returns (object, byte order "<" or ">", function from a Storage to its bytes)."""
+    """Read a legacy stream; returns (object, Materialiser for its tensors, remarks for the user)."""
     budget = Budget.for_file(len(data))
-    storages: dict[str, Storage] = {}  # the whole storage under each key
+    storages, views = Storages(), {}
 
     def persistent_load(saved_id) -> Storage:
-        whole = storage_of(saved_id, 6)
-        if storages.setdefault(whole.key, whole) != whole:
-            known = storages[whole.key]
-            raise WeightsError(f"storage {quoted(whole.key)} is once {known.numel} {known.element}, once {whole.numel} "
-                               f"{whole.element} elements")
-        return _view_of(whole, saved_id[5])
+        whole, view = storages.add(storage_of(saved_id, 6)), saved_id[5]
+        return whole if view is None else _view_of(whole, view, views)
 
-    machine = PickleMachine(data, 0, budget, TorchGlobals(budget).find)
+    machine = PickleMachine(data, 0, len(data), budget, TorchGlobals(budget).find)
     _expect(run(machine), MAGIC_NUMBER, "magic number")
     _expect(run(machine), PROTOCOL_VERSION, "protocol version")
     facts = run(machine)
@@ -45,11 +43,13 @@ def read_legacy(data: bytes):
     value = run(machine)
     machine.memo, machine.persistent_load = [], None
     keys = run(machine)
-    _check_keys(keys, storages)
+    _check_keys(keys, storages, views)
     literal_big = isinstance(facts, dict) and facts.get("little_endian") is False
     order = _byte_order(data, machine.at, keys, storages) if literal_big else "<"
-    places = _places(data, machine.at, keys, storages, order)
-    return value, order, lambda storage: places[storage.key]
+    places, end = _places(data, machine.at, keys, storages, order)
+    remarks = (f"{len(data) - end} bytes follow the last storage: they are left alone, as torch.load does",)
+    materialise = Materialiser.for_file(lambda storage: places[storage.key], order, len(data))
+    return value, materialise, remarks if end < len(data) else ()
 
 
 def _expect(value, expected: int, what: str):
@@ -58,23 +58,31 @@ def _expect(value, expected: int, what: str):
                            "torch.save; load it with the program that wrote it and save the state_dict with torch.save")
 
 
-def _view_of(whole: Storage, view) -> Storage:
-    if view is None:
-        return whole
-    if type(view) is not tuple or len(view) != 3:
-        raise WeightsError(f"storage {quoted(whole.key)} has the view {quoted(view)}: it must be (key, offset, size)")
+def _view_of(whole: Storage, view, views: dict[str, Storage]) -> Storage:
+    if type(view) is not tuple or len(view) != 3 or type(view[0]) is not str or len(view[0]) > MAX_KEY:
+        raise WeightsError(f"storage {quoted(whole.key)} has the view {quoted(view)}: it must be (key, offset, size), "
+                           f"the key text of at most {MAX_KEY} characters")
     offset, size = check_numbers("view of a storage", view[1:])
     if offset + size > whole.numel:
         raise WeightsError(f"a view of {size} elements from {offset} on leaves storage "
                            f"{quoted(whole.key)}, which has {whole.numel}")
-    return Storage(whole.key, whole.element, whole.numel, (offset, size))
+    made = Storage(whole.key, whole.element, whole.numel, (offset, size))
+    known = views.setdefault(view[0], made)
+    if known != made:
+        raise WeightsError(f"the view {quoted(view[0])} lies at two places: once it is {known.view} of storage "
+                           f"{quoted(known.key)}, once {made.view} of {quoted(made.key)}")
+    return made
 
 
-def _check_keys(keys, storages: dict[str, Storage]):
-    if type(keys) is not list or not all(type(key) is str for key in keys) or sorted(keys) != sorted(storages):
+def _check_keys(keys, storages: dict[str, Storage], views: dict[str, Storage]):
+    if type(keys) is not list or not all(type(key) is str for key in keys) or len(keys) != len(storages) \
+            or set(keys) != storages.keys():
         shown = listed(keys) if type(keys) is list else quoted(keys)
         raise WeightsError(f"its list of storages ({shown}) is not the list of those its tensors use "
-                           f"({listed(sorted(storages))})")
+                           f"({listed(storages)})")
+    both = views.keys() & storages.keys()
+    if both:
+        raise WeightsError(f"{listed(both)} names a storage and a view of one: each has a key of its own")
 
 
 def _byte_order(data: bytes, at: int, keys, storages: dict[str, Storage]) -> str:
@@ -86,8 +94,8 @@ def _byte_order(data: bytes, at: int, keys, storages: dict[str, Storage]) -> str
     return "<"
 
 
-def _places(data: bytes, at: int, keys, storages: dict[str, Storage], order: str) -> dict[str, memoryview]:
-    """Each storage's bytes behind the pickles, from byte `at` on."""
+def _places(data: bytes, at: int, keys, storages: dict[str, Storage], order: str) -> tuple[dict[str, memoryview], int]:
+    """Each storage's bytes after the pickles, from byte `at` on, and where the last one ends."""
     places = {}
     for key in keys:
         storage, head = storages[key], data[at : at + 8]
@@ -103,6 +111,4 @@ def _places(data: bytes, at: int, keys, storages: dict[str, Storage], order: str
             raise WeightsError(f"it is cut off within storage {quoted(key)}: {len(places[key])} of {storage.nbytes} "
                                "bytes; fetch it again")
         at += storage.nbytes
-    if at != len(data):
-        raise WeightsError(f"{len(data) - at} bytes follow the last storage: the file is damaged, or two were joined")
-    return places
+    return places, at

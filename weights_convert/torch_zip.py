@@ -7,6 +7,7 @@
 
 Entries are stored, not compressed. `torch.load` ignores the CRC of an entry; here every entry's CRC is compared, its
 local header must agree with the directory, and no two entries may share bytes. `zipfile` reads the directory only.
+torch writes 0 as every CRC where it was told to compute none (`torch.serialization.set_crc32_options(False)`).
 Source: torch/serialization.py `_load`, PKWARE's APPNOTE.
 """
 import io
@@ -20,44 +21,65 @@ from .messages import quoted
 from .pickle_machine import PickleMachine
 from .pickle_opcodes import run
 from .pickle_values import Budget
-from .tensors import Storage
+from .tensors import LIMIT, Materialiser, Storage
 from .torch_globals import TorchGlobals, storage_class
 
 MAX_ENTRIES = 50_000
+MAX_NAMES = 16 << 20  # bytes of all names, extra fields and comments; lite4's training checkpoint has 100,000
+MAX_KEY = 256  # characters of a storage's key; torch's own have up to 20
+_RECORD, _LENGTHS = b"PK\x01\x02", struct.Struct("<28x3H")  # of the directory: its signature; where its lengths stand
 _LOCAL = struct.Struct("<4s22xHH")  # signature, length of the name, length of the extra field
 _ENCRYPTED = 0x1
+_ORDERS = {b"little": "<", b"big": ">"}
+_NO_CHECKSUMS = ("the file carries no checksums (torch.serialization.set_crc32_options(False)): a weight that was "
+                 "damaged on the way can't be noticed")
 
 
 def read_zip(data: bytes):
-    """Read a torch zip file; returns (object, byte order "<" or ">", function from a Storage to its bytes)."""
+    """Read a torch zip file; returns (object, Materialiser for its tensors, remarks for the user)."""
     infos, directory = _directory(data)
     root = _root([info.orig_filename for info in infos])
-    entries = _entries(data, infos, directory)
-    order = bytes(entries.get(f"{root}byteorder", b"little"))
-    if order not in (b"little", b"big"):
-        raise WeightsError(f"its entry 'byteorder' says {quoted(order)}: it must be 'little' or 'big'")
+    entries, checked = _entries(data, infos, directory)
+    _, said = entries.get(f"{root}byteorder", (0, b"little"))
+    order = _ORDERS.get(bytes(said[:8]))
+    if order is None:
+        raise WeightsError(f"its entry 'byteorder' says {quoted(bytes(said[:8]))}: it must be 'little' or 'big'")
 
-    def read(storage: Storage) -> memoryview:
-        return entries[f"{root}data/{storage.key}"]
+    folder = f"{root}data/"
+    held = {name[len(folder):]: raw for name, (_, raw) in entries.items() if name.startswith(folder)}
+    storages = Storages()
 
     def persistent_load(saved_id) -> Storage:
-        storage = storage_of(saved_id, 5)
-        name = f"{root}data/{storage.key}"
-        if name not in entries:
+        storage = storages.add(storage_of(saved_id, 5))
+        raw = held.get(storage.key)
+        if raw is None:
             raise WeightsError(f"the data of storage {quoted(storage.key)} are missing: the file has no entry "
-                               f"{quoted(name)}")
-        if len(entries[name]) != storage.nbytes:
+                               f"{quoted(folder + storage.key)}")
+        if len(raw) != storage.nbytes:
             raise WeightsError(f"storage {quoted(storage.key)} should have {storage.numel} {storage.element} elements, "
-                               f"{storage.nbytes} bytes, but entry {quoted(name)} has {len(entries[name])}")
+                               f"{storage.nbytes} bytes, but its entry has {len(raw)}")
         return storage
 
+    start, raw = entries[f"{root}data.pkl"]
     budget = Budget.for_file(len(data))
-    pickle = bytes(entries[f"{root}data.pkl"])
-    machine = PickleMachine(pickle, 0, budget, TorchGlobals(budget).find, persistent_load)
+    machine = PickleMachine(data, start, start + len(raw), budget, TorchGlobals(budget).find, persistent_load)
     value = run(machine)
-    if machine.at != len(pickle):
-        raise WeightsError(f"{len(pickle) - machine.at} bytes follow the end of its pickle")
-    return value, "<" if order == b"little" else ">", read
+    if machine.at != machine.end:
+        raise WeightsError(f"{machine.end - machine.at} bytes follow the end of its pickle")
+    materialise = Materialiser.for_file(lambda storage: held[storage.key], order, len(data))
+    return value, materialise, () if checked else (_NO_CHECKSUMS,)
+
+
+class Storages(dict):
+    """Key -> whole storage; a file may describe each in one way only."""
+
+    def add(self, storage: Storage) -> Storage:
+        """Return the storage; torch takes the first description of a key for all (unless it is empty)."""
+        known = self.setdefault(storage.key, storage)
+        if known != storage and (known.numel or storage.numel):
+            raise WeightsError(f"storage {quoted(storage.key)} is once {known.numel} {known.element}, once "
+                               f"{storage.numel} {storage.element} elements")
+        return storage
 
 
 def storage_of(saved_id, length: int) -> Storage:
@@ -66,27 +88,40 @@ def storage_of(saved_id, length: int) -> Storage:
         shown = quoted(saved_id[0]) if type(saved_id) is tuple and saved_id else quoted(saved_id)
         raise WeightsError(f"a persistent id {shown} in its pickle: only 'storage' with {length} fields is known")
     _, cls, key, _, numel = saved_id[:5]
-    if type(key) is not str or type(numel) is not int or numel < 0:
-        raise WeightsError(f"storage {quoted(key)} has {quoted(numel)} elements: the key must be text, the size a "
-                           "whole number from 0 up")
+    if type(key) is not str or len(key) > MAX_KEY or type(numel) is not int or not 0 <= numel < LIMIT:
+        raise WeightsError(f"storage {quoted(key)} has {quoted(numel)} elements: the key must be text of at most "
+                           f"{MAX_KEY} characters, the size a whole number from 0 up, below 2**60")
     return Storage(key, storage_class(cls), numel)
 
 
 def _directory(data: bytes) -> tuple[list[zipfile.ZipInfo], int]:
     """The entries as the directory at the end describes them, and where it begins."""
-    if data.count(b"PK\x01\x02") > MAX_ENTRIES:
-        raise WeightsError(f"its zip directory has more than {MAX_ENTRIES} entries: no checkpoint of this network has")
+    _check_directory_size(data)
     try:
         archive = zipfile.ZipFile(io.BytesIO(data))
         return archive.infolist(), archive.start_dir
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, struct.error, ValueError, OSError) as error:
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, struct.error, ValueError, OverflowError,
+            OSError) as error:
         raise WeightsError(f"it begins as a zip file but its directory can't be read ({error}): it is cut off or "
                            "damaged; fetch it again") from None
 
 
-def _entries(data: bytes, infos: list[zipfile.ZipInfo], directory: int) -> dict[str, memoryview]:
-    """Name -> bytes of every entry, all of them verified."""
+def _check_directory_size(data: bytes):
+    """Bound what `zipfile` will unpack; a record that stands in a tensor by chance counts for little."""
+    count = lengths = 0
+    at = data.find(_RECORD)
+    while 0 <= at <= len(data) - 46:
+        count, lengths = count + 1, lengths + sum(_LENGTHS.unpack_from(data, at))
+        if count > MAX_ENTRIES or lengths > MAX_NAMES:
+            raise WeightsError(f"its zip directory has more than {MAX_ENTRIES} entries, or names of more than "
+                               f"{MAX_NAMES} bytes: no checkpoint of this network has")
+        at = data.find(_RECORD, at + len(_RECORD))
+
+
+def _entries(data: bytes, infos: list[zipfile.ZipInfo], directory: int) -> tuple[dict, bool]:
+    """Verify every entry; returns (name -> (where it begins, its bytes), whether there are CRCs at all)."""
     entries, end_of_last = {}, 0
+    checked = any(info.CRC for info in infos)
     for info in sorted(infos, key=lambda info: info.header_offset):
         name = info.orig_filename
         if name in entries:
@@ -95,10 +130,11 @@ def _entries(data: bytes, infos: list[zipfile.ZipInfo], directory: int) -> dict[
         if info.header_offset < end_of_last or start + info.file_size > directory:
             raise WeightsError(f"zip entry {quoted(name)} lies over another part of the file, or beyond its end")
         end_of_last = start + info.file_size
-        entries[name] = memoryview(data)[start:end_of_last]
-        if zlib.crc32(entries[name]) != info.CRC:
+        raw = memoryview(data)[start:end_of_last]
+        entries[name] = start, raw
+        if checked and zlib.crc32(raw) != info.CRC:
             raise WeightsError(f"zip entry {quoted(name)} does not match its CRC: the file is damaged; fetch it again")
-    return entries
+    return entries, checked
 
 
 def _data_start(data: bytes, info: zipfile.ZipInfo) -> int:
@@ -106,7 +142,8 @@ def _data_start(data: bytes, info: zipfile.ZipInfo) -> int:
     name = quoted(info.orig_filename)
     if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
         raise WeightsError(f"zip entry {name} is compressed ({info.compress_size} to {info.file_size} bytes): torch "
-                           "stores its entries, and nothing is unpacked here")
+                           "stores its entries, and nothing is unpacked here; unpack the file and pack it again with "
+                           "'zip -0 -r', or load it in torch and save it again")
     if info.flag_bits & _ENCRYPTED:
         raise WeightsError(f"zip entry {name} is encrypted: torch does not write that")
     if not 0 <= info.header_offset <= len(data) - _LOCAL.size:
@@ -126,7 +163,8 @@ def _root(names: list[str]) -> str:
     """The directory of data.pkl, with its slash; says what other kinds of zip file are."""
     roots = [name.removesuffix("data.pkl") for name in names if name == "data.pkl" or name.endswith("/data.pkl")]
     root = roots[0] if roots else ""
-    if roots and any(name == f"{root}constants.pkl" or name.startswith(f"{root}code/") for name in names):
+    constants, code = f"{root}constants.pkl", f"{root}code/"
+    if roots and any(name == constants or name.startswith(code) for name in names):
         raise WeightsError("it is a TorchScript program (torch.jit.save), not a checkpoint: load it in torch and save "
                            "the weights alone, torch.save(model.state_dict(), 'model.pth')")
     if len(set(roots)) == 1:  # one that is there twice is refused with the other entries
