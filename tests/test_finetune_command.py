@@ -77,8 +77,7 @@ def test_the_options_reach_the_fit(command, base, photos, tmp_path):
 
 
 @pytest.mark.parametrize("options, text", [
-    (("--val-split", "2"), "val_split 2.0: "), (("--seed", "-1"), "seed -1: "), (("--workers", "0"), "workers 0"),
-    (("--threads", "0"), "num_threads 0"), (("--report", "c.doc"), "picture 'c.doc': its name must end in"),
+    (("--report", "c.doc"), "picture 'c.doc': its name must end in"),
     (("--report", "none/c.png"), "none/c.png': its directory does not exist"), (("--json", "none/f"), "none/f'"),
 ], ids=lambda value: value[0] if isinstance(value, tuple) else None)
 def test_options_of_no_use(command, base, photos, tmp_path, monkeypatch, options, text):
@@ -98,9 +97,6 @@ def test_nothing_is_overwritten_without_force(command, base, photos, tmp_path):
         path.unlink()
 
 
-@pytest.mark.parametrize("arguments, code", [((), 2), (("photos",), 2), (("photos", "-o", "m.h5", "--model", "lite0",
-                                                                         "--weights", "x.h5"), 2),
-                                             (("none", "-o", "m.h5", "--weights", "x.h5"), 1)],
-                         ids=["nothing", "no_output", "two_bases", "no_folder"])
-def test_wrong_command_lines(command, arguments, code):
-    assert command("finetune", *arguments)[0] == code
+def test_a_folder_that_is_missing(command):
+    code, _, err = command("finetune", "none", "-o", "m.h5", "--weights", "x.h5")
+    assert code == 1 and "folder 'none': there is no such folder" in err

@@ -12,10 +12,10 @@ import numpy as np
 from npefficient.architecture import GLOBAL_POOLS, HEAD_CHANNELS, Architecture, build
 from npefficient.errors import WeightsError
 from npefficient.parameters import TRACKED, check_parameters
+from npefficient.text import listed, quoted
 from npefficient.variants import VARIANTS, canonical_name
 
 from .checkpoint import Checkpoint
-from .messages import listed, quoted
 
 LOOK_ALIKE_SHA256 = "37913777"  # efficientnet_lite0_ra-37913777.pth, the first eight digits
 _LOOK_ALIKE = re.compile(r"(?<!tf_)(?<!tf-)efficientnet[_-]lite\d", re.IGNORECASE)
@@ -50,7 +50,8 @@ def identify(checkpoint: Checkpoint, *, path, variant: str | None = None, global
     if not told and variant is None:
         warnings.append(f"nothing tells whether these are {network.name} or timm's look-alike "
                         f"{network.name.removeprefix('tf_')} (same shapes, other padding and normalisation); they are "
-                        f"taken for {network.name}. --variant {network.variant.short_name} (variant=) confirms it")
+                        f"taken for {network.name}. 'npefficient convert --variant {network.variant.short_name}' "
+                        "confirms it, in Python the model's name")
     return Identified(network, {name: tensors[name] for name in network.parameters()}, tuple(warnings))
 
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npefficient.errors import WeightsError
-
-from .messages import quoted
+from npefficient.text import quoted
 
 MAX_SIZE = 2 << 30  # bytes; lite4's state_dict twice and its optimizer have 157 MB
 _SAVE = "save the weights in torch with torch.save(model.state_dict(), 'model.pth')"

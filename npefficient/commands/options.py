@@ -1,11 +1,81 @@
-"""What several verbs have in common: which weights they run, and on how many processors."""
+"""What several verbs have in common: the values of options, which weights they run, and on how many processors."""
+import functools
+import math
+
+
+def option(read):
+    """A `type=` of argparse: what `read` makes of the text; its ArgumentError is a wrong command line."""
+    @functools.wraps(read)
+    def convert(text: str):
+        from argparse import ArgumentTypeError
+
+        from ..errors import ArgumentError
+
+        try:
+            return read(text)
+        except ArgumentError as error:
+            raise ArgumentTypeError(str(error)) from None
+
+    return convert
+
+
+def number(kind, rule: str, holds):
+    """A `type=` of argparse: a number for which `holds`; `rule` says so in words."""
+    def convert(text: str):
+        from argparse import ArgumentTypeError
+
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not holds(value):
+            raise ArgumentTypeError(f"{text!r}: it must be {rule}")
+        return value
+
+    return convert
+
+
+whole = number(int, "a whole number of at least 1", lambda value: value >= 1)
+seconds = number(float, "a number of seconds above 0 and below an hour", lambda value: 0 < value < 3600)
+
+
+def wholes(text: str) -> list[int]:
+    """"1,16" -> [1, 16]."""
+    return [whole(word) for word in text.split(",")]
+
+
+@option
+def model_name(text: str) -> str:
+    """Any name of a variant -> its short one."""
+    from ..variants import VARIANTS, canonical_name
+
+    return VARIANTS[canonical_name(text)].short_name
+
+
+def model_names(text: str) -> list[str]:
+    """"lite0,lite4" or "all" -> the variants' short names."""
+    from ..variants import VARIANTS
+
+    return [model_name(name) for name in (VARIANTS if text == "all" else text.split(","))]
+
+
+@option
+def size(text: str) -> tuple[int, int]:
+    """"224" or "256x320" -> (rows, columns)."""
+    from ..errors import ArgumentError
+
+    words = text.lower().split("x")
+    if len(words) > 2 or not all(word.isdecimal() and int(word) > 0 for word in words):
+        raise ArgumentError(f"{text!r}: give pixels as one number, such as 224, or as rows x columns, such as 256x320")
+    return int(words[0]), int(words[-1])
 
 
 def add_weights(parser, demo: str | None = None) -> None:
     """--model or --weights, and --demo where it is explained; `weights_path` says what was chosen."""
     weights = parser.add_mutually_exclusive_group()
-    weights.add_argument("--model", metavar="NAME", help="lite0 to lite4 with the official ImageNet weights, which are "
-                                                         "fetched on first use (default: lite0)")
+    weights.add_argument("--model", metavar="NAME", type=model_name,
+                         help="lite0 to lite4 with the official ImageNet weights, which are fetched on first use "
+                              "(default: lite0)")
     weights.add_argument("--weights", metavar="FILE", help="a weight file (.h5) or checkpoint (.pth, .safetensors)")
     if demo is None:
         parser.set_defaults(demo=False)
@@ -15,12 +85,12 @@ def add_weights(parser, demo: str | None = None) -> None:
 
 def add_threads(parser) -> None:
     """--threads, for None all that this process may use."""
-    parser.add_argument("--threads", metavar="N", type=int, help="processors to use (default: all that are allowed)")
+    parser.add_argument("--threads", metavar="N", type=whole, help="processors to use (default: all that are allowed)")
 
 
 def add_workers(parser) -> None:
     """--workers, for None one for each processor."""
-    parser.add_argument("--workers", metavar="N", type=int, help="threads that read photos and compute (default: one "
+    parser.add_argument("--workers", metavar="N", type=whole, help="threads that read photos and compute (default: one "
                                                                  "for each processor; more help where reading waits)")
 
 
@@ -35,6 +105,23 @@ def weights_path(args):
     from ..hub import pretrained
 
     return pretrained(args.model or "lite0")
+
+
+def is_file_name(given: str) -> bool:
+    """Whether an argument that may be a file or a variant's name is a file's: it is there, or looks like a path."""
+    from pathlib import Path
+
+    path = Path(given)
+    return path.exists() or bool(path.suffix) or path.name != given
+
+
+def weight_file(given: str):
+    """The file that such an argument names; for a variant's name the official weights, fetched on first use."""
+    if is_file_name(given):
+        return given
+    from ..hub import pretrained
+
+    return pretrained(given)
 
 
 def compile_kernels() -> None:
