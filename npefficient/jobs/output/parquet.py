@@ -55,18 +55,18 @@ def read(path: Path) -> tuple[dict, Iterator[dict]]:
     from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
 
-    source = open(path, "rb")
-    try:
-        file = ParquetFile(source)
-        settings = json.loads(file.schema_arrow.metadata[KEY])
-    except (ArrowException, TypeError, KeyError) as problem:  # no Parquet, no metadata at all, none of ours
-        source.close()
-        raise ArgumentError(f"{str(path)!r}: not a file of rows that npefficient wrote ({problem})") from problem
-    return settings, _rows(source, file, settings)
+    with open(path, "rb") as file:
+        try:
+            settings = json.loads(ParquetFile(file).schema_arrow.metadata[KEY])
+        except (ArrowException, TypeError, KeyError) as problem:  # no Parquet, no metadata at all, none of ours
+            raise ArgumentError(f"{str(path)!r}: not a file of rows that npefficient wrote ({problem})") from problem
+    return settings, _rows(path, settings)
 
 
-def _rows(source, file, settings: dict) -> Iterator[dict]:
-    with source, file:
+def _rows(path: Path, settings: dict) -> Iterator[dict]:
+    from pyarrow.parquet import ParquetFile
+
+    with open(path, "rb") as source, ParquetFile(source) as file:
         for batch in file.iter_batches(READ):
             for flat in batch.to_pylist():
                 row = {"photo": flat["photo"], "error": flat["error"], "classes": []}
