@@ -1,6 +1,7 @@
 """The benchmarks: that they refuse wrong results, and that what they count and print is right; never how fast."""
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -209,6 +210,8 @@ def test_subject_repeats_what_the_plain_network_computed(tmp_path):
 
 def test_report_formats_and_keeps(capsys, tmp_path):
     kept = report.Report(tmp_path / "r.json")
+    first = capsys.readouterr().out
+    assert re.match(r".*, (1 processor|[\d,]+ processors), .*; load (\d+\.\d\d|unknown)\n", first)
     table = kept.table("title", {"name": "<6", "big": ">12,.1f", "share": ">8.1%"}, "short")
     table.add(name="x", big=1234567.25, share=0.5, hidden=3)
     table.add(name="y", big=None, share=0.25)

@@ -1,4 +1,5 @@
 """The command line: output, exit codes, and what is said when something is wrong."""
+import hashlib
 import json
 import os
 import subprocess
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import weights_convert
 from npefficient import architecture
 from npefficient.commands import VERBS
 from npefficient.parameters import random_weights
@@ -148,3 +150,24 @@ def test_a_closed_pipe_is_no_traceback(ten):
     done = subprocess.run(f'"{sys.executable}" -m npefficient info lite4 --layers | head -n 1', shell=True,
                           capture_output=True, text=True, timeout=120)
     assert done.stdout.startswith("tf_efficientnet_lite4") and done.stderr == ""
+
+
+def test_info_of_a_checkpoint(command, ten, tmp_path):
+    weights_convert.export(ten, tmp_path / "model.safetensors")
+    code, out, _ = command("info", tmp_path / "model.safetensors")
+    assert code == 0 and out.startswith("tf_efficientnet_lite0: 10 classes, 3 input channels, at 224 x 224\n")
+    digest = hashlib.sha256((tmp_path / "model.safetensors").read_bytes()).hexdigest()
+    assert f"checkpoint       safetensors, sha256 {digest}" in out
+    assert out.endswith(f"npefficient convert {tmp_path / 'model.safetensors'}\n")
+    code, _, err = command("info", tmp_path / "none.pth")
+    assert code == 1 and "none.pth': there is no such file" in err
+
+
+def test_export_takes_a_model_by_name(command, tmp_path, monkeypatch):
+    monkeypatch.setenv("NPEFFICIENT_CACHE", str(tmp_path))
+    official = random_weights(architecture.build("lite0"))
+    (tmp_path / "weights").mkdir()
+    write_weights(tmp_path / "weights" / official.architecture.variant.file.replace(".pth", ".h5"), official)
+    code, out, _ = command("export", "lite0", tmp_path / "out.safetensors")
+    assert code == 0 and "read     lite0: tf_efficientnet_lite0, 1,000 classes, 3 input channels\n" in out
+    assert (tmp_path / "out.safetensors").stat().st_size > 18_000_000

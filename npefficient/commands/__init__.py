@@ -63,17 +63,17 @@ def _parser(chosen: str | None = None) -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     with terminal.guarded():
-        arguments = sys.argv[1:] if arguments is None else arguments
-        args = _parser(*arguments[:1]).parse_args(arguments)
-        verb = _module(args.verb)
-        return _exit_code(verb, args)
+        return _run(sys.argv[1:] if arguments is None else arguments)
 
 
-def _exit_code(verb, args) -> int:
-    """Run a verb; whatever goes wrong is a line on stderr and an exit code."""
+def _run(arguments: list[str]) -> int:
+    """Run a command; whatever goes wrong is a line on stderr and an exit code."""
     from ..errors import NpefficientError
 
+    verb = None
     try:
+        args = _parser(*arguments[:1]).parse_args(arguments)
+        verb = _module(args.verb)
         code = verb.run(args)
         sys.stdout.flush()
         return code
@@ -83,6 +83,8 @@ def _exit_code(verb, args) -> int:
         terminal.say(f"error: {error}")
     except OSError as error:
         terminal.say(f"error: {error.filename or 'the system'}: {error.strerror or error}")
+    except MemoryError:
+        terminal.say("error: there is not enough memory")
     except KeyboardInterrupt as stop:
         terminal.say("interrupted" + (f": {stop}" if str(stop) else ""))
         return TERMINATED if isinstance(stop, terminal.Terminated) else INTERRUPTED

@@ -7,8 +7,10 @@ Lite0 trained on scikit-learn's handwritten digits, on ten digits that it has no
 PHOTO may also be a folder (every photo in it and below, sorted; hidden ones left out), a quoted glob ('**' for any
 folders), a list (a name that ends in .txt) or - for standard input, both with a path on each line, relative to the
 current directory. --output keeps the results, a row for each photo in the order given; --resume goes on after an
-interruption of any kind, with the same photos and settings, and does none twice. Bytes of a name that are no UTF-8 are
-written as \\udcXX. What --resume needs lies beside the file, in hidden ones that begin with its name.
+interruption of any kind, with the same photos and settings, and does none twice; Ctrl-C and SIGTERM leave a valid file.
+In names what a terminal would obey is written as an escape, such as \\n, and bytes that are no UTF-8 as \\udcXX. In a
+.csv an apostrophe stands before text that a spreadsheet would take for a formula. What --resume needs lies beside the
+file, in hidden ones that begin with its name.
 
 --engine ray gives the work to Ray, on this machine or on a cluster (--address), where npefficient[ray] is installed on
 each. --output is then a directory of Parquet files with the rows that .parquet has; sorted by their names, they have

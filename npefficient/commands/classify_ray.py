@@ -1,4 +1,7 @@
 """What `classify --engine ray` does: the photos are Ray's, the rows the same."""
+import contextlib
+import sys
+
 from ..distributed import classify
 from ..loading import load_weights
 from ..jobs.photos import each_photo
@@ -14,9 +17,11 @@ def run(args) -> int:
         if getattr(args, name):
             args.refuse(f"--{name.replace('_', '-')} with --engine ray: Ray writes Parquet files into a "
                         "directory that is not there yet, and sizes batches itself")
-    count, bad = classify(_photos(args), load_weights(weights_path(args)), args.output, workers=args.workers,
-                          processors=1 if args.threads is None else args.threads, address=args.address, topk=args.topk,
-                          embeddings=args.embeddings, exif=args.exif, fast_decode=args.fast_decode)
+    photos, weights = _photos(args), load_weights(weights_path(args))
+    with contextlib.redirect_stderr(sys.stderr.unfiltered):  # Ray draws its progress with escapes of its own
+        count, bad = classify(photos, weights, args.output, workers=args.workers,
+                              processors=1 if args.threads is None else args.threads, address=args.address,
+                              topk=args.topk, embeddings=args.embeddings, exif=args.exif, fast_decode=args.fast_decode)
     print(f"wrote {plain(args.output)}: {counted(count, 'row')}")
     return exit_code(bad, count)
 

@@ -3,7 +3,8 @@
 A tensor or a layer differs when max |a - b| / max(|a|, |b|) is above --tolerance. Values are compared: precision,
 source and the batches that batch norms have seen are shown but do not count. "|" stands between settings that differ.
 
-Exit code, as diff's: 0 the two are the same, 1 they differ, 2 trouble (the reason is on stderr).
+Exit code, as diff's: 0 the two are the same, 1 they differ, 2 trouble (the reason is on stderr), 70 a
+fault of npefficient itself.
 """
 import math
 
