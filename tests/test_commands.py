@@ -1,9 +1,12 @@
 """The command line: output, exit codes, and what is said when something is wrong."""
 import hashlib
+import io
 import json
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -11,7 +14,8 @@ from PIL import Image
 
 import weights_convert
 from npefficient import architecture
-from npefficient.commands import VERBS
+from npefficient.commands import VERBS, options
+from npefficient.engine import compiled
 from npefficient.parameters import random_weights
 from npefficient.weights import write_weights
 
@@ -171,3 +175,19 @@ def test_export_takes_a_model_by_name(command, tmp_path, monkeypatch):
     code, out, _ = command("export", "lite0", tmp_path / "out.safetensors")
     assert code == 0 and "read     lite0: tf_efficientnet_lite0, 1,000 classes, 3 input channels\n" in out
     assert (tmp_path / "out.safetensors").stat().st_size > 18_000_000
+
+
+def test_compiling_gives_signs_of_life(monkeypatch):
+    monkeypatch.setattr(options, "TICK", 0.001)
+    said, patience = io.StringIO(), time.monotonic() + 60
+
+    def driver(report):
+        report("compiling")
+        while said.getvalue().count(" s\n") < 2 and time.monotonic() < patience:
+            time.sleep(0.001)
+
+    monkeypatch.setattr(compiled, "driver", driver)
+    options.compile_kernels(said)
+    lines = said.getvalue().splitlines()
+    assert "compiling" in lines and len(lines) >= 3 and {line[-2:] for line in lines} == {"ng", " s"}
+    assert not [thread for thread in threading.enumerate() if thread.name.endswith("(tick)")]

@@ -1,6 +1,10 @@
 """What several verbs have in common: the values of options, which weights they run, and on how many processors."""
 import functools
 import math
+import threading
+import time
+
+TICK = 5.0  # seconds between two signs of life while the kernels are compiled
 
 
 def option(read):
@@ -124,10 +128,26 @@ def weight_file(given: str):
     return pretrained(given)
 
 
-def compile_kernels() -> None:
-    """Get the compiled code before the first photo; a line on stderr says so where it takes a while."""
+def compile_kernels(stream=None) -> None:
+    """Get the compiled code before the first photo; where it takes a while, lines on stderr (or `stream`) say so."""
     import sys
 
     from ..engine import compiled
 
-    compiled.driver(lambda text: print(text, file=sys.stderr, flush=True))
+    def tell(text: str) -> None:
+        print(text, file=stream or sys.stderr, flush=True)
+
+    done = threading.Event()
+
+    def tick() -> None:
+        start = time.monotonic()
+        while not done.wait(TICK):
+            tell(f"  {time.monotonic() - start:.0f} s")
+
+    ticker = threading.Thread(target=tick, daemon=True)
+    ticker.start()
+    try:
+        compiled.driver(tell)
+    finally:
+        done.set()
+        ticker.join()

@@ -116,7 +116,7 @@ def _compile(report):
     if config.DISABLE_JIT:
         raise ArgumentError("NUMBA_DISABLE_JIT is set: without compiling there is no engine; unset it, or make the "
                             "model in Python with backend='reference'")
-    report("compiling the kernels, once for this release on this machine; it takes 10 seconds or so")
+    report("compiling the kernels, once for this release on this machine")
     from .run import work
 
     start = time.perf_counter()
