@@ -37,6 +37,9 @@ def test_finetune_and_classify(command, base, photos, tmp_path):
                           f"wrote {mine}: tf_efficientnet_lite0 with 3 classes"]
     assert "36 of 36 photos" in err
     found = json.loads(figures.read_text())
+    tried = [trial["penalty"] for trial in found["trials"]]
+    ends = {max(tried): "; none stronger was tried", min(tried): "; none weaker was tried"}
+    assert ends.get(found["penalty"], "by cross-entropy") in out and out.count("was tried") == (found["penalty"] in ends)
     assert (found["val"], found["correct"], found["accuracy"], found["computed"]) == (7, 7, 1.0, 36)
     assert [row["label"] for row in found["classes"]] == ["blue", "green", "red"]
     assert sum(map(sum, found["confusion"])) == 7 and found["unreadable"] == []

@@ -43,7 +43,8 @@ def test_finetune_result_with_many_classes_and_hostile_labels(finetuned):
     twenty = range(20)
     many = dataclasses.replace(
         finetuned, labels=tuple(f"<script>{i}" + "x" * 10_000 for i in range(60)),
-        classes=np.concatenate([finetuned.classes + 3 * i for i in twenty]), predictions=np.tile(finetuned.predictions, 20),
+        classes=np.concatenate([finetuned.classes + 3 * i for i in twenty]),
+        predictions=np.tile(finetuned.predictions, 20),
         photos=finetuned.photos * 20, confusion=np.kron(np.eye(20, dtype=int), finetuned.confusion))
     html = many._repr_html_()
     assert not Reader(html).all("script") and len(html) < 100_000 and "and 10 more classes" in html

@@ -35,8 +35,8 @@ def place(tmp_path, monkeypatch):
 
 def npefficient_(*arguments, code=0, shell="", **changes):
     """stdout and stderr of `npefficient` in a process of its own, as bytes; `shell` follows on the command line."""
-    done = subprocess.run(["sh", "-c", f'exec "$@" {shell}', "-", sys.executable, "-m", "npefficient",
-                           *arguments], env=environment(PYTHONPATH=str(ROOT), **changes), capture_output=True, timeout=120)
+    done = subprocess.run(["sh", "-c", f'exec "$@" {shell}', "-", sys.executable, "-m", "npefficient", *arguments],
+                          env=environment(PYTHONPATH=str(ROOT), **changes), capture_output=True, timeout=120)
     assert done.returncode == code, done.stderr.decode(errors="replace")
     assert b"Traceback" not in done.stderr
     return done.stdout, done.stderr
@@ -53,7 +53,8 @@ def write(text, encoding):
 
 
 @pytest.mark.parametrize("encoding, expected", [
-    ("utf-8", "é 犬\t\\x1b[m\n".encode()), ("cp1252", b"\xe9 \\u72ac\t\\x1b[m\n"), ("ascii", b"\\xe9 \\u72ac\t\\x1b[m\n"),
+    ("utf-8", "é 犬\t\\x1b[m\n".encode()),
+    ("cp1252", b"\xe9 \\u72ac\t\\x1b[m\n"), ("ascii", b"\\xe9 \\u72ac\t\\x1b[m\n"),
     ("cp932", b"\\xe9 \x8c\xa2\t\\x1b[m\n")])
 def test_stream_writes_what_its_encoding_has(encoding, expected):
     assert write("é 犬\t\x1b[m", encoding) == expected
@@ -137,7 +138,8 @@ def test_full_standard_output_is_named(place):
 @pytest.mark.parametrize("name", ["\udce9", f"a{ESCAPES}\nb", "-=1+1"], ids=["no_utf8", "escapes", "formula"])
 def test_commands_with_any_name(place, command, name):
     """Every verb reads and writes files of this name, and what it says is plain."""
-    files = {kind: f"./{name}.{kind}" for kind in ("h5", "png", "safetensors", "csv", "jsonl", "parquet", "json", "html")}
+    kinds = ("h5", "png", "safetensors", "csv", "jsonl", "parquet", "json", "html")
+    files = {kind: f"./{name}.{kind}" for kind in kinds}
     (place / "small.h5").rename(files["h5"])
     (place / "photo.png").rename(files["png"])
 

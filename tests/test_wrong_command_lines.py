@@ -64,7 +64,8 @@ def test_wrong_command_line_is_2_and_shows_the_usage(command, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     code, out, err = command(*verb.split(), *arguments)
     assert code == 2 and out == "" and err.startswith(f"usage: npefficient {verb}".rstrip())
-    assert message in err.splitlines()[-1] and err.splitlines()[-1].startswith(f"npefficient {verb}".rstrip() + ": error")
+    last = err.splitlines()[-1]
+    assert message in last and last.startswith(f"npefficient {verb}".rstrip() + ": error")
     assert os.listdir(tmp_path) == []
 
 
