@@ -9,9 +9,10 @@ and columns.
 """
 import math
 import numbers
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from .errors import ArgumentError
+from .text import counted
 from .variants import VARIANTS, Variant, canonical_name
 
 BN_EPS = 1e-3
@@ -145,8 +146,16 @@ class Architecture:
     in_chans: int
     stem: Conv
     stages: tuple[tuple[Block, ...], ...]
-    head: Conv = field(repr=False)
+    head: Conv
     global_pool: str = "avg"  # one of GLOBAL_POOLS
+
+    def __repr__(self) -> str:
+        return f"Architecture({self.name}, {self.interface}, global_pool={self.global_pool!r})"
+
+    @property
+    def interface(self) -> str:
+        """Such as "10 classes, 3 input channels"."""
+        return f"{counted(self.num_classes, 'class')}, {counted(self.in_chans, 'input channel')}"
 
     @property
     def name(self) -> str:

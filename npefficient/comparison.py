@@ -11,6 +11,7 @@ import numpy as np
 from .architecture import Architecture
 from .errors import ArgumentError
 from .parameters import TRACKED, Weights
+from .text import quoted, short
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,10 @@ class Comparison:
     layers: tuple[Pair, ...]  # in the order of execution, the input first; empty without a photo
     top: tuple[list, list] | None  # with a photo, the five most probable (label, probability) of each
     tolerance: float
+
+    def __repr__(self) -> str:
+        return (f"Comparison({'the same' if self.same else 'different'}: {len(self.differing)} of {len(self.tensors)} "
+                f"tensors differ, {sum(fact.differs for fact in self.facts)} settings)")
 
     @property
     def differing(self) -> tuple[Pair, ...]:
@@ -155,7 +160,7 @@ def _facts(a: Weights, b: Weights) -> tuple[Fact, ...]:
         fact("global pool", lambda w: w.architecture.global_pool or "none"),
         *(Fact(name, _words(one), _words(other), True) for (name, one), other in settings),
         _labels(a.labels, b.labels),
-        fact("source", lambda w: f"{w.source.name} ({w.source.kind})", counts=False),
+        fact("source", lambda w: f"{short(w.source.name)} ({w.source.kind})", counts=False),
         fact("sha256", lambda w: w.source.sha256[:16] or "none", counts=False),
         fact("precision", _precision, counts=False),
         fact("batches seen", _batches, counts=False),
@@ -168,7 +173,7 @@ def _labels(a, b) -> Fact:
     if a and b and a != b:
         i = next((i for i, (one, other) in enumerate(zip(a, b)) if one != other), None)
         if i is not None:
-            words = [f"{text}, {i} is {labels[i]!r}" for text, labels in zip(words, (a, b))]
+            words = [f"{text}, {i} is {quoted(labels[i])}" for text, labels in zip(words, (a, b))]
     return Fact("labels", *words, True)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from .errors import ArgumentError, NpefficientError
 from .parameters import Weights
+from .text import counted
 
 TASK = 256  # photos at most in a task, whose rows are one file, and are made anew when a worker is lost
 SHARE = 4  # tasks at least for each processor, so that none waits long for the last ones
@@ -178,7 +179,7 @@ def _connect(ray, address: str, processors: int) -> bool:
     available = int(ray.cluster_resources().get("CPU", 0))
     if address == HERE and processors > available:
         ray.shutdown()
-        raise ArgumentError(f"{processors} processors for a worker: this machine has {available}")
+        raise ArgumentError(f"{counted(processors, 'processor')} for a worker: this machine has {available}")
     return True
 
 

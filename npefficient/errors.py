@@ -9,10 +9,14 @@
 Each text says what was given, the rule it breaks and what to do about it. Whatever comes from outside is checked
 once, where it enters; code inside trusts its callers.
 """
+from .text import ERROR, short
 
 
 class NpefficientError(Exception):
-    """Base of every error that npefficient raises on purpose."""
+    """Base of every error that npefficient raises on purpose; its text is one line that a terminal can be shown."""
+
+    def __init__(self, text: str = ""):
+        super().__init__(short(text, ERROR))
 
 
 class ArgumentError(NpefficientError, ValueError):

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from .architecture import Architecture
 from .errors import ArgumentError
+from .text import meant
 
 
 @dataclass(frozen=True)
@@ -57,9 +58,6 @@ def find_layers(network: Architecture, names) -> dict[str, Layer]:
     names, known = list(names), named_layers(network)
     for name in names:
         if not isinstance(name, str) or name not in known:
-            import difflib
-
-            nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.0)[0]
-            raise ArgumentError(f"layer {name!r}: {network.name} has none of this name (did you mean {nearest!r}?); "
+            raise ArgumentError(f"layer {name!r}: {network.name} has none of this name{meant(str(name), known)}; "
                                 "npefficient.layers.named_layers lists them all")
     return {name: known[name] for name in names}

@@ -14,6 +14,7 @@ from .layers import find_layers
 from .loading import wanted_weights
 from .parameters import Weights
 from .scores import softmax, top_k
+from .text import counted, short
 from .variants import canonical_name
 
 BACKENDS = ("engine", "reference")
@@ -234,9 +235,9 @@ class Model:
         network = self.architecture
         rows, columns = self.preprocessing.input_size
         random = self.source.kind == "random"
-        weights = f"RANDOM weights ({self.source.name})" if random else f"weights from {self.source.name}"
-        return (f"Model({network.name}, {network.num_classes} classes, {rows}x{columns}x{network.in_chans}, {weights}, "
-                f"{self.backend})")
+        weights = f"RANDOM weights ({short(self.source.name)})" if random else f"weights from {short(self.source.name)}"
+        return (f"Model({network.name}, {counted(network.num_classes, 'class')}, {rows}x{columns}x{network.in_chans}, "
+                f"{weights}, {self.backend})")
 
 
 def _checked(x, channels: int, what: str, origin: str) -> np.ndarray:

@@ -1,10 +1,11 @@
-"""What notebooks show of a model and of an explanation: plain HTML without scripts, in the notebook's own colours.
+"""What notebooks show of a model, of an explanation and of a fine-tuning: plain HTML without scripts.
 
 Jupyter calls `_repr_html_`. Styles stand in the tags, because the sites that show stored notebooks drop style sheets.
 """
 from html import escape
 
 SIDE = 160  # pixels of each picture
+CLASSES = 50  # rows of a table of classes, at most
 LEFT, RIGHT = "text-align:left", "text-align:right"
 
 
@@ -26,13 +27,29 @@ def model_html(model) -> str:
 def explanation_html(explanation) -> str:
     """The crop, and for each class its map over it with label and probability."""
     from .explanation import pictures, wording
+    from .text import short
 
     shown = [(explanation.cropped, "the crop", "the crop that the network sees")]
     for one in explanation.classes:
-        label = f"{wording.plainly(one.label)} {wording.percent(one.probability)}"
+        label = f"{short(one.label)} {wording.percent(one.probability)}"
         shown.append((explanation.heat_map(one.index), label, wording.where(one)))
     figures = "".join(_figure(pictures.data_uri(pictures.shrink(pixels, SIDE)), *words) for pixels, *words in shown)
     return f'<div style="display:flex;flex-wrap:wrap;gap:12px">{figures}</div>'
+
+
+def finetune_html(result) -> str:
+    """What `repr` says of a fine-tuning, and a table of its first CLASSES classes."""
+    from .text import short
+
+    rows = result.per_class()
+    lines = [(short(row["label"]), "", row["train"], row["val"], row["correct"], f"{row['accuracy']:.1%}")
+             for row in rows[:CLASSES]]
+    if len(rows) > CLASSES:
+        lines.append((f"and {len(rows) - CLASSES:,} more classes", "", "", "", "", ""))
+    body = "".join(_row("td", line) for line in lines)
+    heads = _row("th", ("class", "", "train", "val", "correct", "accuracy"))
+    return (f"<div><div><code>{escape(repr(result))}</code></div><table><thead>{heads}</thead><tbody>{body}</tbody>"
+            "</table></div>")
 
 
 def _figure(uri: str, text: str, alt: str) -> str:

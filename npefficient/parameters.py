@@ -1,7 +1,6 @@
 """The parameters of one network: what they are, how they are checked, and random ones to try a network with."""
 import math
 import re
-import unicodedata
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +8,7 @@ import numpy as np
 from .architecture import Architecture
 from .errors import WeightsError
 from .preprocessing import Preprocessing
+from .text import counted, plain, quoted, short
 
 TRACKED = "num_batches_tracked"
 
@@ -32,6 +32,9 @@ class Weights:
     labels: tuple[str, ...] | None
     source: Source
 
+    def __repr__(self) -> str:
+        return f"Weights({self.architecture.name}, {self.architecture.interface}, from {short(self.source.name)})"
+
 
 def check_parameters(parameters: dict[str, np.ndarray], expected: Architecture) -> None:
     """Compare every name, shape, dtype and value with what the architecture asks for.
@@ -41,7 +44,7 @@ def check_parameters(parameters: dict[str, np.ndarray], expected: Architecture) 
     """
     shapes = expected.parameters()
     problems = [f"missing {name!r} {shape}" for name, shape in shapes.items() if name not in parameters]
-    problems += [f"unexpected {name!r} {array.shape}" for name, array in parameters.items() if name not in shapes]
+    problems += [f"unexpected {quoted(name)} {array.shape}" for name, array in parameters.items() if name not in shapes]
     for name in shapes.keys() & parameters.keys():
         array, allowed = parameters[name], (np.int64,) if name.endswith(TRACKED) else (np.float32, np.float16)
         if array.shape != shapes[name]:
@@ -50,8 +53,7 @@ def check_parameters(parameters: dict[str, np.ndarray], expected: Architecture) 
             problems.append(f"{name!r} is {array.dtype} instead of {' or '.join(np.dtype(t).name for t in allowed)}")
     if problems:
         shown = "; ".join(sorted(problems)[:20]) + (f"; and {len(problems) - 20} more" if len(problems) > 20 else "")
-        raise WeightsError(f"these are not the parameters of {expected.name} with {expected.num_classes} classes and "
-                           f"{expected.in_chans} input channels: {shown}")
+        raise WeightsError(f"these are not the parameters of {expected.name} ({expected.interface}): {shown}")
     for name, array in parameters.items():
         if not np.isfinite((array.min(), array.max())).all():  # min and max pass NaN on; no copy of the whole array
             raise WeightsError(f"{name!r} holds {array[~np.isfinite(array)][0]}: every weight must be finite; "
@@ -66,11 +68,12 @@ def check_labels(labels, num_classes: int) -> tuple[str, ...] | None:
         return None
     labels = tuple(labels)
     if len(labels) != num_classes:
-        raise WeightsError(f"{len(labels)} labels for {num_classes} classes: give one label a class, in order")
+        raise WeightsError(f"{counted(len(labels), 'label')} for {counted(num_classes, 'class')}: give one label a "
+                           "class, in order")
     for i, label in enumerate(labels):
-        if not isinstance(label, str) or not label.strip() or len(label.splitlines()) != 1 or plain(label) != label:
-            raise WeightsError(f"label {i} is {label!r}: a label is one line of text that is not empty and has no "
-                               "control characters")
+        if not isinstance(label, str) or not label.strip() or plain(label) != label:
+            raise WeightsError(f"label {i} is {quoted(label)}: a label is one line of text that is not empty and has "
+                               "no control characters")
     return labels
 
 
@@ -78,15 +81,9 @@ def check_source(source: Source) -> None:
     """Raises WeightsError unless name and kind are plain text, and the sha256 is 64 hex digits or empty."""
     for what, text in (("name", source.name), ("kind", source.kind)):
         if plain(text) != text:
-            raise WeightsError(f"source {what} {text!r}: it must be text without control characters")
+            raise WeightsError(f"source {what} {quoted(text)}: it must be text without control characters")
     if not re.fullmatch("[0-9a-f]{64}|", source.sha256):
-        raise WeightsError(f"source sha256 {source.sha256!r}: it must be 64 hex digits, or empty")
-
-
-def plain(text: str) -> str:
-    """The text with what a terminal would obey, and what UTF-8 can't hold, written as escapes; tabs stay."""
-    return "".join(c if c == "\t" or unicodedata.category(c) not in ("Cc", "Cs") else
-                   c.encode("unicode_escape").decode() for c in text)
+        raise WeightsError(f"source sha256 {quoted(source.sha256)}: it must be 64 hex digits, or empty")
 
 
 def same_bits(one: np.ndarray, other: np.ndarray) -> bool:

@@ -3,7 +3,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from .errors import ArgumentError
+from .errors import ArgumentError, NpefficientError
 
 
 def cache_directory() -> Path:
@@ -29,7 +29,7 @@ def replacing(target: Path, *, force: bool, mode: int = 0o666):
     A failure inside the block, or a crash at any moment, leaves the old target or none. The new file's permissions are
     `mode` less what the umask takes away; a symbolic link is replaced, not followed. Raises ArgumentError where the
     target exists and `force` is not set, where it is a directory, and where its own directory is missing; OSError from
-    the system.
+    the system, which names the target.
     """
     target = Path(target)
     check_target(target, force=force)
@@ -42,9 +42,12 @@ def replacing(target: Path, *, force: bool, mode: int = 0o666):
             os.fsync(file.fileno())
         _check_free(target, force)
         os.replace(part, target)
-    except BaseException:
+    except BaseException as problem:
         with contextlib.suppress(OSError):
             os.unlink(part)
+        ours = isinstance(problem, NpefficientError)
+        if isinstance(problem, OSError) and not ours and problem.filename in (None, str(part)):
+            raise OSError(problem.errno, problem.strerror or str(problem), str(target)) from problem
         raise
     _flush_directory(target.parent)
 

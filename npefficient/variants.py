@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from .errors import ArgumentError
 from .preprocessing import Preprocessing
+from .text import meant
 
 RELEASE = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights/"
 TAG = "in1k"  # timm's, of the official weights
@@ -102,10 +103,7 @@ def canonical_name(name: str) -> str:
             f"model {name!r} is timm's own training of this network, with symmetric padding and another normalisation; "
             f"only the TensorFlow port is known here: use {port!r}"
         )
-    import difflib  # takes longer to import than the rest of this file
-
-    nearest = difflib.get_close_matches(plain.lower(), known, n=1, cutoff=0.0)[0]
-    raise ArgumentError(f"unknown model {name!r}: known are lite0 to lite4 (did you mean {nearest!r}?)")
+    raise ArgumentError(f"unknown model {name!r}: known are lite0 to lite4{meant(plain.lower(), known)}")
 
 
 def list_models(filter: str = "*", *, pretrained: bool = False) -> list[str]:

@@ -41,9 +41,10 @@ from .architecture import Architecture
 from .errors import ArgumentError, WeightsError
 from .hdf5 import (MAGIC, StoredArray, check_apart, check_attributes, check_datasets, check_superblock, file_image,
                    has_attribute, has_dataset, read_arrays, read_attribute)
-from .parameters import TRACKED, Source, Weights, check_labels, check_parameters, check_source, plain, same_bits
+from .parameters import TRACKED, Source, Weights, check_labels, check_parameters, check_source, same_bits
 from .paths import replacing
 from .preprocessing import Preprocessing, check_preprocessing
+from .text import plain
 
 FORMAT, FORMAT_VERSION = "npefficient weights", 1
 LABELS_LIMIT = 1 << 22  # bytes

@@ -171,7 +171,7 @@ def test_a_roofline_of_the_layers(monkeypatch, run, tmp_path):
     draw = plots.roofline
     monkeypatch.setattr(plots, "roofline", lambda rows, *rest: (drawn.extend(rows), draw(rows, *rest)))
     code, out, err, tables = run("--layer", "blocks.[01].*", "--plot", tmp_path / "roof.png")
-    assert code == 0 and err == "" and f"drawn in {tmp_path / 'roof.png'}" in out
+    assert code == 0 and err == "" and f"wrote {tmp_path / 'roof.png'}: the picture" in out
     assert drawn == tables["kernels"]
     pixels = pixels_of(tmp_path / "roof.png")
     for colour in (plots.COLOURS["depthwise"], plots.COLOURS["pointwise"], plots.PEAK):

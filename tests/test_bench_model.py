@@ -48,7 +48,7 @@ def test_model_refuses_wrong_logits(tmp_path):
     made = subject.make_subject("lite0", tmp_path, (33, 20))
     logits = made._file("logits")
     np.save(logits, np.load(logits) + np.float32(1e-3))
-    with pytest.raises(NpefficientError, match="lite0 33x20, batch 1, 1 threads: WRONG RESULT"):
+    with pytest.raises(NpefficientError, match="lite0 33x20, batch 1, 1 thread: WRONG RESULT"):
         model.child("lite0", 33, 20, str(tmp_path), 1, 1, 0.01)
 
 

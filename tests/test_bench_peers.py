@@ -90,7 +90,7 @@ def test_wrong_logits_of_a_peer_are_found(small, tmp_path, engine):
     other = type(small)(small.name, small.height, small.width, tmp_path)
     peer = next(peer for peer in (run.OURS, *run.PEERS) if peer.engine == engine)
     assert run._prepared(peer, other, 1)
-    with pytest.raises(NpefficientError, match=f"{engine}, lite0 47x64, batch 1, 1 threads: WRONG RESULT"):
+    with pytest.raises(NpefficientError, match=f"{engine}, lite0 47x64, batch 1, 1 thread: WRONG RESULT"):
         run.time_peer(peer, other, 1, 1, 0.01)
 
 
@@ -133,7 +133,7 @@ def test_rounds_take_turns_and_leave_out_what_fails(monkeypatch, small, capsys):
     results = run.run_rounds(small, [run.Peer("a", "a"), run.Peer("b", "b")], 1, 1, 3, 1.0)
     assert turns == ["npefficient", "a", "b", "a", "b", "npefficient", "npefficient", "a"]
     assert {peer.engine: len(rounds) for peer, rounds in results.items()} == {"npefficient": 3, "a": 3}
-    assert "left out: b, lite0 47x64, 1 threads (it fell over)" in capsys.readouterr().out
+    assert "left out: b, lite0 47x64, 1 thread (it fell over)" in capsys.readouterr().out
 
 
 def test_our_own_failure_is_no_peer_left_out(monkeypatch, small):

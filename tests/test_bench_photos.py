@@ -94,10 +94,3 @@ def test_bench_photos(bench, tmp_path, monkeypatch):
     assert 0 < rows[3]["logits move"] < 1
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (("--threads", "two"), "--threads 'two': give whole numbers"), (("--model", "lite9"), "unknown model 'lite9'"),
-    (("--seconds", "0"), "--seconds 0.0: it must be above 0"),
-])
-def test_bench_photos_refuses(bench, arguments, message):
-    code, _, err = bench("photos", *arguments)
-    assert code == 1 and message in err

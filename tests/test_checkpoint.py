@@ -11,7 +11,6 @@ import checkpoints as by_hand
 from checkpoints import call, dictionary, name, number, program, storage, tensor, text, tuple_of
 from npefficient.errors import WeightsError
 from weights_convert import read_checkpoint
-from weights_convert.messages import quoted
 
 ARRAYS = {
     "a.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 4),
@@ -264,13 +263,3 @@ def test_official_name_is_held_against_the_hash(tmp_path):
     digest = read(tmp_path, by_hand.save(ARRAYS, "zip")).source.sha256[:8]
     assert read(tmp_path, by_hand.save(ARRAYS, "zip"),
                 f"tf_efficientnet_lite0-{digest}.pth").source.sha256[:8] == digest
-
-
-def test_quoted_is_short_whatever_it_is_given():
-    nested = ("x",)
-    for _ in range(60):
-        nested = (nested, nested)
-    assert quoted(nested) == "a tuple"
-    assert quoted("a" * 1000) == repr("a" * 80) + "... (1000 long)"
-    assert len(quoted(10**200)) < 100
-    assert quoted("a\nb") == r"'a\nb'"

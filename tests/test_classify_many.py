@@ -158,15 +158,9 @@ def test_fast_decode_says_what_it_costs(classify, tmp_path):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (("--embeddings",), "--embeddings without --output"), (("--resume",), "--resume without --output"),
-    (("--force",), "--force without --output"), (("--output", "o.csv", "--json"), "--json with --output 'o.csv'"),
     (("--output", "o.csv", "--embeddings"), "o.csv': a .csv has no place for embeddings of 1280 values"),
     (("--output", "o.xls"), "o.xls': it must end in .csv, .jsonl, .parquet or .h5"),
     (("--output", "none/o.csv"), "none/o.csv': its directory does not exist"),
-    (("--output", "o.csv", "--workers", 0), "workers 0: it must be a whole number of at least 1"),
-    (("--output", "o.csv", "--threads", 0), "num_threads 0: it must be"),
-    (("--output", "o.csv", "--batch-size", -1), "batch_size -1: it must be"),
-    (("--output", "o.csv", "--topk", 0), "--topk 0: it must be at least 1"),
     (("none/*.jpg", "--output", "o.csv"), "glob 'none/*.jpg': no photo matches"),
 ], ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "")
 def test_wrong_wishes_leave_no_file(classify, folder, tmp_path, monkeypatch, arguments, message):
@@ -182,21 +176,49 @@ def test_nothing_on_standard_input_leaves_no_file(classify, tmp_path, monkeypatc
     assert code == 1 and "standard input: it names no photo" in err and os.listdir(tmp_path) == []
 
 
-def test_resume_and_force_are_a_wrong_command_line(classify, tmp_path):
-    code, _, err = classify("a.png", "--output", tmp_path / "o.csv", "--resume", "--force")
-    assert code == 2 and "not allowed with" in err
-
-
 def test_without_weights_of_their_own_rows_tell_models_apart(classify, folder, tmp_path, capsys):
     """Other weights under the same name are other settings."""
     write_weights(tmp_path / "other.h5", small_weights(seed=1))
     write_weights(tmp_path / "same.h5", small_weights())
     classify(folder, "--output", tmp_path / "o.csv")
-    for name, code, message in (("other.h5", 1, "was begun with weights 'seed 0', and now 'seed 1'; sha256"),
+    for name, code, message in (("other.h5", 1, "was begun with weights that came from 'seed 0', and now 'seed 1'"),
                                 ("same.h5", 1, "2 of 12 photos could not be read")):
         assert main(["classify", str(folder), "--weights", str(tmp_path / name), "--output", str(tmp_path / "o.csv"),
                      "--resume"]) == code
         assert message in capsys.readouterr().err
+
+
+def test_a_finished_file_has_nothing_to_resume(classify, folder, tmp_path):
+    classify(folder, "--output", tmp_path / "o.csv")
+    before = (tmp_path / "o.csv").read_bytes()
+    code, out, err = classify(folder, "--output", tmp_path / "o.csv", "--resume")
+    assert code == 1 and out.splitlines()[-1].endswith("o.csv has 12 rows already, one for each photo")
+    assert err == "npefficient: 2 of 12 photos could not be read\n" and (tmp_path / "o.csv").read_bytes() == before
+
+
+def test_no_cell_of_a_csv_is_a_formula(classify, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_photos(tmp_path, 2)
+    os.rename("00000.png", "=1+1.png")
+    os.rename("00001.png", "'-1.png")
+    photos = ("=1+1.png", "'-1.png", "@none.png")
+    classify(*photos[:2], "--output", "o.csv")
+    classify(*photos, "--output", "o.csv", "--resume")
+    cells = [line.split(",")[0] for line in (tmp_path / "o.csv").read_text().splitlines()[1:]]
+    assert cells == ["'=1+1.png", "''-1.png", "'@none.png"]
+    assert classify(*photos, "--output", "o.csv", "--resume")[1].splitlines()[-1].startswith("nothing to do: ")
+
+
+def test_one_class_of_each_is_in_straight_columns(classify, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "twelve12.png", "a_longer_name.png"):
+        save_photos(tmp_path, 1)
+        os.rename("00000.png", name)
+    for arguments in ((".",), sorted(os.listdir())):
+        _, out, _ = classify(*arguments, "--topk", 1)
+        lines = out.splitlines()[1:]
+        assert len(lines) == 3 and len({line.index("%") for line in lines}) == 1, "the shares end in one column"
+        assert all(" " in line[line.index(".png") :line.index("%")] for line in lines)
 
 
 # --- interrupted -----------------------------------------------------------------------------------------------------
@@ -218,7 +240,7 @@ def wait_for_rows(process, path, count):
 
 
 @forms
-@pytest.mark.parametrize("how", ["SIGKILL", "SIGINT"])
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGINT", "SIGTERM"])
 def test_stopped_half_way_and_resumed(classify, weights, tmp_path, suffix, how):
     """The list comes through a pipe that stays open, so that the job can't end before it is stopped."""
     photos = save_photos(tmp_path, 40)
@@ -231,8 +253,8 @@ def test_stopped_half_way_and_resumed(classify, weights, tmp_path, suffix, how):
     wait_for_rows(process, path, 22)
     process.send_signal(getattr(signal, how))
     out, err = process.communicate(timeout=60)
-    if how == "SIGINT":
-        assert process.returncode == 130 and "Traceback" not in err
+    if how != "SIGKILL":
+        assert process.returncode == {"SIGINT": 130, "SIGTERM": 143}[how] and "Traceback" not in err
         kept = len(read(path))
         assert 21 <= kept <= 30 and f"'{path}' has the first {kept} photos; the same command with --resume" in err
     (tmp_path / "list.txt").write_text("".join(f"{photo}\n" for photo in photos))

@@ -58,7 +58,8 @@ def test_many_wrong_answers_have_names_and_no_counts():
 
 def test_labels_are_plain_text(tmp_path):
     """Neither formulas, nor warnings about letters that the font lacks, nor endless names."""
-    draw_confusion(confusion(3), ["$x^", "日本語", "x" * 300], tmp_path / "c.png")
+    boxed = draw_confusion(confusion(3), ["$x^é", "日本語", "x" * 300], tmp_path / "c.png")
+    assert boxed == ["日本語"]
     assert (tmp_path / "c.png").exists()
     assert _shortened("x" * LONGEST) == "x" * LONGEST and _shortened("x" * 300) == "x" * (LONGEST - 1) + "…"
 

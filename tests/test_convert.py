@@ -226,7 +226,7 @@ def test_labels_and_preprocessing(model, tmp_path):
 
 
 @pytest.mark.parametrize("raw, error, message", [
-    (b"cat\n", WeightsError, "1 labels for 2 classes"),
+    (b"cat\n", WeightsError, "1 label for 2 classes"),
     (b"cat\n\n", WeightsError, "label 1 is ''"),
     (b"cat\n\xff\n", ArgumentError, "names.txt' is not UTF-8"),
     (b"a" * (1 << 22) + b"\n", ArgumentError, "more than 4194304 bytes"),

@@ -110,18 +110,13 @@ def test_any_photo(explain, tmp_path, name, picture):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    ((), "no photo given: name one, or try 'npefficient explain --demo'"),
     (("none.png", *DIGITS), "photo 'none.png': no such file"),
     ((".", *DIGITS), "photo '.': it is a directory"),
-    ((ONE, *DIGITS, "--topk", "0"), "--topk 0: it must be at least 1"),
     ((ONE, *DIGITS, "--class", "twelve"), "class 'twelve': none of the 10 classes has this name or number"),
     ((ONE, *DIGITS, "-o", "none/page.html"), "'none/page.html': its directory does not exist"),
     ((ONE, *DIGITS, "-o", "."), "'.' is a directory: name a file to write"),
-    ((ONE, *DIGITS, "-o", "a.png", "--png", "a.png"), "-o 'a.png' and --png 'a.png': they are the same file"),
     (("a.png", "--weights", "none.h5"), "none.h5"),
-    (("--demo", "a.png"), "--demo has photographs of its own"),
-], ids=["no_photo", "no_file", "directory", "topk", "class", "no_directory", "to_a_directory", "same_file", "weights",
-        "demo_with_a_photo"])
+], ids=["no_file", "directory", "class", "no_directory", "to_a_directory", "weights"])
 def test_says_what_is_wrong_and_leaves_nothing(explain, tmp_path, arguments, message):
     code, _, err = explain(*arguments)
     assert code == 1 and err.startswith("npefficient: error: ") and message in err

@@ -37,6 +37,9 @@ def test_finetune_and_classify(command, base, photos, tmp_path):
                           f"wrote {mine}: tf_efficientnet_lite0 with 3 classes"]
     assert "36 of 36 photos" in err
     found = json.loads(figures.read_text())
+    tried = [trial["penalty"] for trial in found["trials"]]
+    ends = {max(tried): "; none stronger was tried", min(tried): "; none weaker was tried"}
+    assert ends.get(found["penalty"], "by cross-entropy") in out and out.count("was tried") == (found["penalty"] in ends)
     assert (found["val"], found["correct"], found["accuracy"], found["computed"]) == (7, 7, 1.0, 36)
     assert [row["label"] for row in found["classes"]] == ["blue", "green", "red"]
     assert sum(map(sum, found["confusion"])) == 7 and found["unreadable"] == []
@@ -77,8 +80,7 @@ def test_the_options_reach_the_fit(command, base, photos, tmp_path):
 
 
 @pytest.mark.parametrize("options, text", [
-    (("--val-split", "2"), "val_split 2.0: "), (("--seed", "-1"), "seed -1: "), (("--workers", "0"), "workers 0"),
-    (("--threads", "0"), "num_threads 0"), (("--report", "c.doc"), "picture 'c.doc': its name must end in"),
+    (("--report", "c.doc"), "picture 'c.doc': its name must end in"),
     (("--report", "none/c.png"), "none/c.png': its directory does not exist"), (("--json", "none/f"), "none/f'"),
 ], ids=lambda value: value[0] if isinstance(value, tuple) else None)
 def test_options_of_no_use(command, base, photos, tmp_path, monkeypatch, options, text):
@@ -98,9 +100,6 @@ def test_nothing_is_overwritten_without_force(command, base, photos, tmp_path):
         path.unlink()
 
 
-@pytest.mark.parametrize("arguments, code", [((), 2), (("photos",), 2), (("photos", "-o", "m.h5", "--model", "lite0",
-                                                                         "--weights", "x.h5"), 2),
-                                             (("none", "-o", "m.h5", "--weights", "x.h5"), 1)],
-                         ids=["nothing", "no_output", "two_bases", "no_folder"])
-def test_wrong_command_lines(command, arguments, code):
-    assert command("finetune", *arguments)[0] == code
+def test_a_folder_that_is_missing(command):
+    code, _, err = command("finetune", "none", "-o", "m.h5", "--weights", "x.h5")
+    assert code == 1 and "folder 'none': there is no such folder" in err

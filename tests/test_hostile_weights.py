@@ -76,7 +76,7 @@ VALUES = {
                            r"'classifier.weight' is float16 \(10, 1280\).*\(10, 2560\)"),
     "num_classes_negative": (attribute("num_classes", -(2**63)), "num_classes -9223372036854775808: it must be"),
     "num_classes_11": (attribute("num_classes", 11), "10 labels for 11 classes"),
-    "num_classes_10_to_12": (attribute("num_classes", 10**12), "10 labels for 1000000000000 classes"),
+    "num_classes_10_to_12": (attribute("num_classes", 10**12), "10 labels for 1,000,000,000,000 classes"),
     "num_classes_10_to_12_no_labels": (classes_without_labels(10**12),
                                        r"'classifier.weight' is float16 \(10, 1280\).*\(1000000000000, 1280\)"),
     "num_classes_2_to_63": (classes_without_labels(2**63 - 1),

@@ -4,7 +4,7 @@ import pytest
 
 from npefficient import architecture, reference
 from npefficient.errors import WeightsError
-from npefficient.parameters import Source, check_labels, check_parameters, check_source, plain, random_weights
+from npefficient.parameters import Source, check_labels, check_parameters, check_source, random_weights
 
 LITE0 = architecture.build("lite0", 2)
 VARIANTS = ("lite0", "lite1", "lite2", "lite3", "lite4")
@@ -77,7 +77,7 @@ def test_check_parameters_reports_all_at_once(whole):
     del parameters["bn2.bias"]
     with pytest.raises(WeightsError, match="missing 'bn2.bias'") as caught:
         check_parameters(parameters, LITE0)
-    for part in ("tf_efficientnet_lite0 with 2 classes and 3 input channels", "missing 'bn2.bias'",
+    for part in ("tf_efficientnet_lite0 (2 classes, 3 input channels)", "missing 'bn2.bias'",
                  "unexpected 'extra'", "'bn1.bias' is (3,)", "'bn1.weight' is complex"):
         assert part in str(caught.value)
 
@@ -103,7 +103,7 @@ def test_check_labels_absent_or_equal():
 
 
 @pytest.mark.parametrize("label", ["", " ", "\t", "\n", "a\nb", "a\n", "a\r", "a\x0bb", "a\x85b", "a\u2028b",
-                                   "\x1b[2J", "a\0", "\x7f", "\x9b31m", "\ud800", 7, None, b"cat"], ids=ascii)
+                                   "\x1b[2J", "a\0", "\u202ea", "\x7f", "\x9b31m", "\ud800", 7, None, b"cat"], ids=ascii)
 def test_check_labels_refuses(label):
     with pytest.raises(WeightsError, match="label 1 is "):
         check_labels(["a", label], 2)
@@ -111,16 +111,8 @@ def test_check_labels_refuses(label):
 
 @pytest.mark.parametrize("count", [0, 1, 3, 1000])
 def test_check_labels_count(count):
-    with pytest.raises(WeightsError, match=f"^{count} labels for 2 classes"):
+    with pytest.raises(WeightsError, match=f"^{count:,} labels? for 2 classes"):
         check_labels(["a"] * count, 2)
-
-
-@pytest.mark.parametrize("text, expected", [
-    ("a b.pth", "a b.pth"), ("a\tb", "a\tb"), ("é二🐶", "é二🐶"), ("\x1b[0m", "\\x1b[0m"),
-    ("\n", "\\n"), ("\udcff", "\\udcff"), ("", "")],
-    ids=ascii)
-def test_plain(text, expected):
-    assert plain(text) == expected and plain(expected) == expected
 
 
 @pytest.mark.parametrize("source, message", [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from npefficient.errors import ArgumentError
+from npefficient.errors import ArgumentError, DownloadError
 from npefficient.paths import cache_directory, check_target, replacing
 
 
@@ -231,3 +231,18 @@ def test_check_target_refuses(tmp_path, name, text):
     (tmp_path / "folder").mkdir()
     with pytest.raises(ArgumentError, match=text):
         check_target(tmp_path / name, force=False)
+
+
+@pytest.mark.parametrize("name", [None, "part", "other"])
+def test_a_failure_names_the_target(tmp_path, name):
+    """Not the temporary file, and not nothing, as a full disk does; what failed elsewhere keeps its own name."""
+    with pytest.raises(OSError, match="No space left") as caught:
+        with replacing(tmp_path / "a", force=False) as part:
+            raise OSError(errno.ENOSPC, "No space left", *{None: (), "part": (str(part),), "other": ("b",)}[name])
+    assert caught.value.filename == ("b" if name == "other" else str(tmp_path / "a"))
+
+
+def test_an_error_of_ours_stays_what_it_is(tmp_path):
+    with pytest.raises(DownloadError, match="^no network$"):
+        with replacing(tmp_path / "a", force=False):
+            raise DownloadError("no network")

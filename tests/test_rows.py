@@ -9,7 +9,6 @@ from small import small_model
 
 from npefficient import create_model
 from npefficient.errors import ArgumentError
-from npefficient.jobs.photos import written
 from npefficient.jobs.rows import GROUP, Schema
 from npefficient.scores import softmax
 from npefficient.jobs.stream import Outcome
@@ -80,18 +79,3 @@ def test_groups_hold_few_values_and_leave_nothing_out(embedding):
     assert [row["photo"] for group in groups for row in group] == list(range(count))
     assert len(groups) > 2 and max(map(len, groups)) * len(s.columns()) <= GROUP
     assert list(s.groups([])) == []
-
-
-@pytest.mark.parametrize("text, expected", [
-    ("a b/é 日本.jpg", "a b/é 日本.jpg"), ("a\nb", "a\\nb"), ("\x1b[31m", "\\x1b[31m"), ("\udce9t.jpg", "\\udce9t.jpg"),
-    ("a\r\0b", "a\\r\\x00b"), ("\x85", "\\x85"), ("a\tb", "a\tb"),
-], ids=ascii)
-def test_written_is_one_line_of_utf8(text, expected):
-    assert written(text) == expected and written(expected) == expected
-
-
-@given(st.text(st.characters(codec=None)))
-def test_written_is_always_one_line_of_utf8(text):
-    line = written(text)
-    line.encode()
-    assert not set("\n\r\0\x1b") & set(line)

@@ -86,7 +86,6 @@ def test_the_published_figures_stand_beside_the_official_weights(command, five, 
 
 @pytest.mark.parametrize("options, text", [
     (("--csv", "none/c.csv"), "none/c.csv': its directory does not exist"), (("--json", "old"), "old' exists already"),
-    (("--workers", "0"), "workers 0"), (("--batch-size", "0"), "batch_size 0"), (("--threads", "0"), "num_threads 0"),
     (("--labels-file", "none.txt"), "labels file 'none.txt'"),
 ], ids=lambda value: value[0] if isinstance(value, tuple) else None)
 def test_options_of_no_use(command, five, photos, tmp_path, monkeypatch, options, text):
@@ -97,9 +96,3 @@ def test_options_of_no_use(command, five, photos, tmp_path, monkeypatch, options
     assert (tmp_path / "old").read_text() == "old"
 
 
-@pytest.mark.parametrize("arguments", [(), ("x", "--preprocess", "torch"), ("x", "--labels-base", "2"),
-                                       ("x", "--model", "lite0", "--weights", "x.h5")],
-                         ids=["nothing", "preprocess", "base", "two_weights"])
-def test_wrong_command_lines(command, arguments):
-    code, _, err = command("validate", *arguments)
-    assert code == 2 and err.startswith("usage: npefficient validate")

@@ -5,8 +5,8 @@ import numpy as np
 
 from npefficient.errors import WeightsError
 from npefficient.parameters import Source
+from npefficient.text import listed, quoted
 
-from .messages import listed, quoted
 from .pickle_values import Inert, Record
 from .safetensors import read_safetensors
 from .source_file import SourceFile, read_source

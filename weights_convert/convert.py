@@ -5,10 +5,10 @@ from pathlib import Path
 from npefficient.errors import ArgumentError, WeightsError
 from npefficient.preprocessing import Preprocessing, check_preprocessing
 from npefficient.parameters import Weights, check_labels
+from npefficient.text import quoted
 from npefficient.weights import write_weights
 
 from .checkpoint import Checkpoint, read_checkpoint
-from .messages import quoted
 from .names import identify
 from .naming import naming_of
 

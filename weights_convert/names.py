@@ -13,10 +13,10 @@ import numpy as np
 from npefficient.architecture import GLOBAL_POOLS, HEAD_CHANNELS, Architecture, build
 from npefficient.errors import WeightsError
 from npefficient.parameters import TRACKED, check_parameters
+from npefficient.text import listed, quoted
 from npefficient.variants import LOOK_ALIKE, VARIANTS, canonical_name
 
 from .checkpoint import Checkpoint
-from .messages import listed, quoted
 from .naming import EFFICIENTNET_PYTORCH, naming_of, timm_names
 
 _LOOK_ALIKE = re.compile(r"(?<!tf_)(?<!tf-)efficientnet[_-]lite\d", re.IGNORECASE)
@@ -57,7 +57,8 @@ def identify(checkpoint: Checkpoint, *, path, variant: str | None = None, global
     if not told and variant is None:
         warnings.append(f"nothing tells whether these are {network.name} or timm's look-alike "
                         f"{network.name.removeprefix('tf_')} (same shapes, other padding and normalisation); they are "
-                        f"taken for {network.name}. --variant {network.variant.short_name} (variant=) confirms it")
+                        f"taken for {network.name}. 'npefficient convert --variant {network.variant.short_name}' "
+                        "confirms it, in Python the model's name")
     return Identified(network, {name: tensors[name] for name in network.parameters()}, tuple(warnings))
 
 

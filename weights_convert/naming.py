@@ -18,9 +18,8 @@ import numpy as np
 
 from npefficient.architecture import Architecture, build
 from npefficient.errors import WeightsError
+from npefficient.text import quoted
 from npefficient.variants import VARIANTS
-
-from .messages import quoted
 
 TIMM, EFFICIENTNET_PYTORCH = "timm", "EfficientNet-PyTorch"
 _BLOCK = re.compile(r"_blocks\.(\d{1,4})\.")

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from npefficient.errors import WeightsError
+from npefficient.text import quoted
 
-from .messages import quoted
 from .pickle_values import Budget, Global
 
 MAX_NAME = 256  # bytes of a module's or a global's name, and of a number in digits

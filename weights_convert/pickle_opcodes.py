@@ -3,8 +3,8 @@ import re
 from collections.abc import Callable
 
 from npefficient.errors import WeightsError
+from npefficient.text import quoted
 
-from .messages import quoted
 from .pickle_machine import PickleMachine, text
 from .pickle_values import Global, Inert, Record, set_item
 

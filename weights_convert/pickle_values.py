@@ -6,8 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from npefficient.errors import WeightsError
-
-from .messages import quoted
+from npefficient.text import quoted
 
 MAX_STEPS = 500_000  # opcodes; lite4's state_dict twice and its optimizer have 66,000; all of them take about a second
 MAX_KEYS = 100_000  # dictionary entries in all

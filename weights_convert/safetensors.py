@@ -14,8 +14,8 @@ import math
 import numpy as np
 
 from npefficient.errors import WeightsError
+from npefficient.text import quoted
 
-from .messages import quoted
 from .tensors import ELEMENTS, check_numbers, check_shape, item_size, native
 
 MAX_HEADER = 1 << 20  # bytes; lite4's has 50,000

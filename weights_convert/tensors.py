@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from npefficient.errors import WeightsError
-
-from .messages import quoted
+from npefficient.text import quoted
 
 MAX_DIMENSIONS = 8  # a convolution has 4
 # No number of elements reaches this: of at most 8 bytes each, their bytes stay below 2**63, as NumPy demands even of

@@ -5,8 +5,8 @@ containers, and classes of objects that training scripts put beside the weights 
 paths, dates ...), which are held as inert data. Source: torch/_utils.py and torch/_weights_only_unpickler.py (2.13).
 """
 from npefficient.errors import WeightsError
+from npefficient.text import quoted
 
-from .messages import quoted
 from .pickle_values import Budget, Global, Inert, Record, set_item
 from .tensors import ELEMENTS, UNREAD, Tensor, make_tensor
 

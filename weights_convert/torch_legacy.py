@@ -13,8 +13,8 @@ agree with the pickle. Source: torch/serialization.py `_legacy_load`.
 import struct
 
 from npefficient.errors import WeightsError
+from npefficient.text import listed, quoted
 
-from .messages import listed, quoted
 from .pickle_machine import PickleMachine
 from .pickle_opcodes import run
 from .pickle_values import Budget

@@ -16,8 +16,8 @@ import zipfile
 import zlib
 
 from npefficient.errors import WeightsError
+from npefficient.text import quoted
 
-from .messages import quoted
 from .pickle_machine import PickleMachine
 from .pickle_opcodes import run
 from .pickle_values import Budget

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..weights import read_weights
+from ..text import counted
 from .measure import Timing, summary
 from .peak import peak_of
 from .steps import Steps
@@ -49,8 +50,8 @@ def print_steps(report, title: str, steps: Steps, seconds: float) -> Passes:
     taken, whole, look = time_rounds(steps, seconds)
     # Not each step's shortest time: while this thread sleeps on a busy machine, a helper does whole steps alone.
     median, best = np.median(taken, axis=0), taken[taken.sum(axis=1).argmin()]
-    table = report.table(f"{title}, {threads} threads, every step in its place; peak {peak / 1e9:.1f} GFLOP/s",
-                         COLUMNS, "layers")
+    table = report.table(f"{title}, {counted(threads, 'thread')}, every step in its place; peak "
+                         f"{peak / 1e9:.1f} GFLOP/s", COLUMNS, "layers")
     table.add(layer=BEFORE, us=median[0] * 1e6, best=best[0] * 1e6, **{"of time": median[0] / median.sum()})
     for step, seconds_taken, quickest in zip(steps.steps, median[1:], best[1:], strict=True):
         table.add(layer=step.name, **step.describe(), **figures(seconds_taken, step.flops(), peak), **{

@@ -6,6 +6,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from ..text import counted
 from .machine import resident_peak
 from .measure import measure
 from .peak import peak_of
@@ -75,7 +76,8 @@ def child(name, height, width, directory, batch, threads, seconds) -> dict:
     clock.stage("plan", lambda: engine.plan(height, width, 1 if apart else threads))
     clock.stage("code", driver)
     logits = clock.stage("first call", lambda: model(x))
-    differs = verify(f"{subject.title}, batch {batch}, {threads} threads", logits, subject.logits(batch), LOGITS)
+    what = f"{subject.title}, batch {batch}, {counted(threads, 'thread')}"
+    differs = verify(what, logits, subject.logits(batch), LOGITS)
     timing = measure(lambda: model(x), seconds)
     resident = resident_peak()
     from .steps import memory_held  # only now: it adds to what is resident

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ..errors import ArgumentError
 from ..paths import replacing
+from ..text import plain
 
 SUFFIXES = (".png", ".svg", ".pdf")
 COLOURS = {"stem": "#8c564b", "depthwise": "#d95f02", "pointwise": "#1b6ca8", "pool": "#7f7f7f",
@@ -37,7 +38,7 @@ def _figure(width: float, height: float):
 def _write(figure, path: Path) -> None:
     with replacing(path, force=True) as part:
         figure.savefig(part, format=path.suffix[1:], dpi=150, bbox_inches="tight")
-    print(f"drawn in {path}")
+    print(f"wrote {plain(path)}: the picture")
 
 
 def ladder(rows: list[dict], title: str, peak: float, path: Path) -> None:

@@ -9,6 +9,7 @@ from ..parameters import Weights
 from ..paths import replacing
 from ..reference import Network
 from ..scores import softmax, top_k
+from ..text import plain
 from .layers import BEFORE, Passes, check, print_steps
 from .measure import measure
 from .steps import Steps
@@ -32,7 +33,7 @@ def run(report, weights: Weights, photo, threads: int, seconds: float, trace=Non
         with replacing(Path(trace).absolute(), force=True) as part:
             part.write_text(json.dumps({"traceEvents": events, "displayTimeUnit": "ms",
                                         "otherData": report.environment}) + "\n")
-        print(f"trace written to {trace}: open it in ui.perfetto.dev or chrome://tracing")
+        print(f"wrote {plain(trace)}: the trace, to open it in ui.perfetto.dev or chrome://tracing")
 
 
 def _stages(report, weights: Weights, photo, steps: Steps, seconds: float) -> dict[str, float]:
@@ -43,7 +44,7 @@ def _stages(report, weights: Weights, photo, steps: Steps, seconds: float) -> di
     calls = {READ: lambda: open_image(photo), PREPARE: lambda: transform(image, weights.preprocessing),
              COMPUTE: steps.whole, NAME: lambda: top_k(softmax(logits)[0])}
     timings = {stage: measure(call, seconds) for stage, call in calls.items()}
-    table = report.table(f"{photo}, {image.width} x {image.height} pixels", STAGES, "stages")
+    table = report.table(f"{plain(photo)}, {image.width} x {image.height} pixels", STAGES, "stages")
     total = sum(timing.median for timing in timings.values())
     for stage, timing in timings.items():
         table.add(stage=stage, ms=timing.median * 1e3, best=timing.minimum * 1e3, **{"of time": timing.median / total})

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ..errors import ArgumentError
 from ..paths import replacing
+from ..text import counted, plain
 from .machine import environment
 
 NOTE = "Figures of one run compare with each other only: another run, load or machine gives others."
@@ -20,8 +21,8 @@ class Report:
         self.environment = environment()
         self.tables: dict[str, list[dict]] = {}
         e = self.environment
-        print(f"{e['cpu']}, {e['threads_available']} processors, {' '.join(e['features'])}; load "
-              f"{(e['load_average'] or ['unknown'])[0]}")
+        print(f"{plain(e['cpu'])}, {counted(e['threads_available'], 'processor')}, {' '.join(e['features'])}; load "
+              + (f"{e['load_average'][0]:.2f}" if e["load_average"] else "unknown"))
         if e["load_average"] and e["load_average"][0] > 0.5 * e["threads_available"]:
             print("WARNING: the machine is busy with other work, the figures will be too low")
 
@@ -37,7 +38,7 @@ class Report:
             with replacing(Path(self.json_path).absolute(), force=True) as part:
                 part.write_text(json.dumps({"environment": self.environment, "note": NOTE, "tables": self.tables},
                                            indent=1) + "\n")
-            print(f"written to {self.json_path}")
+            print(f"wrote {plain(self.json_path)}: the figures")
 
 
 class Table:

@@ -5,10 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from ..architecture import build
-from ..errors import ArgumentError
 from ..parameters import random_weights
 from ..reference import Network
-from ..variants import VARIANTS
 from ..weights import write_weights
 
 DISTINCT = 2  # pictures that the plain network computes; a larger batch repeats them
@@ -61,30 +59,3 @@ def make_subject(name: str, directory, size: tuple[int, int] | None = None) -> S
     np.save(subject._file("input"), x)
     np.save(subject._file("logits"), Network(weights.architecture, weights.parameters)(x))
     return subject
-
-
-def models(text: str) -> list[str]:
-    """"lite0,lite4" or "all" -> the variants' short names."""
-    if text == "all":
-        return [variant.short_name for variant in VARIANTS.values()]
-    return [model(name) for name in text.split(",")]
-
-
-def model(text: str) -> str:
-    """Any of a variant's names -> its short one."""
-    return build(text).variant.short_name
-
-
-def counts(flag: str, text: str) -> list[int]:
-    """"1,16" -> [1, 16]."""
-    words = text.split(",")
-    if not all(word.isdecimal() and int(word) > 0 for word in words):
-        raise ArgumentError(f"{flag} {text!r}: give whole numbers of at least 1, separated by commas, such as 1,2")
-    return [int(word) for word in words]
-
-
-def count(flag: str, text: str) -> int:
-    """"2" -> 2."""
-    if "," in text:
-        raise ArgumentError(f"{flag} {text!r}: give one whole number")
-    return counts(flag, text)[0]

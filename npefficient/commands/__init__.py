@@ -1,15 +1,39 @@
 """The command line: a file per verb, each with `add_arguments(parser)` and `run(args) -> exit code`.
 
 Exit codes: 0 all is well, 1 something could not be done (the reason is on stderr), 2 the command line is wrong,
-130 interrupted. A verb whose answer is yes or no says no with 1, and has another code for errors in TROUBLE.
+70 npefficient itself is at fault, 130 interrupted, 143 terminated. A verb whose answer is yes or no says no with 1, and
+has another code for errors in TROUBLE. A verb refuses a command line with `args.refuse(text)`, which shows its usage.
 """
 import argparse
 import importlib
 import os
 import sys
 
+from . import terminal
+
 VERBS = ("bench", "classify", "compare", "convert", "explain", "export", "finetune", "info", "list", "profile",
          "validate", "warmup")
+WRONG, FAULT, INTERRUPTED, TERMINATED = 1, 70, 130, 143  # 70: EX_SOFTWARE of sysexits.h; 128 + the signal's number
+TRACEBACK = "NPEFFICIENT_TRACEBACK"
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with the usage of the innermost verb, on one line."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.set_defaults(refuse=self.error)
+
+    def parse_known_args(self, args=None, namespace=None):
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+        return namespace, unknown
+
+    def error(self, message):
+        from ..text import ERROR, short
+
+        super().error(short(message, ERROR))
 
 
 def _module(verb: str):
@@ -20,10 +44,11 @@ def _parser(chosen: str | None = None) -> argparse.ArgumentParser:
     """The parser of every verb; of the chosen one alone where it is known, which is quicker."""
     from .. import __version__
 
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="npefficient", description="EfficientNet-Lite on the CPU, without PyTorch.",
         epilog="'npefficient VERB --help' explains a verb. Exit code 0: all is well; 1: something failed, the reason "
-               "is on stderr; 2: the command line is wrong.")
+               "is on stderr; 2: the command line is wrong; 70: a fault of npefficient itself, "
+               f"{TRACEBACK}=1 shows where; 130 and 143: interrupted by Ctrl-C or SIGTERM.")
     parser.add_argument("--version", action="version", version=f"npefficient {__version__}")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb in [chosen] if chosen in VERBS else VERBS:
@@ -37,22 +62,42 @@ def _parser(chosen: str | None = None) -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
+    with terminal.guarded():
+        return _run(sys.argv[1:] if arguments is None else arguments)
+
+
+def _run(arguments: list[str]) -> int:
+    """Run a command; whatever goes wrong is a line on stderr and an exit code."""
     from ..errors import NpefficientError
 
-    arguments = sys.argv[1:] if arguments is None else arguments
-    args = _parser(*arguments[:1]).parse_args(arguments)
-    verb = _module(args.verb)
+    verb = None
     try:
+        args = _parser(*arguments[:1]).parse_args(arguments)
+        verb = _module(args.verb)
         code = verb.run(args)
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        pass
     except NpefficientError as error:
-        print(f"npefficient: error: {error}", file=sys.stderr)
+        terminal.say(f"error: {error}")
     except OSError as error:
-        print(f"npefficient: error: {error.filename or 'writing'}: {error.strerror or error}", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("npefficient: interrupted", file=sys.stderr)
-        return 130
-    return getattr(verb, "TROUBLE", 1)
+        terminal.say(f"error: {error.filename or 'the system'}: {error.strerror or error}")
+    except MemoryError:
+        terminal.say("error: there is not enough memory")
+    except KeyboardInterrupt as stop:
+        terminal.say("interrupted" + (f": {stop}" if str(stop) else ""))
+        return TERMINATED if isinstance(stop, terminal.Terminated) else INTERRUPTED
+    except Exception as fault:
+        _show(fault)
+        return FAULT
+    return getattr(verb, "TROUBLE", WRONG)
+
+
+def _show(fault: Exception) -> None:
+    import traceback
+
+    if os.environ.get(TRACEBACK):
+        traceback.print_exception(fault)
+    terminal.say(f"error: a fault of npefficient itself ({type(fault).__name__}: {fault}); please report it, with what "
+                 f"{TRACEBACK}=1 shows")

@@ -3,14 +3,15 @@
 Every benchmark verifies its results first (exit code 1 when they are wrong), warms up, then times. Figures of one run
 compare with each other only. --json FILE keeps them with the machine and the versions they belong to.
 """
+from .options import model_name, model_names, option, seconds, size, whole, wholes
 
 
 def add_arguments(parser):
     verbs = parser.add_subparsers(dest="bench", metavar="WHAT", required=True)
 
-    def add(name, text, seconds):
+    def add(name, text, default):
         part = verbs.add_parser(name, help=text[0].lower() + text[1:], description=f"{text}.")
-        part.add_argument("--seconds", metavar="S", type=float, default=seconds,
+        part.add_argument("--seconds", metavar="S", type=seconds, default=default,
                           help="to measure each figure for (default: %(default)s)")
         part.add_argument("--json", metavar="FILE", help="write the figures and their environment there")
         return part
@@ -18,12 +19,14 @@ def add_arguments(parser):
     add("peak", "What one core can do at most: multiply-adds, and reads from each level of memory", 0.5)
     part = add("model", "Whole models: start, speed, share of the peak, memory", 3.0)
     _models(part, "lite0", several=True)
-    part.add_argument("--batch", metavar="N,..", default="1", help="pictures in a call, such as 1,16")
-    part.add_argument("--threads", metavar="N,..", default="1", help="processors to use, such as 1,2")
+    part.add_argument("--batch", metavar="N,..", type=wholes, default="1",
+                      help="pictures in a call, such as 1,16 (default: %(default)s)")
+    part.add_argument("--threads", metavar="N,..", type=wholes, default="1",
+                      help="processors to use, such as 1,2 (default: %(default)s)")
     _size(part)
     part = add("layers", "The steps of a forward pass one by one, in place, and their sum beside the whole", 3.0)
     _models(part, "lite0", several=False)
-    part.add_argument("--threads", metavar="N", default="1", help="processors to use")
+    part.add_argument("--threads", metavar="N", type=whole, default=1, help="processors to use (default: %(default)s)")
     _size(part)
     part = add("kernels", "Every kernel on every distinct layer shape of a model, hot; and for one layer or block the "
                "ladder from plain loops to what the engine runs", 0.2)
@@ -37,30 +40,38 @@ def add_arguments(parser):
     _size(part)
     part = add("peers", "Other engines beside ours, with the same weights, threads and precision (float32)", 2.0)
     _models(part, "lite0", several=True)
-    part.add_argument("--peer", metavar="NAME,..", default="all", help="only these (default: all that are installed)")
-    part.add_argument("--threads", metavar="N,..", default="1", help="processors to use, such as 1,2")
-    part.add_argument("--batch", metavar="N", default="1", help="pictures in a call")
-    part.add_argument("--rounds", metavar="N", default="3", help="how often each engine has its turn")
+    part.add_argument("--peer", metavar="NAME,..", type=_peer_list, default="all",
+                      help="only these (default: all that are installed)")
+    part.add_argument("--threads", metavar="N,..", type=wholes, default="1",
+                      help="processors to use, such as 1,2 (default: %(default)s)")
+    part.add_argument("--batch", metavar="N", type=whole, default=1, help="pictures in a call (default: %(default)s)")
+    part.add_argument("--rounds", metavar="N", type=whole, default=3,
+                      help="how often each engine has its turn (default: %(default)s)")
     part = add("photos", "Photos from the file to the logits: decoding, computing, and both together", 3.0)
     _models(part, "lite0", several=False)
-    part.add_argument("--threads", metavar="N", help="processors to use (default: all that are allowed)")
+    part.add_argument("--threads", metavar="N", type=whole, help="processors to use (default: all that are allowed)")
 
 
 def _models(part, default, several):
     part.add_argument("--model", metavar="NAME,.." if several else "NAME", default=default,
+                      type=model_names if several else model_name,
                       help=f"lite0 to lite4{', or all' if several else ''} (default: %(default)s)")
 
 
 def _size(part):
-    part.add_argument("--size", metavar="N or HxW", help="input size in pixels (default: the variant's own)")
+    part.add_argument("--size", metavar="N or HxW", type=size, help="input size in pixels (default: the variant's own)")
+
+
+@option
+def _peer_list(text: str) -> list:
+    from ..bench.peers.run import choose
+
+    return choose(text)
 
 
 def run(args) -> int:
     from ..bench.report import Report
-    from ..errors import ArgumentError
 
-    if not 0 < args.seconds < 3600:
-        raise ArgumentError(f"--seconds {args.seconds}: it must be above 0 and below an hour")
     measure = MEASURES[args.bench](args)
     report = Report(args.json)
     measure(report)
@@ -76,50 +87,34 @@ def _peak(args):
 
 def _model(args):
     from ..bench import model
-    from ..bench.subject import counts, models
 
-    what = models(args.model), counts("--batch", args.batch), counts("--threads", args.threads), _pixels(args)
-    return lambda report: model.run(report, *what, args.seconds)
+    return lambda report: model.run(report, args.model, args.batch, args.threads, args.size, args.seconds)
 
 
 def _layers(args):
     from ..bench import layers
-    from ..bench.subject import count, model
 
-    name, threads, size = model(args.model), count("--threads", args.threads), _pixels(args)
-    return lambda report: layers.run(report, name, threads, size, args.seconds)
+    return lambda report: layers.run(report, args.model, args.threads, args.size, args.seconds)
 
 
 def _kernels(args):
     from ..bench import kernels, plots
-    from ..bench.subject import model
 
-    name, size, plot = model(args.model), _pixels(args), args.plot and plots.target(args.plot)
-    return lambda report: kernels.run(report, name, args.op, args.layer, size, args.seconds, plot)
+    plot = args.plot and plots.target(args.plot)
+    return lambda report: kernels.run(report, args.model, args.op, args.layer, args.size, args.seconds, plot)
 
 
 def _peers(args):
     from ..bench.peers import run as peers
-    from ..bench.subject import count, counts, models
 
-    what = models(args.model), peers.choose(args.peer), counts("--threads", args.threads)
-    batch, rounds = count("--batch", args.batch), count("--rounds", args.rounds)
-    return lambda report: peers.run(report, *what, batch, rounds, args.seconds)
+    return lambda report: peers.run(report, args.model, args.peer, args.threads, args.batch, args.rounds, args.seconds)
 
 
 def _photos(args):
     from ..bench import photos
-    from ..bench.subject import count, model
     from ..engine.workers import available_threads
 
-    name, workers = model(args.model), count("--threads", args.threads) if args.threads else available_threads()
-    return lambda report: photos.run(report, name, workers, args.seconds)
-
-
-def _pixels(args):
-    from .info import parse_size
-
-    return parse_size(args.size) if args.size else None
+    return lambda report: photos.run(report, args.model, args.threads or available_threads(), args.seconds)
 
 
 MEASURES = {"peak": _peak, "model": _model, "layers": _layers, "kernels": _kernels, "peers": _peers,

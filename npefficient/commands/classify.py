@@ -8,24 +8,29 @@ scikit-learn's handwritten digits, on ten digits that it has not seen.
 PHOTO may also be a folder (every photo in it and below, sorted; hidden ones left out), a quoted glob ('**' for any
 folders), a list (a name that ends in .txt) or - for standard input, both with a path on each line, relative to the
 current directory. --output keeps the results, a row for each photo in the order given; --resume goes on after an
-interruption of any kind, with the same photos and settings, and does none twice. Bytes of a name that are no UTF-8 are
-written as \\udcXX. What --resume needs lies beside the file, in hidden ones that begin with its name.
+interruption of any kind, with the same photos and settings, and does none twice; Ctrl-C and SIGTERM leave a valid file.
+In names what a terminal would obey is written as an escape, such as \\n, and bytes that are no UTF-8 as \\udcXX. In a
+.csv an apostrophe stands before text that a spreadsheet would take for a formula. What --resume needs lies beside the
+file, in hidden ones that begin with its name.
 
 --engine ray gives the work to Ray, on this machine or on a cluster (--address), where npefficient[ray] is installed on
 each. --output is then a directory of Parquet files with the rows that .parquet has; sorted by their names, they have
 the order of the photos. PHOTO and --output may be addresses, such as s3://bucket/photos. Ray starts lost workers again
 and repeats their work; there is no --resume: what was written stays, and another run needs another directory.
 """
-from .options import add_threads, add_weights, add_workers, compile_kernels, demo_photos, weights_path
+from ..text import counted, plain, short
+from .options import add_threads, add_weights, add_workers, compile_kernels, demo_photos, weights_path, whole
+from .terminal import say
 
 BAR = 20  # characters
+NARROWEST, WIDEST = 11, 60  # characters of the column of names
 
 
 def add_arguments(parser):
     parser.add_argument("photos", metavar="PHOTO", nargs="*", help="any picture that Pillow reads, a folder, a glob, a "
                                                                    "LIST.txt, or - for standard input")
     add_weights(parser, demo="classify the photographs that come with npefficient")
-    parser.add_argument("--topk", metavar="K", type=int,
+    parser.add_argument("--topk", metavar="K", type=whole,
                         help="how many classes to show (default: 5; 3 for --demo)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line for every photo")
     add_threads(parser)
@@ -37,8 +42,8 @@ def add_arguments(parser):
     how.add_argument("--resume", action="store_true", help="keep the rows that FILE has and go on behind them")
     how.add_argument("--force", action="store_true", help="begin FILE anew")
     add_workers(many)
-    many.add_argument("--batch-size", metavar="N", type=int, help="photos that a worker reads before it computes "
-                                                                  "(default: 1)")
+    many.add_argument("--batch-size", metavar="N", type=whole, help="photos that a worker reads before it computes "
+                                                                    "(default: 1)")
     many.add_argument("--fast-decode", action="store_true", help="decode JPEGs much larger than needed at 1/2, 1/4 or "
                                                                  "1/8: quicker, and the logits move a little; says how "
                                                                  "much on the first photos")
@@ -52,18 +57,15 @@ def add_arguments(parser):
 
 def run(args) -> int:
     from ..demo import demo
-    from ..errors import ArgumentError
 
     if args.topk is None:
         args.topk = demo().topk if args.demo else 5
-    if args.topk < 1:
-        raise ArgumentError(f"--topk {args.topk}: it must be at least 1")
     if args.engine == "ray":
         from . import classify_ray
 
         return classify_ray.run(args)
     if args.address is not None:
-        raise ArgumentError(f"--address {args.address!r} without --engine ray: only Ray has a cluster")
+        args.refuse(f"--address {args.address!r} without --engine ray: only Ray has a cluster")
     if _many(args):
         from . import classify_many
 
@@ -85,8 +87,6 @@ def _many(args) -> bool:
 
 def _one_by_one(args) -> int:
     """Print what is on one photo after the other, with all processors on each."""
-    import sys
-
     from ..errors import ImageError
     from ..image import open_image
     from ..model import create_model
@@ -96,49 +96,49 @@ def _one_by_one(args) -> int:
     compile_kernels()
     if not args.json:
         print(model)
-    bad = 0
+    bad, width = 0, name_width(name for name, _ in photos)
     for name, photo in photos:
         try:
             result = model.classify(open_image(photo, exif=args.exif), topk=args.topk)
         except ImageError as error:
             bad += 1
-            print(f"npefficient: error: {error}", file=sys.stderr)
+            say(f"error: {error}")
         else:
-            show(name, result, args.json)
+            show(name, result, args.json, width)
     return exit_code(bad, len(photos))
 
 
 def photos_of(args) -> list[tuple]:
     """(what to call it, where it is) for each PHOTO, or for the demo's own pictures."""
-    from ..errors import ArgumentError
-
     if args.demo:
-        return [(photo.name, photo) for photo in demo_photos(args.photos)]
+        return [(photo.name, photo) for photo in demo_photos(args, args.photos)]
     if args.photos:
         return [(photo, photo) for photo in args.photos]
-    raise ArgumentError("no photo given: name one or more, or try 'npefficient classify --demo'")
+    args.refuse("no photo given: name one or more, or try 'npefficient classify --demo'")
 
 
-def show(name: str, result, as_json: bool) -> None:
-    """Print the classes of one photo, [(label, probability)]."""
+def name_width(names) -> int:
+    """The width of a column of photos' names, which keeps the next one straight but for very long ones."""
+    return max((len(plain(name)) for name in names if len(name) <= WIDEST), default=0)
+
+
+def show(name: str, result, as_json: bool, width: int = 0) -> None:
+    """Print the classes of one photo, [(label, probability)]; width: of the names, where each has a line alone."""
     if as_json:
         import json
 
         print(json.dumps({"photo": name, "classes": [{"label": n, "probability": p} for n, p in result]}))
         return
-    from ..jobs.photos import written
-
-    rows = [f"{probability:7.2%}  {'#' * round(probability * BAR):{BAR}}  {label}" for label, probability in result]
+    rows = [f"{probability:7.2%}  {'#' * round(probability * BAR):{BAR}}  {short(label)}" for label, probability in
+            result]
     if len(rows) == 1:
-        print(f"{written(name):12}{rows[0]}")
+        print(f"{plain(name):{max(width, NARROWEST)}} {rows[0]}")
     else:
-        print("", written(name), *(f"  {row}" for row in rows), sep="\n")
+        print("", plain(name), *(f"  {row}" for row in rows), sep="\n")
 
 
 def exit_code(bad: int, count: int) -> int:
     """1 where some photos could not be read, which is said on stderr."""
-    import sys
-
     if bad:
-        print(f"npefficient: {bad} of {count} photos could not be read", file=sys.stderr)
+        say(f"{bad:,} of {counted(count, 'photo')} could not be read")
     return 1 if bad else 0

@@ -6,7 +6,6 @@ import sys
 from collections import deque
 
 from ..engine.workers import check_threads
-from ..errors import ArgumentError
 from ..loading import load_weights
 from ..model import Model
 from ..jobs.output import open_output
@@ -15,15 +14,19 @@ from ..jobs.photos import each_photo
 from ..jobs.progress import Progress
 from ..jobs.rows import Schema
 from ..jobs.stream import shift_by_fast_decode, stream
-from .classify import exit_code, photos_of, show
+from ..text import counted, plain
+from .classify import exit_code, name_width, photos_of, show
 from .options import compile_kernels, weights_path
+from .terminal import say
 
 SAMPLE = 4  # photos that --fast-decode is measured on
 
 
 def run(args) -> int:
     _check(args)
-    photos, total = _photos(args)
+    named = _named(args)
+    photos, total = _Photos(named), len(named) if isinstance(named, list) else None
+    photos.peek(1)  # what is wrong with the first ones is said before anything is made
     path = weights_path(args)
     weights = load_weights(path)
     model = Model(weights, num_threads=1, load=functools.partial(load_weights, path))
@@ -37,7 +40,7 @@ def run(args) -> int:
     with contextlib.closing(outcomes):
         if args.output is None:
             _measure(args, model, photos)
-            return _print(args, schema, outcomes)
+            return _print(args, schema, outcomes, name_width(named) if total else 0)
         settings = settings_of(weights, schema, exif=args.exif, fast_decode=args.fast_decode)
         with open_output(args.output, schema, settings, resume=args.resume, force=args.force) as output:
             output.skip(photos)
@@ -49,19 +52,15 @@ def _check(args) -> None:
     if args.output is None:
         for name in ("embeddings", "resume", "force"):
             if getattr(args, name):
-                raise ArgumentError(f"--{name} without --output: name the file that it is about")
+                args.refuse(f"--{name} without --output: name the file that it is about")
     elif args.json:
-        raise ArgumentError(f"--json with --output {args.output!r}: the file's suffix says its form; .jsonl is JSON")
+        args.refuse(f"--json with --output {args.output!r}: the file's suffix says its form; .jsonl is JSON")
 
 
-def _photos(args) -> tuple["_Photos", int | None]:
-    """The photos, and how many there are; standard input can have any number, so it is not read to its end first."""
+def _named(args):
+    """The photos: a list, or an iterator over standard input, which can have any number."""
     named = each_photo(args.photos) if args.photos else (str(photo) for _, photo in photos_of(args))
-    if "-" not in args.photos:
-        named = list(named)
-    photos = _Photos(named)
-    photos.peek(1)  # what is wrong with the first ones is said before anything is made
-    return photos, len(named) if isinstance(named, list) else None
+    return named if "-" in args.photos else list(named)
 
 
 class _Photos:
@@ -86,36 +85,41 @@ def _measure(args, model, photos: _Photos) -> None:
     """Say what --fast-decode does to the logits of the next photos."""
     if args.fast_decode:
         count, change, largest, same = shift_by_fast_decode(model, photos.peek(SAMPLE), exif=args.exif)
-        print(f"--fast-decode: on the first {count} photos the logits move by at most {change:.3g} (the largest is "
-              f"{largest:.3g}), and the most probable class stays on {same}", file=sys.stderr)
+        say(f"--fast-decode: on the first {counted(count, 'photo')} the logits move by at most {change:.3g} (the "
+            f"largest is {largest:.3g}), and the most probable class stays on {same}")
 
 
-def _print(args, schema: Schema, outcomes) -> int:
+def _print(args, schema: Schema, outcomes, width: int) -> int:
     bad = count = 0
     for count, outcome in enumerate(outcomes, 1):
         if outcome.error is None:
             classes = schema.row(outcome)["classes"]
-            show(outcome.photo, [(found["label"], found["probability"]) for found in classes], args.json)
+            show(outcome.photo, [(found["label"], found["probability"]) for found in classes], args.json,
+                 width)
             sys.stdout.flush()  # the next photo may be long in coming
         else:
             bad += 1
-            print(f"npefficient: error: {outcome.error}", file=sys.stderr)
+            say(f"error: {outcome.error}")
     return exit_code(bad, count)
 
 
 def _write(output, outcomes, total: int | None) -> int:
+    if output.count == total:
+        output.publish()
+        output.finish()
+        print(f"nothing to do: {plain(output.path)} has {counted(total, 'row')} already, one for each photo")
+        return exit_code(output.bad, output.count)
     try:
         with contextlib.closing(outcomes), Progress(total, done=output.count) as progress:
             for outcome in outcomes:
                 output.add(output.schema.row(outcome))
                 progress.advance()
         output.publish()
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         output.publish()
         output.recount()
-        print(f"npefficient: interrupted: {str(output.path)!r} has the first {output.count:,} photos; the same command "
-              "with --resume goes on", file=sys.stderr)
-        return 130
+        raise type(stop)(f"{str(output.path)!r} has the first {counted(output.count, 'photo')}; the same command with "
+                         "--resume goes on") from stop
     output.finish()
-    print(f"wrote {output.path}: {output.count:,} rows")
+    print(f"wrote {plain(output.path)}: {counted(output.count, 'row')}")
     return exit_code(output.bad, output.count)

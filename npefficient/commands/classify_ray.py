@@ -1,23 +1,28 @@
 """What `classify --engine ray` does: the photos are Ray's, the rows the same."""
+import contextlib
+import sys
+
 from ..distributed import classify
-from ..errors import ArgumentError
 from ..loading import load_weights
 from ..jobs.photos import each_photo
+from ..text import counted, plain
 from .classify import exit_code, photos_of
 from .options import weights_path
 
 
 def run(args) -> int:
     if args.output is None:
-        raise ArgumentError("--engine ray without --output: name a directory for Parquet files, such as rows.parquet")
+        args.refuse("--engine ray without --output: name a directory for Parquet files, such as rows.parquet")
     for name in ("json", "resume", "force", "batch_size"):
         if getattr(args, name):
-            raise ArgumentError(f"--{name.replace('_', '-')} with --engine ray: Ray writes Parquet files into a "
-                                "directory that is not there yet, and sizes batches itself")
-    count, bad = classify(_photos(args), load_weights(weights_path(args)), args.output, workers=args.workers,
-                          processors=1 if args.threads is None else args.threads, address=args.address, topk=args.topk,
-                          embeddings=args.embeddings, exif=args.exif, fast_decode=args.fast_decode)
-    print(f"wrote {args.output}: {count:,} rows")
+            args.refuse(f"--{name.replace('_', '-')} with --engine ray: Ray writes Parquet files into a "
+                        "directory that is not there yet, and sizes batches itself")
+    photos, weights = _photos(args), load_weights(weights_path(args))
+    with contextlib.redirect_stderr(sys.stderr.unfiltered):  # Ray draws its progress with escapes of its own
+        count, bad = classify(photos, weights, args.output, workers=args.workers,
+                              processors=1 if args.threads is None else args.threads, address=args.address,
+                              topk=args.topk, embeddings=args.embeddings, exif=args.exif, fast_decode=args.fast_decode)
+    print(f"wrote {plain(args.output)}: {counted(count, 'row')}")
     return exit_code(bad, count)
 
 

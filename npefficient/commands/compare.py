@@ -3,10 +3,18 @@
 A tensor or a layer differs when max |a - b| / max(|a|, |b|) is above --tolerance. Values are compared: precision,
 source and the batches that batch norms have seen are shown but do not count. "|" stands between settings that differ.
 
-Exit code, as diff's: 0 the two are the same, 1 they differ, 2 trouble (the reason is on stderr).
+Exit code, as diff's: 0 the two are the same, 1 they differ, 2 trouble (the reason is on stderr), 70 a
+fault of npefficient itself.
 """
+import math
+
+from ..text import plain, short
+from .options import number, weight_file
+
 TROUBLE = 2  # exit code of an error, here where 1 has a meaning
 SHOWN = 10  # tensors
+
+tolerance = number(float, "a number of at least 0, a share of the largest value", lambda value: 0 <= value < math.inf)
 
 
 def add_arguments(parser):
@@ -14,7 +22,7 @@ def add_arguments(parser):
     parser.add_argument("a", metavar="A", help=what)
     parser.add_argument("b", metavar="B", help="the same, to compare with")
     parser.add_argument("photo", metavar="PHOTO", nargs="?", help="any picture that Pillow reads, given to both")
-    parser.add_argument("--tolerance", metavar="X", type=float, default=0.0,
+    parser.add_argument("--tolerance", metavar="X", type=tolerance, default=0.0,
                         help="relative difference that does not count, such as 1e-3 (default: 0)")
     parser.add_argument("--layers", action="store_true",
                         help="with a photo: every convolution and batch norm, not only whole blocks")
@@ -25,13 +33,14 @@ def add_arguments(parser):
 
 def run(args) -> int:
     from ..comparison import compare
-    from ..errors import ArgumentError
     from ..image import open_image
+    from ..loading import load_weights
 
     if args.layers and args.photo is None:
-        raise ArgumentError("--layers without a PHOTO: name one to compare activations on")
+        args.refuse("--layers without a PHOTO: name one to compare activations on")
     image = None if args.photo is None else open_image(args.photo)
-    found = compare(_weights(args.a), _weights(args.b), image, every_layer=args.layers, tolerance=args.tolerance)
+    a, b = (load_weights(weight_file(given)) for given in (args.a, args.b))
+    found = compare(a, b, image, every_layer=args.layers, tolerance=args.tolerance)
     if args.json is not None:
         _write(args, found)
     _print_facts(args, found)
@@ -43,19 +52,9 @@ def run(args) -> int:
     return 0 if found.same else 1
 
 
-def _weights(given: str):
-    """Read a file; where there is none of that name, the official weights of a variant."""
-    from pathlib import Path
-
-    from ..hub import pretrained
-    from ..loading import load_weights
-
-    path = Path(given)
-    return load_weights(path if path.exists() or path.suffix or path.name != given else pretrained(given))
-
-
 def _print_facts(args, found) -> None:
-    rows = [("", args.a, args.b, " "), *((f.name, f.a, f.b, "|" if f.differs else " ") for f in found.facts)]
+    rows = [("", plain(args.a), plain(args.b), " ")]
+    rows += [(fact.name, fact.a, fact.b, "|" if fact.differs else " ") for fact in found.facts]
     width = max(len(a) for _, a, _, _ in rows)
     for name, a, b, between in rows:
         print(f"{name:16}{a:{width}} {between} {b}".rstrip())
@@ -102,7 +101,7 @@ def _print_layers(found) -> None:
 
 
 def _print_top(found) -> None:
-    left, right = ([f"{probability:7.2%}  {label}" for label, probability in rows] for rows in found.top)
+    left, right = ([f"{probability:7.2%}  {short(label)}" for label, probability in rows] for rows in found.top)
     width = max(map(len, left))
     rows = max(len(left), len(right))
     print("\nmost probable")

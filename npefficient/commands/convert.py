@@ -4,18 +4,22 @@ Needs no torch and runs no code of the checkpoint's. Its tensors have timm's nam
 number of classes and input channels are read from the shapes; every name, shape and value is checked before anything is
 written.
 """
+from ..text import plain, quoted
+from .options import model_name, whole
+from .terminal import say
 
 
 def add_arguments(parser):
     parser.add_argument("source", metavar="CHECKPOINT", help="a .pth of torch (either form) or a .safetensors file")
     parser.add_argument("target", metavar="OUT.h5", nargs="?", help="default: the checkpoint's name with .h5")
-    parser.add_argument("--variant", help="lite0 to lite4, instead of what the shapes say")
+    parser.add_argument("--variant", metavar="NAME", type=model_name,
+                        help="lite0 to lite4, instead of what the shapes say")
     parser.add_argument("--global-pool", choices=("avg", "max", "avgmax", "catavgmax"),
                         help="the pool before the classifier, which the shapes do not always tell (default: avg)")
     parser.add_argument("--labels", metavar="FILE", help="class names, one a line, in the order of the classes")
     parser.add_argument("--force", action="store_true", help="overwrite an existing OUT.h5")
     how = parser.add_argument_group("preprocessing", "how photos are prepared; default: as the variant was trained")
-    how.add_argument("--input-size", metavar="N", type=int, help="rows and columns of the input in pixels")
+    how.add_argument("--input-size", metavar="N", type=whole, help="rows and columns of the input in pixels")
     how.add_argument("--crop-pct", metavar="X", type=float, help="share of the resized photo that is kept")
     how.add_argument("--interpolation", choices=("bilinear", "bicubic"), help="filter that resizes the photo")
     how.add_argument("--crop-mode", choices=("center", "squash", "border"), help="how a photo that is not square is "
@@ -25,8 +29,6 @@ def add_arguments(parser):
 
 
 def run(args) -> int:
-    import sys
-
     from weights_convert import convert
 
     done = convert(args.source, args.target, variant=args.variant, preprocessing=_overrides(args), labels=args.labels,
@@ -34,20 +36,20 @@ def run(args) -> int:
     weights, network = done.weights, done.weights.architecture
     tensors, values = len(weights.parameters), sum(array.size for array in weights.parameters.values())
     how = weights.preprocessing
-    wrapper = f", taken from its entry {done.wrapper!r}" if done.wrapper else ""
-    print(f"read     {args.source} ({weights.source.kind}{wrapper}), {done.source_size:,} bytes")
+    wrapper = f", taken from its entry {quoted(done.wrapper)}" if done.wrapper else ""
+    print(f"read     {plain(args.source)} ({weights.source.kind}{wrapper}), {done.source_size:,} bytes")
     print(f"         sha256 {weights.source.sha256}")
-    print(f"found    {network.name}: {network.num_classes} classes, {network.in_chans} input channels, "
+    print(f"found    {network.name}: {network.interface}, "
           f"{tensors} tensors, {values:,} values, {network.param_count():,} parameters")
     print(f"names    of {done.naming}" + (", official weights" if network.variant.is_official(weights.source.sha256)
                                           else ""))
     print(f"input    {how.input_size[0]} x {how.input_size[1]}, crop_pct {how.crop_pct:g}, {how.interpolation}, "
           f"{'with' if weights.labels else 'no'} class names in the file")
-    print(f"wrote    {done.target}, {done.target_size:,} bytes, read back and compared")
+    print(f"wrote    {plain(done.target)}, {done.target_size:,} bytes, read back and compared")
     if network.num_classes:
-        print(f"next     npefficient classify PHOTO --weights {done.target}")
+        print(f"next     npefficient classify PHOTO --weights {plain(done.target)}")
     for warning in done.warnings:
-        print(f"npefficient: warning: {warning}", file=sys.stderr)
+        say(f"warning: {warning}")
     return 0
 
 

@@ -6,7 +6,8 @@ needs no network and no other file. With --png and without -o the heat map alone
 it takes Lite0 and a photograph that comes with npefficient, or, where the official weights are neither kept nor
 installed, the embedded model and one of its digits.
 """
-from .options import add_threads, add_weights, compile_kernels, demo_photos, weights_path
+from ..text import plain, short
+from .options import add_threads, add_weights, compile_kernels, demo_photos, weights_path, whole
 
 DEMO_PHOTO = 1  # of the demo's: the cat, or the digit one
 
@@ -19,7 +20,7 @@ def add_arguments(parser):
                                                           "it, or of --class; alone, unless -o is given too")
     parser.add_argument("--force", action="store_true", help="overwrite existing files")
     add_weights(parser, demo="explain a photograph that comes with npefficient")
-    parser.add_argument("--topk", metavar="K", type=int, default=5, help="how many classes to explain (default: 5)")
+    parser.add_argument("--topk", metavar="K", type=whole, default=5, help="how many classes to explain (default: 5)")
     parser.add_argument("--class", dest="chosen", metavar="NAME", help="explain this class too, by its name or "
                                                                          "number, and show its map first")
     add_threads(parser)
@@ -30,14 +31,10 @@ def run(args) -> int:
     import contextlib
     import os
 
-    from ..errors import ArgumentError
     from ..explanation import explain, page
     from ..model import create_model
-    from ..parameters import plain
     from ..paths import replacing
 
-    if args.topk < 1:
-        raise ArgumentError(f"--topk {args.topk}: it must be at least 1")
     photo = _photo(args)
     html, png = _targets(args, photo)
     with contextlib.ExitStack() as files:
@@ -57,30 +54,26 @@ def run(args) -> int:
 
             Image.fromarray(result.heat_map(args.chosen)).save(png_file, "png")
     for one in result.classes:
-        print(f"{one.probability:7.2%}  {one.label}")
+        print(f"{one.probability:7.2%}  {short(one.label)}")
     for path in filter(None, (html, png)):
-        print(f"wrote    {plain(str(path))}, {os.path.getsize(path):,} bytes")
+        print(f"wrote    {plain(path)}, {os.path.getsize(path):,} bytes")
     return 0
 
 
 def _photo(args):
-    from ..errors import ArgumentError
-
     if args.demo:
-        return demo_photos(args.photo)[DEMO_PHOTO]
+        return demo_photos(args, args.photo)[DEMO_PHOTO]
     if args.photo is not None:
         return args.photo
-    raise ArgumentError("no photo given: name one, or try 'npefficient explain --demo'")
+    args.refuse("no photo given: name one, or try 'npefficient explain --demo'")
 
 
 def _targets(args, photo):
     """The page and the heat map to write, None where not wanted."""
     from pathlib import Path
 
-    from ..errors import ArgumentError
-
     png = None if args.png is None else Path(args.png)
     html = Path(args.output) if args.output is not None else None if png else Path(f"{Path(photo).stem}.html")
     if html == png:
-        raise ArgumentError(f"-o {args.output!r} and --png {args.png!r}: they are the same file; name two")
+        args.refuse(f"-o {args.output!r} and --png {args.png!r}: they are the same file; name two")
     return html, png

@@ -13,16 +13,21 @@ in all, of which the oldest go first.
 
 Photos that can't be read are named on stderr and left out; the exit code stays 0 as long as every class has two left.
 """
-from .options import add_threads, add_weights, add_workers, compile_kernels
+from ..text import counted, listed, plain, short
+from .options import add_threads, add_weights, add_workers, compile_kernels, number
+from .terminal import say
+
+share = number(float, "a share above 0 and below 1, such as 0.2", lambda value: 0 < value < 1)
+seed = number(int, "a whole number of at least 0", lambda value: value >= 0)
 
 
 def add_arguments(parser):
     parser.add_argument("photos_dir", metavar="PHOTOS_DIR", help="folder with a sub-folder for each class")
     parser.add_argument("-o", "--output", metavar="FILE", required=True, help="weight file to write (.h5)")
     add_weights(parser)
-    parser.add_argument("--val-split", metavar="SHARE", type=float, default=0.2,
+    parser.add_argument("--val-split", metavar="SHARE", type=share, default=0.2,
                         help="share of each class to measure with (default: %(default)s)")
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of that choice (default: %(default)s)")
+    parser.add_argument("--seed", metavar="N", type=seed, default=0, help="of that choice (default: %(default)s)")
     parser.add_argument("--refit", action="store_true", help="write a layer fitted to all photos instead")
     parser.add_argument("--report", metavar="PICTURE", help="draw the confusion matrix (.png, .pdf, .svg)")
     parser.add_argument("--json", metavar="FILE", help="write all figures as JSON")
@@ -33,8 +38,6 @@ def add_arguments(parser):
 
 
 def run(args) -> int:
-    import sys
-
     from ..jobs.confusion_picture import check_picture, draw_confusion
     from ..engine.workers import check_threads
     from ..jobs.finetuning import finetune
@@ -49,20 +52,22 @@ def run(args) -> int:
     compile_kernels()
     result = finetune(args.photos_dir, args.output, model=args.model, weights=args.weights, val_split=args.val_split,
                       seed=args.seed, refit=args.refit, cache=not args.no_cache, force=args.force, workers=workers,
-                      say=lambda text: print(f"npefficient: {text}", file=sys.stderr), progress=True)
+                      say=say, progress=True)
     _print(result)
     if args.json:
         write_json(args.json, result.figures(), force=args.force)
-        print(f"wrote {args.json}: all figures")
+        print(f"wrote {plain(args.json)}: all figures")
     if args.report:
-        draw_confusion(result.confusion, result.labels, args.report, force=args.force)
-        print(f"wrote {args.report}: the confusion matrix")
-    print(f"wrote {args.output}: {result.weights.architecture.name} with {len(result.labels)} classes")
+        boxed = draw_confusion(result.confusion, result.labels, args.report, force=args.force)
+        print(f"wrote {plain(args.report)}: the confusion matrix")
+        if boxed:
+            say(f"warning: {plain(args.report)} shows boxes for letters that its font lacks, in {listed(boxed)}")
+    print(f"wrote {plain(args.output)}: {result.weights.architecture.name} with {counted(len(result.labels), 'class')}")
     for _, error in result.bad:
-        print(f"npefficient: error: {error}", file=sys.stderr)
+        say(f"error: {error}")
     if result.bad:
-        print(f"npefficient: {len(result.bad):,} of {len(result.bad) + len(result.photos):,} photos could not be read "
-              "and are left out", file=sys.stderr)
+        say(f"{len(result.bad):,} of {counted(len(result.bad) + len(result.photos), 'photo')} could not be read and "
+            "are left out")
     return 0
 
 
@@ -70,13 +75,17 @@ def _print(result) -> None:
     from ..jobs.accuracy import describe
 
     kept = len(result.photos) - result.computed
-    print(f"{len(result.photos):,} photos of {len(result.labels)} classes: {result.computed:,} went through the "
-          f"network, {kept:,} had been kept from before")
+    print(f"{counted(len(result.photos), 'photo')} of {counted(len(result.labels), 'class')}: {result.computed:,} went "
+          f"through the network, {kept:,} had been kept from before")
+    penalties = [trial.penalty for trial in result.trials]
+    ends = {max(penalties): "stronger", min(penalties): "weaker"}
     print(f"regularisation {result.penalty:g}, the best of " +
-          ", ".join(f"{trial.penalty:g} ({trial.loss:.3f})" for trial in result.trials) + " by cross-entropy\n")
-    width = max(5, *map(len, result.labels))
+          ", ".join(f"{trial.penalty:g} ({trial.loss:.3f})" for trial in result.trials) + " by cross-entropy" +
+          (f"; none {ends[result.penalty]} was tried" if result.penalty in ends else "") + "\n")
+    labels = [short(label) for label in result.labels]
+    width = max(5, *map(len, labels))
     print(f"{'class':{width}}  train    val  correct  accuracy")
-    for row in result.per_class():
-        print(f"{row['label']:{width}}{row['train']:>7,}{row['val']:>7,}{row['correct']:>9,}{row['accuracy']:>10.1%}")
+    for label, row in zip(labels, result.per_class()):
+        print(f"{label:{width}}{row['train']:>7,}{row['val']:>7,}{row['correct']:>9,}{row['accuracy']:>10.1%}")
     print(f"\naccuracy {describe(result.correct, result.measured)}" +
           (", before the layer was fitted to all photos" if result.refit else ""))

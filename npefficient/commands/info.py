@@ -1,24 +1,27 @@
-"""Describe a model stage by stage, or verify and describe a weight file.
+"""Describe a model stage by stage, or verify and describe a weight file or a checkpoint.
 
 Columns: operator, kernel, stride, channels out and size of the stage's output; params and MACs of the stage and their
 share of the whole network.
 """
+from ..text import plain, short
+from .options import is_file_name, size
 
 
 def add_arguments(parser):
-    parser.add_argument("model", metavar="MODEL|FILE.h5", help="a model's name (lite0 to lite4), or a weight file")
-    parser.add_argument("--size", metavar="N or HxW", help="input size in pixels; default: the variant's own")
+    parser.add_argument("model", metavar="MODEL|FILE", help="a model's name (lite0 to lite4), a weight file (.h5) or a "
+                                                          "checkpoint (.pth, .safetensors)")
+    parser.add_argument("--size", metavar="N or HxW", type=size,
+                        help="input size in pixels; default: the variant's own")
     parser.add_argument("--layers", action="store_true", help="one row per layer instead of per stage")
 
 
 def run(args) -> int:
     from ..architecture import build
-    from ..weights import is_hdf5
 
-    if is_hdf5(args.model):
-        from ..weights import read_weights
+    if is_file_name(args.model):
+        from ..loading import load_weights
 
-        weights = read_weights(args.model)
+        weights = load_weights(args.model)
         _print_network(weights.architecture, args, weights.preprocessing)
         _print_file(args.model, weights)
     else:
@@ -31,10 +34,10 @@ def run(args) -> int:
 def _print_network(network, args, preprocessing) -> None:
     from ..stages import by_stage
 
-    height, width = parse_size(args.size) if args.size else preprocessing.input_size
+    height, width = args.size or preprocessing.input_size
     layers = network.layers(height, width)
     params, macs = network.param_count(), network.macs(height, width)
-    print(f"{network.name}: {network.num_classes} classes, {network.in_chans} input channels, at {height} x {width}\n")
+    print(f"{network.name}: {network.interface}, at {height} x {width}\n")
     print(f"{'stage':22}{'operator':24}{'k':>2}{'s':>3}{'out':>6}{'size':>10}{'params':>12}{'MACs':>15}{'share':>8}")
     for row in (_by_layer if args.layers else by_stage)(network, layers):
         last = row.layers[-1]
@@ -53,16 +56,6 @@ def _by_layer(network, layers):
     from ..stages import Stage
 
     return (Stage(layer.name, layer.op, layer.kernel, layer.stride, (layer,)) for layer in layers)
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    from ..errors import ArgumentError
-
-    words = text.lower().split("x")
-    if len(words) > 2 or not all(word.isdecimal() and int(word) > 0 for word in words):
-        raise ArgumentError(f"--size {text!r}: give pixels as one number, such as 224, or as rows x columns, "
-                            "such as 256x320")
-    return int(words[0]), int(words[-1])
 
 
 def _resize(preprocessing) -> str:
@@ -89,10 +82,13 @@ def _print_published(variant) -> None:
 def _print_file(path, weights) -> None:
     import os
 
-    source = weights.source
+    from ..weights import is_hdf5
+
+    source, converted = weights.source, is_hdf5(path)
     dtypes = sorted({str(array.dtype) for name, array in weights.parameters.items() if "tracked" not in name})
-    print(f"file             {path}, {os.path.getsize(path):,} bytes, {', '.join(dtypes)}")
-    print(f"converted from   {source.name} ({source.kind})" + (f", sha256 {source.sha256}" if source.sha256 else ""))
+    print(f"file             {plain(path)}, {os.path.getsize(path):,} bytes, {', '.join(dtypes)}")
+    print((f"converted from   {short(source.name)} ({source.kind})" if converted else
+           f"checkpoint       {source.kind}") + (f", sha256 {source.sha256}" if source.sha256 else ""))
     labels = weights.labels or ("none",)
-    print(f"labels           {', '.join(labels[:10])}{' ...' if len(labels) > 10 else ''}")
-    print("checksums        all hold")
+    print(f"labels           {', '.join(map(short, labels[:10]))}{' ...' if len(labels) > 10 else ''}")
+    print("checksums        all hold" if converted else f"next             npefficient convert {plain(path)}")

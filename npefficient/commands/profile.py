@@ -5,15 +5,18 @@ multiply-accumulates, bytes, GFLOP/s and the share of what the processor can do 
 preparing the photo take. The network is verified first. The sum of the steps stands beside the whole. Times do not
 depend on the weights: official ones are taken where they are at hand, else random ones.
 """
+from .options import model_name, seconds, whole
 
 
 def add_arguments(parser):
     parser.add_argument("photo", metavar="PHOTO", nargs="?", help="a photo (default: one that comes with npefficient)")
     weights = parser.add_mutually_exclusive_group()
-    weights.add_argument("--model", metavar="NAME", default="lite0", help="lite0 to lite4 (default: %(default)s)")
+    weights.add_argument("--model", metavar="NAME", type=model_name, default="lite0",
+                         help="lite0 to lite4 (default: %(default)s)")
     weights.add_argument("--weights", metavar="FILE", help="a weight file (.h5) or checkpoint (.pth, .safetensors)")
-    parser.add_argument("--threads", metavar="N", type=int, default=1, help="processors to use (default: %(default)s)")
-    parser.add_argument("--seconds", metavar="S", type=float, default=3.0,
+    parser.add_argument("--threads", metavar="N", type=whole, default=1,
+                        help="processors to use (default: %(default)s)")
+    parser.add_argument("--seconds", metavar="S", type=seconds, default=3.0,
                         help="how long to measure (default: %(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write the figures and their environment there")
     parser.add_argument("--trace", metavar="FILE", help="write a Chrome trace (JSON), for ui.perfetto.dev")
@@ -22,18 +25,13 @@ def add_arguments(parser):
 def run(args) -> int:
     from ..bench import profile
     from ..bench.report import Report
-    from ..engine.workers import check_threads
     from ..demo import photographs
-    from ..errors import ArgumentError
     from ..loading import load_weights
 
-    if not 0 < args.seconds < 3600:
-        raise ArgumentError(f"--seconds {args.seconds}: it must be above 0 and below an hour")
     weights = load_weights(args.weights) if args.weights else _weights(args.model)
-    threads = check_threads(args.threads)
-    report = Report(args.json)
     photo = photographs()[0] if args.photo is None and weights.architecture.in_chans == 3 else args.photo
-    profile.run(report, weights, photo, threads, args.seconds, args.trace)
+    report = Report(args.json)
+    profile.run(report, weights, photo, args.threads, args.seconds, args.trace)
     report.write()
     return 0
 

@@ -13,7 +13,9 @@ be read are named on stderr and left out, and the exit code is 1.
 
 --preprocess tf prepares photos as TensorFlow does in place of timm: first the crop, then a resize without antialiasing.
 """
-from .options import add_threads, add_weights, add_workers, compile_kernels, weights_path
+from ..text import counted, plain
+from .options import add_threads, add_weights, add_workers, compile_kernels, weights_path, whole
+from .terminal import say
 
 
 def add_arguments(parser):
@@ -29,13 +31,11 @@ def add_arguments(parser):
     parser.add_argument("--force", action="store_true", help="overwrite the files named")
     add_threads(parser)
     add_workers(parser)
-    parser.add_argument("--batch-size", metavar="N", type=int, default=1,
+    parser.add_argument("--batch-size", metavar="N", type=whole, default=1,
                         help="photos that a worker reads before it computes (default: %(default)s)")
 
 
 def run(args) -> int:
-    import sys
-
     from ..engine.workers import check_threads
     from ..model import create_model
     from ..paths import check_target
@@ -50,23 +50,22 @@ def run(args) -> int:
     print(model, flush=True)
     result = validate(model, args.directory, labels_file=args.labels_file, labels_base=args.labels_base,
                       preprocess=args.preprocess, workers=workers, batch_size=args.batch_size,
-                      say=lambda text: print(f"npefficient: {text}", file=sys.stderr), progress=True)
+                      say=say, progress=True)
     _print(result)
     if args.csv:
         rows = result.per_class()
         write_csv(args.csv, ["class", "synset", "label", "photos", "top1", "top5"], map(dict.values, rows),
                   force=args.force)
-        print(f"wrote {args.csv}: {len(rows):,} classes")
+        print(f"wrote {plain(args.csv)}: {counted(len(rows), 'class')}")
     if args.json:
         what = {"directory": args.directory, "model": model.architecture.name, "weights": model.source.name,
                 "input_size": list(model.preprocessing.input_size), "preprocess": args.preprocess}
         write_json(args.json, what | result.figures(), force=args.force)
-        print(f"wrote {args.json}: all figures")
+        print(f"wrote {plain(args.json)}: all figures")
     for _, error in result.bad:
-        print(f"npefficient: error: {error}", file=sys.stderr)
+        say(f"error: {error}")
     if result.bad:
-        print(f"npefficient: {len(result.bad):,} of {len(result.bad) + len(result.photos):,} photos could not be read",
-              file=sys.stderr)
+        say(f"{len(result.bad):,} of {counted(len(result.bad) + len(result.photos), 'photo')} could not be read")
     return 1 if result.bad else 0
 
 

@@ -1,4 +1,5 @@
 """Compile the kernels now, so that the first photo does not wait for it."""
+from .options import compile_kernels
 
 
 def add_arguments(parser):
@@ -6,12 +7,13 @@ def add_arguments(parser):
 
 
 def run(args) -> int:
+    import sys
     import time
 
     from ..engine import compiled
 
     start, cached = time.perf_counter(), compiled.is_cached()
-    compiled.driver(lambda text: print(text, flush=True))
+    compile_kernels(sys.stdout)
     seconds = time.perf_counter() - start
     place = compiled.code_path() if compiled.is_cached() else "in memory alone, it could not be kept"
     print(f"{'found compiled code' if cached else 'compiled'} in {seconds:.1f} s: {place}")

@@ -12,6 +12,7 @@ import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
+from ..errors import ArgumentError
 from ..kernels.processor import identity
 from ..paths import cache_directory
 from . import machine_code, object_cache
@@ -87,7 +88,6 @@ def _load(report):
         directory = None
     if code is not None:
         return machine_code.load(code, ARGUMENTS)
-    report("compiling the kernels, once for this release on this machine")
     compiled = _compile(report)
     code, foreign = machine_code.emit(compiled.inspect_llvm(), compiled.native_name)
     if foreign:
@@ -111,8 +111,12 @@ def _warn(problem: str, remedy: str) -> None:
 
 def _compile(report):
     """Compile the driver with Numba, and all kernels with it."""
-    from numba import cfunc, types
+    from numba import cfunc, config, types
 
+    if config.DISABLE_JIT:
+        raise ArgumentError("NUMBA_DISABLE_JIT is set: without compiling there is no engine; unset it, or make the "
+                            "model in Python with backend='reference'")
+    report("compiling the kernels, once for this release on this machine")
     from .run import work
 
     start = time.perf_counter()

@@ -23,6 +23,9 @@ class BlockView:
     share: float | None = None  # of the core's peak
     timed_with: str | None = None  # the block whose time contains this one's, or is contained in it
 
+    def __repr__(self) -> str:
+        return f"BlockView({self.name}, {self.operator}, {self.input_shape} -> {self.output_shape})"
+
     @property
     def input_shape(self) -> tuple[int, int, int]:
         """(rows, columns, channels)."""

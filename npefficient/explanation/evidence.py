@@ -8,12 +8,12 @@ the mean can wait:
 The map (h, w) of a class is the classifier applied at every position, without the bias. Nothing is approximated and no
 gradient is needed. Source: Zhou et al. 2016 (arXiv:1512.04150).
 """
-import difflib
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..errors import ArgumentError
+from ..text import counted, meant, quoted
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +26,9 @@ class ClassMap:
     logit: float
     bias: float
     map: np.ndarray  # float32 (h, w), positive where the photo speaks for the class; logit = its mean + bias
+
+    def __repr__(self) -> str:
+        return f"ClassMap({self.index}: {quoted(self.label)} {self.probability:.2%}, map {self.map.shape})"
 
 
 def class_maps(weights, features, logits, probabilities, labels, classes) -> tuple[ClassMap, ...]:
@@ -58,13 +61,12 @@ def find_class(labels: dict[int, str], wish) -> int:
         found = [int(text)]
     if len(found) == 1:
         return found[0]
-    shown = repr(str(wish)[:100])
+    shown = quoted(str(wish))
     if found:
         raise ArgumentError(f"class {shown}: the classes {', '.join(map(str, found))} have this name; give a number")
     known = {name: None for label in labels.values() for name in names_of(label)}
-    nearest = difflib.get_close_matches(text[:100], known, n=1, cutoff=0.0)[0]
-    raise ArgumentError(f"class {shown}: none of the {len(labels)} classes has this name or number (did you mean "
-                        f"{nearest!r}?)")
+    raise ArgumentError(f"class {shown}: none of the {counted(len(labels), 'class')} has this name or number"
+                        f"{meant(text, known)}")
 
 
 def names_of(label: str) -> list[str]:

@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 
 from ..errors import ArgumentError
+from ..text import short
 from . import pictures, wording
 from .blocks import block_of
 from .result import Explanation
@@ -36,7 +37,7 @@ def environment():
     made = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True,
                               lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     made.filters |= {word.__name__: word for word in (
-        wording.plainly, wording.size, wording.count, wording.duration, wording.percent, wording.signed)}
+        short, wording.size, wording.pixels, wording.count, wording.duration, wording.percent, wording.signed)}
     return made
 
 

@@ -10,6 +10,7 @@ from ..image import normalise, open_image, preview
 from ..parameters import Source
 from ..preprocessing import Preprocessing
 from ..scores import softmax, top_k
+from ..text import quoted, short
 from . import pictures
 from .blocks import BlockView, block_views, output_names
 from .evidence import ClassMap, check_pool, class_maps, find_class
@@ -73,8 +74,8 @@ class Explanation:
 
     def __repr__(self) -> str:
         first = self.classes[0]
-        return (f"Explanation({self.photo or 'photo'!r}, {self.network.name}: {first.label!r} {first.probability:.2%}, "
-                f"{len(self.classes)} classes, {len(self.blocks)} blocks)")
+        return (f"Explanation({short(repr(self.photo or 'photo'))}, {self.network.name}: {quoted(first.label)} "
+                f"{first.probability:.2%}, {len(self.classes)} classes, {len(self.blocks)} blocks)")
 
 
 def explain(image, model="lite0", *, topk: int = 5, classes=(), exif: bool = False, measure: bool = True,

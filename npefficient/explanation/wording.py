@@ -1,22 +1,19 @@
 """Numbers, names and maps in words."""
 import numpy as np
 
-from ..parameters import plain
+from ..text import short
 
-LONGEST = 160  # characters of a name that are shown
 UNITS = ((1e9, " G"), (1e6, " M"), (1e3, " k"))
-
-
-def plainly(name: str) -> str:
-    """A file's name or a label, fit to be shown: its middle left out where it is long, what can't be seen escaped."""
-    name = plain(name)
-    half = LONGEST // 2
-    return name if len(name) <= LONGEST else f"{name[: half - 1]} … {name[-half + 2 :]}"
 
 
 def size(shape) -> str:
     """(224, 224, 3) -> "224 × 224 × 3"."""
     return " × ".join(map(str, shape))
+
+
+def pixels(shape) -> str:
+    """A picture's size, width before height as photographs have it: (rows, columns, ..) -> "640 × 480"."""
+    return size((shape[1], shape[0]))
 
 
 def count(value: int) -> str:
@@ -44,7 +41,7 @@ def signed(value: float) -> str:
 
 def says(one) -> str:
     """A class's map in a sentence: the sum that makes the logit."""
-    return (f"{plainly(one.label)}, {percent(one.probability)}. The map runs from {signed(one.map.min())} to "
+    return (f"{short(one.label)}, {percent(one.probability)}. The map runs from {signed(one.map.min())} to "
             f"{signed(one.map.max())}; its mean {signed(one.map.mean())} plus the bias {signed(one.bias)} is the logit "
             f"{signed(one.logit)}.")
 
@@ -56,8 +53,8 @@ def where(one) -> str:
     vertical = ("top", "middle", "bottom")[int(3 * (row + 0.5) / h)]
     horizontal = ("left", "centre", "right")[int(3 * (column + 0.5) / w)]
     if one.map.max() <= 0:
-        return f"Class activation map of {plainly(one.label)}: nothing in the photo speaks for it."
-    return f"Class activation map of {plainly(one.label)}: the photo speaks for it most at the {vertical} {horizontal}."
+        return f"Class activation map of {short(one.label)}: nothing in the photo speaks for it."
+    return f"Class activation map of {short(one.label)}: the photo speaks for it most at the {vertical} {horizontal}."
 
 
 def labels(block: str) -> tuple[str, str]:

@@ -25,8 +25,10 @@ def check_picture(path) -> None:
         raise ArgumentError(f"picture {str(path)!r}: its name must end in .{', .'.join(sorted(kinds))}")
 
 
-def draw_confusion(confusion: np.ndarray, labels, path, *, force: bool = False) -> None:
+def draw_confusion(confusion: np.ndarray, labels, path, *, force: bool = False) -> list[str]:
     """Write the picture of a confusion matrix: a row for each right class, a column for each answer.
+
+    Returns the labels with letters that the font lacks, which are shown as boxes: no font has every script.
 
     confusion: int (classes, classes). The colour of a cell is its share of its row, so that classes with few photos
     look like those with many. Raises ArgumentError as `check_picture` does, and where `path` exists and `force` is not
@@ -35,8 +37,16 @@ def draw_confusion(confusion: np.ndarray, labels, path, *, force: bool = False) 
     check_picture(path)
     figure = _figure(confusion, [_shortened(label) for label in labels])
     with replacing(Path(path), force=force) as part, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # shown as boxes: no font has every script
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the caller is told
         figure.savefig(part, format=_kind(path), dpi=150, bbox_inches="tight")
+    return _boxed(labels)
+
+
+def _boxed(labels) -> list[str]:
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
+    letters = get_font(findfont(FontProperties())).get_charmap()
+    return [label for label in labels if any(ord(letter) not in letters for letter in label)]
 
 
 def _figure(confusion: np.ndarray, labels: list[str]):

@@ -143,8 +143,8 @@ class Store:
                 np.savez(file, **arrays)
             _shrink(self.path.parent)
         except (OSError, ArgumentError) as problem:
-            self.say(f"cache {str(self.path)!r}: it can't be written ({problem}); the next run computes every photo "
-                     "again")
+            why = getattr(problem, "strerror", None) or problem  # the system names the path as well
+            self.say(f"cache {str(self.path)!r}: it can't be written ({why}); the next run computes every photo again")
 
 
 def _shrink(directory: Path) -> None:

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .accuracy import wilson_interval
+from .accuracy import describe, wilson_interval
 from .linear_classifier import Trial
 from ..parameters import Weights
-from .photos import written
+from ..text import counted, plain
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,15 @@ class FinetuneResult:
     bad: list[tuple[Path, str]]  # photos that could not be read, and why
     computed: int  # photos that went through the network; the embeddings of the others were kept from before
     remarks: list[str]
+
+    def __repr__(self) -> str:
+        return (f"FinetuneResult({counted(len(self.labels), 'class')}, {counted(len(self.photos), 'photo')}, accuracy "
+                f"{describe(self.correct, self.measured)})")
+
+    def _repr_html_(self) -> str:
+        from ..notebook import finetune_html
+
+        return finetune_html(self)
 
     @property
     def correct(self) -> int:
@@ -68,4 +77,4 @@ class FinetuneResult:
             "accuracy": self.accuracy, "interval": list(self.interval), "penalty": self.penalty, "refit": self.refit,
             "trials": [vars(trial) for trial in self.trials], "classes": self.per_class(),
             "confusion": self.confusion.tolist(), "computed": self.computed, "remarks": self.remarks,
-            "unreadable": [{"photo": written(photo), "error": written(error)} for photo, error in self.bad]}
+            "unreadable": [{"photo": plain(photo), "error": plain(error)} for photo, error in self.bad]}

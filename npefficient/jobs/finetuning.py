@@ -19,8 +19,9 @@ from .embeddings import Embeddings, Store, embed
 from ..errors import ArgumentError, WeightsError
 from .finetune_result import FinetuneResult
 from .linear_classifier import Linear
-from ..parameters import Source, Weights, check_labels, plain
+from ..parameters import Source, Weights, check_labels
 from ..paths import check_target
+from ..text import plain
 
 FEW = 10  # photos of a class, below which a remark is made
 POOLS = ("avg", "max", "avgmax")  # over one row and column they change nothing

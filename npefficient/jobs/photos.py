@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ..errors import ArgumentError
-from ..parameters import plain
 
 REFUSED = ("EPS", "MPEG")  # Pillow opens them, but one is a program that `open_image` refuses, one has no pixels for it
 
@@ -66,15 +65,6 @@ def photo_suffixes() -> frozenset[str]:
 def is_several(argument: str) -> bool:
     """True where an argument of `each_photo` stands for any number of photos."""
     return argument == "-" or os.path.isdir(argument) or _is_list(argument) or _is_glob(argument)
-
-
-def written(text) -> str:
-    """A name or a message as files keep it: on one line, and valid UTF-8.
-
-    What a terminal would obey and bytes of a file name that are no UTF-8 become escapes: "\\n", "\\udce9" for byte E9.
-    """
-    text = str(text)
-    return text if text.isprintable() else plain(text)
 
 
 def _is_list(argument: str) -> bool:

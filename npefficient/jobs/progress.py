@@ -4,6 +4,8 @@ import os
 import sys
 import time
 
+from ..text import plain
+
 BAR = 20  # characters, where the terminal is wide enough
 SHORTEST = 10  # characters; where less is left, there is no bar
 REDRAW = 0.1  # seconds between two states of the bar
@@ -15,7 +17,8 @@ class Progress:
 
     total: how many there are; None where nobody knows, as with standard input
     unit: what is counted, in the plural
-    stream: where to write; None for sys.stderr. A closed one is no reason to fail.
+    stream: where to write; None for sys.stderr. A closed one is no reason to fail. What a command's stream would
+        escape is left to `say`: the bar needs its carriage returns.
     done: how many were done before this run: they count, but not for the speed
 
     A context manager: the last state is written when the block ends, however it ends.
@@ -23,7 +26,8 @@ class Progress:
 
     def __init__(self, total: int | None, unit: str = "photos", stream=None, *, done: int = 0, clock=time.monotonic):
         self.total, self.unit, self.done, self.before = total, unit, done, done
-        self.stream = sys.stderr if stream is None else stream
+        stream = sys.stderr if stream is None else stream
+        self.stream = getattr(stream, "unfiltered", stream)
         self._clock, self._start, self._shown = clock, clock(), clock()
         self.live = _is_terminal(self.stream)
         self._drawn = 0  # characters on the terminal's line
@@ -46,7 +50,7 @@ class Progress:
         """Write a line of its own, above the bar where there is one."""
         drawn = self._drawn
         self._erase()
-        _write(self.stream, f"{text}\n")
+        _write(self.stream, f"{plain(text)}\n")
         if drawn:
             self._show()
 

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import ArgumentError
-from .photos import written
 from ..scores import softmax, top_k
+from ..text import plain
 from .stream import Outcome
 
 GROUP = 1 << 19  # values of rows to hold at once, 30 bytes each or so as Python has them
@@ -50,13 +50,13 @@ class Schema:
 
     def row(self, outcome: Outcome) -> dict:
         """One outcome of `stream` -> its row."""
-        row = {"photo": written(outcome.photo), "error": None, "classes": []}
+        row = {"photo": plain(outcome.photo), "error": None, "classes": []}
         if outcome.error is None:
             probabilities, classes = top_k(softmax(outcome.outputs["classifier"]), self.topk)
             row["classes"] = [{"class": int(c), "label": self.labels[c], "probability": float(p)}
                               for c, p in zip(classes, probabilities)]
         else:
-            row["error"] = written(outcome.error)
+            row["error"] = plain(outcome.error)
         if self.embedding:
             row["embedding"] = None if outcome.error is not None else _short(outcome.outputs["global_pool"])
         return row

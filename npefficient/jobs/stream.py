@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import ArgumentError, ImageError
+from ..text import quoted, short
 
 AHEAD = 2  # batches on their way for each worker: one that is computed, one that waits to be taken
 
@@ -27,6 +28,11 @@ class Outcome:
     photo: object  # as given
     outputs: dict[str, np.ndarray] | None  # layer -> this photo's row, such as "classifier" (num_classes,); None: bad
     error: str | None  # why the photo could not be read
+
+    def __repr__(self) -> str:
+        what = (f"error={quoted(self.error)}" if self.outputs is None else
+                ", ".join(f"{name} {array.shape}" for name, array in self.outputs.items()))
+        return f"Outcome({short(repr(self.photo))}, {what})"
 
 
 def stream(model, photos: Iterable, *, outputs=("classifier",), batch_size: int = 1, workers: int | None = None,

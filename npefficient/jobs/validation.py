@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from .accuracy import top_k_hits, wilson_interval
+from .accuracy import describe, top_k_hits, wilson_interval
 from ..architecture import IMAGENET_CLASSES
 from ..errors import ArgumentError
 from .labelled_photos import ClassNames, labelled_photos
-from .photos import written
 from .progress import Progress
 from .stream import stream
+from ..text import plain
 from ..tf_preprocessing import check_tf_preprocessing, tf_transform
 
 PREPROCESS = ("timm", "tf")
@@ -31,6 +31,10 @@ class Validation:
     bad: list[tuple[Path, str]]  # photos that could not be read, and why
     published: tuple[float, float] | None  # top-1 and top-5 in per cent, where the weights are the official ones
     remarks: list[str]
+
+    def __repr__(self) -> str:
+        five = "" if self.top5 is None else f", top-5 {describe(self.top5, len(self.photos))}"
+        return f"Validation(top-1 {describe(self.top1, len(self.photos))}{five}, {len(self.bad):,} unreadable)"
 
     @property
     def top1(self) -> int:
@@ -62,7 +66,7 @@ class Validation:
         published = self.published and {"top1": self.published[0], "top5": self.published[1]}
         return {"photos": len(self.photos), "top1": share(self.top1), "top5": share(self.top5), "published": published,
                 "remarks": self.remarks, "classes": self.per_class(),
-                "unreadable": [{"photo": written(photo), "error": written(error)} for photo, error in self.bad]}
+                "unreadable": [{"photo": plain(photo), "error": plain(error)} for photo, error in self.bad]}
 
 
 def validate(model, directory, *, labels_file=None, labels_base: int = 0, preprocess: str = "timm",

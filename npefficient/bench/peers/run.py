@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ...errors import ArgumentError
+from ...text import counted
 from ..machine import resident_peak
 from ..measure import measure
 from ..process import ProcessFailed, isolated
@@ -74,7 +75,7 @@ def run(report, names, peers, threads, batch: int = 1, rounds: int = 3, seconds:
         else:
             there.append(peer)
     print(LEGEND)
-    table = report.table(f"float32, batch {batch}, {rounds} rounds of {seconds:g} s", COLUMNS, "peers")
+    table = report.table(f"float32, batch {batch}, {counted(rounds, 'round')} of {seconds:g} s", COLUMNS, "peers")
     for name in names:
         with tempfile.TemporaryDirectory() as directory:
             subject = make_subject(name, directory)
@@ -102,13 +103,14 @@ def run_rounds(subject, peers, batch, threads, rounds, seconds) -> dict[Peer, li
     for r in range(rounds):
         order = list(results)
         for peer in order[r % len(order):] + order[: r % len(order)]:
-            print(f"{subject.title}, {threads} threads, round {r + 1} of {rounds}: {peer.engine}", file=sys.stderr)
+            what = f"{subject.title}, {counted(threads, 'thread')}"
+            print(f"{what}, round {r + 1} of {rounds}: {peer.engine}", file=sys.stderr)
             try:
                 results[peer].append(time_peer(peer, subject, batch, threads, seconds))
             except ProcessFailed as failure:
                 if peer is OURS:  # nothing to compare with
                     raise
-                print(f"left out: {peer.engine}, {subject.title}, {threads} threads ({failure})")
+                print(f"left out: {peer.engine}, {what} ({failure})")
                 del results[peer]
     return results
 
@@ -127,7 +129,7 @@ def child(engine, name, height, width, directory, batch, threads, seconds, start
     call = getattr(engines, engine)(subject, batch, threads)
     first = call()
     start = time.time() - started
-    what = f"{engine}, {subject.title}, batch {batch}, {threads} threads"
+    what = f"{engine}, {subject.title}, batch {batch}, {counted(threads, 'thread')}"
     differs = verify(what, first, subject.logits(batch), LOGITS, SLACK)
     timing = measure(call, seconds)
     return {"minimum": timing.minimum, "median": timing.median, "start": start, "memory": resident_peak(),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...errors import ArgumentError
 from ...paths import replacing
-from ..photos import written
+from ...text import plain
 from ..rows import Schema
 from .journal import Journal
 from .lines import Csv, Jsonl
@@ -86,9 +86,9 @@ class Output:
             if photo is None:
                 raise ArgumentError(f"{str(self.path)!r} has more rows than the {self.count} photos that are given: "
                                     "--resume needs the same photos in the same order, or more of them at the end")
-            if written(photo) != row["photo"]:
+            if plain(photo) != row["photo"]:
                 raise ArgumentError(f"row {self.count + 1} of {str(self.path)!r} is of {row['photo']!r}, photo "
-                                    f"{self.count + 1} is {written(photo)!r}: --resume needs the same photos in the "
+                                    f"{self.count + 1} is {plain(photo)!r}: --resume needs the same photos in the "
                                     "same order; name another file, or begin anew with --force")
             self._counted(row)
 

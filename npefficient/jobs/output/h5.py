@@ -97,21 +97,25 @@ def _rows(path: Path) -> Iterator[dict]:
 
 @contextlib.contextmanager
 def _holding_back_interrupts():
-    """Yield a list that a Ctrl-C is put into; it is raised when the block ends.
+    """Yield a list that a Ctrl-C or a SIGTERM is put into; it is raised when the block ends.
 
     HDF5 calls `_Target.write`, and an exception from there leaves it in a state that it does not survive.
     """
-    held, handler = [], signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or not callable(handler):  # no interrupt comes here
+    held = []
+    if threading.current_thread() is not threading.main_thread():  # no interrupt comes here
         yield held
         return
-    signal.signal(signal.SIGINT, lambda *arguments: held.append(arguments))
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
+    for number in handlers:
+        signal.signal(number, lambda *arguments: held.append(arguments))
     try:
         yield held
     finally:
-        signal.signal(signal.SIGINT, handler)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         if held:
-            handler(*held[0])
+            handlers[held[0][0]](*held[0])
 
 
 class _Target(io.FileIO):

@@ -3,6 +3,7 @@ import csv
 import io
 import json
 
+from ...text import cell, from_cell
 from ..rows import Schema
 
 
@@ -24,7 +25,7 @@ class Jsonl:
 
 
 class Csv:
-    """A row spread over columns (`Schema.flat`); what is not there is an empty field."""
+    """A row spread over columns (`Schema.flat`), texts as `text.cell` has them; what is not there is an empty field."""
 
     def __init__(self, schema: Schema):
         self.schema, self.columns = schema, list(schema.columns())
@@ -38,10 +39,11 @@ class Csv:
         fields = next(csv.reader([line.decode()], strict=True), [])
         if len(fields) != len(self.columns):
             raise ValueError(f"{len(fields)} fields")
-        return {"photo": fields[0], "error": fields[1] or None}
+        return {"photo": from_cell(fields[0]), "error": from_cell(fields[1]) or None}
 
     @staticmethod
     def _line(fields) -> bytes:
         text = io.StringIO()
+        fields = [cell(field) if isinstance(field, str) else field for field in fields]
         csv.writer(text, lineterminator="").writerow(fields)
         return text.getvalue().encode()

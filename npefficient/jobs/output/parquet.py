@@ -45,7 +45,7 @@ def write(path: Path, rows: Iterable[dict], schema: Schema, settings: dict) -> N
     from pyarrow.parquet import ParquetWriter
 
     columns = layout(schema, settings)
-    with ParquetWriter(path, columns) as file:
+    with open(path, "wb") as target, ParquetWriter(target, columns) as file:  # pyarrow itself takes UTF-8 names only
         for group in schema.groups(rows):
             file.write_table(table(group, schema, columns))
 
@@ -55,16 +55,18 @@ def read(path: Path) -> tuple[dict, Iterator[dict]]:
     from pyarrow import ArrowException
     from pyarrow.parquet import ParquetFile
 
-    try:
-        file = ParquetFile(path)
-        settings = json.loads(file.schema_arrow.metadata[KEY])
-    except (ArrowException, TypeError, KeyError) as problem:  # no Parquet, no metadata at all, none of ours
-        raise ArgumentError(f"{str(path)!r}: not a file of rows that npefficient wrote ({problem})") from problem
-    return settings, _rows(file, settings)
+    with open(path, "rb") as file:
+        try:
+            settings = json.loads(ParquetFile(file).schema_arrow.metadata[KEY])
+        except (ArrowException, TypeError, KeyError) as problem:  # no Parquet, no metadata at all, none of ours
+            raise ArgumentError(f"{str(path)!r}: not a file of rows that npefficient wrote ({problem})") from problem
+    return settings, _rows(path, settings)
 
 
-def _rows(file, settings: dict) -> Iterator[dict]:
-    with file:
+def _rows(path: Path, settings: dict) -> Iterator[dict]:
+    from pyarrow.parquet import ParquetFile
+
+    with open(path, "rb") as source, ParquetFile(source) as file:
         for batch in file.iter_batches(READ):
             for flat in batch.to_pylist():
                 row = {"photo": flat["photo"], "error": flat["error"], "classes": []}

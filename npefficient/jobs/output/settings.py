@@ -5,6 +5,7 @@ import json
 
 from ...errors import ArgumentError
 from ...parameters import Weights
+from ...text import quoted
 from ..rows import Schema
 
 VERSION = 1
@@ -31,6 +32,8 @@ def check_settings(path, before: dict, wanted: dict) -> None:
     """Raise ArgumentError, with each setting that differs, unless the rows at `path` were made as is wanted."""
     names = [name for name in {**wanted, **before} if before.get(name) != wanted.get(name)]
     if names:
-        differ = "; ".join(f"{name} {before.get(name)!r}, and now {wanted.get(name)!r}" for name in names)
+        words = {"weights": "weights that came from", "sha256": "weights whose sha256 is"}  # not what was typed
+        differ = "; ".join(f"{words.get(name, name)} {quoted(before.get(name))}, and now {quoted(wanted.get(name))}"
+                           for name in names)
         raise ArgumentError(f"{str(path)!r} was begun with {differ}: --resume needs the same; repeat that command "
                             "line, name another file, or begin anew with --force")

@@ -1,0 +1,76 @@
+"""Command lines that are wrong: exit code 2, the usage of the verb, and nothing is done."""
+import os
+
+import pytest
+
+ONE = "it must be a whole number of at least 1"
+WRONG = [
+    ("", (), "the following arguments are required"),
+    ("", ("dance",), "invalid choice: 'dance'"),
+    ("list", ("--nonsense",), "unrecognized arguments: --nonsense"),
+    ("bench model", ("--nonsense", "1"), "unrecognized arguments: --nonsense 1"),
+    ("classify", (), "no photo given: name one or more, or try 'npefficient classify --demo'"),
+    ("classify", ("--output", "o.csv"), "no photo given"),
+    ("classify", ("--engine", "ray", "--output", "rows"), "no photo given"),
+    ("classify", ("a.png", "--model", "lite9"), "argument --model: unknown model 'lite9'"),
+    ("classify", ("a.png", "--topk", "few"), f"argument --topk: 'few': {ONE}"),
+    ("classify", ("a.png", "--topk", "0"), f"argument --topk: '0': {ONE}"),
+    ("classify", ("--demo", "--threads", "0"), f"argument --threads: '0': {ONE}"),
+    ("classify", ("a.png", "--workers", "0"), f"argument --workers: '0': {ONE}"),
+    ("classify", ("a.png", "--batch-size=-1"), f"argument --batch-size: '-1': {ONE}"),
+    ("classify", ("a.png", "--embeddings"), "--embeddings without --output"),
+    ("classify", ("a.png", "--resume"), "--resume without --output"),
+    ("classify", ("a.png", "--force"), "--force without --output"),
+    ("classify", ("a.png", "--output", "o.csv", "--json"), "--json with --output 'o.csv'"),
+    ("classify", ("a.png", "--output", "o.csv", "--resume", "--force"), "not allowed with"),
+    ("classify", ("a.png", "--demo"), "--demo has photographs of its own: leave it out to look at yours"),
+    ("compare", ("a.h5",), "required: B"),
+    ("compare", ("a.h5", "b.h5", "--layers"), "--layers without a PHOTO"),
+    ("compare", ("a.h5", "b.h5", "--tolerance=-1"), "argument --tolerance: '-1': it must be a number of at least 0"),
+    ("compare", ("a.h5", "b.h5", "--tolerance", "nan"), "argument --tolerance: 'nan': it must be"),
+    ("convert", ("a.pth", "--variant", "resnet50"), "argument --variant: unknown model 'resnet50'"),
+    ("convert", ("a.pth", "--input-size", "0"), f"argument --input-size: '0': {ONE}"),
+    ("explain", (), "no photo given: name one, or try 'npefficient explain --demo'"),
+    ("explain", ("a.png", "--demo"), "--demo has photographs of its own"),
+    ("explain", ("--demo", "--topk", "0"), f"argument --topk: '0': {ONE}"),
+    ("explain", ("--demo", "-o", "a.png", "--png", "a.png"), "-o 'a.png' and --png 'a.png': they are the same file"),
+    ("finetune", ("photos",), "required: -o/--output"),
+    ("finetune", ("photos", "-o", "m.h5", "--model", "lite0", "--weights", "x.h5"), "not allowed with"),
+    ("finetune", ("photos", "-o", "m.h5", "--val-split", "2"), "argument --val-split: '2': it must be a share above 0"),
+    ("finetune", ("photos", "-o", "m.h5", "--seed=-1"), "argument --seed: '-1': it must be a whole number"),
+    ("info", ("lite0", "--size", "0"), "argument --size: '0': give pixels"),
+    ("info", ("lite0", "--size", "1x2x3"), "argument --size: '1x2x3': give pixels"),
+    ("info", ("lite0", "--size=-4"), "argument --size: '-4': give pixels"),
+    ("info", ("lite0", "--size", "12.5"), "argument --size: '12.5': give pixels"),
+    ("profile", ("--seconds", "0"), "argument --seconds: '0': it must be a number of seconds above 0"),
+    ("profile", ("--model", "b0"), "argument --model: unknown model 'b0'"),
+    ("validate", (), "required: DIR"),
+    ("validate", ("x", "--preprocess", "torch"), "invalid choice: 'torch'"),
+    ("validate", ("x", "--labels-base", "2"), "invalid choice: 2"),
+    ("validate", ("x", "--model", "lite0", "--weights", "x.h5"), "not allowed with"),
+    ("validate", ("x", "--batch-size", "0"), f"argument --batch-size: '0': {ONE}"),
+    ("bench peak", ("--seconds", "0"), "argument --seconds: '0': it must be a number of seconds above 0"),
+    ("bench model", ("--model", "lite0,lite9"), "argument --model: unknown model 'lite9'"),
+    ("bench model", ("--batch", "1,0"), f"argument --batch: '0': {ONE}"),
+    ("bench model", ("--threads", ""), f"argument --threads: '': {ONE}"),
+    ("bench model", ("--size", "x"), "argument --size: 'x': give pixels"),
+    ("bench layers", ("--threads", "1,2"), f"argument --threads: '1,2': {ONE}"),
+    ("bench peers", ("--peer", "openvino,caffe"), "argument --peer: unknown peer 'caffe'"),
+    ("bench peers", ("--rounds", "0"), f"argument --rounds: '0': {ONE}"),
+    ("bench photos", ("--threads", "two"), f"argument --threads: 'two': {ONE}"),
+]
+
+
+@pytest.mark.parametrize("verb, arguments, message", WRONG, ids=[" ".join((verb, *more)) for verb, more, _ in WRONG])
+def test_wrong_command_line_is_2_and_shows_the_usage(command, tmp_path, monkeypatch, verb, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = command(*verb.split(), *arguments)
+    assert code == 2 and out == "" and err.startswith(f"usage: npefficient {verb}".rstrip())
+    last = err.splitlines()[-1]
+    assert message in last and last.startswith(f"npefficient {verb}".rstrip() + ": error")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_wrong_argument_stays_one_line(command):
+    _, _, err = command("list", "--\x1b[31m\nred\u202e")
+    assert err.splitlines()[-1] == "npefficient list: error: unrecognized arguments: --\\x1b[31m\\nred\\u202e"
