@@ -1,6 +1,7 @@
 """The parameters of one network: what they are, how they are checked, and random ones to try a network with."""
 import math
 import re
+import reprlib
 import unicodedata
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ import numpy as np
 
 from .architecture import Architecture
 from .errors import WeightsError
+from .overflow import check_overflow
 from .preprocessing import Preprocessing
 
 TRACKED = "num_batches_tracked"
@@ -37,7 +39,7 @@ def check_parameters(parameters: dict[str, np.ndarray], expected: Architecture) 
     """Compare every name, shape, dtype and value with what the architecture asks for.
 
     Raises WeightsError with all missing, unexpected and mismatched names together; then for values that are not
-    finite; then for a negative running variance.
+    finite; then for a negative running variance; then for layers that can exceed float32.
     """
     shapes = expected.parameters()
     problems = [f"missing {name!r} {shape}" for name, shape in shapes.items() if name not in parameters]
@@ -58,6 +60,7 @@ def check_parameters(parameters: dict[str, np.ndarray], expected: Architecture) 
                                "the training run that wrote it has diverged")
         if name.endswith("running_var") and array.min() < 0:
             raise WeightsError(f"{name!r} holds {array.min()}: a variance can't be negative")
+    check_overflow(parameters, expected)
 
 
 def check_labels(labels, num_classes: int) -> tuple[str, ...] | None:
@@ -69,8 +72,8 @@ def check_labels(labels, num_classes: int) -> tuple[str, ...] | None:
         raise WeightsError(f"{len(labels)} labels for {num_classes} classes: give one label a class, in order")
     for i, label in enumerate(labels):
         if not isinstance(label, str) or not label.strip() or len(label.splitlines()) != 1 or plain(label) != label:
-            raise WeightsError(f"label {i} is {label!r}: a label is one line of text that is not empty and has no "
-                               "control characters")
+            raise WeightsError(f"label {i} is {reprlib.repr(label)}: a label is one line of text that is not empty "
+                               "and has no control characters")
     return labels
 
 
