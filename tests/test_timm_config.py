@@ -12,6 +12,7 @@ from npefficient.architecture import build
 from npefficient.commands import main
 from npefficient.errors import WeightsError
 from npefficient.loading import load_weights
+from npefficient.model import create_model
 from npefficient.parameters import random_weights
 from npefficient.preprocessing import Preprocessing
 from weights_convert import convert, load, read_checkpoint
@@ -40,6 +41,8 @@ def test_folder_and_file_are_the_same(folder, source):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert load_weights(source).labels == ("cat", "dog")
+        model = create_model(checkpoint_path=source, backend="reference")
+    assert model.labels == ("cat", "dog") and model.weights().preprocessing == EXPECTED  # read once more
 
 
 def test_links_as_in_the_hubs_cache(folder, tmp_path):

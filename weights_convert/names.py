@@ -19,7 +19,7 @@ from npefficient.variants import LOOK_ALIKE, VARIANTS, canonical_name
 from .checkpoint import Checkpoint
 from .messages import listed, quoted
 from .naming import EFFICIENTNET_PYTORCH, naming_of, timm_names
-from .timm_config import TimmConfig
+from .timm_config import CONFIG, TimmConfig
 from .values import as_stored
 
 _LOOK_ALIKE = re.compile(r"(?<!tf_)(?<!tf-)efficientnet[_-]lite\d", re.IGNORECASE)
@@ -85,7 +85,8 @@ def _check_config(config: TimmConfig, network: Architecture, variant: str | None
                               ("input channels", config.in_chans, network.in_chans)):
         if said not in (None, found) and not (what == "architecture" and variant is not None):
             raise WeightsError(f"{config.where} says {what} {quoted(said)}, but the tensors have {quoted(found)}: it "
-                               "is not of this file; mend it or move it away")
+                               "is not of these weights; " + (f"mend {CONFIG} or move it away" if config.where == CONFIG
+                                                              else "save them without these metadata"))
 
 
 def _refuse_look_alike(checkpoint: Checkpoint, path, naming: str) -> bool:
