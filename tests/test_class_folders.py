@@ -38,7 +38,8 @@ def test_classes_are_numbered_in_timms_order(tmp_path, names, expected):
 
 @needs_timm
 @pytest.mark.parametrize("names", [
-    [str(i) for i in range(12)], [f"class{i}" for i in range(1, 12)], ["Zebra", "ant", "Bee", "cat 2", "cat 10", "Äffin"],
+    [str(i) for i in range(12)], [f"class{i}" for i in range(1, 12)],
+    ["Zebra", "ant", "Bee", "cat 2", "cat 10", "Äffin"],
     ["a1b10", "a1b9", "a01b2", "_x", "-y", "B", "z٣", "z2", "z10"],
 ], ids=["numbers", "numbered", "words", "odd"])
 def test_order_is_that_of_timms_reader(tmp_path, names):
