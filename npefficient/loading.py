@@ -23,7 +23,7 @@ def wanted_weights(name, pretrained, checkpoint_path, num_classes, in_chans, glo
 
 
 def load_weights(path, name: str | None = None) -> Weights:
-    """Read a weight file (.h5), or a checkpoint (.pth, .safetensors) as `weights_convert` does.
+    """Read a weight file (.h5), or a checkpoint (.pth, .safetensors, a folder of timm's hub) as `weights_convert` does.
 
     `name` settles what a checkpoint's shapes leave open; what is doubtful about a checkpoint becomes a UserWarning.
     """

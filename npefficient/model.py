@@ -27,7 +27,7 @@ def create_model(name=None, pretrained=False, checkpoint_path=None, num_classes=
     name: "tf_efficientnet_lite0" .. "tf_efficientnet_lite4", or "lite0" .. "lite4"; may be left out where a weight file
         (.h5) is given, which knows it
     pretrained: fetch the official ImageNet weights on first use (see `npefficient.hub`)
-    checkpoint_path: a weight file (.h5) or a checkpoint (.pth, .safetensors) to read instead
+    checkpoint_path: a weight file (.h5), a checkpoint (.pth, .safetensors) or a folder of timm's hub to read instead
     num_classes: 0 for pooled features in place of logits; another number than the official weights have brings a
         classifier with random weights, as in timm
     in_chans: input channels; the stem of official weights is adapted, as in timm
@@ -50,7 +50,9 @@ def create_model(name=None, pretrained=False, checkpoint_path=None, num_classes=
     name = None if name is None else canonical_name(name)
     wishes = {"num_classes": 0 if features_only else num_classes, "in_chans": in_chans, "global_pool": global_pool}
     weights = wanted_weights(name, pretrained, checkpoint_path, **wishes)
-    place = None if checkpoint_path is None else Path(checkpoint_path).absolute()  # wherever this process goes
+    place = None  # absolute, wherever this process goes
+    if checkpoint_path is not None:
+        place = Path(str(checkpoint_path).removeprefix("local-dir:")).absolute()
     model = Model(weights, num_threads=num_threads, backend=backend,
                   load=functools.partial(wanted_weights, name, pretrained, place, **wishes))
     return FeatureModel(model, out_indices) if features_only else model

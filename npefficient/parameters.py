@@ -7,6 +7,7 @@ import numpy as np
 
 from .architecture import Architecture
 from .errors import WeightsError
+from .overflow import check_overflow
 from .preprocessing import Preprocessing
 from .text import counted, plain, quoted, short
 
@@ -40,7 +41,7 @@ def check_parameters(parameters: dict[str, np.ndarray], expected: Architecture) 
     """Compare every name, shape, dtype and value with what the architecture asks for.
 
     Raises WeightsError with all missing, unexpected and mismatched names together; then for values that are not
-    finite; then for a negative running variance.
+    finite; then for a negative running variance; then for layers that can exceed float32.
     """
     shapes = expected.parameters()
     problems = [f"missing {name!r} {shape}" for name, shape in shapes.items() if name not in parameters]
@@ -60,6 +61,7 @@ def check_parameters(parameters: dict[str, np.ndarray], expected: Architecture) 
                                "the training run that wrote it has diverged")
         if name.endswith("running_var") and array.min() < 0:
             raise WeightsError(f"{name!r} holds {array.min()}: a variance can't be negative")
+    check_overflow(parameters, expected)
 
 
 def check_labels(labels, num_classes: int) -> tuple[str, ...] | None:

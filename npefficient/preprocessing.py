@@ -1,6 +1,7 @@
 """How a photo becomes the network's input, as data; `image.transform` does it."""
 import math
 import numbers
+import reprlib
 from dataclasses import dataclass
 
 from .errors import ArgumentError
@@ -27,7 +28,7 @@ def check_preprocessing(preprocessing: Preprocessing) -> None:
     p = preprocessing
 
     def refuse(field, rule):
-        raise ArgumentError(f"preprocessing {field}={getattr(p, field)!r}: it must be {rule}")
+        raise ArgumentError(f"preprocessing {field}={reprlib.repr(getattr(p, field))}: it must be {rule}")
 
     if not _numbers(p.input_size, 2, numbers.Integral) or min(p.input_size) < 1 or math.prod(p.input_size) > MAX_INPUT:
         refuse("input_size", f"two whole numbers of at least 1, rows and columns, of at most {MAX_INPUT} pixels")

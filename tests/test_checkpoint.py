@@ -142,30 +142,6 @@ def test_python2_ordered_dict_and_text(tmp_path):
     assert list(read(tmp_path, by_hand.zip_file(program(call("collections", "OrderedDict", pairs)))).tensors) == ["x"]
 
 
-STATE = dictionary({"x": tensor(storage(), (4,))})
-OTHER = dictionary({"other": tensor(storage(), (4,))})
-
-
-@pytest.mark.parametrize("entries, wrapper", [
-    ({"state_dict_ema": STATE, "model_ema": OTHER, "state_dict": OTHER, "model": OTHER}, "state_dict_ema"),
-    ({"model": OTHER, "state_dict": OTHER, "model_ema": STATE}, "model_ema"),
-    ({"model": OTHER, "state_dict": STATE}, "state_dict"),
-    ({"model": STATE, "epoch": number(3)}, "model"),
-    ({"state_dict_ema": b"N", "model_ema": b"N", "state_dict": STATE}, "state_dict"),
-    ({"x": tensor(storage(), (4,))}, ""),
-], ids=["ema_first", "model_ema", "state_dict", "model", "ema_none", "bare"])
-def test_wrappers_in_timms_order(tmp_path, entries, wrapper):
-    checkpoint = read(tmp_path, by_hand.zip_file(program(dictionary(entries))))
-    assert (list(checkpoint.tensors), checkpoint.wrapper) == (["x"], wrapper)
-
-
-@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod."])
-def test_prefixes_are_removed(tmp_path, prefix):
-    for form in ("zip", "safetensors"):
-        assert list(read(tmp_path,
-                         by_hand.save({"bn1.bias": np.zeros(2, "f4")}, form, prefix=prefix)).tensors) == ["bn1.bias"]
-
-
 def test_training_checkpoint_holds_objects_as_data(tmp_path):
     """What timm's training script and PyTorch tutorials put beside the weights."""
     scalar = call("numpy.core.multiarray", "scalar", call("numpy", "dtype", text("f8"), b"\x89", b"\x88"),

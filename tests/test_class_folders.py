@@ -1,8 +1,10 @@
 """One sub-folder for each class: which photos belong to it, and what is said of folders that are of no use."""
 import os
+from pathlib import Path
 
 import pytest
 from class_photos import save_classes
+from live import needs_timm, timm
 from PIL import Image
 
 from npefficient.jobs.class_folders import read_classes
@@ -21,6 +23,31 @@ def test_read_classes(tmp_path):
     names = [(photo.relative_to(tmp_path).as_posix(), index) for photo, index in got.photos]
     assert names == [("Bird/00.png", 0), ("cat/00.png", 1), ("cat/more/still/z.JPG", 1), ("dog/00.png", 2),
                      ("dog/01.png", 2)]
+
+
+@pytest.mark.parametrize("names, expected", [
+    (("1", "2", "10"), ("1", "2", "10")), (("class10", "class2", "class1"), ("class1", "class2", "class10")),
+    (("Zebra", "ant", "Bee"), ("ant", "Bee", "Zebra")), (("a1b10", "a1b9", "a01b2"), ("a01b2", "a1b9", "a1b10")),
+    (("n01", "n1", "N1"), ("N1", "n01", "n1")), (("x²", "x10", "x9", "²"), ("x9", "x10", "x²", "²")),
+    (("٣", "2", "10"), ("2", "٣", "10")), (("10 cats", "9 dogs", "cats"), ("9 dogs", "10 cats", "cats")),
+], ids=["numbers", "numbered", "capitals", "two_numbers", "ties", "superscript", "arabic_digits", "before_text"])
+def test_classes_are_numbered_in_timms_order(tmp_path, names, expected):
+    save_classes(tmp_path, **dict.fromkeys(names, 1))
+    assert read_classes(tmp_path).labels == expected
+
+
+@needs_timm
+@pytest.mark.parametrize("names", [
+    [str(i) for i in range(12)], [f"class{i}" for i in range(1, 12)],
+    ["Zebra", "ant", "Bee", "cat 2", "cat 10", "Äffin"],
+    ["a1b10", "a1b9", "a01b2", "_x", "-y", "B", "z٣", "z2", "z10"],
+], ids=["numbers", "numbered", "words", "odd"])
+def test_order_is_that_of_timms_reader(tmp_path, names):
+    save_classes(tmp_path, **dict.fromkeys(names, 2))
+    expected = timm.data.create_dataset("", root=tmp_path).reader
+    got = read_classes(tmp_path)
+    assert {label: i for i, label in enumerate(got.labels)} == expected.class_to_idx
+    assert sorted(got.photos) == sorted((Path(path), index) for path, index in expected.samples)
 
 
 def test_read_classes_takes_a_relative_name_and_links(tmp_path, monkeypatch):

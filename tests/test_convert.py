@@ -1,6 +1,7 @@
 """From a checkpoint to a weight file: which network it is, what is refused, what is written."""
 import hashlib
 import os
+import re
 
 import numpy as np
 import pytest
@@ -70,26 +71,6 @@ def test_convert_keeps_every_number(tmp_path, form):
     assert got.source == Source(source.name, digest, {"zip": "torch-zip", "legacy": "torch-legacy"}.get(form, form))
 
 
-def test_float16_is_kept_and_float64_narrowed(tmp_path):
-    kinds = {"conv_stem.weight": np.float16, "bn1.weight": np.float64}
-    given = {key: array.astype(kinds.get(key, array.dtype)) for key, array in NETWORK.items()}
-    source = tmp_path / NAME
-    source.write_bytes(by_hand.save(given, "zip"))
-    got = read_weights(convert(source).target).parameters
-    assert got["conv_stem.weight"].dtype == np.float16 and np.array_equal(got["conv_stem.weight"],
-                                                                          given["conv_stem.weight"])
-    assert got["bn1.weight"].dtype == np.float32 and np.array_equal(got["bn1.weight"], given["bn1.weight"].astype("f4"))
-
-
-def test_batch_counts_are_filled_in_where_there_are_none():
-    old = {key: array for key, array in NETWORK.items() if not key.endswith("num_batches_tracked")}
-    found = identified(old)
-    assert "no batch counts (num_batches_tracked, 49 of them)" in found.warnings[0]
-    assert list(found.parameters) == list(NETWORK)
-    count = found.parameters["bn1.num_batches_tracked"]
-    assert (count.shape, count.dtype, int(count)) == ((), np.int64, 0)
-
-
 def spoilt(**changes) -> dict:
     """NETWORK with entries replaced (dots are written as __) or, with None, removed."""
     made = dict(NETWORK)
@@ -107,11 +88,10 @@ def with_value(key: str, value: float) -> dict:
 
 
 @pytest.mark.parametrize("tensors, message", [
-    (spoilt(bn1__num_batches_tracked=None), "missing 'bn1.num_batches_tracked'"),
     (spoilt(bn1__bias=None, bn9__bias=np.zeros(3, "f4"), bn1__weight=np.zeros(31, "f4")),
      r"'bn1.weight' is \(31,\) instead of \(32,\).*missing 'bn1.bias'.*unexpected 'bn9.bias'"),
     (spoilt(bn1__bias=np.zeros(32, "i4")), "'bn1.bias' is int32"),
-    (spoilt(bn1__num_batches_tracked=np.array(1, "f4")), "'bn1.num_batches_tracked' is float32"),
+    (spoilt(bn1__num_batches_tracked=np.zeros(2, "i8")), r"'bn1.num_batches_tracked' is \(2,\) instead of \(\)"),
     (spoilt(classifier__weight=None), "missing 'classifier.weight'"),
     (spoilt(classifier__weight=np.zeros((0, 1280), "f4")), r"'classifier.weight' is \(0, 1280\)"),
     (spoilt(classifier__weight=np.array(1.0, "f4")), r"'classifier.weight' is \(\)"),
@@ -122,9 +102,8 @@ def with_value(key: str, value: float) -> dict:
     (spoilt(bn1__bias=np.full(32, 1e300)), r"'bn1.bias' holds 1e\+300: it is too large for float32"),
     ({"layer1.0.conv1.weight": np.zeros((64, 3, 7, 7), "f4"), "fc.bias": np.zeros(10, "f4")},
      "not the weights of an EfficientNet-Lite: its 2 tensors are called 'layer1.0.conv1.weight', 'fc.bias'"),
-], ids=["one_count_missing", "three_at_once", "integers", "count_is_float", "no_classifier", "no_classes",
-        "classifier_0_dim",
-        "no_channels", "nan", "infinity", "variance", "float64_overflow", "resnet"])
+], ids=["three_at_once", "integers", "two_counts_in_one", "no_classifier", "no_classes",
+        "classifier_0_dim", "no_channels", "nan", "infinity", "variance", "float64_overflow", "resnet"])
 def test_what_does_not_fit_is_refused(tensors, message):
     with pytest.raises(WeightsError, match=message):
         identified(tensors)
@@ -209,6 +188,20 @@ def test_look_alike_of_a_training_checkpoint(tmp_path):
     with pytest.raises(WeightsError, match=f"{NAME}.*'args.model' says 'efficientnet_lite0'"):
         convert(source)
     assert not (tmp_path / "tf_efficientnet_lite0.h5").exists()
+
+
+# --- networks of little use for photos -------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("classes, channels, remark", [
+    (1, 3, "the model has one class: it says 100 % for every photo"),
+    (0, 3, "the file has no classifier: the model gives pooled features, and names no classes"),
+    (2, 4, "the model takes 4 channels: photos can't be given to it, only arrays .N, H, W, 4."),
+    (2, 2, "the model takes 2 channels: "), (2, 1, None), (2, 3, None),
+], ids=["one_class", "no_class", "four_channels", "two_channels", "grey", "colour"])
+def test_what_a_network_is_good_for_is_said(classes, channels, remark):
+    got = identified(by_hand.network(classes, channels)).warnings
+    assert len(got) == (remark is not None)
+    assert remark is None or re.match(remark, got[0])
 
 
 # --- options ---------------------------------------------------------------------------------------------------------

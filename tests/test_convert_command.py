@@ -36,7 +36,8 @@ def test_convert_options(model, tmp_path, capsys):
             "lite0",
             "--input-size", "64", "--crop-pct", "1", "--interpolation", "bilinear", "--mean", "0", "0", "0"]
     assert main(args) == 0
-    assert "64 x 64, crop_pct 1, bilinear, with class names" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "64 x 64, crop_pct 1, bilinear, mean 0 0 0, std 0.5 0.5 0.5\nlabels   'cat', 'dog'\n" in out
     assert main(args) == 1
     assert "npefficient: error: " in (error := capsys.readouterr().err) and "exists already" in error
     assert main([*args, "--force"]) == 0

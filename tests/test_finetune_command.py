@@ -34,7 +34,8 @@ def test_finetune_and_classify(command, base, photos, tmp_path):
     assert [row[:3] for row in table[1:]] == [["blue", "8", "2"], ["green", "11", "3"], ["red", "10", "2"]]
     assert lines[8] == "accuracy 7 of 7, 100.00% (64.57% to 100.00%)"
     assert lines[-3:] == [f"wrote {figures}: all figures", f"wrote {picture}: the confusion matrix",
-                          f"wrote {mine}: tf_efficientnet_lite0 with 3 classes"]
+                          f"wrote {mine}: tf_efficientnet_lite0 with 3 classes, numbered in timm's order of such "
+                          "folders"]
     assert "36 of 36 photos" in err
     found = json.loads(figures.read_text())
     tried = [trial["penalty"] for trial in found["trials"]]

@@ -173,9 +173,6 @@ SAFETENSORS = {
                 "'y' begins at byte 8 .* ends at 16"),
     "gap": (safetensors_file({"x": entry(shape=(2,), offsets=(8, 16))}, ZERO), "'x' begins at byte 8 .* ends at 0"),
     "bytes_behind": (safetensors_file({"x": entry()}, ZERO + b"!"), "end at byte 16 of 17"),
-    "prefix_collides": (safetensors_file({"x": entry(shape=(2,), offsets=(0, 8)),
-                                          "module.x": entry(shape=(2,), offsets=(8, 16))}, ZERO),
-                        "tensor 'x' is there twice"),
 }
 
 

@@ -209,12 +209,11 @@ OBJECTS = {
     "an_object": (name("argparse", "Namespace") + b")\x81", "it holds an inert"),
     "empty": (b"}", "no tensors at all"),
     "empty_state_dict": (dictionary({"state_dict": b"}"}), "no tensors at all"),
-    "state_dict_is_none": (dictionary({"state_dict": b"N"}), "'state_dict' is None"),
-    "model_is_list": (dictionary({"model": b"]"}), "'model' is a list"),
-    "entry_is_number": (dictionary({"x": T, "step_77": number(3)}), "other than named tensors: 'step_77'"),
+    "state_dict_is_none": (dictionary({"state_dict": b"N"}), "other than named tensors: 'state_dict'"),
+    "model_is_list": (dictionary({"model": b"]"}), "other than named tensors: 'model'"),
+    "entry_is_list": (dictionary({"x": T, "step_77": b"]"}), "other than named tensors: 'step_77'"),
     "key_is_number": (b"}" + number(77) + T + b"s", "other than named tensors: 77"),
     "unknown_wrapper": (dictionary({"network": dictionary({"x": T})}), "other than named tensors: 'network'"),
-    "prefix_collides": (dictionary({"x": T, "module.x": T}), "the tensor 'x' is there twice"),
 }
 CASES = {**CODE, **STRUCTURE, **TENSORS, **OBJECTS}
 

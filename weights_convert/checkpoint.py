@@ -1,5 +1,7 @@
 """Read a checkpoint of torch or safetensors into a state_dict of arrays: no torch, and no code of the file's is run."""
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -7,21 +9,22 @@ from npefficient.errors import WeightsError
 from npefficient.parameters import Source
 from npefficient.text import listed, quoted
 
-from .pickle_values import Inert, Record
+from .hub_folder import find_checkpoint
+from .naming import TIMM, naming_of
+from .pickle_values import Inert
 from .safetensors import read_safetensors
 from .source_file import SourceFile, read_source
-from .tensors import Tensor
+from .state_dict import find_network, find_state, is_dict
+from .timm_config import CONFIG, TimmConfig, config_beside, parse_config
 from .torch_legacy import read_legacy
 from .torch_zip import read_zip
 
-# The order of timm/models/_helpers.py `load_state_dict`: the first two count only where they are not None.
-_AVERAGES, _PLAIN = ("state_dict_ema", "model_ema"), ("state_dict", "model")
-_PREFIXES = ("_orig_mod.", "module.", "_orig_mod.")  # torch.compile, data parallel, either around the other
+TIMM_CONFIG = "timm_config"  # in the metadata of a file that `export` wrote: what a config.json says
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A state_dict and where it came from."""
+    """A state_dict, where it came from, and what was beside it."""
 
     tensors: dict[str, np.ndarray]  # contiguous, in the machine's byte order; bfloat16 widened to float32
     source: Source
@@ -29,82 +32,62 @@ class Checkpoint:
     wrapper: str  # the key of the dictionary it was taken from; "" where it was the whole object
     size: int  # bytes of the file
     remarks: tuple[str, ...] = ()  # what the user should know about the file
+    prefix: str = ""  # removed from the tensors' names
+    config: TimmConfig | None = None  # of config.json in its folder, else of its metadata
+    naming: str = TIMM  # whose names the tensors had
 
 
-def read_checkpoint(path) -> Checkpoint:
-    """Read a `.pth` (both forms) or `.safetensors` file.
+def read_checkpoint(path, *, key: str | None = None, prefix: str | None = None) -> Checkpoint:
+    """Read a `.pth` (both forms) or `.safetensors` file, or the one in a folder of timm's hub.
 
-    Raises WeightsError, which begins with the file's name, for anything that is not an intact state_dict.
+    `key` is the entry of the checkpoint's dictionary that holds the weights ("" for the whole object), `prefix` what
+    comes before every name of the network; both are found where they are not given. Raises WeightsError, which begins
+    with the file's name, for anything that is not an intact state_dict.
     """
+    path = find_checkpoint(path)
     try:
         source = read_source(path)
-        read = _read_safetensors if source.kind == "safetensors" else _read_torch
-        tensors, metadata, wrapper, remarks = read(source)
-        tensors = _without_prefixes(tensors)
+        made = (_read_safetensors if source.kind == "safetensors" else _read_torch)(source, key, prefix)
+        return _with_config(made, path)
     except WeightsError as error:
         raise WeightsError(f"checkpoint {str(path)!r}: {error}") from None
-    name = source.path.name.encode("utf-8", "replace").decode()  # file systems allow what is no text
-    origin = Source(name, source.sha256, source.kind)
-    return Checkpoint(tensors, origin, metadata, wrapper, len(source.data), remarks)
 
 
-def _read_safetensors(source: SourceFile):
+def _with_config(checkpoint: Checkpoint, path: Path) -> Checkpoint:
+    """Add the config; a config.json counts before what the file's own metadata say, as it does for timm."""
+    metadata, remarks = dict(checkpoint.metadata), checkpoint.remarks
+    own, _ = metadata.pop(TIMM_CONFIG, None), metadata.pop("source_name", None)  # of the file before the weight file
+    config = config_beside(path)
+    if config is None and os.path.lexists(path.parent / CONFIG):
+        remarks += (f"{CONFIG} beside it is not timm's (it has no 'architecture'), and is left alone",)
+    if config is None and own is not None:
+        config = parse_config(own.encode("utf-8", "surrogatepass"), "its metadata")
+    return replace(checkpoint, metadata=metadata, config=config, remarks=remarks)
+
+
+def _read_safetensors(source: SourceFile, key, prefix) -> Checkpoint:
     tensors, metadata = read_safetensors(source.data)
-    _check_some(tensors)
-    return tensors, metadata, "", ()
+    if key:
+        raise WeightsError(f"a safetensors file has no entries to choose {quoted(key)} (--key) from: leave it out")
+    if not tensors:
+        raise WeightsError("it holds no tensors at all: save them with safetensors.torch.save_file")
+    tensors, prefix, remarks = find_network(tensors, prefix)
+    return Checkpoint(tensors, _origin(source), metadata, "", len(source.data), tuple(remarks), prefix,
+                      naming=naming_of(tensors))
 
 
-def _read_torch(source: SourceFile):
+def _read_torch(source: SourceFile, key, prefix) -> Checkpoint:
     value, materialise, remarks = (read_zip if source.kind == "torch-zip" else read_legacy)(source.data)
-    wrapper, state = _state_dict(value)
+    wrapper, state, more = find_state(value, key)
+    state, prefix, others = find_network(state, prefix)
     tensors = {name: materialise(name, tensor) for name, tensor in state.items()}
-    return tensors, _model_names(value), wrapper, remarks
+    return Checkpoint(tensors, _origin(source), _model_names(value), wrapper, len(source.data),
+                      (*remarks, *more, *others), prefix, naming=naming_of(tensors))
 
 
-def _is_dict(value) -> bool:
-    return type(value) in (dict, Record)
-
-
-def _state_dict(value) -> tuple[str, dict[str, Tensor]]:
-    """Find the state_dict in the object of a checkpoint; returns (key it was under, name -> tensor)."""
-    if not _is_dict(value):
-        raise WeightsError(f"it holds {quoted(value)}, not a dictionary of tensors: save the weights with "
-                           "torch.save(model.state_dict(), 'model.pth')")
-    wrapper = next((key for key in _AVERAGES if value.get(key) is not None), "")
-    wrapper = wrapper or next((key for key in _PLAIN if key in value), "")
-    state = value[wrapper] if wrapper else value
-    if not _is_dict(state):
-        raise WeightsError(f"its entry {wrapper!r} is {quoted(state)}, not a dictionary of tensors: save the weights "
-                           "with torch.save(model.state_dict(), 'model.pth')")
-    _check_some(state)
-    others = [name for name, tensor in state.items() if type(name) is not str or type(tensor) is not Tensor]
-    if others:
-        where = f"its entry {wrapper!r}" if wrapper else "it"
-        raise WeightsError(f"{where} holds things other than named tensors: {listed(others)}; the weights are "
-                           "looked for under 'state_dict_ema', 'model_ema', 'state_dict' and 'model', else in the "
-                           "whole file")
-    return wrapper, state
-
-
-def _check_some(state):
-    if not state:
-        raise WeightsError("it holds no tensors at all: save the weights with "
-                           "torch.save(model.state_dict(), 'model.pth')")
-
-
-def _without_prefixes(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Remove what wrappers of the model put before the names, as timm does."""
-    cleaned = {}
-    for name, array in tensors.items():
-        plain = name
-        if name.startswith(_PREFIXES):
-            for prefix in _PREFIXES:
-                plain = plain.removeprefix(prefix)
-        if plain in cleaned:
-            raise WeightsError(f"the tensor {quoted(plain)} is there twice, once with a prefix "
-                               f"({', '.join(_PREFIXES[:2])})")
-        cleaned[plain] = array
-    return cleaned
+def _origin(source: SourceFile) -> Source:
+    name = source.path.name.encode("utf-8", "replace").decode()  # file systems allow what is no text
+    return Source(name, source.sha256, source.kind)
 
 
 def _model_names(value: dict) -> dict[str, str]:
@@ -112,6 +95,6 @@ def _model_names(value: dict) -> dict[str, str]:
     found = {"arch": value.get("arch")}
     args = value.get("args")
     state = args.state if type(args) is Inert else args
-    if _is_dict(state):
+    if is_dict(state):
         found["args.model"] = state.get("model")
     return {name: text for name, text in found.items() if type(text) is str}

@@ -3,14 +3,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from npefficient.errors import ArgumentError, WeightsError
-from npefficient.preprocessing import Preprocessing, check_preprocessing
 from npefficient.parameters import Weights, check_labels
+from npefficient.preprocessing import Preprocessing, check_preprocessing
 from npefficient.text import quoted
 from npefficient.weights import write_weights
 
 from .checkpoint import Checkpoint, read_checkpoint
+from .hub_folder import find_checkpoint
 from .names import identify
-from .naming import naming_of
 
 _LABELS_LIMIT = 1 << 22  # bytes
 
@@ -26,42 +26,53 @@ class Conversion:
     target: Path
     target_size: int  # bytes
     warnings: tuple[str, ...]
+    source: Path  # the checkpoint; where a folder was given, the file in it
+    prefix: str  # what came before the names of the network's tensors
+    config: str  # where timm's config was, "config.json" or "its metadata"; "" where there was none
 
 
 def convert(source, target=None, *, variant: str | None = None, preprocessing: Preprocessing | dict | None = None,
-            labels=None, global_pool: str | None = None, force: bool = False) -> Conversion:
-    """Convert a `.pth` or `.safetensors` checkpoint to a weight file (.h5).
+            labels=None, global_pool: str | None = None, key: str | None = None, prefix: str | None = None,
+            force: bool = False) -> Conversion:
+    """Convert a `.pth` or `.safetensors` checkpoint, or a folder of timm's hub with one, to a weight file (.h5).
 
-    `target` is the source's name with `.h5` where it is not given; an existing one is overwritten only with `force`.
-    `variant` overrides the one that the shapes tell; `preprocessing` overrides fields of the variant's
-    (`{"input_size": (64, 64)}`); `labels` is a text file with one class name a line; `global_pool` is what
-    the shapes can't tell ("avg" where they leave it open). A crash or a full disk leaves the old target or none. Raises
-    WeightsError, ArgumentError, or OSError where the target can't be written.
+    `target` is the checkpoint's name with `.h5` where it is not given; an existing one is overwritten only with
+    `force`. What timm's config.json beside the checkpoint says of preprocessing, class names and pool is taken, and
+    each of these arguments counts before it: `variant` for the one that the shapes tell; `preprocessing` for fields of
+    the variant's (`{"input_size": (64, 64)}`); `labels`, a text file with one class name a line; `global_pool`, which
+    the shapes can't tell ("avg" where they leave it open). `key` and `prefix` are those of `read_checkpoint`. A crash
+    or a full disk leaves the old target or none. Raises WeightsError, ArgumentError, or OSError where the target can't
+    be written.
     """
-    source = Path(source)
+    source = find_checkpoint(source)
     weights, checkpoint, warnings = load(source, variant=variant, preprocessing=preprocessing, labels=labels,
-                                         global_pool=global_pool)
+                                         global_pool=global_pool, key=key, prefix=prefix)
     target = source.with_suffix(".h5") if target is None else Path(target)
     if target.exists() and target.samefile(source):
         raise ArgumentError(f"the target {str(target)!r} is the checkpoint itself: name another file")
     write_weights(target, weights, force=force)
-    return Conversion(weights, naming_of(checkpoint.tensors), checkpoint.size, checkpoint.wrapper, target,
-                      target.stat().st_size, warnings)
+    return Conversion(weights, checkpoint.naming, checkpoint.size, checkpoint.wrapper, target,
+                      target.stat().st_size, warnings, source, checkpoint.prefix,
+                      checkpoint.config.where if checkpoint.config else "")
 
 
 def load(source, *, variant: str | None = None, preprocessing: Preprocessing | dict | None = None,
-         labels=None, global_pool: str | None = None) -> tuple[Weights, Checkpoint, tuple[str, ...]]:
+         labels=None, global_pool: str | None = None, key: str | None = None,
+         prefix: str | None = None) -> tuple[Weights, Checkpoint, tuple[str, ...]]:
     """Read a checkpoint as weights, without a weight file; returns (weights, checkpoint, warnings)."""
-    source = Path(source)
-    checkpoint = read_checkpoint(source)
+    source = find_checkpoint(source)
+    checkpoint = read_checkpoint(source, key=key, prefix=prefix)
+    config = checkpoint.config
     try:
         found = identify(checkpoint, path=source.absolute(), variant=variant, global_pool=global_pool)
+        network = found.architecture
+        names = check_labels(config.labels, network.num_classes) if config and labels is None else None
     except WeightsError as error:
         raise WeightsError(f"checkpoint {str(source)!r}: {error}") from None
-    network = found.architecture
-    names = None if labels is None else check_labels(read_labels(labels), network.num_classes)
+    if labels is not None:
+        names = check_labels(read_labels(labels), network.num_classes)
     given = asdict(preprocessing) if isinstance(preprocessing, Preprocessing) else preprocessing or {}
-    how = _preprocessing(network.variant.preprocessing, given)
+    how = _preprocessing(config.preprocessing if config else network.variant.preprocessing, given)
     weights = Weights(network, found.parameters, how, names, checkpoint.source)
     # The same arrays in both: the checkpoint's own are larger where they were float64.
     return weights, replace(checkpoint, tensors=found.parameters), checkpoint.remarks + found.warnings

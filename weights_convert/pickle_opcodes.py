@@ -10,6 +10,7 @@ from .pickle_values import Global, Inert, Record, set_item
 
 MAX_DEPTH = 100  # open MARKs; a state_dict needs 5
 MAX_TEXT = 1 << 20  # bytes of one string; a character may take four times its bytes in memory
+FROM_NUMPY = "torch.save({name: torch.from_numpy(array) for name, array in arrays.items()}, 'model.pth')"
 MAX_INT = 32  # bytes of one integer
 _PROTOCOL_0 = b"FPSVdglp"  # what only this protocol has of opcodes
 _PY2_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
@@ -96,7 +97,8 @@ def _text(layout: str):
 def _take_text(m: PickleMachine, layout: str) -> bytes:
     size = m.take_number(layout)
     if not 0 <= size <= MAX_TEXT:
-        raise WeightsError(f"a string of {size} bytes at byte {m.at} of the file: at most {MAX_TEXT} are read")
+        raise WeightsError(f"a string of {size} bytes at byte {m.at} of the file: at most {MAX_TEXT} are read; where it "
+                           f"is a NumPy array, save tensors of torch instead, {FROM_NUMPY}")
     return m.take(size)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from npefficient.errors import WeightsError
 from npefficient.text import quoted
 
+from .json_text import read_json
 from .tensors import ELEMENTS, check_numbers, check_shape, item_size, native
 
 MAX_HEADER = 1 << 20  # bytes; lite4's has 50,000
@@ -48,29 +49,10 @@ def _header(data: bytes) -> tuple[dict, int]:
                            "first 8: it is cut off or no safetensors file")
     if size > MAX_HEADER:
         raise WeightsError(f"its header has {size} bytes: at most {MAX_HEADER} are read")
-    try:
-        header = json.loads(data[8 : 8 + size].decode(), object_pairs_hook=_once, parse_constant=_no_constant)
-    except WeightsError:
-        raise
-    except (ValueError, RecursionError) as error:
-        raise WeightsError(f"its header is not JSON ({quoted(str(error))}): the file is damaged") from None
+    header = read_json(data[8 : 8 + size], "its header")
     if not isinstance(header, dict):
         raise WeightsError(f"its header is {quoted(header)}: it must be a dictionary")
     return header, 8 + size
-
-
-def _once(pairs) -> dict:
-    """What JSON's own reader lets pass: the last of two equal names."""
-    made = {}
-    for name, value in pairs:
-        if name in made:
-            raise WeightsError(f"the name {quoted(name)} is twice in its header")
-        made[name] = value
-    return made
-
-
-def _no_constant(text: str):
-    raise WeightsError(f"its header holds {text!r}, which is not JSON")
 
 
 def _entry(name: str, entry, room: int) -> tuple[str, tuple[int, ...], int, int]:
@@ -114,7 +96,8 @@ def _array(data: bytes, start: int, element: str, shape: tuple[int, ...], begin:
 def safetensors_bytes(tensors: dict[str, np.ndarray], metadata: dict[str, str]) -> bytes:
     """Serialise float32, float16 and int64 arrays; the same arrays give the same bytes.
 
-    Tensors of wide elements come first, so that each lies at a multiple of its element's size.
+    Tensors of wide elements come first, so that each lies at a multiple of its element's size. Raises WeightsError for
+    a header that would be too large for the reader.
     """
     ordered = sorted(tensors.items(), key=lambda item: -item[1].dtype.itemsize)
     header, at = {"__metadata__": metadata}, 0
@@ -124,5 +107,8 @@ def safetensors_bytes(tensors: dict[str, np.ndarray], metadata: dict[str, str]) 
         at += array.nbytes
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
+    if len(text) > MAX_HEADER:
+        raise WeightsError(f"names and metadata take {len(text):,} bytes: the header of a safetensors file is read up "
+                           f"to {MAX_HEADER:,}; shorten the class names")
     little = (array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes() for _, array in ordered)
     return b"".join((len(text).to_bytes(8, "little"), text, *little))

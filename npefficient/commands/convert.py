@@ -2,23 +2,30 @@
 
 Needs no torch and runs no code of the checkpoint's. Its tensors have timm's names or EfficientNet-PyTorch's. Variant,
 number of classes and input channels are read from the shapes; every name, shape and value is checked before anything is
-written.
+written. What timm's config.json beside the checkpoint says (preprocessing, class names, pool) is taken; options count
+before it.
 """
-from ..text import plain, quoted
+from ..text import listed, plain, quoted
 from .options import model_name, whole
 from .terminal import say
 
 
 def add_arguments(parser):
-    parser.add_argument("source", metavar="CHECKPOINT", help="a .pth of torch (either form) or a .safetensors file")
+    parser.add_argument("source", metavar="CHECKPOINT", help="a .pth of torch (either form) or a .safetensors file, or "
+                                                             "a folder of timm's hub with one (local-dir:FOLDER)")
     parser.add_argument("target", metavar="OUT.h5", nargs="?", help="default: the checkpoint's name with .h5")
     parser.add_argument("--variant", metavar="NAME", type=model_name,
                         help="lite0 to lite4, instead of what the shapes say")
     parser.add_argument("--global-pool", choices=("avg", "max", "avgmax", "catavgmax"),
                         help="the pool before the classifier, which the shapes do not always tell (default: avg)")
     parser.add_argument("--labels", metavar="FILE", help="class names, one a line, in the order of the classes")
+    parser.add_argument("--key", metavar="NAME", help="entry of the checkpoint's dictionary that holds the weights "
+                                                      "(default: found by its name; '' is the whole file)")
+    parser.add_argument("--prefix", metavar="TEXT", help="what comes before every name of the network, such as model. "
+                                                         "(default: found by the names)")
     parser.add_argument("--force", action="store_true", help="overwrite an existing OUT.h5")
-    how = parser.add_argument_group("preprocessing", "how photos are prepared; default: as the variant was trained")
+    how = parser.add_argument_group("preprocessing", "how photos are prepared; default: as config.json says, else as "
+                                                        "the variant was trained")
     how.add_argument("--input-size", metavar="N", type=whole, help="rows and columns of the input in pixels")
     how.add_argument("--crop-pct", metavar="X", type=float, help="share of the resized photo that is kept")
     how.add_argument("--interpolation", choices=("bilinear", "bicubic"), help="filter that resizes the photo")
@@ -32,25 +39,36 @@ def run(args) -> int:
     from weights_convert import convert
 
     done = convert(args.source, args.target, variant=args.variant, preprocessing=_overrides(args), labels=args.labels,
-                   global_pool=args.global_pool, force=args.force)
+                   global_pool=args.global_pool, key=args.key, prefix=args.prefix, force=args.force)
     weights, network = done.weights, done.weights.architecture
     tensors, values = len(weights.parameters), sum(array.size for array in weights.parameters.values())
     how = weights.preprocessing
     wrapper = f", taken from its entry {quoted(done.wrapper)}" if done.wrapper else ""
-    print(f"read     {plain(args.source)} ({weights.source.kind}{wrapper}), {done.source_size:,} bytes")
+    prefix = f", after the prefix {quoted(done.prefix)}" if done.prefix else ""
+    official = ", official weights" if network.variant.is_official(weights.source.sha256) else ""
+    config = f", from {plain(done.config)}" if done.config else ""
+    given = ", some of it from the options" if done.config and _overrides(args) else ""
+    labels = "no class names in the file"
+    if weights.labels:
+        labels = f"{listed(weights.labels, 3)}{config if args.labels is None else ''}"
+    print(f"read     {plain(done.source)} ({weights.source.kind}{wrapper}), {done.source_size:,} bytes")
     print(f"         sha256 {weights.source.sha256}")
     print(f"found    {network.name}: {network.interface}, "
           f"{tensors} tensors, {values:,} values, {network.param_count():,} parameters")
-    print(f"names    of {done.naming}" + (", official weights" if network.variant.is_official(weights.source.sha256)
-                                          else ""))
+    print(f"names    of {done.naming}{prefix}{official}")
     print(f"input    {how.input_size[0]} x {how.input_size[1]}, crop_pct {how.crop_pct:g}, {how.interpolation}, "
-          f"{'with' if weights.labels else 'no'} class names in the file")
+          f"mean {_numbers(how.mean)}, std {_numbers(how.std)}{config}{given}")
+    print(f"labels   {labels}")
     print(f"wrote    {plain(done.target)}, {done.target_size:,} bytes, read back and compared")
     if network.num_classes:
         print(f"next     npefficient classify PHOTO --weights {plain(done.target)}")
     for warning in done.warnings:
         say(f"warning: {warning}")
     return 0
+
+
+def _numbers(values) -> str:
+    return " ".join(f"{value:g}" for value in values)
 
 
 def _overrides(args) -> dict:

@@ -1,27 +1,39 @@
 """Write a weight file (.h5) as safetensors under timm's names.
 
-The result loads in timm with strict=True, so that nobody is locked in.
+The result loads in timm with strict=True, so that nobody is locked in. Class names, preprocessing and pool go into its
+metadata, from which `npefficient convert` takes them back. A folder (an existing one, or a name that ends with /) gets
+model.safetensors and the config.json from which timm itself takes them.
 """
 from ..text import plain
 from .options import weight_file
 
 
 def add_arguments(parser):
-    parser.add_argument("source", metavar="MODEL|FILE.h5", help="a weight file of npefficient, or lite0 to "
-                                                                "lite4 for the official weights")
-    parser.add_argument("target", metavar="OUT.safetensors", help="the file to write")
-    parser.add_argument("--force", action="store_true", help="overwrite an existing OUT.safetensors")
+    parser.add_argument("source", metavar="MODEL|FILE.h5", help="a weight file of npefficient, or lite0 to lite4 for "
+                                                                "the official weights")
+    parser.add_argument("target", metavar="OUT.safetensors|FOLDER/", help="the file to write, or a folder for timm")
+    parser.add_argument("--force", action="store_true", help="overwrite what is there")
 
 
 def run(args) -> int:
     from weights_convert import export
 
     done = export(weight_file(args.source), args.target, force=args.force)
-    network = done.weights.architecture
+    network, labels = done.weights.architecture, done.weights.labels
     print(f"read     {plain(args.source)}: {network.name}, {network.interface}")
     print(f"wrote    {plain(done.target)}, {len(done.weights.parameters)} tensors, {done.target_size:,} bytes, read "
           "back and compared")
+    if done.config:
+        print(f"wrote    {plain(done.config)}, {_settings(labels)}")
+        print(f"next     timm.create_model({f'local-dir:{done.config.parent}'!r}, pretrained=True)")
+        return 0
+    print(f"         {_settings(labels)} are in its metadata")
     print(f"next     timm.create_model({network.name!r}, num_classes={network.num_classes}, "
           f"in_chans={network.in_chans}, global_pool={network.global_pool!r}, "
           f"checkpoint_path={str(done.target)!r})")
+    print("         timm does not read the metadata: with a folder as the target it has the preprocessing as well")
     return 0
+
+
+def _settings(labels) -> str:
+    return f"preprocessing and {f'{len(labels):,} class names' if labels else 'pool (it has no class names)'}"

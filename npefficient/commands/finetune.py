@@ -5,7 +5,8 @@ is kept out to measure with; to the others a new last layer is fitted (multinomi
 python -m pip install "npefficient[finetune]"). How strongly it is regularised is chosen by the smallest cross-entropy
 on the part kept out, so that the accuracy printed for that part is slightly flattered. What is written is the layer
 that was measured; with --refit one that was fitted once more, to all photos. `npefficient classify --weights` uses the
-file, `npefficient export` hands it to timm.
+file, `npefficient export` hands it to timm: the classes are numbered as timm's own reader of such folders numbers them
+(2 before 10, capitals as small letters), and the file keeps their names.
 
 What the network makes of each photo is kept, so that the next run with the same network decodes only photos that have
 changed since: in ~/.cache/npefficient/embeddings (NPEFFICIENT_CACHE names another place), 5 kB a photo, at most 2 GiB
@@ -62,7 +63,8 @@ def run(args) -> int:
         print(f"wrote {plain(args.report)}: the confusion matrix")
         if boxed:
             say(f"warning: {plain(args.report)} shows boxes for letters that its font lacks, in {listed(boxed)}")
-    print(f"wrote {plain(args.output)}: {result.weights.architecture.name} with {counted(len(result.labels), 'class')}")
+    print(f"wrote {plain(args.output)}: {result.weights.architecture.name} with "
+          f"{counted(len(result.labels), 'class')}, numbered in timm's order of such folders")
     for _, error in result.bad:
         say(f"error: {error}")
     if result.bad:

@@ -1,5 +1,10 @@
-"""A folder of photos sorted into classes: one sub-folder for each class, its name the class's label."""
+"""A folder of photos sorted into classes: one sub-folder for each class, its name the class's label.
+
+The classes are numbered in the order of timm's own reader of such folders (timm 1.0 `utils/misc.py`, natural_key), so
+that timm can measure and train on what is made here: 2 before 10, capitals as small letters.
+"""
 import os
+import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +17,7 @@ from .photos import find_photos, photo_suffixes
 class ClassFolders:
     """The classes of a folder and their photos."""
 
-    labels: tuple[str, ...]  # names of the sub-folders, sorted
+    labels: tuple[str, ...]  # names of the sub-folders, in timm's order
     photos: list[tuple[Path, int]]  # photo, index of its class; class by class, sorted within
     loose: int  # photos beside the sub-folders, which belong to no class
 
@@ -31,7 +36,7 @@ def read_classes(directory) -> ClassFolders:
     """
     directory = Path(directory)
     names, suffixes = _listed(directory), photo_suffixes()
-    labels = tuple(name for name in names if (directory / name).is_dir())
+    labels = tuple(sorted((name for name in names if (directory / name).is_dir()), key=_natural))
     loose = sum((directory / name).is_file() and Path(name).suffix.lower() in suffixes for name in names)
     if not labels:
         beside = f"; the photos in it ({loose:,}) belong to no class" if loose else ""
@@ -39,6 +44,12 @@ def read_classes(directory) -> ClassFolders:
                             "like the class, with its photos")
     photos = [(photo, index) for index, label in enumerate(labels) for photo in find_photos([str(directory / label)])]
     return ClassFolders(labels, photos, loose)
+
+
+def _natural(name: str) -> tuple[list, str]:
+    """timm's key, and the name itself where that is the same for two, such as "a1" and "A01"."""
+    pieces = re.split(r"(\d+)", name.lower())  # text and digits in turn
+    return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)], name
 
 
 def _listed(directory: Path) -> list[str]:

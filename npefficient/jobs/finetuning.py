@@ -34,6 +34,8 @@ def finetune(photos_dir, output=None, *, model: str | None = None, weights=None,
              progress: bool = False) -> FinetuneResult:
     """Fit a new last layer to the photos in `photos_dir`, which has a sub-folder for each class, named like the class.
 
+    The classes are numbered in timm's order of such folders (`class_folders`).
+
     output: the weight file (.h5) to write; None writes none. `force` lets it replace a file.
     model: "lite0" (the default) to "lite4" with the official weights
     weights: a weight file, a checkpoint or `Weights` to start from instead

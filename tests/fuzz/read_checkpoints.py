@@ -53,7 +53,7 @@ def agrees_with_torch(got: Checkpoint, path: Path) -> bool:
     except Exception:  # whatever torch says of a file that it can't read
         return False
     state = value[got.wrapper] if got.wrapper else value
-    expected = {name.removeprefix("module."): tensor.detach() for name, tensor in state.items()}
+    expected = {name.removeprefix(got.prefix): tensor.detach() for name, tensor in state.items()}
     assert got.tensors.keys() == expected.keys()
     for name, tensor in expected.items():
         tensor = tensor.float() if tensor.dtype == torch.bfloat16 else tensor

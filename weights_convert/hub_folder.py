@@ -1,0 +1,35 @@
+"""A folder of timm's hub as the source: which of its files is the checkpoint.
+
+Source: timm 1.0 `models/_hub.py` (load_state_dict_from_path).
+"""
+import os
+from pathlib import Path
+
+from npefficient.errors import WeightsError
+from npefficient.text import listed
+
+SCHEME = "local-dir:"  # timm's, before the path of a folder
+MODEL = "model.safetensors"
+_NAMES = (MODEL, "pytorch_model.bin", "pytorch_model.pth", "model.pth")  # the first counts
+_SUFFIXES = (".safetensors", ".pth", ".pth.tar", ".bin")
+
+
+def find_checkpoint(source) -> Path:
+    """Return the checkpoint file: `source` itself, or the one in it where it is a folder ("local-dir:FOLDER" as well).
+
+    Raises WeightsError where a folder has no checkpoint, or several of which none has a name of the hub's.
+    """
+    path = Path(str(source).removeprefix(SCHEME)) if str(source).startswith(SCHEME) else Path(source)
+    if not os.path.isdir(path):
+        return path
+    try:
+        there = sorted(file.name for file in path.iterdir() if file.name.endswith(_SUFFIXES))
+    except OSError as error:
+        raise WeightsError(f"folder {str(path)!r}: it can't be listed ({error.strerror}); change its permissions") \
+            from None
+    found = [name for name in _NAMES if name in there][:1] or there
+    if len(found) != 1:
+        what = f"it has {len(found)} checkpoints, {listed(found)}" if found else \
+            f"it is a directory, and none of its files ends with {', '.join(_SUFFIXES)}"
+        raise WeightsError(f"folder {str(path)!r}: {what}: name the checkpoint file itself")
+    return path / found[0]

@@ -1,0 +1,115 @@
+"""Where in a checkpoint the network is: under which key of its dictionary, and after which prefix of its names.
+
+Training scripts wrap twice: the state_dict in a dictionary with all that a run needs ("state_dict", "ema" ..), and the
+network in a module of their own, whose attribute is put before every name ("module.", "model.backbone." ..).
+"""
+from collections import Counter
+
+from npefficient.errors import WeightsError
+from npefficient.text import listed, quoted
+
+from .naming import module_names
+from .pickle_opcodes import FROM_NUMPY
+from .pickle_values import Inert, Record
+from .tensors import Tensor
+
+# The first four in the order of timm/models/_helpers.py `load_state_dict`: averaged weights before the others.
+WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict", "net", "module", "ema", "params")
+_COUNTERS = ("n_averaged", "total_ops", "total_params")  # put beside the weights by torch's AveragedModel and by thop
+_SAVE = "save the weights with torch.save(model.state_dict(), 'model.pth')"
+_ARRAYS = ("._reconstruct", "._frombuffer", ".ndarray")  # how a pickle makes a NumPy array
+_PIECES = 4  # of a module's name at most: "blocks.0.0.conv_pw"
+_ENOUGH = 120  # names after one prefix, to speak of a network: lite0 has 247 and 49 batch counts
+
+
+def is_dict(value) -> bool:
+    return type(value) in (dict, Record)
+
+
+def find_state(value, key: str | None = None) -> tuple[str, dict[str, Tensor], list[str]]:
+    """Find the state_dict in the object of a checkpoint; returns (key it was under, name -> tensor, remarks).
+
+    `key` names it; "" is the whole object. Raises WeightsError where there is none.
+    """
+    if not is_dict(value):
+        raise WeightsError(f"it holds {quoted(value)}, not a dictionary of tensors: {_SAVE}")
+    found = [name for name in WRAPPERS if is_dict(value.get(name))]
+    wrapper = key if key is not None else found[0] if found else ""
+    if wrapper and wrapper not in value:
+        raise WeightsError(f"it has no entry {quoted(wrapper)} (--key): its entries are {listed(value)}")
+    state = value[wrapper] if wrapper else value
+    if not is_dict(state):
+        raise WeightsError(f"its entry {quoted(wrapper)} is {quoted(state)}, not a dictionary of tensors: {_SAVE}")
+    tensors, remarks = _tensors(state, f"its entry {quoted(wrapper)}" if wrapper else "it")
+    more = [name for name in found if name != wrapper] if key is None and wrapper not in WRAPPERS[:2] else []
+    if more:
+        remarks.append(f"it has more dictionaries that may hold weights: {listed(more)}. Those of {wrapper!r} are "
+                       "taken; --key NAME (key=) chooses others")
+    return wrapper, tensors, remarks
+
+
+def _tensors(state: dict, what: str) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors of a state_dict, and a remark on plain values beside them."""
+    if not state:
+        raise WeightsError(f"{what} holds no tensors at all: {_SAVE}")
+    arrays = [name for name, value in state.items() if type(value) is Inert and value.name.endswith(_ARRAYS)]
+    if arrays:
+        raise WeightsError(f"{what} holds NumPy arrays, not tensors of torch ({listed(arrays, 3)}): save them with "
+                           f"{FROM_NUMPY}")
+    tensors = {name: value for name, value in state.items() if type(name) is str and type(value) is Tensor}
+    others = [name for name in state if name not in tensors]
+    strange = [name for name in others if not _is_plain(state[name])]
+    if strange or not tensors:
+        raise WeightsError(f"{what} holds things other than named tensors: {listed(others)}; the weights are looked "
+                           f"for under {listed(WRAPPERS, 99)}, else in the whole file: --key NAME (key=) takes another "
+                           "entry")
+    return tensors, [_left_out(others)] if others else []
+
+
+def _is_plain(value) -> bool:
+    """True for a number or a text, such as an epoch's or a note, which is no weight."""
+    return type(value) in (type(None), bool, int, float, str) or type(value) is Inert and value.name.endswith(".scalar")
+
+
+def find_network(tensors: dict, prefix: str | None = None) -> tuple[dict, str, list[str]]:
+    """Find the network's tensors by their names; returns (name -> tensor, prefix removed, remarks).
+
+    The prefix is the one after which most of a network's names come; `prefix` names it. What comes after no prefix or
+    another one is left out. Raises WeightsError where several networks are there, and for a prefix that nothing has.
+    """
+    owners = {name: _prefix(name) for name in tensors}
+    counts = Counter(owner for owner in owners.values() if owner is not None)
+    fits = [owner for owner, count in counts.items() if count >= _ENOUGH]
+    if prefix is None:
+        if len(fits) > 1:
+            raise WeightsError(f"it holds {len(fits)} networks, with the prefixes {listed(fits)}: choose one with "
+                               "--prefix TEXT (prefix=)")
+        prefix = fits[0] if fits else ""
+    elif not any(name.startswith(prefix) for name in tensors):
+        raise WeightsError(f"none of its names begins with {quoted(prefix)} (--prefix): they are {listed(tensors, 4)}")
+    chosen, others = {}, []
+    for name, tensor in tensors.items():
+        elsewhere = owners[name] != prefix and owners[name] in fits
+        if name.startswith(prefix) and not elsewhere and name.rpartition(".")[2] not in _COUNTERS:
+            chosen[name.removeprefix(prefix)] = tensor
+        else:
+            others.append(name)
+    twice = next((name for name in others if name in chosen and not fits[1:]), None)
+    if twice:
+        raise WeightsError(f"the tensor {quoted(twice)} is there twice, once with the prefix {quoted(prefix)}")
+    return chosen, prefix, [_left_out(others)] if others else []
+
+
+def _left_out(names: list) -> str:
+    return f"left out, as no part of the network: {listed(names, 3)}"
+
+
+def _prefix(name: str) -> str | None:
+    """What comes before the name of a module that a network has; None where there is no such module in it."""
+    module = name.rpartition(".")[0]
+    pieces = module.rsplit(".", _PIECES)  # no more of a name that a hostile file made long
+    for start in range(max(0, len(pieces) - _PIECES), len(pieces)):
+        known = ".".join(pieces[start:])
+        if known in module_names():
+            return module[: len(module) - len(known)]
+    return None

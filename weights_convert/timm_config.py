@@ -1,0 +1,162 @@
+"""How timm describes a model beside its weights: the `config.json` of a folder of its hub.
+
+    {"architecture": "tf_efficientnet_lite0", "num_classes": 2, "num_features": 1280, "global_pool": "max",
+     "label_names": ["cat", "dog"], "label_descriptions": {"cat": "small cat", ..},
+     "model_args": {"global_pool": "max"},
+     "pretrained_cfg": {"num_classes": 2, "input_size": [3, 224, 224], "crop_pct": 0.875, "crop_mode": "center",
+                        "interpolation": "bicubic", "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], ..}}
+
+`export` writes the same text as `timm_config` into the metadata of a safetensors file. Source: timm 1.0
+`models/_hub.py` (save_config_for_hf, _parse_model_cfg), `models/_pretrained.py` (PretrainedCfg).
+"""
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+
+from npefficient.architecture import GLOBAL_POOLS
+from npefficient.data_config import DEFAULT_CROP_MODE, DEFAULT_CROP_PCT, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from npefficient.errors import ArgumentError, WeightsError
+from npefficient.parameters import Weights
+from npefficient.preprocessing import Preprocessing, check_preprocessing
+from npefficient.text import quoted
+
+from .json_text import read_json
+
+CONFIG = "config.json"
+_LIMIT = 1 << 22  # bytes; 21,843 class names with their descriptions have 3 MB
+_KINDS = {str: "a text", int: "a whole number", list: "a list", dict: "a dictionary"}
+_DEFAULTS = {  # what timm takes for a setting that is left out
+    "input_size": [3, 224, 224], "interpolation": "bicubic", "crop_pct": DEFAULT_CROP_PCT,
+    "crop_mode": DEFAULT_CROP_MODE, "mean": list(IMAGENET_DEFAULT_MEAN), "std": list(IMAGENET_DEFAULT_STD),
+}
+
+
+@dataclass(frozen=True)
+class TimmConfig:
+    """What a config says; None where it says nothing."""
+
+    where: str  # "config.json" or "its metadata"
+    architecture: str
+    num_classes: int | None
+    in_chans: int
+    global_pool: str | None  # one of GLOBAL_POOLS
+    preprocessing: Preprocessing
+    labels: tuple[str, ...] | None
+    left_out: tuple[str, ...]  # settings of the preprocessing for which timm's defaults stand
+
+
+def config_beside(path: Path) -> TimmConfig | None:
+    """Read the `config.json` in a checkpoint's folder; None where there is none, or one that is not timm's.
+
+    Raises WeightsError where it can't be read or breaks a rule.
+    """
+    place = path.absolute().parent / CONFIG
+    if not os.path.lexists(place):
+        return None
+    try:
+        return parse_config(_read(place), CONFIG)
+    except WeightsError as error:
+        raise WeightsError(f"{error}; mend {CONFIG}, or move it away if it is not of this checkpoint") from None
+
+
+def _read(place: Path) -> bytes:
+    try:
+        if not stat.S_ISREG(place.stat().st_mode):
+            raise WeightsError(f"{CONFIG} beside it is not a regular file")
+        with place.open("rb") as file:
+            raw = file.read(_LIMIT + 1)
+    except OSError as error:
+        raise WeightsError(f"{CONFIG} beside it can't be read ({error.strerror})") from None
+    if len(raw) > _LIMIT:
+        raise WeightsError(f"{CONFIG} beside it has more than {_LIMIT} bytes")
+    return raw
+
+
+def parse_config(raw: bytes, where: str) -> TimmConfig | None:
+    """Read a config, `where` in messages; None for JSON that is not a config of timm's.
+
+    Raises WeightsError for what is no JSON, and for a value that breaks a rule.
+    """
+    config = read_json(raw, where)
+    if type(config) is not dict or type(config.get("architecture")) is not str:
+        return None
+    try:
+        return _parsed(config, where)
+    except (ArgumentError, WeightsError) as error:
+        raise WeightsError(f"{where}: {error}") from None
+
+
+def _parsed(config: dict, where: str) -> TimmConfig:
+    old = "pretrained_cfg" not in config  # one flat dictionary, with "labels"
+    pretrained = config if old else _get(config, "pretrained_cfg", dict) or {}
+    arguments = _get(config, "model_args", dict) or {}
+    given = {name: pretrained[name] for name in _DEFAULTS if pretrained.get(name) is not None}
+    settings = _DEFAULTS | given
+    size = settings["input_size"]
+    if type(size) is not list or len(size) != 3 or type(size[0]) is not int or size[0] < 1:
+        raise WeightsError(f"'input_size' is {quoted(size)}: it must be [channels, rows, columns]")
+    settings |= {"input_size": tuple(size[1:]), "mean": _three(settings["mean"]), "std": _three(settings["std"])}
+    preprocessing = Preprocessing(**settings)
+    check_preprocessing(preprocessing)
+    classes = _first("num_classes", int, config, pretrained)
+    pool = _first("global_pool", str, config, arguments)
+    if pool is not None and pool not in GLOBAL_POOLS:
+        raise WeightsError(f"'global_pool' is {quoted(pool)}: it must be one of {', '.join(map(repr, GLOBAL_POOLS))}")
+    return TimmConfig(where, config["architecture"], classes, _get(arguments, "in_chans", int) or size[0], pool,
+                      preprocessing, _labels(config, pretrained), tuple(sorted(_DEFAULTS.keys() - given.keys())))
+
+
+def _get(table: dict, name: str, kind: type):
+    value = table.get(name)
+    if value is not None and type(value) is not kind:
+        raise WeightsError(f"{name!r} is {quoted(value)}: it must be {_KINDS[kind]}")
+    return value
+
+
+def _first(name: str, kind: type, *tables: dict):
+    """The value in the first of the tables that has one."""
+    return next((value for table in tables if (value := _get(table, name, kind)) is not None), None)
+
+
+def _three(values):
+    """A mean or deviation for each of three channels: one number stands for all."""
+    return tuple((values * 3)[:3]) if type(values) is list else (values,) * 3
+
+
+def _labels(config: dict, pretrained: dict) -> tuple[str, ...] | None:
+    """The names of the classes in order; their descriptions, as timm shows them, where there are any."""
+    names = next((value for table in (config, pretrained) for key in ("label_names", "labels")
+                  if (value := table.get(key)) is not None), None)
+    if names is None:
+        return None
+    if type(names) is dict:  # {"0": name, ..}
+        names = [names.get(str(i)) for i in range(len(names))]
+    if type(names) is not list or not all(type(name) is str for name in names):
+        raise WeightsError("'label_names' must be a list of texts, or a dictionary of them by number from \"0\" on "
+                           "without a gap")
+    shown = _first("label_descriptions", dict, config, pretrained) or {}
+    return tuple(shown[name] if type(shown.get(name)) is str else name for name in names)
+
+
+def make_config(weights: Weights) -> dict:
+    """The config of weights, as timm writes and reads it."""
+    network, how = weights.architecture, weights.preprocessing
+    config = {"architecture": network.name, "num_classes": network.num_classes,
+              "num_features": network.head.out_channels, "global_pool": network.global_pool}
+    if weights.labels is not None:
+        config["label_names"] = list(weights.labels)
+    if network.global_pool != "avg":
+        config["model_args"] = {"global_pool": network.global_pool}
+    config["pretrained_cfg"] = {
+        "num_classes": network.num_classes, "input_size": [network.in_chans, *how.input_size],
+        "interpolation": how.interpolation, "crop_pct": how.crop_pct, "crop_mode": how.crop_mode,
+        "mean": _per_channel(how.mean, network.in_chans), "std": _per_channel(how.std, network.in_chans),
+        "pool_size": [-(-size // 32) for size in how.input_size], "first_conv": network.stem.name,
+        "classifier": "classifier"}
+    return config
+
+
+def _per_channel(values, in_chans: int) -> list[float]:
+    """Three numbers for in_chans channels; three that differ suit three channels alone, and are kept as they are."""
+    return list(values) if in_chans == 3 or len(set(values)) > 1 else [values[0]] * in_chans
