@@ -5,17 +5,19 @@ others go on, and the exit code is 1 at the end. --demo needs no photo and no ne
 Lite0 trained on scikit-learn's handwritten digits, on ten digits that it has not seen.
 
 PHOTO may also be a folder (every photo in it and below, sorted; hidden ones left out), a quoted glob ('**' for any
-folders), a list (a name that ends in .txt) or - for standard input, both with a path on each line, relative to the
-current directory. --output keeps the results, a row for each photo in the order given; --resume goes on after an
-interruption of any kind, with the same photos and settings, and does none twice. Bytes of a name that are no UTF-8 are
-written as \\udcXX. What --resume needs lies beside the file, in hidden ones that begin with its name.
+folders), a list (a name that ends in .txt) or - for standard input, both with a path on each line or a NUL byte after
+each (find -print0), relative to the current directory. A folder below that can't be listed is reported on stderr as
+well, and so is how many photos are of a kind that Pillow can't read. --output keeps the results, a row for each photo
+in the order given; --resume goes on after an interruption of any kind, with the same photos and settings, and does none
+twice. Bytes of a name that are no UTF-8 are written as \\udcXX. What --resume needs lies beside the file, in hidden
+ones that begin with its name.
 
 --engine ray gives the work to Ray, on this machine or on a cluster (--address), where npefficient[ray] is installed on
 each. --output is then a directory of Parquet files with the rows that .parquet has; sorted by their names, they have
 the order of the photos. PHOTO and --output may be addresses, such as s3://bucket/photos. Ray starts lost workers again
 and repeats their work; there is no --resume: what was written stays, and another run needs another directory.
 """
-from .options import add_threads, add_weights, add_workers, compile_kernels, weights_path
+from .options import add_reading, add_threads, add_weights, add_workers, compile_kernels, reading, weights_path
 
 BAR = 20  # characters
 
@@ -28,7 +30,7 @@ def add_arguments(parser):
                         help="how many classes to show (default: 5; 1 for the demo's own pictures)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line for every photo")
     add_threads(parser)
-    parser.add_argument("--exif", action="store_true", help="turn photos as their EXIF data say (timm does not)")
+    add_reading(parser)
     many = parser.add_argument_group("many photos")
     many.add_argument("--output", metavar="FILE", help="write rows there: .csv, .jsonl, .parquet or .h5, by its suffix")
     many.add_argument("--embeddings", action="store_true", help="add the pooled features to each row; not for .csv")
@@ -89,7 +91,7 @@ def _one_by_one(args) -> int:
     from ..image import open_image
     from ..model import create_model
 
-    photos = photos_of(args)
+    photos, how = photos_of(args), reading(args)
     model = create_model(checkpoint_path=weights_path(args), num_threads=args.threads)
     compile_kernels()
     if not args.json:
@@ -97,7 +99,8 @@ def _one_by_one(args) -> int:
     bad = 0
     for name, photo in photos:
         try:
-            result = model.classify(open_image(photo, exif=args.exif), topk=args.topk)
+            image = open_image(photo, in_chans=model.architecture.in_chans, **how)
+            result = model.classify(image, topk=args.topk)
         except ImageError as error:
             bad += 1
             print(f"npefficient: error: {error}", file=sys.stderr)
@@ -135,10 +138,10 @@ def show(name: str, result, as_json: bool) -> None:
         print("", written(name), *(f"  {row}" for row in rows), sep="\n")
 
 
-def exit_code(bad: int, count: int) -> int:
-    """1 where some photos could not be read, which is said on stderr."""
+def exit_code(bad: int, count: int, unlisted=()) -> int:
+    """1 where some photos could not be read, which is said on stderr, or some folders could not be listed."""
     import sys
 
     if bad:
         print(f"npefficient: {bad} of {count} photos could not be read", file=sys.stderr)
-    return 1 if bad else 0
+    return 1 if bad or unlisted else 0

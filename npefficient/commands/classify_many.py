@@ -11,38 +11,39 @@ from ..loading import load_weights
 from ..model import Model
 from ..jobs.output import open_output
 from ..jobs.output.settings import settings_of
-from ..jobs.photos import each_photo
 from ..jobs.progress import Progress
 from ..jobs.rows import Schema
 from ..jobs.stream import shift_by_fast_decode, stream
 from .classify import exit_code, photos_of, show
-from .options import compile_kernels, weights_path
+from .options import compile_kernels, listed, reading, weights_path
 
 SAMPLE = 4  # photos that --fast-decode is measured on
 
 
 def run(args) -> int:
     _check(args)
-    photos, total = _photos(args)
+    how = reading(args)
+    photos, total, unlisted = _photos(args)
     path = weights_path(args)
     weights = load_weights(path)
     model = Model(weights, num_threads=1, load=functools.partial(load_weights, path))
     schema = Schema.of(model, args.topk, args.embeddings)
     compile_kernels()
     workers = check_threads(args.threads) if args.workers is None else args.workers
-    outcomes = stream(model, photos, outputs=schema.outputs, workers=workers, exif=args.exif,
-                      batch_size=1 if args.batch_size is None else args.batch_size, fast_decode=args.fast_decode)
+    outcomes = stream(model, photos, outputs=schema.outputs, workers=workers,
+                      batch_size=1 if args.batch_size is None else args.batch_size, fast_decode=args.fast_decode, **how)
     if not args.json:
         print(model, flush=True)
     with contextlib.closing(outcomes):
         if args.output is None:
-            _measure(args, model, photos)
-            return _print(args, schema, outcomes)
-        settings = settings_of(weights, schema, exif=args.exif, fast_decode=args.fast_decode)
+            _measure(args, model, photos, how)
+            return _print(args, schema, outcomes, unlisted)
+        settings = settings_of(weights, schema, exif=args.exif, fast_decode=args.fast_decode,
+                               max_pixels=args.max_pixels)
         with open_output(args.output, schema, settings, resume=args.resume, force=args.force) as output:
             output.skip(photos)
-            _measure(args, model, photos)
-            return _write(output, outcomes, total)
+            _measure(args, model, photos, how)
+            return _write(output, outcomes, total, unlisted)
 
 
 def _check(args) -> None:
@@ -54,14 +55,17 @@ def _check(args) -> None:
         raise ArgumentError(f"--json with --output {args.output!r}: the file's suffix says its form; .jsonl is JSON")
 
 
-def _photos(args) -> tuple["_Photos", int | None]:
-    """The photos, and how many there are; standard input can have any number, so it is not read to its end first."""
-    named = each_photo(args.photos) if args.photos else (str(photo) for _, photo in photos_of(args))
+def _photos(args) -> tuple["_Photos", int | None, list[str]]:
+    """The photos, how many there are, and the folders that can't be listed.
+
+    Standard input can have any number, so it is not read to its end first.
+    """
+    named, unlisted = listed(args.photos) if args.photos else ((str(photo) for _, photo in photos_of(args)), [])
     if "-" not in args.photos:
         named = list(named)
     photos = _Photos(named)
     photos.peek(1)  # what is wrong with the first ones is said before anything is made
-    return photos, len(named) if isinstance(named, list) else None
+    return photos, len(named) if isinstance(named, list) else None, unlisted
 
 
 class _Photos:
@@ -82,15 +86,15 @@ class _Photos:
         return list(itertools.islice(self._ahead, count))
 
 
-def _measure(args, model, photos: _Photos) -> None:
+def _measure(args, model, photos: _Photos, how: dict) -> None:
     """Say what --fast-decode does to the logits of the next photos."""
     if args.fast_decode:
-        count, change, largest, same = shift_by_fast_decode(model, photos.peek(SAMPLE), exif=args.exif)
+        count, change, largest, same = shift_by_fast_decode(model, photos.peek(SAMPLE), **how)
         print(f"--fast-decode: on the first {count} photos the logits move by at most {change:.3g} (the largest is "
               f"{largest:.3g}), and the most probable class stays on {same}", file=sys.stderr)
 
 
-def _print(args, schema: Schema, outcomes) -> int:
+def _print(args, schema: Schema, outcomes, unlisted) -> int:
     bad = count = 0
     for count, outcome in enumerate(outcomes, 1):
         if outcome.error is None:
@@ -100,10 +104,10 @@ def _print(args, schema: Schema, outcomes) -> int:
         else:
             bad += 1
             print(f"npefficient: error: {outcome.error}", file=sys.stderr)
-    return exit_code(bad, count)
+    return exit_code(bad, count, unlisted)
 
 
-def _write(output, outcomes, total: int | None) -> int:
+def _write(output, outcomes, total: int | None, unlisted) -> int:
     try:
         with contextlib.closing(outcomes), Progress(total, done=output.count) as progress:
             for outcome in outcomes:
@@ -118,4 +122,4 @@ def _write(output, outcomes, total: int | None) -> int:
         return 130
     output.finish()
     print(f"wrote {output.path}: {output.count:,} rows")
-    return exit_code(output.bad, output.count)
+    return exit_code(output.bad, output.count, unlisted)

@@ -5,6 +5,8 @@ source and the batches that batch norms have seen are shown but do not count. "|
 
 Exit code, as diff's: 0 the two are the same, 1 they differ, 2 trouble (the reason is on stderr).
 """
+from .options import add_reading, reading
+
 TROUBLE = 2  # exit code of an error, here where 1 has a meaning
 SHOWN = 10  # tensors
 
@@ -20,6 +22,7 @@ def add_arguments(parser):
                         help="with a photo: every convolution and batch norm, not only whole blocks")
     parser.add_argument("--all", action="store_true",
                         help=f"every tensor that differs, in the network's order, not the {SHOWN} farthest apart")
+    add_reading(parser)
     parser.add_argument("--json", metavar="FILE", help="write everything that was found there")
 
 
@@ -30,7 +33,7 @@ def run(args) -> int:
 
     if args.layers and args.photo is None:
         raise ArgumentError("--layers without a PHOTO: name one to compare activations on")
-    image = None if args.photo is None else open_image(args.photo)
+    image = None if args.photo is None else open_image(args.photo, **reading(args))
     found = compare(_weights(args.a), _weights(args.b), image, every_layer=args.layers, tolerance=args.tolerance)
     if args.json is not None:
         _write(args, found)

@@ -5,7 +5,7 @@ evidence lies; every block with its shapes, cost and strongest feature maps; the
 needs no network and no other file. With --png and without -o the heat map alone is written. --demo takes the embedded
 digit model.
 """
-from .options import add_threads, add_weights, compile_kernels, weights_path
+from .options import add_reading, add_threads, add_weights, compile_kernels, reading, weights_path
 
 
 def add_arguments(parser):
@@ -21,7 +21,7 @@ def add_arguments(parser):
     parser.add_argument("--class", dest="chosen", metavar="NAME", help="explain this class too, by its name or "
                                                                          "number, and show its map first")
     add_threads(parser)
-    parser.add_argument("--exif", action="store_true", help="turn the photo as its EXIF data say (timm does not)")
+    add_reading(parser)
 
 
 def run(args) -> int:
@@ -36,7 +36,7 @@ def run(args) -> int:
 
     if args.topk < 1:
         raise ArgumentError(f"--topk {args.topk}: it must be at least 1")
-    photo = _photo(args)
+    photo, how = _photo(args), reading(args)
     html, png = _targets(args, photo)
     with contextlib.ExitStack() as files:
         # What can't be written is said before the work begins.
@@ -47,7 +47,7 @@ def run(args) -> int:
         compile_kernels()
         print(model)
         result = explain(photo, model, topk=args.topk, classes=[] if args.chosen is None else [args.chosen],
-                         exif=args.exif, measure=html is not None)
+                         measure=html is not None, **how)
         if html:
             html_file.write_text(result.to_html(args.chosen), encoding="utf-8")
         if png:

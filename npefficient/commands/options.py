@@ -1,4 +1,4 @@
-"""What several verbs have in common: which weights they run, and on how many processors."""
+"""What several verbs have in common: which weights they run, how they read photos, and on how many processors."""
 
 
 def add_weights(parser, demo: str | None = None) -> None:
@@ -11,6 +11,42 @@ def add_weights(parser, demo: str | None = None) -> None:
         parser.set_defaults(demo=False)
     else:
         weights.add_argument("--demo", action="store_true", help=f"use the embedded digit model; {demo}")
+
+
+def add_reading(parser) -> None:
+    """--exif and --max-pixels; `reading` says what was chosen."""
+    parser.add_argument("--exif", action="store_true", help="turn photos as their EXIF data say (timm does not)")
+    parser.add_argument("--max-pixels", metavar="N", type=int, help="decode photos of up to so many pixels (default: "
+                                                                    "134,217,728, and fewer in a very small file)")
+
+
+def reading(args) -> dict:
+    """How photos are to be read, as arguments of `open_image` and whatever calls it."""
+    from ..photo_file import check_max_pixels
+    from ..photo_limits import allow_pixels
+
+    check_max_pixels(args.max_pixels)
+    allow_pixels(args.max_pixels)
+    return {"exif": args.exif, "max_pixels": args.max_pixels}
+
+
+def listed(arguments) -> tuple:
+    """(an iterator over the photos that the arguments stand for, a list of what could not be listed).
+
+    The second grows as the first is taken from; it and what else is left out are said on stderr.
+    """
+    import sys
+
+    from ..jobs.photos import each_photo
+
+    unlisted = []
+
+    def error(text):
+        unlisted.append(text)
+        print(f"npefficient: error: {text}", file=sys.stderr)
+
+    return each_photo(arguments, error=error,
+                      remark=lambda text: print(f"npefficient: {text}", file=sys.stderr)), unlisted
 
 
 def add_threads(parser) -> None:

@@ -5,6 +5,7 @@ multiply-accumulates, bytes, GFLOP/s and the share of what the processor can do 
 and preparing it take. The network is verified first. The sum of the steps stands beside the whole. Times do not depend
 on the weights: without --weights they are random.
 """
+from .options import add_reading, reading
 
 
 def add_arguments(parser):
@@ -13,6 +14,7 @@ def add_arguments(parser):
     weights.add_argument("--model", metavar="NAME", default="lite0", help="lite0 to lite4 (default: %(default)s)")
     weights.add_argument("--weights", metavar="FILE", help="a weight file (.h5) or checkpoint (.pth, .safetensors)")
     parser.add_argument("--threads", metavar="N", type=int, default=1, help="processors to use (default: %(default)s)")
+    add_reading(parser)
     parser.add_argument("--seconds", metavar="S", type=float, default=3.0,
                         help="how long to measure (default: %(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write the figures and their environment there")
@@ -33,6 +35,6 @@ def run(args) -> int:
     weights = load_weights(args.weights) if args.weights else random_weights(build(args.model))
     threads = check_threads(args.threads)
     report = Report(args.json)
-    profile.run(report, weights, args.photo, threads, args.seconds, args.trace)
+    profile.run(report, weights, args.photo, threads, args.seconds, args.trace, **reading(args))
     report.write()
     return 0
