@@ -29,25 +29,31 @@ class Classifier:
         "bytes"  the file, as `ray.data.read_binary_files(.., include_paths=True)` reads it
         "image"  uint8 (h, w, 3), as `ray.data.read_images(.., mode="RGB", include_paths=True)` decodes it
     The rows are the same with all three. But Ray itself gives up at the first photo that `read_images` can't read,
-    where the others lead to a row that says why; and `exif` and `fast_decode` are for those that are decoded here.
+    where the others lead to a row that says why; and `exif`, `fast_decode` and `max_pixels` are for those that are
+    decoded here.
     """
 
     def __init__(self, weights, *, topk: int = 5, embeddings: bool = False, exif: bool = False,
-                 fast_decode: bool = False):
+                 fast_decode: bool = False, max_pixels: int | None = None):
         """weights: `load_weights(..)`, which Ray sends to every worker, or a path that each of them can read
 
-        topk, embeddings: what is in a row (`rows.Schema`); exif, fast_decode: as for `stream`
+        topk, embeddings: what is in a row (`rows.Schema`); exif, fast_decode, max_pixels: as for `stream`
         """
         from .loading import load_weights
         from .model import Model
+        from .photo_file import check_in_chans, check_max_pixels
+        from .photo_limits import allow_pixels
         from .jobs.output.parquet import layout
         from .jobs.output.settings import settings_of
         from .jobs.rows import Schema
 
         weights = weights if isinstance(weights, Weights) else load_weights(weights)
+        check_in_chans(weights.architecture.in_chans)
+        check_max_pixels(max_pixels)
+        allow_pixels(max_pixels)  # a worker is a process of its own
         self.model, self.workers = Model(weights, num_threads=1), _assigned_processors()
         self.schema = Schema.of(self.model, topk, embeddings)
-        self.how = {"exif": exif, "fast_decode": fast_decode}
+        self.how = {"exif": exif, "fast_decode": fast_decode, "max_pixels": max_pixels}
         self.columns = layout(self.schema, settings_of(weights, self.schema, **self.how))
 
     def __call__(self, batch: dict[str, np.ndarray]):
@@ -77,7 +83,7 @@ def classify(photos: Sequence[str], weights: Weights, output: str, *, workers: i
     processors: of each worker
     address: of a cluster (`ray.init`); None for $RAY_ADDRESS, else for this machine alone. Where this process is
         connected to one, that is taken.
-    how: topk, embeddings, exif and fast_decode of `Classifier`
+    how: topk, embeddings, exif, fast_decode and max_pixels of `Classifier`
 
     Sorted by their names, the files have the rows in the order of the photos. Raises ArgumentError for what can't be
     used, NpefficientError where the job fails; what is written by then stays.

@@ -159,8 +159,9 @@ class Model:
     def activations(self, x, names) -> dict[str, np.ndarray]:
         """(N, H, W, in_chans) -> what each of these layers puts out, by timm's names, such as "blocks.2.0.conv_dw".
 
-        (N, h, w, channels) each, (N, channels) of "global_pool" and "classifier". `layers` says which names there are;
-        only the part of the network up to the last one is run. Raises ArgumentError for a name that there is not.
+        (N, h, w, channels) each, (N, channels) of "global_pool" and "classifier". `npefficient.layers` says which names
+        there are; only the part of the network up to the last one is run. Raises ArgumentError for a name that there is
+        not.
         """
         wanted, x = find_layers(self.architecture, names), self._checked(x)
         sources = [layer.source for layer in wanted.values() if layer.source is not None]
@@ -213,12 +214,12 @@ class Model:
         return _checked(x, self.architecture.in_chans, "input", "model.transform makes one from a photo")
 
     def transform(self, image) -> np.ndarray:
-        """A photo (PIL image, path, or array (H, W, 3)) -> float32 (H, W, 3), as timm's evaluation transform."""
+        """A photo (PIL image, path, or array (H, W, 3)) -> float32 (H, W, in_chans), as timm's evaluation transform."""
         from .image import open_image, transform
 
         if isinstance(image, (str, Path)):
-            image = open_image(image)
-        return transform(image, self.preprocessing)
+            image = open_image(image, in_chans=self.architecture.in_chans)
+        return transform(image, self.preprocessing, self.architecture.in_chans)
 
     def classify(self, image, topk: int = 5) -> list[tuple[str, float]]:
         """A photo (PIL image, path, or array (H, W, 3)) -> [(label, probability)], the most probable first."""

@@ -1,6 +1,8 @@
 """Where npefficient keeps what it fetches and compiles, and how it replaces a file."""
 import contextlib
+import errno
 import os
+import stat
 from pathlib import Path
 
 from .errors import ArgumentError, NpefficientError
@@ -20,6 +22,20 @@ def cache_directory() -> Path:
     except RuntimeError as error:
         raise ArgumentError(f"no place to keep files (NPEFFICIENT_CACHE={own!r}): {error}; set NPEFFICIENT_CACHE to "
                             "the full path of a directory") from error
+
+
+def open_regular(path):
+    """Open a regular file to read bytes; OSError, with its path, for anything else.
+
+    A pipe would wait for a writer for ever, and a device has no end.
+    """
+    # O_NONBLOCK: opening a pipe does not wait either. Windows has neither.
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
+    mode = os.fstat(file.fileno()).st_mode
+    if not stat.S_ISREG(mode):
+        file.close()
+        raise OSError(errno.EINVAL, f"it is a {'pipe' if stat.S_ISFIFO(mode) else 'device'}, no file", os.fspath(path))
+    return file
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ Layout, version 1 (HDF5 1.8's structures, which carry checksums; superblock vers
     global_pool            optional: "max", "avgmax", "catavgmax", "" (none); average where it is missing
     bn_eps, padding        0.001, "same"
     input_size             (rows, columns)
-    crop_pct, interpolation, mean (3), std (3), crop_mode      the preprocessing: `architecture.Preprocessing`
+    crop_pct, interpolation, mean (3), std (3), crop_mode      the preprocessing: `preprocessing.Preprocessing`
     source_name, source_sha256, source_kind                    the file that was converted
     num_batches_tracked    one per batch norm, in the order of execution
     checksums              uint8 (parameters, 32): sha256 of each dataset's bytes, in the order of timm's state_dict

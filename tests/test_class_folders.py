@@ -19,7 +19,8 @@ def test_read_classes(tmp_path):
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b"")
     got = read_classes(tmp_path)
-    assert got.labels == ("Bird", "cat", "dog") and got.loose == 1 and got.counts() == [1, 2, 2]
+    assert got.labels == ("Bird", "cat", "dog") and got.counts() == [1, 2, 2] and got.unlisted == []
+    assert got.remarks == ["photos beside the class folders, which belong to no class and are left out: 1"]
     names = [(photo.relative_to(tmp_path).as_posix(), index) for photo, index in got.photos]
     assert names == [("Bird/00.png", 0), ("cat/00.png", 1), ("cat/more/still/z.JPG", 1), ("dog/00.png", 2),
                      ("dog/01.png", 2)]
@@ -89,10 +90,53 @@ def test_read_classes_refuses_a_folder_without_sub_folders(tmp_path, files, text
         read_classes(tmp_path)
 
 
-def test_read_classes_refuses_an_empty_class(tmp_path):
-    save_classes(tmp_path, dog=1, cat=0)
-    with pytest.raises(ArgumentError, match="cat': there is no photo in it"):
+def test_read_classes_keeps_an_empty_class(tmp_path):
+    got = read_classes(save_classes(tmp_path, dog=1, cat=0))
+    assert got.labels == ("cat", "dog") and got.counts() == [0, 1] and got.remarks == []
+
+
+def test_read_classes_refuses_classes_that_are_all_empty(tmp_path):
+    save_classes(tmp_path, dog=0, cat=0)
+    (tmp_path / "cat" / "1.heic").touch()
+    with pytest.raises(ArgumentError, match=f"folder '{tmp_path}': there is no photo in any of its sub-folders; left "
+                                            f"out of '{tmp_path}/cat': 1 .heic, which Pillow can't read"):
         read_classes(tmp_path)
+
+
+@pytest.mark.parametrize("names, remarked", [
+    (["train", "val"], True), (["Test", "training"], True), (["train", "test", "bus"], False), (["cat", "dog"], False)],
+    ids=["parts", "case", "vehicles", "animals"])
+def test_read_classes_remarks_on_parts_of_a_data_set(tmp_path, names, remarked):
+    got = read_classes(save_classes(tmp_path, **{name: 1 for name in names}))
+    assert len(got.remarks) == remarked and got.labels == tuple(sorted(names))
+    if remarked:
+        assert f"'{names[0]}', '{names[1]}' are taken for classes" in got.remarks[0]
+        assert f"name one of them, '{tmp_path}/{names[1]}'" in got.remarks[0]
+
+
+def test_read_classes_counts_photos_that_pillow_can_not_read(tmp_path):
+    save_classes(tmp_path, dog=1, cat=1)
+    (tmp_path / "dog" / "1.CR2").touch()
+    assert read_classes(tmp_path).remarks == [
+        f"left out of '{tmp_path}/dog': 1 .cr2, which Pillow can't read; save them as JPEG"]
+
+
+@pytest.mark.parametrize("refused, counts", [("dog", [1, 0]), ("dog/more", [1, 1])], ids=["class", "below"])
+def test_read_classes_goes_on_without_what_can_not_be_listed(tmp_path, monkeypatch, refused, counts):
+    save_classes(tmp_path, dog=1, cat=1)
+    (tmp_path / "dog" / "more").mkdir()
+    listdir = os.listdir
+
+    def refuse(path):
+        if str(path) == str(tmp_path / refused):
+            raise PermissionError(13, "Permission denied")
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", refuse)  # chmod does not stop root
+    got = read_classes(tmp_path)
+    assert got.counts() == counts and got.remarks == []
+    assert [text.partition(";")[0] for text in got.unlisted] == [
+        f"folder '{tmp_path / refused}': it can't be listed (Permission denied)"]
 
 
 def test_read_classes_says_that_a_folder_can_not_be_listed(tmp_path, monkeypatch):

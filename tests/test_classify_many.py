@@ -82,6 +82,36 @@ def test_json_of_several_is_that_of_each(classify, folder, monkeypatch, argument
     assert out == expected or argument == "glob"  # what `**` finds comes in another order
 
 
+@pytest.mark.parametrize("more", [[], ["--output", "out.csv"]], ids=["printed", "written"])
+def test_folder_that_can_not_be_listed_is_said_and_the_exit_code_is_1(classify, tmp_path, monkeypatch, more):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p" / "lost+found").mkdir(parents=True)
+    save_photos(tmp_path / "p", 2)
+    (tmp_path / "p" / "1.heic").touch()
+    listdir = os.listdir
+
+    def refuse(path):
+        if str(path).endswith("lost+found"):
+            raise PermissionError(13, "Permission denied")
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", refuse)  # chmod does not stop root
+    code, out, err = classify("p", *more)
+    assert code == 1 and (out.count("class 4") == 2 or "out.csv: 2 rows" in out)
+    assert "npefficient: error: folder 'p/lost+found': it can't be listed (Permission denied)" in err
+    assert "npefficient: left out of 'p': 1 .heic, which Pillow can't read" in err
+
+
+@pytest.mark.parametrize("more", [[], ["--workers", "1"], ["--output", "out.jsonl"]], ids=["one", "many", "written"])
+def test_a_limit_of_pixels(classify, tmp_path, monkeypatch, more):
+    monkeypatch.chdir(tmp_path)
+    save_photos(tmp_path, 1)
+    code, out, err = classify("00000.png", "--max-pixels", 399, *more)
+    text = "photo '00000.png': 20 x 20 pixels, and at most 399 are allowed; "
+    assert code == 1 and text in (read(tmp_path / "out.jsonl")[0]["error"] if "--output" in more else err)
+    assert classify("00000.png", "--max-pixels", 400, *more, *(["--force"] if "--output" in more else []))[0] == 0
+
+
 def test_demo_writes_its_own_pictures(capsys, tmp_path, nothing_at_hand):
     assert main(["classify", "--demo", "--output", str(tmp_path / "out.jsonl")]) == 0
     rows = read(tmp_path / "out.jsonl")

@@ -207,7 +207,7 @@ def test_what_a_network_is_good_for_is_said(classes, channels, remark):
 # --- options ---------------------------------------------------------------------------------------------------------
 
 def test_labels_and_preprocessing(model, tmp_path):
-    (tmp_path / "names.txt").write_bytes("\ufeffcat\r\nZürich\r\n".encode())
+    (tmp_path / "names.txt").write_bytes("\ufeffcat\r\nZürich\r\n\r\n".encode())
     done = convert(model, tmp_path / "out.h5", labels=tmp_path / "names.txt",
                    preprocessing={"input_size": (64, 48), "mean": [0.1, 0.2, 0.3]})
     got = read_weights(done.target)
@@ -219,12 +219,13 @@ def test_labels_and_preprocessing(model, tmp_path):
 
 
 @pytest.mark.parametrize("raw, error, message", [
-    (b"cat\n", WeightsError, "1 label for 2 classes"),
-    (b"cat\n\n", WeightsError, "label 1 is ''"),
-    (b"cat\n\xff\n", ArgumentError, "names.txt' is not UTF-8"),
-    (b"a" * (1 << 22) + b"\n", ArgumentError, "more than 4194304 bytes"),
-    (None, ArgumentError, "names.txt' can't be read"),
-], ids=["too_few", "empty_line", "not_utf8", "huge", "missing"])
+    (b"cat\n", ArgumentError, "names.txt': 1 label for 2 classes"),
+    (b"label\ncat\ndog\n", ArgumentError, "3 labels for 2 classes; .* is the first line, 'label', a heading"),
+    (b"\ncat\n", WeightsError, "label 0 is ''"),
+    (b"cat\n\xff\n", ArgumentError, "names.txt': it can't be read as text in UTF-8"),
+    (b"a" * (1 << 22) + b"\n", ArgumentError, "more than 4,194,304 bytes"),
+    (None, ArgumentError, "names.txt': it can't be read .No such file"),
+], ids=["too_few", "heading", "empty_line", "not_utf8", "huge", "missing"])
 def test_labels_that_break_a_rule(model, tmp_path, raw, error, message):
     if raw is not None:
         (tmp_path / "names.txt").write_bytes(raw)

@@ -9,6 +9,7 @@ import pytest
 from small import save_photos, small_model, small_weights
 
 import npefficient.image
+from npefficient.errors import ArgumentError
 from npefficient.jobs import embeddings
 from npefficient.jobs.embeddings import Store, embed, network_key
 from npefficient.preprocessing import Preprocessing
@@ -147,6 +148,12 @@ def test_the_key_knows_what_computes(monkeypatch, what):
     else:
         monkeypatch.setattr("npefficient.__version__" if what == "__version__" else "PIL.__version__", "9.9.9")
     assert network_key(small_weights()) != before
+
+
+def test_photos_that_exif_data_turn_are_others(photos):
+    assert network_key(small_weights(), exif=True) != network_key(small_weights())
+    with pytest.raises(ArgumentError, match="exif=True with a store of embeddings for exif=False"):
+        embed(small_weights(), photos, Store(photos[0].parent, small_weights(), print), exif=True)
 
 
 def test_bad_photos_are_left_out_and_tried_again(run, photos, decoded):

@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from class_photos import save_classes
+from PIL import Image
 from small import small_weights
 
 from npefficient import architecture
 from npefficient.jobs import embeddings, finetuning
 from npefficient.errors import ArgumentError, WeightsError
+from npefficient.image import open_image
 from npefficient.jobs.finetuning import finetune
 from npefficient.jobs.linear_classifier import fit
 from npefficient.loading import load_weights
@@ -37,6 +39,38 @@ def test_a_second_run_computes_nothing_and_gives_the_same_file(tmp_path):
     assert (tmp_path / "1.h5").read_bytes() == (tmp_path / "2.h5").read_bytes()
     assert finetune(tmp_path / "photos", weights=small_weights(seed=1)).computed == 36
     assert finetune(tmp_path / "photos", weights=small_weights(), cache=False).computed == 36
+
+
+@pytest.fixture
+def lying(tmp_path):
+    """Photos that lie on their side, as their EXIF data say."""
+    save_classes(tmp_path / "photos", **SMALL)
+    for path in (tmp_path / "photos").glob("*/*.png"):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        with Image.open(path) as photo:
+            photo.load()
+        photo.save(path, exif=exif)
+    return tmp_path / "photos"
+
+
+def test_exif_reaches_the_embeddings_and_their_cache(lying, tmp_path):
+    """What is kept of photos as they lie is not taken for what they are upright."""
+    plain, turned, again = (finetune(lying, tmp_path / f"{i}.h5", weights=small_weights(), exif=exif)
+                            for i, exif in enumerate((False, True, True)))
+    assert (plain.computed, turned.computed, again.computed) == (36, 36, 0)
+    assert turned.weights.source.name.endswith(" photos of photos, turned by EXIF")
+    assert plain.weights.source.name.endswith(" photos of photos")
+    upright = Model(turned.weights, num_threads=1)
+    x = np.stack([upright.transform(open_image(photo, exif=True))
+                  for photo, chosen in zip(turned.photos, turned.validation) if chosen])
+    assert np.array_equal(upright(x).argmax(1), turned.predictions)
+    got, other = (made.weights.parameters["classifier.weight"] for made in (turned, plain))
+    assert not np.array_equal(got, other)
+    embeddings = upright.activations(np.stack([upright.transform(open_image(photo, exif=True))
+                                               for photo in turned.photos]), ["global_pool"])["global_pool"]
+    expected = fit(embeddings[~turned.validation], turned.classes[~turned.validation], turned.penalty)
+    np.testing.assert_array_equal(got, expected.weight.astype(np.float32))
 
 
 def test_the_seed_and_the_share_choose_the_validation_part(tmp_path):
@@ -116,7 +150,7 @@ def test_without_a_home_the_embeddings_are_not_kept(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("counts, text", [
     ({}, "it has no sub-folders"), ({"a": 5}, "one class only, 'a'"),
-    ({"a": 5, "b": 1}, "class 'b' has one photo only"), ({"a": 5, "b": 0}, "b': there is no photo in it"),
+    ({"a": 5, "b": 1}, "class 'b' has one photo only"), ({"a": 5, "b": 0}, "class 'b' has no photo: it needs one"),
     ({"a\x1b[31m": 2, "b": 2}, r"a\\x1b\[31m': its name becomes a label"),
     ({"a\n": 2, "b": 2}, r"a\\n': its name"), ({" ": 2, "b": 2}, "/ ': its name"),
 ], ids=["none", "one", "one_photo", "empty", "escape", "newline", "blank"])
@@ -161,12 +195,12 @@ def test_a_model_that_there_is_not(tmp_path):
 
 
 @pytest.mark.parametrize("wishes, text", [
-    ({"in_chans": 1}, "1 input channels and the pool 'avg'"), ({"global_pool": "catavgmax"}, "pool 'catavgmax'"),
+    ({"in_chans": 4}, "4 input channels takes no photographs"), ({"global_pool": "catavgmax"}, "pool 'catavgmax'"),
     ({"global_pool": "", "num_classes": 0}, "pool ''"),
-], ids=["grey", "concatenating", "no_pool"])
+], ids=["four_channels", "concatenating", "no_pool"])
 def test_weights_of_no_use(tmp_path, wishes, text):
     weights = random_weights(architecture.build("lite0", **({"num_classes": 5} | wishes)))
-    with pytest.raises(ArgumentError, match=f"weights 'seed 0' with .*{text}"):
+    with pytest.raises(ArgumentError, match=f"with .*{text}"):
         finetune(save_classes(tmp_path, a=2, b=2), weights=weights)
 
 

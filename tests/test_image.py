@@ -1,7 +1,6 @@
 """A photo becomes the same bits as in timm; whatever is no photo becomes one clear error."""
 import functools
 import hashlib
-import io
 import re
 import subprocess
 import sys
@@ -12,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from live import needs_timm, timm, torch
-from PIL import Image, ImageFile, PngImagePlugin
+from PIL import Image
+from pictures import encoded, noise, photo
 
 from npefficient import image as image_module
 from npefficient.errors import ArgumentError, ImageError
@@ -29,27 +29,6 @@ SIZES = {  # rows, columns
     "one_more": (257, 256), "photo": (3000, 4000), "photo_portrait": (4000, 3000),
 }
 MODES = ("RGB", "L", "P", "P_colour", "P_bytes", "RGBA", "LA", "CMYK", "I;16", "1", "YCbCr", "F", "I")
-
-
-def noise(h, w, channels=3, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, (h, w, channels), dtype=np.uint8)
-
-
-def photo(mode, h=120, w=97):
-    """A PIL image of noise in `mode`; "P_colour" and "P_bytes" are palettes with a transparent colour, or alphas."""
-    rgb = Image.fromarray(noise(h, w))
-    if mode == "I;16":
-        return Image.fromarray(np.random.default_rng(1).integers(0, 65536, (h, w), dtype=np.uint16))
-    if mode == "F":
-        return Image.fromarray(np.random.default_rng(1).uniform(-100, 400, (h, w)).astype(np.float32))
-    if mode in ("RGBA", "LA"):
-        return Image.fromarray(noise(h, w, 4)).convert(mode)
-    result = rgb.convert(mode.split("_")[0])
-    if mode == "P_colour":
-        result.info["transparency"] = 3
-    if mode == "P_bytes":
-        result.info["transparency"] = bytes(range(256))
-    return result
 
 
 def same_bits(got, expected):
@@ -360,191 +339,6 @@ def test_preprocessing_refused(field, value):
 @pytest.mark.parametrize("name", VARIANTS)
 def test_preprocessing_of_variant_accepted(name):
     check_preprocessing(VARIANTS[name].preprocessing)
-
-
-# Files
-
-
-def encoded(format, mode="RGB", h=40, w=50, **options):
-    buffer = io.BytesIO()
-    photo(mode, h, w).save(buffer, format, **options)
-    return buffer.getvalue()
-
-
-@pytest.mark.filterwarnings("ignore:Palette images with Transparency")  # from the expected side
-@pytest.mark.parametrize("format, mode", [
-    ("PNG", "RGB"), ("PNG", "L"), ("PNG", "P"), ("PNG", "P_colour"), ("PNG", "P_bytes"), ("PNG", "RGBA"), ("PNG", "LA"),
-    ("PNG", "I;16"), ("PNG", "1"), ("JPEG", "RGB"), ("JPEG", "L"), ("JPEG", "CMYK"), ("GIF", "P"), ("GIF", "P_colour"),
-    ("BMP", "RGB"), ("TIFF", "CMYK"), ("TIFF", "F"), ("WEBP", "RGBA"), ("PPM", "RGB"), ("ICO", "RGBA"), ("TGA", "RGB"),
-])
-def test_open_image_is_pillows_rgb(format, mode, tmp_path):
-    file = tmp_path / f"photo.{format.lower()}"
-    file.write_bytes(encoded(format, mode, 16, 16) if format == "ICO" else encoded(format, mode))
-    with Image.open(file) as picture:
-        expected = picture.convert("RGB")
-    for source in (file, str(file), io.BytesIO(file.read_bytes())):
-        got = open_image(source)
-        assert (got.mode, got.size, got.tobytes()) == ("RGB", expected.size, expected.tobytes())
-
-
-@pytest.mark.parametrize("mode", ["P_colour", "P_bytes"])
-def test_open_image_transparency_is_no_warning(mode):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        open_image(io.BytesIO(encoded("PNG", mode)))
-
-
-def test_open_image_takes_an_open_file_and_leaves_it_open(tmp_path):
-    file = tmp_path / "photo.png"
-    file.write_bytes(encoded("PNG"))
-    with open(file, "rb") as stream:
-        open_image(stream)
-        assert not stream.closed
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_open_image_exif(orientation, tmp_path):
-    upright = noise(6, 9)
-    undo = {1: lambda a: a, 2: lambda a: a[:, ::-1], 3: lambda a: a[::-1, ::-1], 4: lambda a: a[::-1],
-            5: lambda a: a.swapaxes(0, 1), 6: lambda a: np.rot90(a, 1), 7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
-            8: lambda a: np.rot90(a, -1)}[orientation]
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    file = tmp_path / "rotated.png"
-    Image.fromarray(np.ascontiguousarray(undo(upright))).save(file, exif=exif)
-    assert np.array_equal(np.asarray(open_image(file, exif=True)), upright)
-    assert np.array_equal(np.asarray(open_image(file)), undo(upright)), "timm does not rotate"
-
-
-def png_of(width, height):
-    """The first bytes of a PNG that declares this size; its data is missing."""
-    header = io.BytesIO()
-    PngImagePlugin.putchunk(header, b"IHDR", np.array([width, height], ">u4").tobytes() + b"\x08\x02\0\0\0")
-    PngImagePlugin.putchunk(header, b"IDAT", b"")
-    return b"\x89PNG\r\n\x1a\n" + header.getvalue()
-
-
-BROKEN = {
-    "empty": (b"", "the file is empty; fetch or export it again"),
-    "text": (b"just some text, no picture at all", "not an image"),
-    "html": (b"<!doctype html><html><body>404</body></html>", "not an image"),
-    "zeros": (bytes(4096), "not an image"),
-    "jpeg_cut": (encoded("JPEG")[:700], "broken or cut short"),
-    "jpeg_head_only": (encoded("JPEG")[:20], "not an image|broken or cut short"),
-    "png_cut": (encoded("PNG")[:700], "broken or cut short"),
-    "png_signature_only": (encoded("PNG")[:8], "not an image|broken or cut short"),
-    "png_bad_crc": (encoded("PNG").replace(b"IDAT", b"IDAT\1", 1), "broken or cut short"),
-    "gif_cut": (encoded("GIF", "P")[:900], "broken or cut short"),
-    "bmp_cut": (encoded("BMP")[:900], "broken or cut short"),
-    "tiff_cut": (encoded("TIFF")[:900], "broken or cut short|not an image"),
-    "webp_cut": (encoded("WEBP")[:100], "broken or cut short|not an image"),
-    "bomb": (png_of(60_000, 60_000), r"3600000000 pixels.*MAX_IMAGE_PIXELS if you trust"),
-    "bomb_where_pillow_warns": (png_of(10_000, 10_000), r"10000 x 10000 pixels .*limit of 89478485"),
-    "eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n", "EPS is a program"),
-}
-
-
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-@pytest.mark.parametrize("content, text", BROKEN.values(), ids=BROKEN)
-def test_open_image_refuses(content, text, tmp_path):
-    file = tmp_path / "holiday.jpg"
-    file.write_bytes(content)
-    with pytest.raises(ImageError, match=rf"photo '.*holiday\.jpg': .*({text})"):
-        open_image(file)
-    file.unlink()  # nothing holds it
-
-
-def test_open_image_refuses_a_broken_stream():
-    with pytest.raises(ImageError, match="photo '<BytesIO>': not an image"):
-        open_image(io.BytesIO(b"no picture"))
-
-
-def test_open_image_missing(tmp_path):
-    with pytest.raises(ImageError, match=r"none\.jpg': no such file; check the path"):
-        open_image(tmp_path / "none.jpg")
-
-
-def test_open_image_directory(tmp_path):
-    with pytest.raises(ImageError, match=r"holidays': it is a directory; name the photos"):
-        (tmp_path / "holidays").mkdir()
-        open_image(tmp_path / "holidays")
-
-
-def test_open_image_unreadable(tmp_path, monkeypatch):
-    def refuse(path):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(Image, "open", refuse)  # chmod does not stop root
-    with pytest.raises(ImageError, match=r"secret\.jpg': no permission to read it"):
-        open_image(tmp_path / "secret.jpg")
-
-
-def test_open_image_null_in_the_name():
-    with pytest.raises(ImageError, match=r"a\\x00b': .*null byte"):
-        open_image("a\0b")
-
-
-@pytest.mark.parametrize("given_", [None, 3, b"\xff\xd8", ["a.jpg"], np.zeros((2, 2, 3), np.uint8)], ids=repr)
-def test_open_image_neither_path_nor_file(given_):
-    with pytest.raises(ArgumentError, match=re.escape(repr(given_)[:20]) + r"(?s:.*)a path or a binary file .*BytesIO"):
-        open_image(given_)
-
-
-def test_open_image_text_file_object():
-    with pytest.raises(ImageError, match="photo '<StringIO>'"):
-        open_image(io.StringIO("text"))
-
-
-def test_open_image_takes_a_large_photo_and_the_users_limit(tmp_path, monkeypatch):
-    file = tmp_path / "large.png"
-    Image.new("RGB", (4000, 3000)).save(file, compress_level=1)
-    assert open_image(file).size == (4000, 3000)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 4000 * 3000 - 1)
-    with pytest.raises(ImageError, match="4000 x 3000 pixels .*limit of 11999999"), pytest.warns(Warning):
-        open_image(file)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
-    assert open_image(file).size == (4000, 3000)
-
-
-def test_open_image_bomb_warning_made_an_error_by_the_user(tmp_path):
-    file = tmp_path / "bomb.png"
-    file.write_bytes(png_of(10_000, 10_000))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        with pytest.raises(ImageError, match=r"bomb\.png': .*100000000 pixels"):
-            open_image(file)
-
-
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_open_image_leaves_the_process_as_it_was(tmp_path):
-    before = Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters)
-    for content, _ in BROKEN.values():
-        (tmp_path / "x").write_bytes(content)
-        with pytest.raises(ImageError, match="/x'"):
-            open_image(tmp_path / "x")
-    open_image(io.BytesIO(encoded("PNG", "P_bytes")))
-    assert (Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES, list(warnings.filters)) == before
-
-
-FUZZED = [encoded("PNG"), encoded("PNG", "P_bytes"), encoded("JPEG"), encoded("GIF", "P"), encoded("BMP"),
-          encoded("TIFF"), encoded("TIFF", compression="tiff_lzw"), encoded("WEBP"), encoded("PPM"), encoded("TGA"),
-          encoded("ICO", "RGBA", 16, 16)]
-
-
-@pytest.mark.filterwarnings("ignore")
-@settings(max_examples=300, deadline=None)
-@given(data=st.data())
-def test_open_image_broken_anywhere_is_a_picture_or_one_error(data):
-    content = bytearray(data.draw(st.sampled_from(FUZZED)))
-    for _ in range(data.draw(st.integers(0, 4))):
-        content[data.draw(st.integers(0, min(len(content) - 1, 400)))] = data.draw(st.integers(0, 255))
-    del content[data.draw(st.integers(0, len(content))):]
-    try:
-        got = open_image(io.BytesIO(content), exif=True)
-    except ImageError as error:
-        assert "photo '<BytesIO>': " in str(error)
-    else:
-        assert got.mode == "RGB"
 
 
 def test_import_is_light():

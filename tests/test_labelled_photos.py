@@ -13,8 +13,9 @@ FIVE = ClassNames(("cat", "dog", "hen", "cow", "ant"))
 
 
 def found(directory, names, labels_file=None):
-    photos, remarks = labelled_photos(directory, names, labels_file)
-    return [(photo.relative_to(directory).as_posix(), index) for photo, index in photos], remarks
+    got = labelled_photos(directory, names, labels_file)
+    assert got.unlisted == []
+    return [(photo.relative_to(directory).as_posix(), index) for photo, index in got.photos], got.remarks
 
 
 # Names of classes
@@ -74,6 +75,18 @@ def test_folders_with_photos_beside_them(tmp_path):
     assert found(tmp_path, FIVE)[1] == ["photos beside the class folders, which belong to no class and are left out: 1"]
 
 
+def test_folders_of_a_fixed_list_may_be_empty(tmp_path):
+    save_classes(tmp_path, hen=1, ant=0, cat=0, cow=0, notes=0, dog=0)
+    assert found(tmp_path, FIVE) == (
+        [("hen/00.png", 2)], ["class folders with no photo: 'ant', 'cat', 'cow' and 2 more"])
+
+
+def test_folders_that_are_parts_of_a_data_set(tmp_path):
+    with pytest.raises(ArgumentError, match="sub-folders 'train', 'val': no label .*; the sub-folders 'train', 'val' "
+                                            "are taken for classes, but are named like parts"):
+        labelled_photos(save_classes(tmp_path, train=1, val=1), FIVE)
+
+
 def test_folders_that_are_no_classes(tmp_path):
     with pytest.raises(ArgumentError, match=f"folder '{tmp_path}': sub-folders 'pig': no label"):
         labelled_photos(save_classes(tmp_path, hen=1, pig=1), FIVE)
@@ -102,7 +115,8 @@ NAMED = [("03.png", 2), ("00.png", 0), ("02.png", 4), ("01.png", 0)]
     "03.png\then\r\n00.png\tcat\r\n\r\n02.png\tant\r\n01.png\tcat\r\n",
     "03.png, hen\n 00.png ,cat\n02.png,ant\n01.png,cat",
     b"\xef\xbb\xbf03.png,2\n00.png,0\n02.png,4\n01.png,0",
-], ids=["csv", "words", "tabs_and_crlf", "spaces", "byte_order_mark"])
+    "03.png,2\r\n00.png,0\r\n02.png,4\r\n01.png,0\r\n".encode("utf-16"),
+], ids=["csv", "words", "tabs_and_crlf", "spaces", "byte_order_mark", "utf16"])
 def test_a_file_with_names(flat, text):
     folder, write = flat
     assert found(folder, FIVE, write(text)) == (NAMED, [])
@@ -110,10 +124,22 @@ def test_a_file_with_names(flat, text):
 
 def test_a_file_with_names_that_have_spaces_and_commas(flat):
     folder, write = flat
-    photos, _ = labelled_photos(folder, IMAGENET, write('"a, b.png","tench, Tinca tinca"\nx y.png,bolete'))
+    photos = labelled_photos(folder, IMAGENET, write('"a, b.png","tench, Tinca tinca"\nx y.png,bolete')).photos
     assert photos == [(folder / "a, b.png", 0), (folder / "x y.png", 997)]
-    photos, _ = labelled_photos(folder, FIVE, write("my photo.png cat\nsub/other one.png ant"))
+    photos = labelled_photos(folder, FIVE, write("my photo.png cat\nsub/other one.png ant")).photos
     assert photos == [(folder / "my photo.png", 0), (folder / "sub" / "other one.png", 4)]
+
+
+@pytest.mark.parametrize("text, heading, expected", [
+    ("ImageId,PredictionString\n03.png,2\n00.png,0\n02.png,4\n01.png,0", "ImageId, PredictionString", NAMED),
+    ("photo\tclass\n03.png\then\n00.png\tcat\n02.png\tant\n01.png\tcat", "photo, class", NAMED),
+    ("label\n2\n0\n4\n0\n", "label", [(f"0{i}.png", c) for i, c in enumerate([2, 0, 4, 0])]),
+], ids=["csv", "tabs", "in_order"])
+def test_a_file_with_a_heading(flat, text, heading, expected):
+    folder, write = flat
+    file = write(text)
+    assert found(folder, FIVE, file) == (expected, [
+        f"labels file '{file}': its first line, '{heading}', is taken for a heading"])
 
 
 def test_a_file_that_names_some_of_the_photos(flat):
@@ -140,11 +166,14 @@ def test_a_file_in_the_order_of_the_photos(flat, names, text, expected):
     ("00.png,cat\n,dog", "line 2: ', dog'"),
     ("00.png cat\ndog\n", "line 2: 'dog' alone, where other lines have a name and a class"),
     ("00.png,cat\n01.png,dog\n00.png,dog", "00.png' has 2 lines"),
-    ("photo,label\n00.png,cat\n", "classes 'label': no label"), ("00.png,5", "classes '5': no"),
+    ("photo,label\n00.png,pig\n", "classes 'label', 'pig': no label"), ("00.png,5", "classes '5': no"),
+    ("00.png,label\n01.png,cat", "classes 'label': no label"), ("photo,label", "classes 'label': no label"),
+    ("label\n0\n1\n2\n", "classes 'label': no index"), ("label\n0\n1\n2\n3\n4\n", "classes 'label': no index"),
     ("1\n2\n3\n5\n", "classes '5': no index from 0 to 4"), (b"00.png,caf\xe9", "can't be read as text in UTF-8"),
     (200_000 * b"x" + b",1", "can't be read as text in UTF-8 (field larger"),
-], ids=["empty", "blank", "too_few", "too_many", "three_fields", "no_class", "no_name", "mixed", "twice", "heading",
-        "too_large", "too_large_in_order", "latin1", "endless"])
+], ids=["empty", "blank", "too_few", "too_many", "three_fields", "no_class", "no_name", "mixed", "twice",
+        "more_than_a_heading", "too_large", "no_heading_but_a_photo", "heading_alone", "heading_and_too_few",
+        "heading_and_too_many", "too_large_in_order", "latin1", "endless"])
 def test_a_file_of_no_use(flat, text, message):
     folder, write = flat
     with pytest.raises(ArgumentError, match=f"labels file '.*{re.escape(message)}"):

@@ -77,8 +77,9 @@ def test_arguments_keep_their_order(folder):
 
 @pytest.mark.parametrize("text", [
     b"p/b.jpg\nnone.png\np/a.PNG\n", b"p/b.jpg\r\n\r\nnone.png\r\np/a.PNG",
-    b"\xef\xbb\xbfp/b.jpg\nnone.png\n\n\np/a.PNG",
-], ids=["lines", "windows", "byte_order_mark"])
+    b"\xef\xbb\xbfp/b.jpg\nnone.png\n\n\np/a.PNG", "p/b.jpg\r\nnone.png\r\np/a.PNG\r\n".encode("utf-16"),
+    b"p/b.jpg\0none.png\0p/a.PNG\0",
+], ids=["lines", "windows", "byte_order_mark", "utf16", "nul_bytes"])
 def test_list_and_standard_input(folder, monkeypatch, text):
     expected = ["p/b.jpg", "none.png", "p/a.PNG"]  # relative to the current directory, wherever the list lies
     (folder / "list.TXT").write_bytes(text)
@@ -105,10 +106,10 @@ def test_names_that_are_no_utf8(folder, monkeypatch):
 
 
 def test_standard_input_is_read_line_by_line(folder, monkeypatch):
-    lines = iter([b"1.jpg\n", b"2.jpg\n"])
+    lines = io.BytesIO(b"1.jpg\n2.jpg\n")
     monkeypatch.setattr(sys, "stdin", type("Stdin", (), {"buffer": lines}))
     photos = each_photo(["-"])
-    assert next(photos) == "1.jpg" and next(lines) == b"2.jpg\n"
+    assert next(photos) == "1.jpg" and lines.read() == b"2.jpg\n"
 
 
 @pytest.mark.parametrize("argument, message", [
@@ -117,42 +118,153 @@ def test_standard_input_is_read_line_by_line(folder, monkeypatch):
     ("none/**/*.jpg", r"glob 'none/\*\*/\*.jpg': no photo matches"),
     ("p/*.md", r"glob 'p/\*.md': no photo matches; photos in folders end in .jpg"),
     ("empty.txt", "list 'empty.txt': it names no photo"),
-    ("none.txt", "list 'none.txt': No such file or directory; a name that ends in .txt is a file with the path"),
+    ("none.txt", r"list 'none.txt': it can't be read \(No such file or directory\); a name that ends in .txt is a"),
+    ("/dev/full.txt", "list '/dev/full.txt': it can't be read"),
+    ("p/raw", "folder 'p/raw': there is no photo in it; .*; left out: 2 .cr2, 1 .heic, which Pillow can't read; save"),
+    ("p/raw/*", r"glob 'p/raw/\*': no photo matches; .*; left out: 2 .cr2, 1 .heic, which Pillow can't read"),
     ("-", "standard input: it names no photo"),
 ])
 def test_nothing_there_is_an_error(folder, monkeypatch, argument, message):
     (folder.parent / "empty.txt").write_text("\n\n")
+    (folder / "raw").mkdir()
+    for name in ("1.cr2", "2.CR2", "3.heic", "notes.md"):
+        (folder / "raw" / name).touch()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\n")))
     with pytest.raises(ArgumentError, match=message):
         found("p/b.jpg", argument)
 
 
+@pytest.fixture
+def refuses(monkeypatch):
+    """refuses(path): the folder of that name can't be listed; chmod does not stop root."""
+    def refuses(refused):
+        listdir = os.listdir
+
+        def refuse(path):
+            if str(path) == refused:
+                raise PermissionError(13, "Permission denied")
+            return listdir(path)
+
+        monkeypatch.setattr(photos.os, "listdir", refuse)
+
+    return refuses
+
+
 @pytest.mark.parametrize("argument", ["p", "p/**/*.jpg", "p/*/*.jpg"])
-def test_folder_that_cannot_be_listed_is_an_error(folder, monkeypatch, argument):
-    listdir = os.listdir
-
-    def refuse(path):
-        if str(path) == "p/cats":
-            raise PermissionError(13, "Permission denied")
-        return listdir(path)
-
-    monkeypatch.setattr(photos.os, "listdir", refuse)
+def test_folder_that_cannot_be_listed_is_an_error(folder, refuses, argument):
+    refuses("p/cats")
     with pytest.raises(ArgumentError, match=r"folder 'p/cats': it can't be listed \(Permission denied\)"):
         found(argument)
 
 
+@pytest.mark.parametrize("argument, expected", [
+    ("p", [path for path in ALL if "cats" not in path]), ("p/**/*.jpg", ["p/b.jpg", "p/photo[1].jpg"]),
+    ("p/*/*", ["p/dogs/10.tif", "p/dogs/9.tif"])])
+def test_folder_that_cannot_be_listed_is_passed_over_by_whom_it_is_told(folder, refuses, argument, expected):
+    refuses("p/cats")
+    said = []
+    assert list(each_photo([argument], error=said.append)) == expected
+    assert said == ["folder 'p/cats': it can't be listed (Permission denied); change its permissions, or name the "
+                    "photos without it"]
+
+
+def test_folder_that_was_named_itself_is_an_error_all_the_same(folder, refuses):
+    refuses("p/cats")
+    with pytest.raises(ArgumentError, match="folder 'p/cats': it can't be listed"):
+        list(each_photo(["p/cats"], error=print))
+
+
+def test_folder_whose_files_can_not_be_looked_at(folder, monkeypatch):
+    """Its names can be listed: photos are tried, and said to be unreadable then; the rest may be folders."""
+    stat = os.stat
+
+    def refuse(path, **how):
+        if str(path).startswith("p/dogs/"):
+            raise PermissionError(13, "Permission denied")
+        return stat(path, **how)
+
+    (folder / "dogs" / "more").mkdir()
+    monkeypatch.setattr(photos.os, "stat", refuse)
+    said = []
+    assert list(each_photo(["p"], error=said.append)) == ALL
+    assert [text.partition(":")[0] for text in said] == ["folder 'p/dogs/more'"]
+
+
+def test_photos_of_kinds_that_pillow_can_not_read_are_counted(folder):
+    for name in ("1.HEIC", "cats/2.heic", "cats/.3.heic", "dogs/4.NEF", "b.txt"):
+        (folder / name).touch()
+    said = []
+    assert list(each_photo(["p", "p/*.jpg", "p/1.HEIC"], remark=said.append)) == [
+        *ALL, "p/b.jpg", "p/photo[1].jpg", "p/1.HEIC"]
+    assert said == ["left out of 'p': 2 .heic, 1 .nef, which Pillow can't read; save them as JPEG"]
+
+
+def test_one_argument_needs_no_list(folder):
+    expected = [Path(path) for path in ALL]
+    assert find_photos("p") == find_photos(Path("p")) == find_photos(b"p") == find_photos(iter(["p"])) == expected
+
+
+@pytest.mark.parametrize("arguments, text", [
+    (None, "photos None: give paths"), (3, "photos 3: give paths"), ([None], "photo None: it must be the path"),
+    (["p", 3], "photo 3: it must be the path"),
+], ids=repr)
+def test_what_is_no_path_is_an_error(folder, arguments, text):
+    with pytest.raises(ArgumentError, match=text):
+        find_photos(arguments)
+
+
 def test_links(folder):
-    """To files and folders they are followed, to the folder that they lie in they are not; a lost one is a photo."""
+    """They are followed, each real folder once, and to the first name that leads there; a lost one is a photo."""
     (folder / "dogs" / "up").symlink_to("..")
     (folder / "dogs" / "itself").symlink_to(".")
     (folder / "dogs" / "loop.jpg").symlink_to("loop.jpg")
     (folder / "dogs" / "z.jpg").symlink_to("../b.jpg")
     (folder / "dogs" / "lost.jpg").symlink_to("none.jpg")
     (folder / "dogs" / "cats").symlink_to("../cats")
-    more = ["p/dogs/cats/1.webp", "p/dogs/cats/2.jpeg", "p/dogs/cats/deep/er/x.bmp"]
-    expected = sorted([*ALL, *more, "p/dogs/loop.jpg", "p/dogs/lost.jpg", "p/dogs/z.jpg"])
+    (folder / "bats").symlink_to("cats/deep")
+    expected = sorted([*ALL, "p/dogs/loop.jpg", "p/dogs/lost.jpg", "p/dogs/z.jpg", "p/bats/er/x.bmp"])
+    expected.remove("p/cats/deep/er/x.bmp")
     assert found("p") == expected
     assert sorted(found("p/**")) == expected and sorted(found("**/*.*")) == expected
+    assert found("p/dogs/*/1.webp") == ["p/dogs/cats/1.webp"]  # no `**`: what was asked for
+
+
+@pytest.mark.parametrize("argument", ["p", "p/**", "**/*.jpg", "**/a/**/*.jpg"])
+def test_links_that_fan_out_are_no_more_work_than_the_folders(tmp_path, monkeypatch, argument):
+    """Thirty folders with links to one another: 30! ways, and 31 listings for each part of the pattern."""
+    monkeypatch.chdir(tmp_path)
+    folders = [tmp_path / "p" / str(i) / "a" for i in range(30)]
+    for i, folder in enumerate(folders):
+        folder.mkdir(parents=True)
+        (folder / f"{i}.jpg").touch()
+    for one in folders:
+        for other in folders:
+            (one / f"to{other.parent.name}").symlink_to(other)
+    listed, listdir = [], os.listdir
+    monkeypatch.setattr(photos.os, "listdir", lambda path: listed.append(path) or listdir(path))
+    got = found(argument)
+    assert sorted(os.path.basename(path) for path in got) == sorted(f"{i}.jpg" for i in range(30))
+    assert len(listed) <= 200
+
+
+@pytest.fixture
+def deep(tmp_path, monkeypatch):
+    """A photo 1,300 folders deep; `os.makedirs` and pytest's own clearing up recurse."""
+    monkeypatch.chdir(tmp_path)
+    folders = ["p" + "/d" * depth for depth in range(1300)]
+    for folder in folders:
+        os.mkdir(folder)
+    photo = f"{folders[-1]}/x.jpg"
+    open(photo, "wb").close()
+    yield photo
+    os.remove(photo)
+    for folder in reversed(folders):
+        os.rmdir(folder)
+
+
+@pytest.mark.parametrize("argument", ["p", "p/**/*.jpg"])
+def test_folders_a_thousand_deep(deep, argument):
+    assert found(argument) == [deep]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
@@ -166,5 +278,5 @@ def test_suffixes_are_those_that_pillow_reads(tmp_path):
     suffixes = photo_suffixes()
     assert suffixes >= {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"}
     assert not suffixes & {".h5", ".hdf", ".pdf", ".eps", ".mpg", ".emf", ".txt", ".csv", ""}
-    for suffix in suffixes & set(Image.registered_extensions()):
+    for suffix in suffixes - {".mpo"}:  # several JPEGs in a row, which Pillow opens as a JPEG
         assert Image.EXTENSION[suffix] in Image.OPEN

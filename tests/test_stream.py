@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from small import save_photos, small_model
 
+from npefficient.architecture import build
 from npefficient.errors import ArgumentError
 from npefficient.image import open_image, transform
 from npefficient.preprocessing import Preprocessing
@@ -21,7 +22,7 @@ from npefficient.jobs.stream import AHEAD, needed, stream
 class Stub:
     """A model that knows what it is given: each "picture" is a (1, 1, 3) array of one number."""
 
-    preprocessing = Preprocessing((1, 1), crop_pct=1.0)
+    preprocessing, architecture = Preprocessing((1, 1), crop_pct=1.0), build("lite0")
 
     def __init__(self, delay=lambda value: None):
         self.delay, self.batches = delay, []
@@ -196,7 +197,7 @@ def test_stream_loads_every_format_before_it_starts_threads():
     """Pillow loads its rarer formats on first need; a thread that comes while another one does finds them missing."""
     script = """
 from npefficient.jobs.stream import stream
-stream(type("Model", (), {"transform": None})(), [], workers=1)
+stream(None, [], workers=1, preprocess=len)
 from PIL import Image
 print(Image.init())
 """

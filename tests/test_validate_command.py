@@ -1,11 +1,14 @@
 """`npefficient validate`: what it prints and writes, its exit codes, and what it refuses before any work."""
 import csv
 import json
+import os
 
 import pytest
 from class_photos import save_classes
+from PIL import Image
 from small import small_weights
 
+from npefficient.image import open_image
 from npefficient.jobs import validation
 from npefficient.jobs.accuracy import describe
 from npefficient.model import Model
@@ -49,6 +52,42 @@ def test_bad_photos_are_named_counted_and_the_exit_code_is_1(command, five, phot
     assert code == 1 and "top-1" in out and " of 8, " in out
     assert f"npefficient: error: photo '{photos}/4/01.png': not an image" in err
     assert err.splitlines()[-1] == "npefficient: 1 of 9 photos could not be read"
+
+
+def test_exif_and_a_limit_of_pixels(command, five, photos, tmp_path):
+    """One photo lies on its side; the limit leaves out all of them."""
+    with Image.open(photos / "4" / "01.png") as photo:
+        exif = photo.getexif()
+        exif[0x0112] = 6
+        photo.save(photos / "4" / "01.png", exif=exif)
+    expected = {exif: validation.validate(Model(small_weights(), num_threads=1), photos, exif=exif).predictions
+                for exif in (False, True)}
+    model, place = Model(small_weights(), num_threads=1), 6
+    for exif in (False, True):
+        upright = model.transform(open_image(photos / "4" / "01.png", exif=exif))
+        assert expected[exif][place] == model(upright[None]).argmax()
+    code, _, err = command("validate", photos, "--weights", five, "--exif", "--json", tmp_path / "f.json")
+    figures = json.loads((tmp_path / "f.json").read_text())
+    assert code == 0 and figures["exif"] is True and figures["max_pixels"] is None
+    assert figures["top1"]["correct"] == sum(expected[True] == [0] * 3 + [2] * 2 + [4] * 4)
+    code, _, err = command("validate", photos, "--weights", five, "--max-pixels", 575)
+    assert code == 1 and err.count("24 x 24 pixels, and at most 575 are allowed; ") == 9
+
+
+def test_a_folder_that_can_not_be_listed_and_an_empty_one(command, five, photos, monkeypatch):
+    (photos / "4" / "lost+found").mkdir()
+    (photos / "1").mkdir()
+    listdir = os.listdir
+
+    def refuse(path):
+        if str(path).endswith("lost+found"):
+            raise PermissionError(13, "Permission denied")
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", refuse)  # chmod does not stop root
+    code, out, err = command("validate", photos, "--weights", five)
+    assert code == 1 and " of 9, " in out and "class folders with no photo: '1'" in err
+    assert f"npefficient: folder '{photos}/4/lost+found': it can't be listed (Permission denied)" in err
 
 
 def test_a_labels_file(command, five, photos, tmp_path):

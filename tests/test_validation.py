@@ -124,7 +124,7 @@ def test_a_file_of_labels(tmp_path):
 
 def result(classes, predictions, among5, labels="abcdef", base=0):
     return Validation(ClassNames(tuple(labels), base), [f"{i}.png" for i in range(len(classes))], np.array(classes),
-                      np.array(predictions), None if among5 is None else np.array(among5), [], None, [])
+                      np.array(predictions), None if among5 is None else np.array(among5), [], None, [], [])
 
 
 def test_counts_per_class_by_hand():
@@ -181,11 +181,15 @@ def test_validate_refuses(photos, how, text):
         validate(small_model_of(CLASSES), photos, **how)
 
 
-@pytest.mark.parametrize("wishes", [{"num_classes": 0}, {"in_chans": 1}], ids=["no_classes", "grey"])
-def test_validate_refuses_weights_that_can_not_classify_photos(photos, wishes):
+@pytest.mark.parametrize("wishes, how, text", [
+    ({"num_classes": 0}, {}, "tf_efficientnet_lite0, .*needs a classifier"),
+    ({"in_chans": 4}, {}, "4 input channels takes no photographs"),
+    ({"in_chans": 1}, {"preprocess": "tf"}, "tf_efficientnet_lite0, .*inputs of 3 channels; use timm's"),
+], ids=["no_classes", "four_channels", "grey_as_tensorflow"])
+def test_validate_refuses_weights_that_can_not_classify_photos(photos, wishes, how, text):
     model = Model(random_weights(architecture.build("lite0", **({"num_classes": 5} | wishes))), num_threads=1)
-    with pytest.raises(ArgumentError, match="tf_efficientnet_lite0, .*needs a classifier and an input of 3 channels"):
-        validate(model, photos)
+    with pytest.raises(ArgumentError, match=text):
+        validate(model, photos, **how)
 
 
 def test_validate_refuses_an_input_that_tensorflow_does_not_make(photos):

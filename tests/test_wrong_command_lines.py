@@ -16,6 +16,7 @@ WRONG = [
     ("classify", ("a.png", "--topk", "few"), f"argument --topk: 'few': {ONE}"),
     ("classify", ("a.png", "--topk", "0"), f"argument --topk: '0': {ONE}"),
     ("classify", ("--demo", "--threads", "0"), f"argument --threads: '0': {ONE}"),
+    ("classify", ("a.png", "--max-pixels", "0"), f"argument --max-pixels: '0': {ONE}"),
     ("classify", ("a.png", "--workers", "0"), f"argument --workers: '0': {ONE}"),
     ("classify", ("a.png", "--batch-size=-1"), f"argument --batch-size: '-1': {ONE}"),
     ("classify", ("a.png", "--embeddings"), "--embeddings without --output"),

@@ -7,7 +7,7 @@ import numpy as np
 
 from npefficient.errors import WeightsError
 from npefficient.parameters import Source
-from npefficient.text import listed, quoted
+from npefficient.text import quoted
 
 from .hub_folder import find_checkpoint
 from .naming import TIMM, naming_of

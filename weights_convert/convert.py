@@ -6,13 +6,12 @@ from npefficient.errors import ArgumentError, WeightsError
 from npefficient.parameters import Weights, check_labels
 from npefficient.preprocessing import Preprocessing, check_preprocessing
 from npefficient.text import quoted
+from npefficient.text_files import read_labels
 from npefficient.weights import write_weights
 
 from .checkpoint import Checkpoint, read_checkpoint
 from .hub_folder import find_checkpoint
 from .names import identify
-
-_LABELS_LIMIT = 1 << 22  # bytes
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def load(source, *, variant: str | None = None, preprocessing: Preprocessing | d
     except WeightsError as error:
         raise WeightsError(f"checkpoint {str(source)!r}: {error}") from None
     if labels is not None:
-        names = check_labels(read_labels(labels), network.num_classes)
+        names = check_labels(read_labels(labels, network.num_classes), network.num_classes)
     given = asdict(preprocessing) if isinstance(preprocessing, Preprocessing) else preprocessing or {}
     how = _preprocessing(config.preprocessing if config else network.variant.preprocessing, given)
     weights = Weights(network, found.parameters, how, names, checkpoint.source)
@@ -86,19 +85,3 @@ def _preprocessing(usual: Preprocessing, given: dict) -> Preprocessing:
     made = replace(usual, **{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
     check_preprocessing(made)
     return made
-
-
-def read_labels(path) -> tuple[str, ...]:
-    """Read a text file of class names, one a line, in the order of the classes."""
-    try:
-        with open(path, "rb") as file:
-            raw = file.read(_LABELS_LIMIT + 1)
-        lines = raw.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ArgumentError(f"labels file {str(path)!r} is not UTF-8 text ({error}): save it as UTF-8") from None
-    except OSError as error:
-        raise ArgumentError(f"labels file {str(path)!r} can't be read ({error.strerror}): check the name") from None
-    if len(raw) > _LABELS_LIMIT:
-        raise ArgumentError(f"labels file {str(path)!r} has more than {_LABELS_LIMIT} "
-                            "bytes: one short name a line is meant")
-    return tuple(line.strip() for line in lines)

@@ -19,14 +19,25 @@ PARTS = READ, PREPARE, COMPUTE, NAME = ("read and decode the photo", "resize, cr
                                         "softmax and top 5")
 
 
-def run(report, weights: Weights, photo, threads: int, seconds: float, trace=None) -> None:
-    """Print the stages of a photo (path, or None for random pixels), then the steps of the network; write the trace."""
-    x = np.random.default_rng(0).uniform(-1, 1, (*weights.preprocessing.input_size, weights.architecture.in_chans))
-    x = x.astype(np.float32) if photo is None else transform(open_image(photo), weights.preprocessing)
+def run(report, weights: Weights, photo, threads: int, seconds: float, trace=None, **how) -> None:
+    """Print the stages of a photo (path, or None for random pixels), then the steps of the network; write the trace.
+
+    how: exif and max_pixels of `open_image`
+    """
+    in_chans = weights.architecture.in_chans
+
+    def read():
+        return open_image(photo, in_chans=in_chans, **how)
+
+    def prepare(image):
+        return transform(image, weights.preprocessing, in_chans)
+
+    x = np.random.default_rng(0).uniform(-1, 1, (*weights.preprocessing.input_size, in_chans))
+    x = x.astype(np.float32) if photo is None else prepare(read())
     title = f"{weights.architecture.variant.short_name} {x.shape[0]}x{x.shape[1]}"
     steps = Steps(weights, x[None], threads)
     check(steps, title, Network(weights.architecture, weights.parameters)(x[None]))
-    stages = {} if photo is None else _stages(report, weights, photo, steps, seconds / 4)
+    stages = {} if photo is None else _stages(report, photo, read, prepare, steps, seconds / 4)
     passes = print_steps(report, title, steps, seconds)
     if trace is not None:
         events = _events(stages, steps, passes)
@@ -36,13 +47,12 @@ def run(report, weights: Weights, photo, threads: int, seconds: float, trace=Non
         print(f"wrote {plain(trace)}: the trace, to open it in ui.perfetto.dev or chrome://tracing")
 
 
-def _stages(report, weights: Weights, photo, steps: Steps, seconds: float) -> dict[str, float]:
+def _stages(report, photo, read, prepare, steps: Steps, seconds: float) -> dict[str, float]:
     """Time each stage; returns the best seconds of each."""
-    image = open_image(photo)
+    image = read()
     steps.whole()
     logits = steps.logits()
-    calls = {READ: lambda: open_image(photo), PREPARE: lambda: transform(image, weights.preprocessing),
-             COMPUTE: steps.whole, NAME: lambda: top_k(softmax(logits)[0])}
+    calls = {READ: read, PREPARE: lambda: prepare(image), COMPUTE: steps.whole, NAME: lambda: top_k(softmax(logits)[0])}
     timings = {stage: measure(call, seconds) for stage, call in calls.items()}
     table = report.table(f"{plain(photo)}, {image.width} x {image.height} pixels", STAGES, "stages")
     total = sum(timing.median for timing in timings.values())

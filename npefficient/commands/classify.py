@@ -6,12 +6,13 @@ npefficient, or, where the official weights are neither kept nor installed, the 
 scikit-learn's handwritten digits, on ten digits that it has not seen.
 
 PHOTO may also be a folder (every photo in it and below, sorted; hidden ones left out), a quoted glob ('**' for any
-folders), a list (a name that ends in .txt) or - for standard input, both with a path on each line, relative to the
-current directory. --output keeps the results, a row for each photo in the order given; --resume goes on after an
-interruption of any kind, with the same photos and settings, and does none twice; Ctrl-C and SIGTERM leave a valid file.
-In names what a terminal would obey is written as an escape, such as \\n, and bytes that are no UTF-8 as \\udcXX. In a
-.csv an apostrophe stands before text that a spreadsheet would take for a formula. What --resume needs lies beside the
-file, in hidden ones that begin with its name.
+folders), a list (a name that ends in .txt) or - for standard input, both with a path on each line or a NUL byte after
+each (find -print0), relative to the current directory. A folder below that can't be listed is reported on stderr as
+well, and so is how many photos are of a kind that Pillow can't read. --output keeps the results, a row for each photo
+in the order given; --resume goes on after an interruption of any kind, with the same photos and settings, and does none
+twice; Ctrl-C and SIGTERM leave a valid file. In names what a terminal would obey is written as an escape, such as \\n,
+and bytes that are no UTF-8 as \\udcXX. In a .csv an apostrophe stands before text that a spreadsheet would take for a
+formula. What --resume needs lies beside the file, in hidden ones that begin with its name.
 
 --engine ray gives the work to Ray, on this machine or on a cluster (--address), where npefficient[ray] is installed on
 each. --output is then a directory of Parquet files with the rows that .parquet has; sorted by their names, they have
@@ -19,7 +20,8 @@ the order of the photos. PHOTO and --output may be addresses, such as s3://bucke
 and repeats their work; there is no --resume: what was written stays, and another run needs another directory.
 """
 from ..text import counted, plain, short
-from .options import add_threads, add_weights, add_workers, compile_kernels, demo_photos, weights_path, whole
+from .options import (add_reading, add_threads, add_weights, add_workers, compile_kernels, demo_photos, reading,
+                      weights_path, whole)
 from .terminal import say
 
 BAR = 20  # characters
@@ -34,7 +36,7 @@ def add_arguments(parser):
                         help="how many classes to show (default: 5; 3 for --demo)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line for every photo")
     add_threads(parser)
-    parser.add_argument("--exif", action="store_true", help="turn photos as their EXIF data say (timm does not)")
+    add_reading(parser)
     many = parser.add_argument_group("many photos")
     many.add_argument("--output", metavar="FILE", help="write rows there: .csv, .jsonl, .parquet or .h5, by its suffix")
     many.add_argument("--embeddings", action="store_true", help="add the pooled features to each row; not for .csv")
@@ -91,7 +93,7 @@ def _one_by_one(args) -> int:
     from ..image import open_image
     from ..model import create_model
 
-    photos = photos_of(args)
+    photos, how = photos_of(args), reading(args)
     model = create_model(checkpoint_path=weights_path(args), num_threads=args.threads)
     compile_kernels()
     if not args.json:
@@ -99,7 +101,8 @@ def _one_by_one(args) -> int:
     bad, width = 0, name_width(name for name, _ in photos)
     for name, photo in photos:
         try:
-            result = model.classify(open_image(photo, exif=args.exif), topk=args.topk)
+            image = open_image(photo, in_chans=model.architecture.in_chans, **how)
+            result = model.classify(image, topk=args.topk)
         except ImageError as error:
             bad += 1
             say(f"error: {error}")
@@ -137,8 +140,8 @@ def show(name: str, result, as_json: bool, width: int = 0) -> None:
         print("", plain(name), *(f"  {row}" for row in rows), sep="\n")
 
 
-def exit_code(bad: int, count: int) -> int:
-    """1 where some photos could not be read, which is said on stderr."""
+def exit_code(bad: int, count: int, unlisted=()) -> int:
+    """1 where some photos could not be read, which is said on stderr, or some folders could not be listed."""
     if bad:
         say(f"{bad:,} of {counted(count, 'photo')} could not be read")
-    return 1 if bad else 0
+    return 1 if bad or unlisted else 0

@@ -10,13 +10,12 @@ from ..loading import load_weights
 from ..model import Model
 from ..jobs.output import open_output
 from ..jobs.output.settings import settings_of
-from ..jobs.photos import each_photo
 from ..jobs.progress import Progress
 from ..jobs.rows import Schema
 from ..jobs.stream import shift_by_fast_decode, stream
 from ..text import counted, plain
 from .classify import exit_code, name_width, photos_of, show
-from .options import compile_kernels, weights_path
+from .options import compile_kernels, list_photos, reading, weights_path
 from .terminal import say
 
 SAMPLE = 4  # photos that --fast-decode is measured on
@@ -24,7 +23,8 @@ SAMPLE = 4  # photos that --fast-decode is measured on
 
 def run(args) -> int:
     _check(args)
-    named = _named(args)
+    how = reading(args)
+    named, unlisted = _named(args)
     photos, total = _Photos(named), len(named) if isinstance(named, list) else None
     photos.peek(1)  # what is wrong with the first ones is said before anything is made
     path = weights_path(args)
@@ -33,19 +33,20 @@ def run(args) -> int:
     schema = Schema.of(model, args.topk, args.embeddings)
     compile_kernels()
     workers = check_threads(args.threads) if args.workers is None else args.workers
-    outcomes = stream(model, photos, outputs=schema.outputs, workers=workers, exif=args.exif,
-                      batch_size=1 if args.batch_size is None else args.batch_size, fast_decode=args.fast_decode)
+    outcomes = stream(model, photos, outputs=schema.outputs, workers=workers,
+                      batch_size=1 if args.batch_size is None else args.batch_size, fast_decode=args.fast_decode, **how)
     if not args.json:
         print(model, flush=True)
     with contextlib.closing(outcomes):
         if args.output is None:
-            _measure(args, model, photos)
-            return _print(args, schema, outcomes, name_width(named) if total else 0)
-        settings = settings_of(weights, schema, exif=args.exif, fast_decode=args.fast_decode)
+            _measure(args, model, photos, how)
+            return _print(args, schema, outcomes, name_width(named) if total else 0, unlisted)
+        settings = settings_of(weights, schema, exif=args.exif, fast_decode=args.fast_decode,
+                               max_pixels=args.max_pixels)
         with open_output(args.output, schema, settings, resume=args.resume, force=args.force) as output:
             output.skip(photos)
-            _measure(args, model, photos)
-            return _write(output, outcomes, total)
+            _measure(args, model, photos, how)
+            return _write(output, outcomes, total, unlisted)
 
 
 def _check(args) -> None:
@@ -57,10 +58,12 @@ def _check(args) -> None:
         args.refuse(f"--json with --output {args.output!r}: the file's suffix says its form; .jsonl is JSON")
 
 
-def _named(args):
-    """The photos: a list, or an iterator over standard input, which can have any number."""
-    named = each_photo(args.photos) if args.photos else (str(photo) for _, photo in photos_of(args))
-    return named if "-" in args.photos else list(named)
+def _named(args) -> tuple:
+    """The photos, a list, or an iterator over standard input, which can have any number; and the folders that can't be
+    listed.
+    """
+    named, unlisted = list_photos(args.photos) if args.photos else ((str(photo) for _, photo in photos_of(args)), [])
+    return named if "-" in args.photos else list(named), unlisted
 
 
 class _Photos:
@@ -81,15 +84,15 @@ class _Photos:
         return list(itertools.islice(self._ahead, count))
 
 
-def _measure(args, model, photos: _Photos) -> None:
+def _measure(args, model, photos: _Photos, how: dict) -> None:
     """Say what --fast-decode does to the logits of the next photos."""
     if args.fast_decode:
-        count, change, largest, same = shift_by_fast_decode(model, photos.peek(SAMPLE), exif=args.exif)
+        count, change, largest, same = shift_by_fast_decode(model, photos.peek(SAMPLE), **how)
         say(f"--fast-decode: on the first {counted(count, 'photo')} the logits move by at most {change:.3g} (the "
             f"largest is {largest:.3g}), and the most probable class stays on {same}")
 
 
-def _print(args, schema: Schema, outcomes, width: int) -> int:
+def _print(args, schema: Schema, outcomes, width: int, unlisted) -> int:
     bad = count = 0
     for count, outcome in enumerate(outcomes, 1):
         if outcome.error is None:
@@ -100,15 +103,15 @@ def _print(args, schema: Schema, outcomes, width: int) -> int:
         else:
             bad += 1
             say(f"error: {outcome.error}")
-    return exit_code(bad, count)
+    return exit_code(bad, count, unlisted)
 
 
-def _write(output, outcomes, total: int | None) -> int:
+def _write(output, outcomes, total: int | None, unlisted) -> int:
     if output.count == total:
         output.publish()
         output.finish()
         print(f"nothing to do: {plain(output.path)} has {counted(total, 'row')} already, one for each photo")
-        return exit_code(output.bad, output.count)
+        return exit_code(output.bad, output.count, unlisted)
     try:
         with contextlib.closing(outcomes), Progress(total, done=output.count) as progress:
             for outcome in outcomes:
@@ -122,4 +125,4 @@ def _write(output, outcomes, total: int | None) -> int:
                          "--resume goes on") from stop
     output.finish()
     print(f"wrote {plain(output.path)}: {counted(output.count, 'row')}")
-    return exit_code(output.bad, output.count)
+    return exit_code(output.bad, output.count, unlisted)

@@ -4,10 +4,9 @@ import sys
 
 from ..distributed import classify
 from ..loading import load_weights
-from ..jobs.photos import each_photo
 from ..text import counted, plain
 from .classify import exit_code, photos_of
-from .options import weights_path
+from .options import list_photos, reading, weights_path
 
 
 def run(args) -> int:
@@ -17,17 +16,22 @@ def run(args) -> int:
         if getattr(args, name):
             args.refuse(f"--{name.replace('_', '-')} with --engine ray: Ray writes Parquet files into a "
                         "directory that is not there yet, and sizes batches itself")
-    photos, weights = _photos(args), load_weights(weights_path(args))
+    how = reading(args)
+    photos, unlisted = _photos(args)
+    weights = load_weights(weights_path(args))
     with contextlib.redirect_stderr(sys.stderr.unfiltered):  # Ray draws its progress with escapes of its own
         count, bad = classify(photos, weights, args.output, workers=args.workers,
                               processors=1 if args.threads is None else args.threads, address=args.address,
-                              topk=args.topk, embeddings=args.embeddings, exif=args.exif, fast_decode=args.fast_decode)
+                              topk=args.topk, embeddings=args.embeddings, fast_decode=args.fast_decode, **how)
     print(f"wrote {plain(args.output)}: {counted(count, 'row')}")
-    return exit_code(bad, count)
+    return exit_code(bad, count, unlisted)
 
 
-def _photos(args) -> list[str]:
-    """The photos one by one; addresses stay as they are, for Ray to list."""
+def _photos(args) -> tuple[list[str], list[str]]:
+    """The photos one by one, and the folders that can't be listed; addresses stay as they are, for Ray to list."""
     if any("://" in photo for photo in args.photos):
-        return args.photos
-    return list(each_photo(args.photos)) if args.photos else [str(photo) for _, photo in photos_of(args)]
+        return args.photos, []
+    if not args.photos:
+        return [str(photo) for _, photo in photos_of(args)], []
+    photos, unlisted = list_photos(args.photos)
+    return list(photos), unlisted

@@ -9,7 +9,7 @@ fault of npefficient itself.
 import math
 
 from ..text import plain, short
-from .options import number, weight_file
+from .options import add_reading, number, reading, weight_file
 
 TROUBLE = 2  # exit code of an error, here where 1 has a meaning
 SHOWN = 10  # tensors
@@ -28,6 +28,7 @@ def add_arguments(parser):
                         help="with a photo: every convolution and batch norm, not only whole blocks")
     parser.add_argument("--all", action="store_true",
                         help=f"every tensor that differs, in the network's order, not the {SHOWN} farthest apart")
+    add_reading(parser)
     parser.add_argument("--json", metavar="FILE", help="write everything that was found there")
 
 
@@ -38,7 +39,7 @@ def run(args) -> int:
 
     if args.layers and args.photo is None:
         args.refuse("--layers without a PHOTO: name one to compare activations on")
-    image = None if args.photo is None else open_image(args.photo)
+    image = None if args.photo is None else open_image(args.photo, **reading(args))
     a, b = (load_weights(weight_file(given)) for given in (args.a, args.b))
     found = compare(a, b, image, every_layer=args.layers, tolerance=args.tolerance)
     if args.json is not None:

@@ -7,7 +7,8 @@ it takes Lite0 and a photograph that comes with npefficient, or, where the offic
 installed, the embedded model and one of its digits.
 """
 from ..text import plain, short
-from .options import add_threads, add_weights, compile_kernels, demo_photos, weights_path, whole
+from .options import (add_reading, add_threads, add_weights, compile_kernels, demo_photos, reading, weights_path,
+                      whole)
 
 DEMO_PHOTO = 1  # of the demo's: the cat, or the digit one
 
@@ -24,7 +25,7 @@ def add_arguments(parser):
     parser.add_argument("--class", dest="chosen", metavar="NAME", help="explain this class too, by its name or "
                                                                          "number, and show its map first")
     add_threads(parser)
-    parser.add_argument("--exif", action="store_true", help="turn the photo as its EXIF data say (timm does not)")
+    add_reading(parser)
 
 
 def run(args) -> int:
@@ -35,7 +36,7 @@ def run(args) -> int:
     from ..model import create_model
     from ..paths import replacing
 
-    photo = _photo(args)
+    photo, how = _photo(args), reading(args)
     html, png = _targets(args, photo)
     with contextlib.ExitStack() as files:
         # What can't be written is said before the work begins.
@@ -46,7 +47,7 @@ def run(args) -> int:
         compile_kernels()
         print(model)
         result = explain(photo, model, topk=args.topk, classes=[] if args.chosen is None else [args.chosen],
-                         exif=args.exif, measure=html is not None)
+                         measure=html is not None, **how)
         if html:
             html_file.write_text(result.to_html(args.chosen), encoding="utf-8")
         if png:

@@ -6,7 +6,8 @@ python -m pip install "npefficient[finetune]"). How strongly it is regularised i
 on the part kept out, so that the accuracy printed for that part is slightly flattered. What is written is the layer
 that was measured; with --refit one that was fitted once more, to all photos. `npefficient classify --weights` uses the
 file, `npefficient export` hands it to timm: the classes are numbered as timm's own reader of such folders numbers them
-(2 before 10, capitals as small letters), and the file keeps their names.
+(2 before 10, capitals as small letters), and the file keeps their names. What was fitted with --exif is to be used with
+--exif.
 
 What the network makes of each photo is kept, so that the next run with the same network decodes only photos that have
 changed since: in ~/.cache/npefficient/embeddings (NPEFFICIENT_CACHE names another place), 5 kB a photo, at most 2 GiB
@@ -15,7 +16,7 @@ in all, of which the oldest go first.
 Photos that can't be read are named on stderr and left out; the exit code stays 0 as long as every class has two left.
 """
 from ..text import counted, listed, plain, short
-from .options import add_threads, add_weights, add_workers, compile_kernels, number
+from .options import add_reading, add_threads, add_weights, add_workers, compile_kernels, number, reading
 from .terminal import say
 
 share = number(float, "a share above 0 and below 1, such as 0.2", lambda value: 0 < value < 1)
@@ -30,6 +31,7 @@ def add_arguments(parser):
                         help="share of each class to measure with (default: %(default)s)")
     parser.add_argument("--seed", metavar="N", type=seed, default=0, help="of that choice (default: %(default)s)")
     parser.add_argument("--refit", action="store_true", help="write a layer fitted to all photos instead")
+    add_reading(parser)
     parser.add_argument("--report", metavar="PICTURE", help="draw the confusion matrix (.png, .pdf, .svg)")
     parser.add_argument("--json", metavar="FILE", help="write all figures as JSON")
     parser.add_argument("--force", action="store_true", help="overwrite the files named")
@@ -49,14 +51,14 @@ def run(args) -> int:
         check_target(path, force=args.force)
     if args.report:
         check_picture(args.report)
-    workers = check_threads(args.threads) if args.workers is None else args.workers
+    workers, how = check_threads(args.threads) if args.workers is None else args.workers, reading(args)
     compile_kernels()
     result = finetune(args.photos_dir, args.output, model=args.model, weights=args.weights, val_split=args.val_split,
                       seed=args.seed, refit=args.refit, cache=not args.no_cache, force=args.force, workers=workers,
-                      say=say, progress=True)
+                      say=say, progress=True, **how)
     _print(result)
     if args.json:
-        write_json(args.json, result.figures(), force=args.force)
+        write_json(args.json, how | result.figures(), force=args.force)
         print(f"wrote {plain(args.json)}: all figures")
     if args.report:
         boxed = draw_confusion(result.confusion, result.labels, args.report, force=args.force)

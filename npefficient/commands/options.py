@@ -1,4 +1,5 @@
-"""What several verbs have in common: the values of options, which weights they run, and on how many processors."""
+"""What several verbs have in common: the values of options, which weights they run, how they read photos, and on how
+many processors."""
 import functools
 import math
 import threading
@@ -95,6 +96,37 @@ def add_weights(parser, demo: str | None = None) -> None:
         parser.set_defaults(demo=False)
     else:
         weights.add_argument("--demo", action="store_true", help=demo)
+
+
+def add_reading(parser) -> None:
+    """--exif and --max-pixels; `reading` says what was chosen."""
+    parser.add_argument("--exif", action="store_true", help="turn photos as their EXIF data say (timm does not)")
+    parser.add_argument("--max-pixels", metavar="N", type=whole, help="decode photos of up to so many pixels (default: "
+                                                                    "134,217,728, and fewer in a very small file)")
+
+
+def reading(args) -> dict:
+    """How photos are to be read, as arguments of `open_image` and whatever calls it."""
+    from ..photo_limits import allow_pixels
+
+    allow_pixels(args.max_pixels)
+    return {"exif": args.exif, "max_pixels": args.max_pixels}
+
+
+def list_photos(arguments) -> tuple:
+    """(an iterator over the photos that the arguments stand for, a list of what could not be listed).
+
+    The second grows as the first is taken from; it and what else is left out are said on stderr.
+    """
+    from ..jobs.photos import each_photo
+
+    unlisted = []
+
+    def error(text):
+        unlisted.append(text)
+        say(f"error: {text}")
+
+    return each_photo(arguments, error=error, remark=say), unlisted
 
 
 def add_threads(parser) -> None:

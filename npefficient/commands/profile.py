@@ -5,7 +5,7 @@ multiply-accumulates, bytes, GFLOP/s and the share of what the processor can do 
 preparing the photo take. The network is verified first. The sum of the steps stands beside the whole. Times do not
 depend on the weights: official ones are taken where they are at hand, else random ones.
 """
-from .options import model_name, seconds, whole
+from .options import add_reading, model_name, reading, seconds, whole
 
 
 def add_arguments(parser):
@@ -16,6 +16,7 @@ def add_arguments(parser):
     weights.add_argument("--weights", metavar="FILE", help="a weight file (.h5) or checkpoint (.pth, .safetensors)")
     parser.add_argument("--threads", metavar="N", type=whole, default=1,
                         help="processors to use (default: %(default)s)")
+    add_reading(parser)
     parser.add_argument("--seconds", metavar="S", type=seconds, default=3.0,
                         help="how long to measure (default: %(default)s)")
     parser.add_argument("--json", metavar="FILE", help="write the figures and their environment there")
@@ -31,7 +32,7 @@ def run(args) -> int:
     weights = load_weights(args.weights) if args.weights else _weights(args.model)
     photo = photographs()[0] if args.photo is None and weights.architecture.in_chans == 3 else args.photo
     report = Report(args.json)
-    profile.run(report, weights, photo, args.threads, args.seconds, args.trace)
+    profile.run(report, weights, photo, args.threads, args.seconds, args.trace, **reading(args))
     report.write()
     return 0
 

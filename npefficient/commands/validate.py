@@ -9,12 +9,13 @@ numbers count the classes in an order of its own, see its meta.mat.
 
 Shares come with their 95 % interval (Wilson's), and the published figures stand beside them where the weights are the
 official ones: timm's, for all 50,000 photos of ImageNet's validation part. Top-5 needs five classes. Photos that can't
-be read are named on stderr and left out, and the exit code is 1.
+be read are named on stderr and left out, as are folders that can't be listed, and the exit code is 1.
 
 --preprocess tf prepares photos as TensorFlow does in place of timm: first the crop, then a resize without antialiasing.
 """
 from ..text import counted, plain
-from .options import add_threads, add_weights, add_workers, compile_kernels, weights_path, whole
+from .options import (add_reading, add_threads, add_weights, add_workers, compile_kernels, reading, weights_path,
+                      whole)
 from .terminal import say
 
 
@@ -26,6 +27,7 @@ def add_arguments(parser):
     add_weights(parser)
     parser.add_argument("--preprocess", choices=("timm", "tf"), default="timm",
                         help="whose preprocessing (default: %(default)s)")
+    add_reading(parser)
     parser.add_argument("--csv", metavar="FILE", help="write the counts of each class")
     parser.add_argument("--json", metavar="FILE", help="write all figures as JSON")
     parser.add_argument("--force", action="store_true", help="overwrite the files named")
@@ -44,13 +46,13 @@ def run(args) -> int:
 
     for path in filter(None, (args.csv, args.json)):
         check_target(path, force=args.force)
-    workers = check_threads(args.threads) if args.workers is None else args.workers
+    workers, how = check_threads(args.threads) if args.workers is None else args.workers, reading(args)
     model = create_model(checkpoint_path=weights_path(args), num_threads=1)
     compile_kernels()
     print(model, flush=True)
     result = validate(model, args.directory, labels_file=args.labels_file, labels_base=args.labels_base,
                       preprocess=args.preprocess, workers=workers, batch_size=args.batch_size,
-                      say=say, progress=True)
+                      say=say, progress=True, **how)
     _print(result)
     if args.csv:
         rows = result.per_class()
@@ -59,14 +61,14 @@ def run(args) -> int:
         print(f"wrote {plain(args.csv)}: {counted(len(rows), 'class')}")
     if args.json:
         what = {"directory": args.directory, "model": model.architecture.name, "weights": model.source.name,
-                "input_size": list(model.preprocessing.input_size), "preprocess": args.preprocess}
+                "input_size": list(model.preprocessing.input_size), "preprocess": args.preprocess, **how}
         write_json(args.json, what | result.figures(), force=args.force)
         print(f"wrote {plain(args.json)}: all figures")
     for _, error in result.bad:
         say(f"error: {error}")
     if result.bad:
         say(f"{len(result.bad):,} of {counted(len(result.bad) + len(result.photos), 'photo')} could not be read")
-    return 1 if result.bad else 0
+    return 1 if result.bad or result.unlisted else 0
 
 
 def _print(result) -> None:

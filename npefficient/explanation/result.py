@@ -78,8 +78,8 @@ class Explanation:
                 f"{first.probability:.2%}, {len(self.classes)} classes, {len(self.blocks)} blocks)")
 
 
-def explain(image, model="lite0", *, topk: int = 5, classes=(), exif: bool = False, measure: bool = True,
-            feature_maps: int = 6) -> Explanation:
+def explain(image, model="lite0", *, topk: int = 5, classes=(), exif: bool = False, max_pixels: int | None = None,
+            measure: bool = True, feature_maps: int = 6) -> Explanation:
     """Show what a network saw in a photo: its input, the evidence for each class, each block's work.
 
     image: a photo as `Model.transform` takes it (PIL image, path, or array (H, W, 3))
@@ -87,18 +87,20 @@ def explain(image, model="lite0", *, topk: int = 5, classes=(), exif: bool = Fal
     topk: how many of the most probable classes to explain
     classes: more classes to explain, by number or by name
     exif: turn the photo in a file as its EXIF data say
+    max_pixels: the most that are decoded of a file, as for `open_image`
     measure: time the layers on one core, and that core's peak: about a second
     feature_maps: how many of each block
 
     Raises ArgumentError for a class that there is not and for a model whose logits are not the mean of a map (no
     classifier, or another pool than the average), ImageError for a photo that can't be read.
     """
+    in_chans = 3 if isinstance(model, str) else _model(model).architecture.in_chans  # official weights have 3
     name = str(image) if isinstance(image, (str, Path)) else ""
-    image = open_image(image, exif=exif) if name else image
+    image = open_image(image, exif=exif, max_pixels=max_pixels, in_chans=in_chans) if name else image
     model = _model(model)
     check_pool(model.architecture)
     extra = [find_class(dict(enumerate(model.labels)), wish) for wish in classes]
-    shown = preview(image, model.preprocessing)
+    shown = preview(image, model.preprocessing, in_chans)
     x = normalise(shown.cropped, model.preprocessing)[None]
     made = model.activations(x, [*output_names(model.architecture).values(), "classifier"])
     logits = made["classifier"]
@@ -109,9 +111,15 @@ def explain(image, model="lite0", *, topk: int = 5, classes=(), exif: bool = Fal
     photo = shown.photo
     return Explanation(
         name, model.architecture, model.source, model.preprocessing, (photo.height, photo.width),
-        pictures.shrink(np.asarray(photo), THUMBNAIL), shown.size, shown.resized, shown.box, shown.cropped,
+        pictures.shrink(np.asarray(photo.convert("RGB")), THUMBNAIL), shown.size, _coloured(shown.resized), shown.box,
+        _coloured(shown.cropped),
         class_maps(weights, made[model.architecture.head.bn][0], logits[0], probabilities, model.labels, chosen),
         block_views(model.architecture, model.architecture.layers(*x.shape[1:3]), made, times, feature_maps), times)
+
+
+def _coloured(pixels: np.ndarray) -> np.ndarray:
+    """uint8 (h, w, 3) as it is; (h, w, 1), what a network with one input channel sees, as (h, w, 3)."""
+    return np.repeat(pixels, 3 // pixels.shape[2], axis=2)
 
 
 def _model(model):

@@ -10,7 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ArgumentError
-from .photos import find_photos, photo_suffixes
+from ..photo_file import photo_suffixes
+from .photos import photos_below
+
+PARTS = frozenset(("dev", "eval", "test", "testing", "train", "training", "val", "valid", "validation"))
 
 
 @dataclass(frozen=True)
@@ -19,10 +22,11 @@ class ClassFolders:
 
     labels: tuple[str, ...]  # names of the sub-folders, in timm's order
     photos: list[tuple[Path, int]]  # photo, index of its class; class by class, sorted within
-    loose: int  # photos beside the sub-folders, which belong to no class
+    remarks: list[str]  # what is to be said of the folder
+    unlisted: list[str]  # what is to be said of folders that can't be listed: their photos are missing
 
     def counts(self) -> list[int]:
-        """Photos of each class."""
+        """Photos of each class; 0 for an empty folder."""
         counted = Counter(index for _, index in self.photos)
         return [counted[index] for index in range(len(self.labels))]
 
@@ -30,9 +34,9 @@ class ClassFolders:
 def read_classes(directory) -> ClassFolders:
     """List the classes and photos of `directory`.
 
-    Each of its sub-folders is a class with all the photos in it and below, as `find_photos` finds them; hidden
-    sub-folders are passed over. Raises ArgumentError where `directory` is missing or no folder, where it has no
-    sub-folder, and for a sub-folder with no photo.
+    Each of its sub-folders is a class with all the photos in it and below, as `find_photos` finds them, which may be
+    none; hidden sub-folders are passed over. Raises ArgumentError where `directory` is missing or no folder, where it
+    has no sub-folder, and where there is no photo in any.
     """
     directory = Path(directory)
     names, suffixes = _listed(directory), photo_suffixes()
@@ -42,8 +46,19 @@ def read_classes(directory) -> ClassFolders:
         beside = f"; the photos in it ({loose:,}) belong to no class" if loose else ""
         raise ArgumentError(f"folder {str(directory)!r}: it has no sub-folders{beside}; make one for each class, named "
                             "like the class, with its photos")
-    photos = [(photo, index) for index, label in enumerate(labels) for photo in find_photos([str(directory / label)])]
-    return ClassFolders(labels, photos, loose)
+    remarks, unlisted = [], []
+    photos = [(Path(photo), index) for index, label in enumerate(labels)
+              for photo in photos_below(str(directory / label), error=unlisted.append, remark=remarks.append)]
+    if not photos:
+        raise ArgumentError("; ".join([f"folder {str(directory)!r}: there is no photo in any of its sub-folders",
+                                       *unlisted, *remarks]))
+    if PARTS.issuperset(label.lower() for label in labels):
+        remarks.append(f"the sub-folders {', '.join(map(repr, labels))} are taken for classes, but are named like "
+                       "parts of a data set: if that is what they are, name one of them, "
+                       f"{str(directory / labels[-1])!r}")
+    if loose:
+        remarks.append(f"photos beside the class folders, which belong to no class and are left out: {loose:,}")
+    return ClassFolders(labels, photos, remarks, unlisted)
 
 
 def _natural(name: str) -> tuple[list, str]:

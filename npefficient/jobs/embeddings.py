@@ -2,9 +2,10 @@
 
 One file for each folder of photos and each network: `<cache>/embeddings/<folder>-<network>.npz`. The network's half of
 the name is a hash of all that an embedding depends on beside the photo: every weight but the classifier's, the
-preprocessing, and what computes it (this package, Pillow, the processor). A photo is known by its path, its size and
-the times at which its content and its inode were changed, which costs no reading: a hash of the content would take as
-long as a photo's own reading. Whatever replaces a file, even with the old times set back, changes the inode's.
+preprocessing, whether EXIF data turn photos, and what computes it (this package, Pillow, the processor). A photo is
+known by its path, its size and the times at which its content and its inode were changed, which costs no reading: a
+hash of the content would take as long as a photo's own reading. Whatever replaces a file, even with the old times set
+back, changes the inode's.
 
 The files hold arrays only (NumPy's format without pickles, in a zip whose checksums are verified), are replaced as a
 whole, and hold no photo that is gone from its folder; above LIMIT bytes in all, those unused for longest are deleted.
@@ -35,15 +36,18 @@ class Embeddings:
     computed: int  # photos that were decoded; the rest came out of the cache
 
 
-def embed(weights: Weights, photos: list[Path], store: "Store | None" = None, *, workers: int | None = None,
-          batch_size: int = 1, progress: bool = False) -> Embeddings:
+def embed(weights: Weights, photos: list[Path], store: "Store | None" = None, *, exif: bool = False,
+          progress: bool = False, **how) -> Embeddings:
     """Compute the embeddings of `photos`, or take them from `store` where it has them, and keep them there.
 
-    workers, batch_size: as for `stream`
+    exif: as for `stream`, and as for the store
     progress: show on stderr how far it is, where there is anything to compute
+    how: max_pixels, workers and batch_size of `stream`
 
     What was computed is kept even when it ends early, with an error or with Ctrl-C.
     """
+    if store and store.exif != exif:
+        raise ArgumentError(f"exif={exif!r} with a store of embeddings for exif={store.exif!r}: they are others")
     stamps = [store.stamp(photo) for photo in photos] if store else [None] * len(photos)
     kept = store.read() if store else {}
     places = np.arange(len(photos))
@@ -53,7 +57,7 @@ def embed(weights: Weights, photos: list[Path], store: "Store | None" = None, *,
         values[place] = kept[stamps[place]]
     found, missing = known.copy(), places[~known]
     try:
-        for place, outcome in _compute(weights, photos, missing, workers, batch_size, progress):
+        for place, outcome in _compute(weights, photos, missing, progress, exif=exif, **how):
             if outcome.error is None:
                 values[place], found[place] = outcome.outputs["global_pool"], True
             else:
@@ -64,7 +68,7 @@ def embed(weights: Weights, photos: list[Path], store: "Store | None" = None, *,
     return Embeddings(values[found], places[found], bad, int(found.sum() - known.sum()))
 
 
-def _compute(weights: Weights, photos: list[Path], missing: np.ndarray, workers, batch_size, progress: bool):
+def _compute(weights: Weights, photos: list[Path], missing: np.ndarray, progress: bool, **how):
     """(place, Outcome) for each of the missing photos."""
     if not len(missing):
         return
@@ -73,7 +77,7 @@ def _compute(weights: Weights, photos: list[Path], missing: np.ndarray, workers,
     from .stream import stream
 
     outcomes = stream(Model(weights, num_threads=1), [photos[place] for place in missing], outputs=("global_pool",),
-                      workers=workers, batch_size=batch_size)
+                      **how)
     shown = Progress(len(photos), done=len(photos) - len(missing)) if progress else contextlib.nullcontext()
     with contextlib.closing(outcomes), shown as counter:
         for place, outcome in zip(missing, outcomes):
@@ -85,10 +89,13 @@ def _compute(weights: Weights, photos: list[Path], missing: np.ndarray, workers,
 class Store:
     """The file with the embeddings of one folder by one network."""
 
-    def __init__(self, folder: Path, weights: Weights, say: Callable[[str], None]):
-        """say: told in a line when the file is damaged or can't be written, which costs time and nothing else."""
-        self.folder, self.say = Path(folder), say
-        self.key, self.width = network_key(weights), weights.architecture.head_hidden_size
+    def __init__(self, folder: Path, weights: Weights, say: Callable[[str], None], exif: bool = False):
+        """say: told in a line when the file is damaged or can't be written, which costs time and nothing else
+
+        exif: whether photos are turned as their EXIF data say
+        """
+        self.folder, self.say, self.exif = Path(folder), say, exif
+        self.key, self.width = network_key(weights, exif), weights.architecture.head_hidden_size
         place = hashlib.sha256(os.fsencode(self.folder.resolve())).hexdigest()
         self.path = cache_directory() / "embeddings" / f"{place[:16]}-{self.key[:16]}.npz"
 
@@ -161,7 +168,7 @@ def _shrink(directory: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def network_key(weights: Weights) -> str:
+def network_key(weights: Weights, exif: bool = False) -> str:
     """A hash of all that an embedding depends on beside its photo, 64 hex digits; the classifier is no part of it."""
     from PIL import __version__ as pillow
 
@@ -170,7 +177,7 @@ def network_key(weights: Weights) -> str:
 
     network = weights.architecture
     digest = hashlib.sha256(repr((__version__, pillow, identity(), network.name, network.in_chans,
-                                  network.global_pool, weights.preprocessing)).encode())
+                                  network.global_pool, weights.preprocessing, exif)).encode())
     for name, array in sorted(weights.parameters.items()):
         if not name.startswith("classifier."):
             digest.update(f"{name} {array.dtype} {array.shape}".encode())

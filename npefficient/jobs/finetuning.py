@@ -21,6 +21,7 @@ from .finetune_result import FinetuneResult
 from .linear_classifier import Linear
 from ..parameters import Source, Weights, check_labels
 from ..paths import check_target
+from ..photo_file import check_in_chans
 from ..text import plain
 
 FEW = 10  # photos of a class, below which a remark is made
@@ -29,23 +30,24 @@ ROUNDING = 1e-3  # of the largest logit: what float32 may change in the fitted l
 
 
 def finetune(photos_dir, output=None, *, model: str | None = None, weights=None, val_split: float = 0.2, seed: int = 0,
-             refit: bool = False, cache: bool = True, force: bool = False, workers: int | None = None,
-             batch_size: int = 1, say: Callable[[str], None] = lambda text: None,
-             progress: bool = False) -> FinetuneResult:
+             refit: bool = False, exif: bool = False, max_pixels: int | None = None, cache: bool = True,
+             force: bool = False, workers: int | None = None, batch_size: int = 1,
+             say: Callable[[str], None] = lambda text: None, progress: bool = False) -> FinetuneResult:
     """Fit a new last layer to the photos in `photos_dir`, which has a sub-folder for each class, named like the class.
 
-    The classes are numbered in timm's order of such folders (`class_folders`).
+    The classes are numbered in timm's order of such folders.
 
     output: the weight file (.h5) to write; None writes none. `force` lets it replace a file.
     model: "lite0" (the default) to "lite4" with the official weights
-    weights: a weight file, a checkpoint or `Weights` to start from instead
+    weights: a weight file, a checkpoint or `parameters.Weights` to start from instead
     val_split: the share of each class that is kept out to choose the regularisation and to measure the accuracy (so the
         accuracy is slightly flattered)
     seed: of the split
     refit: fit once more, with the regularisation found, to all photos. Then the result has seen the validation part
         too, and the accuracy is that of the classifier before. Otherwise the result is what was measured.
     cache: keep the embeddings, so that the next run with the same network computes those of other photos only
-    workers, batch_size: as for `stream`
+    exif: turn photos as their EXIF data say; the network is then to be used with upright photos, too
+    max_pixels, workers, batch_size: as for `stream`
     say: called with each remark as it comes up
     progress: show on stderr how far it is
 
@@ -63,11 +65,13 @@ def finetune(photos_dir, output=None, *, model: str | None = None, weights=None,
         remarks.append(text)
         say(text)
 
+    for text in [*folders.unlisted, *folders.remarks]:
+        remark(text)
     _check_folders(folders, photos_dir)
     base = _base(model, weights)
     photos = [photo for photo, _ in folders.photos]
-    embeddings = embed(base, photos, _store(photos_dir, base, remark) if cache else None, workers=workers,
-                       batch_size=batch_size, progress=progress)
+    embeddings = embed(base, photos, _store(photos_dir, base, remark, exif) if cache else None, exif=exif,
+                       max_pixels=max_pixels, workers=workers, batch_size=batch_size, progress=progress)
     classes = np.array([index for _, index in folders.photos])[embeddings.places]
     _check_readable(folders, classes, embeddings)
     _remark_on(folders, classes, remark)
@@ -75,12 +79,12 @@ def finetune(photos_dir, output=None, *, model: str | None = None, weights=None,
     x, validation = embeddings.values, linear_classifier.split(classes, val_split, seed)
     fitted, trials = linear_classifier.choose(x, classes, validation)
     best = min(trials, key=lambda trial: trial.loss)
-    made = _with_classifier(base, fitted, folders.labels, photos_dir, int((~validation).sum()))
+    made = _with_classifier(base, fitted, folders.labels, photos_dir, int((~validation).sum()), exif)
     logits = _logits(made, x[validation], fitted)
     predictions = logits.argmax(axis=1)
     if refit:
         fitted = linear_classifier.fit(x, classes, best.penalty)
-        made = _with_classifier(base, fitted, folders.labels, photos_dir, len(classes))
+        made = _with_classifier(base, fitted, folders.labels, photos_dir, len(classes), exif)
         logits = _logits(made, x[validation], fitted)
     if not fitted.converged:
         remark(f"the regression had not converged after {linear_classifier.ITERATIONS} iterations: what it has reached "
@@ -115,8 +119,9 @@ def _check_folders(folders: ClassFolders, photos_dir) -> None:
                                 "of UTF-8 text without control characters; rename it") from problem
     for label, count in zip(folders.labels, folders.counts()):
         if count < 2:
-            raise ArgumentError(f"class {label!r} has one photo only: it needs one to fit and one to measure with, and "
-                                f"{FEW} or more to be any good")
+            has = "has one photo only" if count else "has no photo"
+            raise ArgumentError(f"class {label!r} {has}: it needs one to fit and one to measure with, and {FEW} or "
+                                "more to be any good")
 
 
 def _check_readable(folders: ClassFolders, classes: np.ndarray, embeddings: Embeddings) -> None:
@@ -129,8 +134,6 @@ def _check_readable(folders: ClassFolders, classes: np.ndarray, embeddings: Embe
 
 
 def _remark_on(folders: ClassFolders, classes: np.ndarray, remark) -> None:
-    if folders.loose:
-        remark(f"photos beside the class folders, which belong to no class and are left out: {folders.loose:,}")
     counts = np.bincount(classes, minlength=len(folders.labels))
     if counts.min() < FEW:
         few = [label for label, count in zip(folders.labels, counts) if count < FEW]
@@ -149,25 +152,27 @@ def _base(model, weights) -> Weights:
         return load_weights(pretrained(canonical_name(model or "lite0")))
     base = weights if isinstance(weights, Weights) else load_weights(weights)
     network = base.architecture
-    if network.in_chans != 3 or network.global_pool not in POOLS:
-        raise ArgumentError(f"weights {base.source.name!r} with {network.in_chans} input channels and the pool "
-                            f"{network.global_pool!r}: fitting to photos needs 3, and one of {', '.join(POOLS)}")
+    check_in_chans(network.in_chans)
+    if network.global_pool not in POOLS:
+        raise ArgumentError(f"weights {base.source.name!r} with the pool {network.global_pool!r}: fitting to photos "
+                            f"needs one of {', '.join(POOLS)}")
     return base
 
 
-def _store(photos_dir, base: Weights, remark) -> Store | None:
+def _store(photos_dir, base: Weights, remark, exif: bool) -> Store | None:
     try:
-        return Store(Path(photos_dir), base, remark)
+        return Store(Path(photos_dir), base, remark, exif)
     except ArgumentError as problem:
         remark(f"embeddings are not kept: {problem}")
         return None
 
 
-def _with_classifier(base: Weights, linear: Linear, labels, photos_dir, fitted_to: int) -> Weights:
+def _with_classifier(base: Weights, linear: Linear, labels, photos_dir, fitted_to: int, exif: bool) -> Weights:
     """The base with another last layer; its source is named, but is no longer a file with a hash."""
     made = adapt(base, num_classes=len(labels), new_classifier=True)
     layer = {"classifier.weight": linear.weight.astype(np.float32), "classifier.bias": linear.bias.astype(np.float32)}
-    name = f"{base.source.name}, classifier fitted to {fitted_to} photos of {Path(photos_dir).resolve().name}"
+    turned = ", turned by EXIF" if exif else ""
+    name = f"{base.source.name}, classifier fitted to {fitted_to} photos of {Path(photos_dir).resolve().name}{turned}"
     return replace(made, parameters=made.parameters | layer, labels=labels, source=Source(plain(name), "", "finetuned"))
 
 

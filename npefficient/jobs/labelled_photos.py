@@ -8,7 +8,8 @@ from pathlib import Path
 from .class_folders import read_classes
 from ..errors import ArgumentError
 from ..labels import imagenet_labels, imagenet_synsets
-from .photos import find_photos
+from .photos import photos_below
+from ..text_files import LABELS, read_lines
 
 DEVKIT = "ILSVRC2012_validation_ground_truth.txt"
 SHOWN = 3  # names in a message
@@ -54,16 +55,26 @@ class ClassNames:
                             f"is named by its {' or '.join(unknown)}, all in the same way")
 
 
-def labelled_photos(directory, names: ClassNames, labels_file=None) -> tuple[list[tuple[Path, int]], list[str]]:
-    """List (photo, class) of all photos in `directory`, and what is to be remarked.
+@dataclass
+class Labelled:
+    """Photos whose class is known."""
+
+    photos: list[tuple[Path, int]]  # photo, class
+    remarks: list[str]  # what is to be said of them
+    unlisted: list[str]  # what is to be said of folders that can't be listed: their photos are missing
+
+
+def labelled_photos(directory, names: ClassNames, labels_file=None) -> Labelled:
+    """List all photos in `directory` and their classes.
 
     Without `labels_file` each sub-folder is a class, named as `ClassNames.find` has it. With one, its lines are
 
         name class      or      name,class      for photos in any order, names relative to `directory`
         class                                   for all photos of `directory`, in the order of their sorted names
 
-    without a heading; a label with spaces needs the comma, one with commas the quotes of CSV. Raises ArgumentError for
-    a folder or a file that can't be used.
+    A label with spaces needs the comma, one with commas the quotes of CSV. A first line whose class is none, and which
+    names no photo that there is, is taken for a heading. A class folder may be empty. Raises ArgumentError for a folder
+    or a file that can't be used.
     """
     if labels_file is None:
         return _of_folders(directory, names)
@@ -73,21 +84,28 @@ def labelled_photos(directory, names: ClassNames, labels_file=None) -> tuple[lis
     return _by_name(directory, labels_file, lines, names)
 
 
-def _of_folders(directory, names: ClassNames) -> tuple[list[tuple[Path, int]], list[str]]:
+def _of_folders(directory, names: ClassNames) -> Labelled:
     folders = read_classes(directory)
-    classes = names.find(list(folders.labels), f"folder {str(directory)!r}: sub-folders")
-    remarks = []
-    if folders.loose:
-        remarks.append(f"photos beside the class folders, which belong to no class and are left out: {folders.loose:,}")
-    return [(photo, classes[index]) for photo, index in folders.photos], remarks
+    counts, remarks = folders.counts(), list(folders.remarks)
+    used = [label for label, count in zip(folders.labels, counts) if count]
+    empty = [label for label, count in zip(folders.labels, counts) if not count]
+    if empty:
+        more = f" and {len(empty) - SHOWN} more" if len(empty) > SHOWN else ""
+        remarks.append(f"class folders with no photo: {', '.join(map(repr, empty[:SHOWN]))}{more}")
+    try:
+        classes = dict(zip(used, names.find(used, f"folder {str(directory)!r}: sub-folders")))
+    except ArgumentError as problem:
+        raise ArgumentError("; ".join([str(problem), *remarks])) from None
+    return Labelled([(photo, classes[folders.labels[index]]) for photo, index in folders.photos], remarks,
+                    folders.unlisted)
 
 
 def _lines(labels_file) -> list[tuple[int, list[str]]]:
     """(line number, its one or two fields) of every line that is not empty."""
     try:
-        text = Path(labels_file).read_bytes().decode("utf-8-sig")
-        lines = [(number, _fields(line)) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-    except (OSError, UnicodeDecodeError, csv.Error) as problem:
+        lines = enumerate(read_lines(labels_file, "labels file", LABELS), 1)
+        lines = [(number, _fields(line)) for number, line in lines if line.strip()]
+    except csv.Error as problem:
         raise ArgumentError(f"labels file {str(labels_file)!r}: it can't be read as text in UTF-8 ({problem}); check "
                             "the path, and save it as UTF-8") from problem
     for number, fields in lines:
@@ -99,6 +117,26 @@ def _lines(labels_file) -> list[tuple[int, list[str]]]:
     return lines
 
 
+def _classes(labels_file, lines, names: ClassNames, heading: bool) -> tuple[list[int], list[str]]:
+    """The classes that the lines end in, and what is to be remarked; `heading`: the first one may be no photo's.
+
+    Where it is none, the classes are one fewer than the lines.
+    """
+    given = [fields[-1] for _, fields in lines]
+    what = f"labels file {str(labels_file)!r}: classes"
+    try:
+        return names.find(given, what), []
+    except ArgumentError as problem:
+        if not heading or len(given) < 2:
+            raise
+        try:
+            classes = names.find(given[1:], what)
+        except ArgumentError:
+            raise problem from None
+    return classes, [f"labels file {str(labels_file)!r}: its first line, {', '.join(lines[0][1])[:60]!r}, is taken for "
+                     "a heading"]
+
+
 def _fields(line: str) -> list[str]:
     """A line of CSV where it has a comma; else the class is the last word."""
     if "," in line:
@@ -106,35 +144,44 @@ def _fields(line: str) -> list[str]:
     return line.strip().rsplit(None, 1)
 
 
-def _in_order(directory, labels_file, lines, names: ClassNames) -> tuple[list[tuple[Path, int]], list[str]]:
+def _in_order(directory, labels_file, lines, names: ClassNames) -> Labelled:
     given = [fields[0] for _, fields in lines]
     from_one = all(name.isdigit() for name in given) and "0" not in given
     if names.synsets and Path(labels_file).name == DEVKIT and from_one:
         raise ArgumentError(f"labels file {str(labels_file)!r}: the development kit of ILSVRC 2012 counts classes in "
                             "an order of its own (ILSVRC2012_ID in its meta.mat), not in that of their synset ids; "
                             "translate its numbers to synset ids, or rename the file if that is done")
-    classes = names.find(given, f"labels file {str(labels_file)!r}: classes")
-    photos = find_photos([str(_folder(directory))])
+    photos, remarks, unlisted = _photos(directory)
+    classes, more = _classes(labels_file, lines, names, heading=len(lines) == len(photos) + 1)
     if len(photos) != len(classes):
         raise ArgumentError(f"labels file {str(labels_file)!r}: {len(classes):,} classes for the {len(photos):,} "
                             f"photos of {str(directory)!r}; a file without names has a line for each, in their order")
-    return list(zip(sorted(photos), classes)), []
+    return Labelled(list(zip(sorted(photos), classes)), remarks + more, unlisted)
 
 
-def _by_name(directory, labels_file, lines, names: ClassNames) -> tuple[list[tuple[Path, int]], list[str]]:
+def _by_name(directory, labels_file, lines, names: ClassNames) -> Labelled:
     for number, fields in lines:
         if len(fields) == 1:
             raise ArgumentError(f"labels file {str(labels_file)!r}, line {number}: {fields[0]!r} alone, where other "
                                 "lines have a name and a class")
-    classes = names.find([fields[1] for _, fields in lines], f"labels file {str(labels_file)!r}: classes")
     folder = _folder(directory)
-    photos = [folder / fields[0] for _, fields in lines]
+    classes, more = _classes(labels_file, lines, names, heading=not os.path.lexists(folder / lines[0][1][0]))
+    photos = [folder / fields[0] for _, fields in lines[len(lines) - len(classes):]]
     (most, count), = Counter(photos).most_common(1)
     if count > 1:
         raise ArgumentError(f"labels file {str(labels_file)!r}: {str(most)!r} has {count} lines; it can have one class")
-    others = set(find_photos([str(folder)])) - set(photos)
-    remark = f"photos in {str(directory)!r} that the labels file does not name, left out: {len(others):,}"
-    return list(zip(photos, classes)), [remark] if others else []
+    found, remarks, unlisted = _photos(directory)
+    others = set(found) - set(photos)
+    if others:
+        more.append(f"photos in {str(directory)!r} that the labels file does not name, left out: {len(others):,}")
+    return Labelled(list(zip(photos, classes)), remarks + more, unlisted)
+
+
+def _photos(directory) -> tuple[list[Path], list[str], list[str]]:
+    """The photos in a folder and below, what is to be remarked, and what could not be listed."""
+    remarks, unlisted = [], []
+    photos = photos_below(str(_folder(directory)), error=unlisted.append, remark=remarks.append)
+    return list(map(Path, photos)), remarks, unlisted
 
 
 def _folder(directory) -> Path:

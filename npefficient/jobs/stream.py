@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import ArgumentError, ImageError
+from ..photo_file import check_in_chans, check_max_pixels
 from ..text import quoted, short
 
 AHEAD = 2  # batches on their way for each worker: one that is computed, one that waits to be taken
@@ -36,7 +37,8 @@ class Outcome:
 
 
 def stream(model, photos: Iterable, *, outputs=("classifier",), batch_size: int = 1, workers: int | None = None,
-           exif: bool = False, fast_decode: bool = False, preprocess=None) -> Iterator[Outcome]:
+           exif: bool = False, fast_decode: bool = False, max_pixels: int | None = None,
+           preprocess=None) -> Iterator[Outcome]:
     """Compute layers of `model` for each of `photos`; return an iterator of Outcomes in the same order.
 
     model: a Model, safe to call from several threads; make it with num_threads=1
@@ -48,7 +50,8 @@ def stream(model, photos: Iterable, *, outputs=("classifier",), batch_size: int 
     exif: turn photos as their EXIF data say
     fast_decode: let the JPEG decoder shrink what is much larger than needed (`open_image(draft=)`): quicker, and the
         outputs move a little
-    preprocess: maps the PIL image to float32 (H, W, C); None for the model's own
+    max_pixels: the most that are decoded of a photo, as for `open_image`
+    preprocess: maps the PIL image, RGB, to float32 (H, W, C); None for the model's own
 
     A photo that can't be read has an outcome with an error. Everything else that goes wrong is raised at the photo
     whose turn it is. Closing the iterator, or an error, begins no further photo and waits for those begun. The outputs
@@ -61,13 +64,18 @@ def stream(model, photos: Iterable, *, outputs=("classifier",), batch_size: int 
     for name, value in (("batch_size", batch_size), ("workers", workers)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise ArgumentError(f"{name} {value!r}: it must be a whole number of at least 1")
-    if isinstance(photos, (str, bytes)):
-        raise ArgumentError(f"photos {photos!r}: give several, such as a list of paths; see npefficient.photos")
+    if not isinstance(photos, Iterable) or isinstance(photos, (str, bytes)) or hasattr(photos, "read"):
+        raise ArgumentError(f"photos {photos!r}: give several, such as a list of paths; npefficient.find_photos lists "
+                            "those of a folder")
+    check_max_pixels(max_pixels)
+    in_chans = model.architecture.in_chans if preprocess is None else 3
+    check_in_chans(in_chans)
     from PIL import Image
 
     Image.init()  # all formats, here: a thread that looks while another one loads them finds some missing
     draft = needed(model.preprocessing) if fast_decode else None
-    task = _Task(model, tuple(outputs), preprocess or model.transform, {"exif": exif, "draft": draft})
+    task = _Task(model, tuple(outputs), preprocess or model.transform,
+                 {"exif": exif, "draft": draft, "max_pixels": max_pixels, "in_chans": in_chans})
     return _outcomes(task, iter(photos), batch_size, workers)
 
 
@@ -126,14 +134,14 @@ class _Task:
         return {name: array[row] for name, array in computed.items()}
 
 
-def shift_by_fast_decode(model, photos: Iterable, *, exif: bool = False) -> tuple[int, float, float, int]:
-    """What `fast_decode` does to the logits of some photos.
+def shift_by_fast_decode(model, photos: Iterable, **how) -> tuple[int, float, float, int]:
+    """What `fast_decode` does to the logits of some photos; `how` they are read, as for `stream`.
 
     Returns how many of them could be read, the largest change of a logit, the largest logit, and for how many photos
     the most probable class stays.
     """
     photos = list(photos)
-    both = (stream(model, photos, exif=exif, fast_decode=fast) for fast in (False, True))
+    both = (stream(model, photos, fast_decode=fast, **how) for fast in (False, True))
     pairs = [(full.outputs["classifier"], quick.outputs["classifier"]) for full, quick in zip(*both)
              if full.error is None and quick.error is None]
     change = max((float(np.abs(full - quick).max()) for full, quick in pairs), default=0.0)

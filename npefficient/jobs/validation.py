@@ -11,6 +11,7 @@ from ..architecture import IMAGENET_CLASSES
 from ..errors import ArgumentError
 from .labelled_photos import ClassNames, labelled_photos
 from .progress import Progress
+from ..photo_file import check_in_chans
 from .stream import stream
 from ..text import plain
 from ..tf_preprocessing import check_tf_preprocessing, tf_transform
@@ -31,6 +32,7 @@ class Validation:
     bad: list[tuple[Path, str]]  # photos that could not be read, and why
     published: tuple[float, float] | None  # top-1 and top-5 in per cent, where the weights are the official ones
     remarks: list[str]
+    unlisted: list[str]  # folders that could not be listed, and why: their photos are missing
 
     def __repr__(self) -> str:
         five = "" if self.top5 is None else f", top-5 {describe(self.top5, len(self.photos))}"
@@ -65,38 +67,40 @@ class Validation:
 
         published = self.published and {"top1": self.published[0], "top5": self.published[1]}
         return {"photos": len(self.photos), "top1": share(self.top1), "top5": share(self.top5), "published": published,
-                "remarks": self.remarks, "classes": self.per_class(),
+                "remarks": self.remarks, "unlisted": self.unlisted, "classes": self.per_class(),
                 "unreadable": [{"photo": plain(photo), "error": plain(error)} for photo, error in self.bad]}
 
 
 def validate(model, directory, *, labels_file=None, labels_base: int = 0, preprocess: str = "timm",
-             workers: int | None = None, batch_size: int = 1, say: Callable[[str], None] = lambda text: None,
-             progress: bool = False) -> Validation:
+             exif: bool = False, max_pixels: int | None = None, workers: int | None = None, batch_size: int = 1,
+             say: Callable[[str], None] = lambda text: None, progress: bool = False) -> Validation:
     """Count the right answers of `model` for the photos in `directory`.
 
     model: a Model; make it with num_threads=1, the workers share the processors
     directory: a sub-folder for each class, named by label, synset id or number; with `labels_file` any folder (see
-        `labelled_photos`)
+        `jobs.labelled_photos`)
     labels_base: the number of the first class where classes are numbered: 0, or 1
-    preprocess: "timm" for the model's own, "tf" for TensorFlow's (`tf_preprocessing`)
-    workers, batch_size: as for `stream`
+    preprocess: "timm" for the model's own, "tf" for TensorFlow's (`npefficient.tf_preprocessing`)
+    exif, max_pixels, workers, batch_size: as for `stream`
     say: called with each remark as it comes up
     progress: show on stderr how far it is
 
     Photos that can't be read are left out and listed in the result. Raises ArgumentError for a folder or file of labels
     that can't be used, and for weights that have no classes or take no photos.
     """
-    if not model.num_classes or model.architecture.in_chans != 3:
-        raise ArgumentError(f"{model!r}: validating needs a classifier and an input of 3 channels")
+    if not model.num_classes:
+        raise ArgumentError(f"{model!r}: validating needs a classifier")
+    check_in_chans(model.architecture.in_chans)
     if labels_base not in (0, 1):
         raise ArgumentError(f"labels_base {labels_base!r}: it must be 0 or 1")
     transform = _preprocess(preprocess, model)
     names = ClassNames(tuple(model.labels), labels_base)
-    labelled, remarks = labelled_photos(directory, names, labels_file)
-    for remark in remarks:
+    found = labelled_photos(directory, names, labels_file)
+    for remark in [*found.unlisted, *found.remarks]:
         say(remark)
-    outcomes = stream(model, [photo for photo, _ in labelled], batch_size=batch_size, workers=workers,
-                      preprocess=transform)
+    labelled = found.photos
+    outcomes = stream(model, [photo for photo, _ in labelled], batch_size=batch_size, workers=workers, exif=exif,
+                      max_pixels=max_pixels, preprocess=transform)
     answers, bad = [], []
     shown = Progress(len(labelled)) if progress else contextlib.nullcontext()
     with contextlib.closing(outcomes), shown as counter:
@@ -109,7 +113,8 @@ def validate(model, directory, *, labels_file=None, labels_base: int = 0, prepro
                 counter.advance()
     photos, classes, predictions, among5 = zip(*answers) if answers else ((), (), (), ())
     return Validation(names, list(photos), np.array(classes, np.int64), np.array(predictions, np.int64),
-                      np.array(among5, bool) if model.num_classes >= K else None, bad, _published(model), remarks)
+                      np.array(among5, bool) if model.num_classes >= K else None, bad, _published(model), found.remarks,
+                      found.unlisted)
 
 
 def _answer(logits: np.ndarray, right: int) -> tuple[int, bool]:
@@ -122,6 +127,8 @@ def _preprocess(preprocess: str, model) -> Callable | None:
         raise ArgumentError(f"preprocess {preprocess!r}: it must be 'timm' or 'tf'")
     if preprocess == "timm":
         return None
+    if model.architecture.in_chans != 3:
+        raise ArgumentError(f"{model!r}: TensorFlow's preprocessing makes inputs of 3 channels; use timm's")
     check_tf_preprocessing(model.preprocessing)
     return lambda image: tf_transform(image, model.preprocessing)
 

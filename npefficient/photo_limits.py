@@ -1,0 +1,121 @@
+"""What a photo may cost: bounds that Pillow does not set, counted before the cost arises.
+
+Measured with Pillow 13: 11 kB of PNG decoded to 89 million pixels, 0.6 MB of JPEG in 400 scans took 20 s, 30 MB of
+comments in front of a PPM 8 s, and 25 kB of TIFF printed 4,000 warnings.
+"""
+import contextlib
+import re
+import threading
+import warnings
+
+MAX_PIXELS = 2**27  # 12000 x 11000; phones make photos of 12000 x 9000
+FEW_PIXELS = 2**25  # 8K x 4K, for a file of whatever size
+PIXELS_PER_BYTE = 256  # above FEW_PIXELS; a JPEG of one colour has 64, a photo 10
+PIECES = 10_000  # that a file may be read in; a few hundred are usual
+BYTES_PER_PIECE = 512  # of a decoded file on average; libpng writes chunks of 8 KiB, read in three pieces each
+SLOW = 2**22  # bytes of what Pillow decodes in Python, about a second for each mebibyte
+READINGS = 4  # how often a file may be read over
+
+
+def allowed_pixels(size: int, max_pixels: int | None) -> int:
+    """How many pixels a photo in a file of `size` bytes may have; `max_pixels` is the user's own word."""
+    return min(MAX_PIXELS, max(FEW_PIXELS, PIXELS_PER_BYTE * size)) if max_pixels is None else max_pixels
+
+
+def allow_pixels(max_pixels: int | None) -> None:
+    """Raise Pillow's own limit, one for the whole process, where it stands in the way of `max_pixels`."""
+    from PIL import Image
+
+    if max_pixels is not None and Image.MAX_IMAGE_PIXELS is not None:
+        Image.MAX_IMAGE_PIXELS = max(Image.MAX_IMAGE_PIXELS, max_pixels)
+
+
+class TooManyPieces(Exception):
+    """A file would be read in far more pieces than a photo has; none of Pillow's readers catches this class."""
+
+
+class Metered:
+    """A binary file that can be read in a bounded number of pieces, and a bounded number of times over.
+
+    Pillow's readers of headers and chunks are written in Python: millions of tiny chunks, comments read byte by byte,
+    or thousands of tags that all claim the same megabytes would take them minutes.
+    """
+
+    def __init__(self, file, size: int):
+        """size: of the file in bytes."""
+        self._file, self._size = file, size
+        self._pieces, self._bytes = PIECES, READINGS * size + 2**20
+
+    def expect(self, format: str) -> None:
+        """The header is read; allow what decoding takes. Pillow reads a compressed BMP byte by byte."""
+        self._pieces = PIECES + self._size // BYTES_PER_PIECE
+        if format in ("BMP", "DIB"):
+            self._pieces = max(self._pieces, min(self._size, SLOW))
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self._pieces -= 1
+        self._bytes -= len(data)
+        if self._pieces < 0:
+            raise TooManyPieces("its header, or its data, come in tens of thousands of tiny pieces")
+        if self._bytes < 0:
+            raise TooManyPieces(f"it would be read more than {READINGS} times over")
+        return data
+
+    def __getattr__(self, name: str):
+        return getattr(self._file, name)
+
+
+_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # not a stuffed FF, and not a restart inside a scan
+_EOI, _SOS, _ALONE = 0xD9, 0xDA, (0x01, 0xD8)
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
+
+
+def count_scans(data: bytes) -> int:
+    """How many passes over the pixels a JPEG asks for: 1 where its first scan holds all components.
+
+    Source: ITU-T T.81, B.1 and B.2; libjpeg reads further scans only of a frame that is progressive or whose first scan
+    leaves components out (jdinput.c, `has_multiple_scans`).
+    """
+    scans, place, components, progressive = 0, 2, 0, False
+    while found := _MARKER.search(data, place):
+        marker, place = found[1][0], found.end()
+        if marker == _EOI:
+            break
+        if marker in _ALONE:
+            continue
+        if marker in _FRAMES:
+            components, progressive = data[place + 7] if place + 7 < len(data) else 0, marker in _PROGRESSIVE
+        if marker == _SOS:
+            scans += 1
+            if scans == 1 and not progressive and data[place + 2:place + 3] >= bytes([components]):
+                break
+        place += int.from_bytes(data[place:place + 2], "big")
+    return scans
+
+
+_lock, _reading, _ENTRY = threading.Lock(), 0, []
+
+
+@contextlib.contextmanager
+def quiet_pillow():
+    """Ignore Pillow's own warnings while any photo is being read: they name no photo, and one file can bring thousands.
+
+    `warnings.catch_warnings` puts back what it found, which undoes what another thread has set meanwhile; so the filter
+    is set by the first thread that reads, and taken away by the last.
+    """
+    global _reading
+    with _lock:
+        if not _reading:
+            warnings.filterwarnings("ignore", module=r"PIL[.]")
+            _ENTRY[:] = warnings.filters[:1]
+        _reading += 1
+    try:
+        yield
+    finally:
+        with _lock:
+            _reading -= 1
+            if not _reading:
+                with contextlib.suppress(ValueError):  # the caller has set other filters since
+                    warnings.filters.remove(_ENTRY[0])
