@@ -29,14 +29,15 @@ class Outcome:
     error: str | None  # why the photo could not be read
 
 
-def stream(model, photos: Iterable, *, outputs=("classifier",), batch_size: int = 1, workers: int | None = None,
+def stream(model, photos: Iterable, *, outputs=None, batch_size: int = 1, workers: int | None = None,
            exif: bool = False, fast_decode: bool = False, preprocess=None) -> Iterator[Outcome]:
     """Compute layers of `model` for each of `photos`; return an iterator of Outcomes in the same order.
 
-    model: a Model, safe to call from several threads; make it with num_threads=1
+    model: a Model or a FeatureModel, safe to call from several threads; make it with num_threads=1
     photos: what `open_image` takes, or what it gives; any iterable, even an endless one. Never more than
         2 * workers * batch_size of them are taken before the outcomes have been.
-    outputs: timm's names of the layers, as in `Model.activations`: "classifier" for logits, "global_pool"
+    outputs: timm's names of the layers, as in `Model.activations`: "classifier" for logits, "global_pool"; None for
+        what a call of the model puts out, whether logits, features or feature maps
     batch_size: photos that a worker reads before it hands them to the network in one call
     workers: threads; None for as many as this process has processors. More help where reading waits for a network.
     exif: turn photos as their EXIF data say
@@ -61,7 +62,8 @@ def stream(model, photos: Iterable, *, outputs=("classifier",), batch_size: int 
 
     Image.init()  # all formats, here: a thread that looks while another one loads them finds some missing
     draft = needed(model.preprocessing) if fast_decode else None
-    task = _Task(model, tuple(outputs), preprocess or model.transform, {"exif": exif, "draft": draft})
+    outputs = model.outputs if outputs is None else tuple(outputs)
+    task = _Task(model, outputs, preprocess or model.transform, {"exif": exif, "draft": draft})
     return _outcomes(task, iter(photos), batch_size, workers)
 
 
