@@ -119,7 +119,7 @@ def _arrays(given) -> dict:
     arrays = {}
     for name, value in given.items():
         try:
-            arrays[name] = np.array(value, order="C")  # a copy: whoever changes theirs changes no model
+            arrays[name] = np.asarray(value).copy()  # whoever changes theirs changes no model
         except Exception as problem:  # whatever a foreign tensor raises: on another device, with a gradient, bfloat16
             raise ArgumentError(f"state_dict[{name!r}] of type {type(value).__name__} is no array ({problem}): give "
                                 "tensor.detach().cpu().float().numpy()") from problem
