@@ -150,8 +150,8 @@ def _again(kind, load, digest: str, how: dict):
     """The model that was pickled, with weights that have the same digest."""
     weights = load()
     if _digest(weights) != digest:
-        raise WeightsError(f"the weights there are now, of {weights.source.name!r}, are not those of the model that was "
-                           "pickled or copied: make the model again")
+        raise WeightsError(f"the weights there are now, of {weights.source.name!r}, are not those of the model that "
+                           "was pickled or copied: make the model again")
     return kind(weights, load=load, **how)
 
 

@@ -64,7 +64,7 @@ def test_verify_refuses_other_logits(tmp_path):
     photos.verify(model, paths, 2)
 
     class Wrong:
-        preprocessing, transform = model.preprocessing, model.transform
+        preprocessing, transform, outputs = model.preprocessing, model.transform, model.outputs
 
         def __call__(self, x):
             return np.nextafter(model(x), np.float32(9))

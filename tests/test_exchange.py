@@ -188,7 +188,7 @@ def changed(change) -> dict:
     (lambda: random_weights(build("lite1", 4)).parameters, WeightsError, "unexpected 'blocks"),
     (lambda: changed(lambda d: d.update({"bn1.bias": "abc"})), ArgumentError, r"state_dict\['bn1.bias'\] of dtype <U3"),
     (lambda: changed(lambda d: d.update({"bn1.bias": [[1], 2]})), ArgumentError, r"\['bn1.bias'\] of type list is no"),
-    (lambda: changed(lambda d: d.update({7: np.zeros(3)})), ArgumentError, "state_dict of type dict: it must be a dict"),
+    (lambda: changed(lambda d: d.update({7: np.zeros(3)})), ArgumentError, "state_dict of type dict: it must be"),
     (lambda: "model.pth", ArgumentError, "state_dict of type str: it must be a dictionary, timm's name -> array"),
 ], ids=["missing", "unexpected", "shape", "nan", "classes", "variant", "text", "ragged", "number", "path"])
 @pytest.mark.parametrize("strict", [True, False])

@@ -105,7 +105,7 @@ def test_absent_names_say_what_to_do(name, model):
 
 def test_remedies_name_what_there_is(model, features):
     """Whatever a remedy calls by the name of a model is there."""
-    for text in {*ABSENT_OF_FEATURES.values(), *INSTEAD["create_model"].values(), *INSTEAD["create_transform"].values()}:
+    for text in {remedy for table in (ABSENT_OF_FEATURES, *INSTEAD.values()) for remedy in table.values()}:
         for who, path in re.findall(r"\b(model|features|npefficient)\.([a-z_.]+[a-z])", text):
             found = {"model": model, "features": features, "npefficient": npefficient}[who]
             for part in path.split("."):

@@ -86,8 +86,10 @@ def _measure(args, model, photos: _Photos) -> None:
     """Say what --fast-decode does to the logits of the next photos."""
     if args.fast_decode:
         count, change, largest, same = shift_by_fast_decode(model, photos.peek(SAMPLE), exif=args.exif)
-        print(f"--fast-decode: on the first {count} photos the logits move by at most {change:.3g} (the largest is "
-              f"{largest:.3g}), and the most probable class stays on {same}", file=sys.stderr)
+        what, stays = ("logits", f", and the most probable class stays on {same}") if model.num_classes else (
+            "features", "")
+        print(f"--fast-decode: on the first {count} photos the {what} move by at most {change:.3g} (the largest is "
+              f"{largest:.3g}){stays}", file=sys.stderr)
 
 
 def _print(args, schema: Schema, outcomes) -> int:

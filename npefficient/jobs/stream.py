@@ -123,14 +123,15 @@ class _Task:
 
 
 def shift_by_fast_decode(model, photos: Iterable, *, exif: bool = False) -> tuple[int, float, float, int]:
-    """What `fast_decode` does to the logits of some photos.
+    """What `fast_decode` does to the logits of some photos, or to what else the model puts out.
 
     Returns how many of them could be read, the largest change of a logit, the largest logit, and for how many photos
     the most probable class stays.
     """
     photos = list(photos)
     both = (stream(model, photos, exif=exif, fast_decode=fast) for fast in (False, True))
-    pairs = [(full.outputs["classifier"], quick.outputs["classifier"]) for full, quick in zip(*both)
+    layer = model.outputs[0]
+    pairs = [(full.outputs[layer], quick.outputs[layer]) for full, quick in zip(*both)
              if full.error is None and quick.error is None]
     change = max((float(np.abs(full - quick).max()) for full, quick in pairs), default=0.0)
     largest = max((float(np.abs(full).max()) for full, _ in pairs), default=0.0)
