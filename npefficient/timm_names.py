@@ -1,6 +1,25 @@
-"""What a script for timm may say here: the names without effect, and what to do in place of those that are missing.
+"""What a script for timm may say here.
 
-`tests/test_timm_names.py` holds these tables against timm's own signatures, so that no name is forgotten.
+- **Same**: `list_models`, `list_pretrained`, `is_model`, `is_model_pretrained`, `get_pretrained_cfg`,
+  `resolve_data_config`, `resolve_model_data_config`, `create_transform(input_size, interpolation, mean, std, crop_pct,
+  crop_mode)`, `create_model(model_name, pretrained, checkpoint_path, num_classes, in_chans, global_pool,
+  features_only, out_indices)`; `model.forward`, `model.forward_features`, `model.forward_head`,
+  `model.reset_classifier`, `model.num_classes`, `model.num_features`, `model.head_hidden_size`, `model.in_chans`,
+  `model.feature_info`, `model.pretrained_cfg`, `model.default_cfg`.
+- **Different**: arrays are NumPy's and NHWC; `model.forward_intermediates` knows NCHW besides. `model.state_dict` gives
+  copies and `model.load_state_dict` is always strict. `model.classifier` and `model.get_classifier` have a weight and a
+  bias, and `model.set_classifier` takes others; `model.global_pool` is a word. `create_model(pretrained_cfg,
+  pretrained_cfg_overlay)`: the tag; a file, and settings of the preprocessing.
+- **Without effect**: what is for training in `create_model(drop_rate, drop_path_rate, bn_momentum, scriptable,
+  exportable, no_jit)` and in `create_transform(scale, ratio, hflip, color_jitter, auto_augment, re_prob)` and the like;
+  `model.eval`, `model.cpu`, `model.float`, `model.compile`, `model.set_grad_checkpointing`; `model.to`, `model.train`
+  and `model.requires_grad_` where nothing would change, and else an error.
+- **Absent**, with an error that says what to do instead: `create_model(cache_dir, img_size, act_layer, norm_layer)`,
+  `create_transform(tf_preprocessing, normalize, use_prefetcher, separate)`, `is_training`; `model.parameters`,
+  `model.named_modules`, `model.register_forward_hook`, `model.blocks`, `model.conv_stem`, `model.cuda`, `model.half`,
+  `model.zero_grad`, `model.prune_intermediate_layers` and whatever else torch's modules have.
+
+`tests/test_timm_names.py` holds this page and the tables below against timm's own signatures: no name is forgotten.
 """
 from .architecture import BN_EPS, PADDING
 from .errors import ArgumentError, MissingError

@@ -9,6 +9,7 @@ from live import needs_timm, timm, torch
 from PIL import Image
 
 import npefficient
+from npefficient import timm_names
 from npefficient.errors import ArgumentError, MissingError
 from npefficient.timm_names import ABSENT, ABSENT_OF_FEATURES, AS_IT_IS, INSTEAD, NO_EFFECT, check_options
 
@@ -88,6 +89,53 @@ def test_every_name_of_the_package_is_decided():
     assert public(timm) == set().union(*PACKAGE.values())
     assert PACKAGE["same"] <= set(npefficient.__all__)
     assert {"create_transform", "resolve_data_config", "resolve_model_data_config"} <= set(npefficient.__all__)
+
+
+# --- the page --------------------------------------------------------------------------------------------------------
+
+
+def page() -> dict[str, tuple[set[str], dict[str, set[str]]]]:
+    """Each item of the page: its head -> (what it names in backticks, function -> arguments in brackets behind it)."""
+    items, item = {}, r"^- \*\*([\w ]+)\*\*[:,](.*?)(?=^- |^`tests)"
+    for head, text in re.findall(item, timm_names.__doc__, re.DOTALL | re.MULTILINE):
+        quoted = [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", text)]
+        calls = dict(code.removesuffix(")").split("(") for code in quoted if "(" in code)
+        items[head] = {code for code in quoted if "(" not in code}, {f: set(a.split(", ")) for f, a in calls.items()}
+    return items
+
+
+def test_page_has_four_items():
+    assert list(page()) == ["Same", "Different", "Without effect", "Absent"]
+    names = [name for names, _ in page().values() for name in names]
+    assert len(names) == len(set(names)) > 40, "a name stands in one item alone"
+
+
+@needs_timm
+def test_page_tells_of_models_what_is_true(model):
+    with torch.device("meta"):
+        theirs = public(timm.create_model("tf_efficientnet_lite0"))
+    for head, (names, _) in page().items():
+        for name in (name.removeprefix("model.") for name in names if name.startswith("model.")):
+            assert name in theirs or name == "set_classifier", name
+            assert hasattr(model, name) != (head == "Absent") and (name in ABSENT) == (head == "Absent"), name
+    different = {name for name in public(model) & theirs if name not in ABSENT}
+    told = {name.removeprefix("model.") for head, (names, _) in page().items() if head != "Absent" for name in names}
+    assert different - told == {"training"}
+
+
+@needs_timm
+def test_page_tells_of_functions_what_is_true():
+    items = page()
+    plain = {name for name in items["Same"][0] if not name.startswith("model.")}
+    assert plain == {name for name in npefficient.__all__ if hasattr(timm, name) or hasattr(timm.data, name)} - {
+        "create_model", "create_transform"}
+    for function, theirs in (("create_model", timm.create_model), ("create_transform", timm.data.create_transform)):
+        ours = arguments(getattr(npefficient, function))
+        told = {head: calls.get(function, set()) for head, (_, calls) in items.items()}
+        assert told["Same"] | told["Different"] == ours - {"num_threads", "backend", "is_training"}
+        assert told["Without effect"] <= NO_EFFECT[function] and told["Absent"] <= INSTEAD[function].keys()
+        assert told["Different"] <= arguments(theirs)
+    assert items["Without effect"][1]["create_model"] == NO_EFFECT["create_model"]
 
 
 # --- attributes ------------------------------------------------------------------------------------------------------
