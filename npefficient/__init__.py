@@ -2,40 +2,48 @@
 from .architecture import Architecture
 from .data_config import (PretrainedCfg, create_transform, get_pretrained_cfg, resolve_data_config,
                           resolve_model_data_config)
-from .errors import ArgumentError, DownloadError, ImageError, NpefficientError, WeightsError
+from .errors import ArgumentError, DownloadError, ImageError, MissingError, NpefficientError, WeightsError
 from .features import FeatureInfo, FeatureModel
 from .image import open_image, transform, transform_batch
 from .labels import imagenet_labels, imagenet_synsets
+from .loading import load_weights
 from .model import Model, create_model
 from .preprocessing import Preprocessing
 from .scores import softmax, top_k
-from .variants import list_models, list_pretrained
+from .variants import is_model, is_model_pretrained, list_models, list_pretrained
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Architecture",
     "ArgumentError",
+    "Classifier",
     "DownloadError",
     "Explanation",
     "FeatureInfo",
     "FeatureModel",
     "ImageError",
+    "MissingError",
     "Model",
     "NpefficientError",
     "Preprocessing",
     "PretrainedCfg",
     "WeightsError",
+    "convert",
     "create_model",
     "create_transform",
     "explain",
+    "export",
     "find_photos",
     "finetune",
     "get_pretrained_cfg",
     "imagenet_labels",
     "imagenet_synsets",
+    "is_model",
+    "is_model_pretrained",
     "list_models",
     "list_pretrained",
+    "load_weights",
     "open_image",
     "resolve_data_config",
     "resolve_model_data_config",
@@ -48,8 +56,9 @@ __all__ = [
 ]
 
 _ON_FIRST_USE = {  # name -> module, imported when asked for
-    "Explanation": "explanation", "explain": "explanation", "find_photos": "jobs.photos", "finetune": "jobs.finetuning",
-    "stream": "jobs.stream", "validate": "jobs.validation",
+    "Classifier": ".distributed", "Explanation": ".explanation", "convert": "weights_convert",
+    "explain": ".explanation", "export": "weights_convert", "find_photos": ".jobs.photos",
+    "finetune": ".jobs.finetuning", "stream": ".jobs.stream", "validate": ".jobs.validation",
 }
 
 
@@ -58,5 +67,5 @@ def __getattr__(name: str):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
-    globals()[name] = value = getattr(importlib.import_module(f".{_ON_FIRST_USE[name]}", __name__), name)
+    globals()[name] = value = getattr(importlib.import_module(_ON_FIRST_USE[name], __name__), name)
     return value

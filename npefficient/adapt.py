@@ -1,15 +1,17 @@
-"""The same weights for another job: other classes, another pool, other input channels, as timm adapts them.
+"""The same weights for another job: other classes, another pool, other input channels, as timm adapts them, or a
+classifier of one's own.
 
 Source: timm 1.0 `models/_manipulate.py` (adapt_input_conv), `models/_builder.py` (load_pretrained),
 `models/efficientnet.py` (reset_classifier).
 """
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 
 from . import architecture
-from .errors import ArgumentError
-from .parameters import Weights, random_classifier
+from .errors import ArgumentError, WeightsError
+from .parameters import Source, Weights, check_labels, random_classifier
 
 
 def adapt(weights: Weights, *, num_classes: int | None = None, in_chans: int | None = None,
@@ -34,7 +36,49 @@ def adapt(weights: Weights, *, num_classes: int | None = None, in_chans: int | N
         return replace(weights, architecture=network, parameters=parameters)
     parameters = {name: array for name, array in parameters.items() if not name.startswith("classifier.")}
     parameters |= random_classifier(network, np.random.default_rng(0))
-    return replace(weights, architecture=network, parameters=parameters, labels=None)
+    source = weights.source.with_classifier(random=network.num_classes > 0)
+    return replace(weights, architecture=network, parameters=parameters, labels=None, source=source)
+
+
+def with_classifier(weights: Weights, weight: np.ndarray, bias: np.ndarray, labels=None) -> Weights:
+    """Return weights with another last layer, of `classifier_arrays`."""
+    old, source = weights.architecture, weights.source
+    network = architecture.build(old.name, len(weight), old.in_chans, old.global_pool)
+    source = Source(f"{source.name}, classifier of one's own", "", "random" if source.random == "weights" else "memory")
+    return replace(weights, architecture=network, labels=labels, source=source, parameters={
+        **weights.parameters, "classifier.weight": weight, "classifier.bias": bias})
+
+
+def classifier_arrays(old: architecture.Architecture, weight, bias, labels=None):
+    """Check a last layer for a network: weight (classes, features), bias (classes,) -> the same in float32, labels.
+
+    features are the values that the pool gives (`head_hidden_size`). labels: one for each class, None for none. Raises
+    ArgumentError for arrays that do not fit or are not finite, and for labels that can't be.
+    """
+    weight, bias = (_real(name, values) for name, values in (("weight", weight), ("bias", bias)))
+    if not old.global_pool or weight.ndim != 2 or not len(weight) or weight.shape[1] != old.head_hidden_size:
+        rule = f"(classes, {old.head_hidden_size})" if old.global_pool else "one of a model with a pool"
+        raise ArgumentError(f"weight of shape {weight.shape}: it must be {rule}, for the pooled features of {old.name}")
+    if bias.shape != weight.shape[:1]:
+        raise ArgumentError(f"bias of shape {bias.shape}: it must be {weight.shape[:1]}, one for each class")
+    if isinstance(labels, str) or not isinstance(labels, (Iterable, type(None))):
+        raise ArgumentError(f"labels {labels!r}: give a list of names, one for each class")
+    try:
+        labels = check_labels(labels, len(weight))
+    except WeightsError as problem:
+        raise ArgumentError(str(problem)) from problem
+    return weight, bias, labels
+
+
+def _real(name: str, values) -> np.ndarray:
+    """float32, a copy; raises ArgumentError for what is not an array of finite real numbers."""
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
+        raise ArgumentError(f"{name} {type(values).__name__}: it must be a NumPy array of real numbers")
+    with np.errstate(over="ignore"):
+        made = values.astype(np.float32)
+    if not np.isfinite(made).all():
+        raise ArgumentError(f"{name} with {values[~np.isfinite(made)][0]}: every value must be finite, in float32")
+    return made
 
 
 def adapt_stem(weight: np.ndarray, in_chans: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
     NpefficientError
     ├── ArgumentError    (also ValueError)  a name, an option or an array that breaks a rule
+    │   └── MissingError (also AttributeError)  an attribute that timm's models have and ours have not
     ├── WeightsError     (also ValueError)  a checkpoint or weight file that is broken, hostile or of another network
     ├── ImageError       (also ValueError)  a photo that can't be read
     └── DownloadError    (also OSError)     weights that can't be fetched
@@ -21,6 +22,10 @@ class NpefficientError(Exception):
 
 class ArgumentError(NpefficientError, ValueError):
     """A name, an option or an array breaks a rule."""
+
+
+class MissingError(ArgumentError, AttributeError):
+    """An attribute of timm's models that ours have not, or that can't be set."""
 
 
 class WeightsError(NpefficientError, ValueError):

@@ -10,6 +10,7 @@ import numpy as np
 
 from .architecture import Architecture
 from .errors import ArgumentError
+from .timm_names import ABSENT_OF_FEATURES, TimmModule
 
 
 @dataclass(frozen=True)
@@ -90,24 +91,30 @@ def _is_whole(value) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-class FeatureModel:
+class FeatureModel(TimmModule):
     """A model that puts out feature maps: float32 (N, H, W, C) -> a list of (N, h, w, c), the finest first.
 
-    Only the part of the network that they need is run.
+    Only the part of the network that they need is run. It can be pickled and copied, as `model` can.
     """
+
+    absent = ABSENT_OF_FEATURES
 
     def __init__(self, model, out_indices=None):
         self.model = model
-        self.architecture, self.pretrained_cfg = model.architecture, model.pretrained_cfg
-        self.preprocessing, self.transform = model.preprocessing, model.transform
         self.feature_info = feature_info(model.architecture, out_indices)
+        self.architecture, self.pretrained_cfg = model.architecture, model.pretrained_cfg
+        self.preprocessing, self.transform, self.activations = model.preprocessing, model.transform, model.activations
+
+    def __reduce__(self):
+        return FeatureModel, (self.model, self.feature_info.out_indices)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The layers that a call puts out, by the names that `activations` knows."""
+        return tuple(self.feature_info.module_name())
 
     def __call__(self, x) -> list[np.ndarray]:
-        return list(self.model.activations(x, self.feature_info.module_name()).values())
-
-    def eval(self) -> "FeatureModel":
-        """Return the model itself, as `Model.eval`."""
-        return self
+        return list(self.activations(x, self.outputs).values())
 
     def __repr__(self) -> str:
-        return f"FeatureModel({', '.join(self.feature_info.module_name())} of {self.model!r})"
+        return f"FeatureModel({', '.join(self.outputs)} of {self.model!r})"

@@ -1,32 +1,36 @@
 """What users hold: a network with its weights, its preprocessing and its class names."""
 import functools
+import io
+import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
-from .adapt import adapt
-from .architecture import IMAGENET_CLASSES
-from .data_config import model_cfg
-from .errors import ArgumentError, WeightsError
+from .errors import ArgumentError
 from .features import FeatureInfo, FeatureModel, feature_info, take_indices
 from .layers import find_layers
-from .loading import wanted_weights
+from .loading import held, prepared, wanted, wanted_weights
+from .model_weights import WeightHolder
 from .parameters import Weights
 from .scores import softmax, top_k
 from .text import counted, short
-from .variants import canonical_name
+from .timm_names import check_options
 
 BACKENDS = ("engine", "reference")
 
 
-def create_model(name=None, pretrained=False, checkpoint_path=None, num_classes=None, in_chans=None, global_pool=None,
-                 features_only=False, out_indices=None, num_threads=None, backend="engine") -> "Model | FeatureModel":
+def create_model(model_name=None, pretrained=False, *, pretrained_cfg=None, pretrained_cfg_overlay=None,
+                 checkpoint_path=None, num_classes=None, in_chans=None, global_pool=None, features_only=False,
+                 out_indices=None, num_threads=None, backend="engine", **timms) -> "Model | FeatureModel":
     """Make a model by timm's name.
 
-    name: "tf_efficientnet_lite0" .. "tf_efficientnet_lite4", or "lite0" .. "lite4"; may be left out where a weight file
-        (.h5) is given, which knows it
+    model_name: "tf_efficientnet_lite0" .. "tf_efficientnet_lite4", or "lite0" .. "lite4"; "hf-hub:timm/.." and the tag
+        ".in1k" may be there; "local-dir:<folder>" for a folder that timm's `save_for_hf` wrote. May be left out where
+        a weight file (.h5) is given, which knows it
     pretrained: fetch the official ImageNet weights on first use (see `npefficient.hub`)
+    pretrained_cfg: the tag of the official weights, "in1k"
+    pretrained_cfg_overlay: what differs from `get_pretrained_cfg`: "file" in place of the official weights, and any
+        of input_size, interpolation, mean, std, crop_pct, crop_mode
     checkpoint_path: a weight file (.h5), a checkpoint (.pth, .safetensors) or a folder of timm's hub to read instead
     num_classes: 0 for pooled features in place of logits; another number than the official weights have brings a
         classifier with random weights, as in timm
@@ -35,50 +39,41 @@ def create_model(name=None, pretrained=False, checkpoint_path=None, num_classes=
     features_only, out_indices: a model that puts out a list of feature maps instead (`features.FeatureModel`)
     num_threads: processors to use; None takes all that this process may use
     backend: "engine" (compiled) or "reference" (plain NumPy)
+    timms: timm's other arguments; those for training have no effect (`timm_names.NO_EFFECT`)
 
     Without weights the model has seeded random ones whose activations are of ordinary size. Raises ArgumentError for an
     argument that breaks a rule, WeightsError for a file that can't be used, DownloadError when fetching fails.
     """
     if backend not in BACKENDS:
         raise ArgumentError(f"backend {backend!r}: it must be 'engine' or 'reference'")
-    if pretrained and checkpoint_path is not None:
-        raise ArgumentError(f"pretrained=True and checkpoint_path={str(checkpoint_path)!r}: give one of them")
-    if name is None and checkpoint_path is None:
-        raise ArgumentError("no name and no checkpoint_path: name a model (lite0 to lite4) or a weight file")
+    check_options("create_model", timms)
     if out_indices is not None and not features_only:
         raise ArgumentError(f"out_indices={out_indices!r} without features_only=True: a whole model puts out logits")
-    name = None if name is None else canonical_name(name)
+    name, place, settings = wanted(model_name, pretrained, checkpoint_path, pretrained_cfg, pretrained_cfg_overlay)
     wishes = {"num_classes": 0 if features_only else num_classes, "in_chans": in_chans, "global_pool": global_pool}
-    weights = wanted_weights(name, pretrained, checkpoint_path, **wishes)
-    place = None  # absolute, wherever this process goes
-    if checkpoint_path is not None:
-        place = Path(str(checkpoint_path).removeprefix("local-dir:")).absolute()
-    model = Model(weights, num_threads=num_threads, backend=backend,
-                  load=functools.partial(wanted_weights, name, pretrained, place, **wishes))
+    load = functools.partial(wanted_weights, name, pretrained, place, **wishes)
+    if settings:
+        load = functools.partial(prepared, load, settings)
+    model = Model(load(), num_threads=num_threads, backend=backend, load=load)
     return FeatureModel(model, out_indices) if features_only else model
 
 
-class Model:
-    """A network ready to run. Arrays are NHWC: (pictures, rows, columns, channels)."""
+class Model(WeightHolder):
+    """A network ready to run. Arrays are NHWC: (pictures, rows, columns, channels).
+
+    A model can be pickled, copied, and sent to other processes (`__reduce__`).
+    """
 
     def __init__(self, weights: Weights, *, num_threads: int | None = None, backend: str = "engine",
                  load: Callable[[], Weights] | None = None):
         """load: how to get the same weights once more; without it, they are kept beside the engine's own copy."""
         self.backend, self.num_threads = backend, num_threads
+        self._wish = num_threads  # a copy in another process is made with it
         if backend == "engine":
             from .engine.workers import check_threads
 
             self.num_threads = check_threads(num_threads)
-        self._take(weights, load or (lambda: weights))
-
-    def _take(self, weights: Weights, load: Callable[[], Weights]) -> None:
-        self.architecture = weights.architecture
-        self.preprocessing = weights.preprocessing
-        self.source = weights.source
-        self.labels = _labels(weights)
-        self.pretrained_cfg = model_cfg(weights)
-        self._load, self._reference = load, None
-        self._network = self._make(weights)
+        self._take(weights, load or functools.partial(held, weights))
 
     def _make(self, weights: Weights):
         if self.backend == "engine":
@@ -105,12 +100,22 @@ class Model:
         return self.architecture.head_hidden_size
 
     @property
+    def global_pool(self) -> str:
+        """The pool before the classifier, as `create_model` takes it; in timm a module."""
+        return self.architecture.global_pool
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The layer that a call puts out, by the name that `activations` knows; a FeatureModel has several."""
+        return (self.architecture.head.bn if not self.global_pool else self.architecture.output,)
+
+    @property
     def feature_info(self) -> FeatureInfo:
         """The five feature maps of `forward_intermediates`: their layers, channels and reductions."""
         return feature_info(self.architecture)
 
     def __call__(self, x) -> np.ndarray:
-        """float32 (N, H, W, in_chans), any H and W from 1 on -> logits float32 (N, num_classes).
+        """float32 (N, H, W, in_chans), any N and any H and W from 1 on -> logits float32 (N, num_classes).
 
         Without a classifier the pooled features (N, head_hidden_size), without a pool the last feature map. Raises
         ArgumentError for another shape or dtype, or values that are not finite. Each picture's logits are the same to
@@ -142,19 +147,19 @@ class Model:
             that the stem and the seven stages put out
         stop_early: the first of the two is the last feature map asked for, where that is not the last stage's
         norm: without effect, as in timm: each map has its batch norm behind it
-        output_fmt: "NHWC", the only one
+        output_fmt: "NHWC", or "NCHW" for the same values in timm's order of axes
         """
-        if output_fmt != "NHWC":
-            raise ArgumentError(f"output_fmt {output_fmt!r}: it must be 'NHWC', as all arrays are here")
+        if output_fmt not in ("NHWC", "NCHW"):
+            raise ArgumentError(f"output_fmt {output_fmt!r}: it must be 'NHWC' or 'NCHW'")
         network = self.architecture
         stages = [stage[-1].name.rpartition(".")[0] for stage in network.stages]
         maps = [network.stem.bn, *stages] if extra_blocks else [feature.module for feature in network.features]
         names = [maps[i] for i in take_indices(len(maps), indices)]
-        if intermediates_only:
-            return self._outputs(x, names)
         last = names[-1] if stop_early and names[-1] != stages[-1] else network.head.bn
-        *intermediates, final = self._outputs(x, [*names, last])
-        return final, intermediates
+        made = self._outputs(x, names if intermediates_only else [*names, last])
+        if output_fmt == "NCHW":
+            made = [features.transpose(0, 3, 1, 2) for features in made]
+        return made if intermediates_only else (made[-1], made[:-1])
 
     def activations(self, x, names) -> dict[str, np.ndarray]:
         """(N, H, W, in_chans) -> what each of these layers puts out, by timm's names, such as "blocks.2.0.conv_dw".
@@ -183,49 +188,29 @@ class Model:
             self._reference = Network(self.architecture, self.weights().parameters)
         return self._reference
 
-    def weights(self) -> Weights:
-        """Read the weights once more, under timm's names; raises WeightsError where they have changed since."""
-        weights, network = self._load(), self._network
-        if self.backend == "engine":
-            from .engine.pack import pack
-
-            same = np.array_equal(pack(weights).buffer, network.packed.buffer)
-        else:
-            same = all(np.array_equal(network.parameters.get(k), v) for k, v in weights.parameters.items())
-        if not same:
-            raise WeightsError(f"the weights of {self.source.name!r} have changed since this model was made: make "
-                               "the model again")
-        return weights
-
-    def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Take another classifier, with seeded random weights and no class names; 0 takes it away.
-
-        global_pool: another pool, or None for the one there is. Not while another thread uses the model.
-        """
-        load = self._load
-        change = functools.partial(adapt, num_classes=num_classes, global_pool=global_pool, new_classifier=True)
-        self._take(change(self.weights()), lambda: change(load()))
-
-    def eval(self) -> "Model":
-        """Return the model itself: it only ever evaluates. For scripts that were written for timm."""
-        return self
-
     def _checked(self, x) -> np.ndarray:
         return _checked(x, self.architecture.in_chans, "input", "model.transform makes one from a photo")
 
     def transform(self, image) -> np.ndarray:
-        """A photo (PIL image, path, or array (H, W, 3)) -> float32 (H, W, in_chans), as timm's evaluation transform."""
-        from .image import open_image, transform
+        """A photo -> float32 (H, W, in_chans), as timm's evaluation transform.
 
-        if isinstance(image, (str, Path)):
-            image = open_image(image, in_chans=self.architecture.in_chans)
-        return transform(image, self.preprocessing, self.architecture.in_chans)
+        image: a PIL image, an array (H, W, 3), or a file: its path, a binary file object, or all its bytes
+        """
+        from .image import transform
+
+        return transform(_opened(image, self.in_chans), self.preprocessing, in_chans=self.in_chans)
 
     def classify(self, image, topk: int = 5) -> list[tuple[str, float]]:
-        """A photo (PIL image, path, or array (H, W, 3)) -> [(label, probability)], the most probable first."""
+        """A photo, as `transform` takes it -> [(label, probability)], the most probable first.
+
+        Warns where the classifier, or the whole network, has random weights.
+        """
         if not self.num_classes:
             raise ArgumentError(f"{self.architecture.name} without a classifier names no classes: make the model "
                                 "without num_classes=0, or call it for its features")
+        if self.source.random:
+            warnings.warn(f"{self!r}: random weights tell no classes apart; take trained ones (pretrained=True, "
+                          "checkpoint_path=..), or see set_classifier and npefficient.finetune", stacklevel=2)
         values, classes = top_k(softmax(self(self.transform(image)[None]))[0], topk)
         return [(self.labels[c], float(p)) for p, c in zip(values, classes)]
 
@@ -237,10 +222,23 @@ class Model:
     def __repr__(self) -> str:
         network = self.architecture
         rows, columns = self.preprocessing.input_size
-        random = self.source.kind == "random"
+        random = self.source.random == "weights"
         weights = f"RANDOM weights ({short(self.source.name)})" if random else f"weights from {short(self.source.name)}"
+        weights += ", RANDOM classifier" * (self.source.random == "classifier")
         return (f"Model({network.name}, {counted(network.num_classes, 'class')}, {rows}x{columns}x{network.in_chans}, "
                 f"{weights}, {self.backend})")
+
+
+def _opened(image, in_chans: int):
+    """A PIL image or an array as it is, anything else as `open_image` reads it."""
+    from PIL import Image
+
+    from .image import open_image
+
+    if isinstance(image, (Image.Image, np.ndarray)):
+        return image
+    image = io.BytesIO(image) if isinstance(image, (bytes, bytearray, memoryview)) else image
+    return open_image(image, in_chans=in_chans)
 
 
 def _checked(x, channels: int, what: str, origin: str) -> np.ndarray:
@@ -248,7 +246,7 @@ def _checked(x, channels: int, what: str, origin: str) -> np.ndarray:
     if not isinstance(x, np.ndarray):
         raise ArgumentError(f"{what} of type {type(x).__name__}: it must be a NumPy array (N, H, W, {channels}); "
                             f"{origin}")
-    if x.ndim != 4 or x.shape[3] != channels or 0 in x.shape:
+    if x.ndim != 4 or x.shape[3] != channels or 0 in x.shape[1:]:
         hint = "add the batch axis with x[None]" if x.ndim == 3 else "NHWC: the channels come last"
         raise ArgumentError(f"{what} of shape {x.shape}: it must be (N, H, W, {channels}); {hint}")
     if x.dtype != np.float32:
@@ -257,14 +255,3 @@ def _checked(x, channels: int, what: str, origin: str) -> np.ndarray:
     if not np.isfinite(x).all():
         raise ArgumentError(f"{what} with {x[~np.isfinite(x)][0]}: every value must be finite")
     return np.ascontiguousarray(x)
-
-
-def _labels(weights: Weights) -> tuple[str, ...]:
-    """The file's own labels; ImageNet's for 1000 classes; else "class 0", "class 1" .."""
-    if weights.labels is not None:
-        return weights.labels
-    if weights.architecture.num_classes == IMAGENET_CLASSES:
-        from .labels import imagenet_labels
-
-        return imagenet_labels()
-    return tuple(f"class {i}" for i in range(weights.architecture.num_classes))

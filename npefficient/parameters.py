@@ -1,7 +1,7 @@
 """The parameters of one network: what they are, how they are checked, and random ones to try a network with."""
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from .preprocessing import Preprocessing
 from .text import counted, plain, quoted, short
 
 TRACKED = "num_batches_tracked"
+RANDOM_CLASSIFIER = ", random classifier"
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,19 @@ class Source:
 
     name: str  # file name
     sha256: str  # of the whole file, 64 hex digits; empty where the weights are of no file
-    kind: str  # "torch-zip", "torch-legacy", "safetensors", "finetuned" or "random"
+    # "torch-zip", "torch-legacy", "safetensors", "finetuned", "memory" (arrays that were handed over) or "random"; with
+    # RANDOM_CLASSIFIER at the end where the classifier has not been trained
+    kind: str
+
+    @property
+    def random(self) -> str:
+        """What of the weights is random: all "weights", the "classifier" alone, or "" for nothing."""
+        return "weights" if self.kind == "random" else "classifier" if self.kind.endswith(RANDOM_CLASSIFIER) else ""
+
+    def with_classifier(self, random: bool) -> "Source":
+        """The same source of weights whose classifier is a `random` one, or none at all."""
+        kind = self.kind.removesuffix(RANDOM_CLASSIFIER)
+        return replace(self, kind=kind + RANDOM_CLASSIFIER if random and kind != "random" else kind)
 
 
 @dataclass(frozen=True)
@@ -35,6 +48,18 @@ class Weights:
 
     def __repr__(self) -> str:
         return f"Weights({self.architecture.name}, {self.architecture.interface}, from {short(self.source.name)})"
+
+
+def fingerprint(weights: Weights, labels: tuple[str, ...]) -> str:
+    """sha256 over all parameters and labels, in hex."""
+    import hashlib  # both take longer to import than the rest of this file
+    import json
+
+    digest = hashlib.sha256(json.dumps(labels).encode())
+    for name, array in sorted(weights.parameters.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
 
 
 def check_parameters(parameters: dict[str, np.ndarray], expected: Architecture) -> None:

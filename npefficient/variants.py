@@ -1,5 +1,7 @@
 """The five variants: how each is scaled, how it takes a photo, its official weights, and its names."""
 import fnmatch
+import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from .errors import ArgumentError
@@ -8,6 +10,7 @@ from .text import meant
 
 RELEASE = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights/"
 TAG = "in1k"  # timm's, of the official weights
+HUB = re.compile("(hf[-_]hub:)?timm/", re.IGNORECASE)  # where timm's own weights are on the Hugging Face hub
 MODEL_CARD = "timm 1.0 results-imagenet.csv"
 LOOK_ALIKE = "37913777"  # efficientnet_lite0_ra-37913777.pth, timm's own training: the first digits of its sha256
 
@@ -89,12 +92,13 @@ VARIANTS = {
 
 
 def canonical_name(name: str) -> str:
-    """Return the full name for "lite0", "tf_efficientnet_lite0" or timm's "tf_efficientnet_lite0.in1k".
+    """Return the full name for "lite0", "tf_efficientnet_lite0" or timm's "tf_efficientnet_lite0.in1k", all of them
+    with or without "timm/" and "hf-hub:" before it.
 
     Raises ArgumentError for any other name, with the nearest known one.
     """
     known = {**{n: n for n in VARIANTS}, **{v.short_name: n for n, v in VARIANTS.items()}}
-    plain = str(name).removesuffix(f".{TAG}")
+    plain = HUB.sub("", str(name), count=1).removesuffix(f".{TAG}")
     if plain in known:
         return known[plain]
     port = f"tf_{plain.split('.')[0]}"  # without the tag of a training, such as ".ra_in1k"
@@ -106,26 +110,56 @@ def canonical_name(name: str) -> str:
     raise ArgumentError(f"unknown model {name!r}: known are lite0 to lite4{meant(plain.lower(), known)}")
 
 
-def list_models(filter: str = "*", *, pretrained: bool = False) -> list[str]:
+def list_models(filter="", module="", pretrained: bool = False, exclude_filters="", name_matches_cfg: bool = False,
+                include_tags: bool | None = None) -> list[str]:
     """Return the full names of the variants that match a shell-style pattern, such as "*lite[0-2]", as timm sorts them.
 
-    pretrained: with the tag of their weights, as `list_pretrained`
+    filter, exclude_filters: one pattern or several; without any, all are in and none is out
+    module: timm's modules to look in, of which "efficientnet" is the one that has them
+    pretrained: with the tag of their weights, as `list_pretrained`, unless `include_tags` says otherwise
+    name_matches_cfg: without effect: all names do
     """
-    if pretrained:
-        return list_pretrained(filter)
-    return sorted(variant.name for variant in VARIANTS.values() if _matches(filter, variant.name, variant.short_name))
+    wanted, unwanted = _patterns("filter", filter), _patterns("exclude_filters", exclude_filters)
+    modules = _patterns("module", module)
+    if modules and "efficientnet" not in modules:
+        return []
+    tag = f".{TAG}" if (pretrained if include_tags is None else include_tags) else ""
+    return [f"{name}{tag}" for name in VARIANTS
+            if _matches(wanted or ["*"], name, tag) and not _matches(unwanted, name, tag)]
 
 
-def list_pretrained(filter: str = "*") -> list[str]:
+def list_pretrained(filter="", exclude_filters="") -> list[str]:
     """Return the same names with the tag of their weights, such as "tf_efficientnet_lite0.in1k".
 
     `get_pretrained_cfg` says of each whether its weights are on this machine or would be fetched.
     """
-    return [f"{name}.{TAG}" for name in list_models()
-            if _matches(filter, name, VARIANTS[name].short_name, f"{name}.{TAG}")]
+    return list_models(filter, pretrained=True, exclude_filters=exclude_filters)
 
 
-def _matches(pattern, *names) -> bool:
-    if not isinstance(pattern, str):
-        raise ArgumentError(f"filter {pattern!r}: it must be a pattern such as '*lite[0-2]'")
-    return any(fnmatch.fnmatch(name, pattern) for name in names)
+def is_model(model_name: str) -> bool:
+    """True for the name of a variant, whatever tag it has."""
+    try:
+        canonical_name(str(model_name).partition(".")[0])
+    except ArgumentError:
+        return False
+    return True
+
+
+def is_model_pretrained(model_name: str) -> bool:
+    """True for the name of a variant alone, or with the tag of its weights."""
+    return is_model(model_name) and str(model_name).partition(".")[2] in ("", TAG)
+
+
+def _patterns(what: str, given) -> list[str]:
+    """One or several patterns as a list."""
+    given = "" if given is None else given
+    patterns = [given] if isinstance(given, str) else list(given) if isinstance(given, Iterable) else [given]
+    for pattern in patterns:
+        if not isinstance(pattern, str):
+            raise ArgumentError(f"{what} {given!r}: it must be a pattern such as '*lite[0-2]', or a list of them")
+    return [pattern for pattern in patterns if pattern]
+
+
+def _matches(patterns: list[str], name: str, tag: str) -> bool:
+    short = VARIANTS[name].short_name
+    return any(fnmatch.fnmatch(known, pattern) for pattern in patterns for known in {name, short, name + tag})

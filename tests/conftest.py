@@ -4,6 +4,11 @@ import functools
 import pytest
 
 
+def pytest_configure(config):
+    # Most models of the suite have random weights, and are asked for classes all the same; test_classify.py is not.
+    config.addinivalue_line("filterwarnings", "ignore:.*random weights tell no classes apart:UserWarning")
+
+
 def pytest_addoption(parser):
     parser.addoption("--no-skips", action="store_true", help="fail when any test is skipped")
 

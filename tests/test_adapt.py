@@ -188,7 +188,7 @@ def changed(model):
 def test_a_second_copy_would_be_seen(file):
     """The plain network holds what it runs; so does an engine that has been asked for what it never forms."""
     size = sum(array.nbytes for array in weights().parameters.values())
-    for options in ({"name": "lite0", "num_classes": 5}, {"checkpoint_path": file}):
+    for options in ({"model_name": "lite0", "num_classes": 5}, {"checkpoint_path": file}):
         assert alive(lambda: npefficient.create_model(backend="reference", **options))[0] > 0.9 * size
 
     def make():

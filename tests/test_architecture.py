@@ -204,7 +204,9 @@ def test_list_models_equals_timm(pattern):
     pytest.param("lite[13]", [1, 3], id="short_set"),
     pytest.param("lite2", [2], id="short_name"),
     pytest.param("tf_efficientnet_lite4", [4], id="full_name"),
-    pytest.param("", [], id="empty"),
+    pytest.param("", [0, 1, 2, 3, 4], id="empty"),
+    pytest.param(None, [0, 1, 2, 3, 4], id="none"),
+    pytest.param(["lite2", "*3", ""], [2, 3], id="several"),
 ])
 def test_list_models_short_names(pattern, expected):
     assert list_models(pattern) == [f"tf_efficientnet_lite{i}" for i in expected]

@@ -65,6 +65,7 @@ def test_verify_refuses_other_logits(tmp_path):
 
     class Wrong:
         architecture, preprocessing, transform = model.architecture, model.preprocessing, model.transform
+        outputs = model.outputs
 
         def __call__(self, x):
             return np.nextafter(model(x), np.float32(9))

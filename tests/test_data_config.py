@@ -121,11 +121,13 @@ def test_lists_by_short_name():
     assert npefficient.list_pretrained() == [f"{name}.in1k" for name in npefficient.list_models()]
 
 
-@pytest.mark.parametrize("pattern", [None, 3, ["*lite0"]], ids=repr)
+@pytest.mark.parametrize("pattern", [3, ["*lite0", 3], b"*"], ids=repr)
 def test_lists_refuse_what_is_no_pattern(pattern):
     for ask in (npefficient.list_models, npefficient.list_pretrained):
         with pytest.raises(ArgumentError, match="filter .*: it must be a pattern such as"):
             ask(pattern)
+    with pytest.raises(ArgumentError, match="exclude_filters .*: it must be a pattern such as .*, or a list of them"):
+        npefficient.list_models(exclude_filters=pattern)
 
 
 # --- pixels ----------------------------------------------------------------------------------------------------------
@@ -197,9 +199,9 @@ def test_create_transform_by_itself_is_timms(input_size):
 
 
 @pytest.mark.parametrize("args, message", [
-    ({"input_size": (1, 64, 64)}, r"input_size \(1, 64, 64\): a photo has 3 channels"),
-    ({"input_size": (64, 64)}, r"input_size \(64, 64\): it must be \(3, rows, columns\)"),
-    ({"input_size": 64}, r"input_size 64: it must be \(3, rows, columns\); img_size is one number"),
+    ({"input_size": (0, 64, 64)}, r"input_size \(0, 64, 64\): the channels come first, a whole number of at least 1"),
+    ({"input_size": (64, 64)}, r"input_size \(64, 64\): it must be \(channels, rows, columns\)"),
+    ({"input_size": 64}, r"input_size 64: it must be \(channels, rows, columns\); img_size is one number"),
     ({"input_size": (3, 0, 64)}, r"preprocessing input_size=\(0, 64\): it must be two whole numbers of at least 1"),
     ({"input_size": (3, 64.0, 64)}, r"preprocessing input_size=\(64.0, 64\)"),
     ({"img_size": "64"}, r"preprocessing input_size=\('64', '64'\)"),
@@ -211,7 +213,6 @@ def test_create_transform_by_itself_is_timms(input_size):
     ({"crop_pct": -0.5}, "preprocessing crop_pct=-0.5: it must be a share such as 0.875"),
     ({"crop_pct": "0.9"}, "preprocessing crop_pct='0.9': it must be a share"),
     ({"crop_pct": float("nan")}, "preprocessing crop_pct=nan"),
-    ({"mean": 0.5}, "preprocessing mean=0.5: it must be three finite numbers"),
     ({"mean": (0.1, 0.2)}, r"preprocessing mean=\(0.1, 0.2\): it must be three finite numbers"),
     ({"mean": "abc"}, "preprocessing mean='abc'"),
     ({"mean": []}, r"preprocessing mean=\(\)"),
@@ -237,13 +238,14 @@ def test_resolve_data_config_refuses(arguments, message):
 
 @pytest.mark.parametrize("arguments, message", [
     ({"is_training": True}, "is_training=True: npefficient only evaluates"),
-    ({"input_size": (1, 64, 64)}, r"input_size \(1, 64, 64\): a photo has 3 channels"),
+    ({"input_size": (True, 64, 64)}, r"input_size \(True, 64, 64\): the channels come first"),
     ({"input_size": (1, 3, 64, 64)}, r"preprocessing input_size=\(1, 3, 64, 64\)"),
     ({"input_size": ()}, r"preprocessing input_size=\(\)"),
     ({"input_size": None}, r"preprocessing input_size=\(None, None\)"),
     ({"input_size": True}, r"preprocessing input_size=\(True, True\)"),
     ({"mean": None}, "preprocessing mean=None: it must be three finite numbers"),
-    ({"std": 3}, "preprocessing std=3: it must be three finite numbers other than 0"),
+    ({"std": 0}, r"preprocessing std=\(0, 0, 0\): it must be three finite numbers other than 0"),
+    ({"mean": True}, "preprocessing mean=.True, True, True.: it must be three finite numbers"),
     ({"interpolation": None}, "preprocessing interpolation=None"),
     ({"crop_pct": 300}, "preprocessing crop_pct=300: .* at most the input's shorter side"),
 ], ids=lambda value: override_id(value) if isinstance(value, dict) else None)

@@ -157,9 +157,9 @@ def test_a_warm_start_needs_no_numba(cold):
     """Neither Numba nor anything of our own that builds LLVM's text; llvmlite's bindings import llvmlite.ir themselves.
     """
     script = MODEL + """
-from npefficient.demo import digits
+from npefficient.demo import digits, weights_path
 expected = model(x)
-print(model.classify(digits()[0])[0][0])
+print(npefficient.create_model(checkpoint_path=weights_path()).classify(digits()[0])[0][0])
 tracing = {f"npefficient.kernels.{name}" for name in ("lanes", "depthwise", "pointwise", "pool", "rows", "stem")}
 tracing |= {"npefficient.engine.run", "npefficient.engine.atomics"}
 print("heavy:", sorted(({"numba"} | tracing) & set(sys.modules)))

@@ -9,6 +9,7 @@ from small import small_model
 
 from npefficient import create_model
 from npefficient.errors import ArgumentError
+from npefficient.jobs.output import h5, open_output, parquet
 from npefficient.jobs.rows import GROUP, Schema
 from npefficient.scores import softmax
 from npefficient.jobs.stream import Outcome
@@ -69,6 +70,52 @@ def test_schema_of_a_model():
         Schema.of(model, 0)
     with pytest.raises(ArgumentError, match="tf_efficientnet_lite0 without a classifier names no classes"):
         Schema.of(create_model("lite0", num_classes=0))
+    for maps in ({"num_classes": 0, "global_pool": ""}, {"features_only": True}):
+        with pytest.raises(ArgumentError, match="puts out feature maps, for which a row has no room"):
+            Schema.of(create_model("lite0", **maps), embeddings=True)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet", ".h5"])
+def test_rows_of_a_model_without_a_classifier(suffix, tmp_path):
+    """Embeddings alone, in every form of file."""
+    only = Schema.of(create_model("lite0", num_classes=0, global_pool="max"), embeddings=True)
+    assert only == Schema((), 0, 1280) and only.outputs == ("global_pool",)
+    assert only.columns() == {"photo": "text", "error": "text", "embedding": "float32 list"}
+    values = np.random.default_rng(0).normal(0, 1, 1280).astype(np.float32)
+    good, bad = (only.row(Outcome(f"{i}.jpg", made, why)) for i, (made, why) in enumerate(
+        [({"global_pool": values}, None), (None, "no such file")]))
+    assert good["classes"] == bad["classes"] == [] and bad["embedding"] is None
+    path = tmp_path / f"rows{suffix}"
+    with open_output(path, only, {"topk": 0, "embedding": 1280}) as output:
+        output.add(good)
+        output.add(bad)
+        output.publish()
+        assert path.suffix == ".jsonl" or list(h5_or_parquet(path).read(path)[1]) == [
+            {**row, "embedding": row["embedding"] and pytest.approx(row["embedding"])} for row in (good, bad)]
+        output.finish()
+    assert embeddings_in(path) == [("0.jpg", values.tobytes()), ("1.jpg", None)]
+
+
+def h5_or_parquet(path):
+    return {".h5": h5, ".parquet": parquet}[path.suffix]
+
+
+def embeddings_in(path) -> list:
+    """(photo, float32 bytes of its embedding, or None) of a file's rows, read without any code of ours."""
+    if path.suffix == ".h5":
+        import h5py
+
+        with h5py.File(path) as file:
+            assert set(file) == {"photo", "error", "labels", "embeddings"} and file["labels"].shape == (0,)
+            rows = zip(file["photo"].asstr()[:], file["embeddings"][:])
+            return [(photo, None if np.isnan(row).all() else row.tobytes()) for photo, row in rows]
+    if path.suffix == ".parquet":
+        import pyarrow.parquet
+
+        rows = [(row["photo"], row["embedding"]) for row in pyarrow.parquet.read_table(path).to_pylist()]
+    else:
+        rows = [(row["photo"], row["embedding"]) for row in map(json.loads, path.read_text().splitlines())]
+    return [(photo, None if values is None else np.float32(values).tobytes()) for photo, values in rows]
 
 
 @pytest.mark.parametrize("embedding", [0, 1280])

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from small import save_photos, small_model
 
+from npefficient import create_model
 from npefficient.architecture import build
 from npefficient.errors import ArgumentError
 from npefficient.image import open_image, transform
@@ -22,7 +23,7 @@ from npefficient.jobs.stream import AHEAD, needed, stream
 class Stub:
     """A model that knows what it is given: each "picture" is a (1, 1, 3) array of one number."""
 
-    preprocessing, architecture = Preprocessing((1, 1), crop_pct=1.0), build("lite0")
+    preprocessing, architecture, outputs = Preprocessing((1, 1), crop_pct=1.0), build("lite0"), ("classifier",)
 
     def __init__(self, delay=lambda value: None):
         self.delay, self.batches = delay, []
@@ -113,6 +114,22 @@ def test_stream_names_other_layers(greys):
     assert {name: row.tolist() for name, row in got.outputs.items()} == {"global_pool": [15.0], "classifier": [10.0]}
 
 
+@pytest.mark.parametrize("options, layers", [
+    ({"num_classes": 5}, ["classifier"]), ({"num_classes": 0}, ["global_pool"]),
+    ({"num_classes": 0, "global_pool": ""}, ["bn2"]),
+    ({"features_only": True, "out_indices": (1, 3)}, ["blocks.1", "blocks.4"]),
+], ids=["classes", "features", "map", "features_only"])
+def test_stream_puts_out_what_the_model_does(options, layers, tmp_path):
+    """Without a word about the outputs: those of a call."""
+    model = create_model("lite0", num_threads=1, pretrained_cfg_overlay={"input_size": (3, 32, 32)}, **options)
+    photos = save_photos(tmp_path, 3)
+    for photo, got in zip(photos, stream(model, photos, batch_size=2), strict=True):
+        made = model(model.transform(photo)[None])
+        assert list(got.outputs) == layers
+        for array, expected in zip(got.outputs.values(), made if isinstance(made, list) else [made], strict=True):
+            np.testing.assert_array_equal(array, expected[0])
+
+
 def test_stream_goes_on_after_bad_photos(greys, tmp_path):
     (tmp_path / "text.jpg").write_text("no photo")
     photos = [tmp_path / "none.png", greys[1], tmp_path / "text.jpg", greys[2], tmp_path]
@@ -197,7 +214,7 @@ def test_stream_loads_every_format_before_it_starts_threads():
     """Pillow loads its rarer formats on first need; a thread that comes while another one does finds them missing."""
     script = """
 from npefficient.jobs.stream import stream
-stream(None, [], workers=1, preprocess=len)
+stream(None, [], outputs=(), workers=1, preprocess=len)
 from PIL import Image
 print(Image.init())
 """

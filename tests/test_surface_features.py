@@ -112,9 +112,22 @@ def test_extra_blocks_have_eight_indices():
             m.forward_intermediates(x, indices, extra_blocks=True)
 
 
-def test_output_format_is_nhwc():
-    with pytest.raises(ArgumentError, match="output_fmt 'NCHW': it must be 'NHWC'"):
-        model("lite0").forward_intermediates(pixels(1, (9, 9)), output_fmt="NCHW")
+@pytest.mark.parametrize("intermediates_only", [False, True], ids=["both", "intermediates_only"])
+def test_output_format_is_timms_if_asked_for(intermediates_only):
+    m, x = model("lite0"), pixels(2, (20, 9))
+    got = m.forward_intermediates(x, [1, 3], output_fmt="NCHW", intermediates_only=intermediates_only)
+    same = m.forward_intermediates(x, [1, 3], intermediates_only=intermediates_only)
+    right = call(calibrated("lite0").forward_intermediates, nchw(x), [1, 3], intermediates_only=intermediates_only)
+    if not intermediates_only:
+        got, same, right = ([last, *maps] for last, maps in (got, same, right))
+    assert [a.shape for a in got] == [tuple(a.shape) for a in right]
+    for a, b in zip(got, same, strict=True):
+        np.testing.assert_array_equal(a, b.transpose(0, 3, 1, 2))
+
+
+def test_output_format_that_there_is_not():
+    with pytest.raises(ArgumentError, match="output_fmt 'NLC': it must be 'NHWC' or 'NCHW'"):
+        model("lite0").forward_intermediates(pixels(1, (9, 9)), output_fmt="NLC")
 
 
 # --- features_only ---------------------------------------------------------------------------------------------------

@@ -12,20 +12,21 @@ pytestmark = needs_timm
 
 EFFICIENTNET = "models.efficientnet.EfficientNet"
 PAIRS = {  # ours -> timm's
-    **{name: name for name in ("create_model", "list_models", "list_pretrained", "get_pretrained_cfg")},
+    **{name: name for name in ("create_model", "list_models", "list_pretrained", "get_pretrained_cfg", "is_model",
+                              "is_model_pretrained")},
     **{name: f"data.{name}" for name in ("resolve_data_config", "resolve_model_data_config", "create_transform")},
     **{f"Model.{name}": f"{EFFICIENTNET}.{name}" for name in (
-        "eval", "forward_features", "forward_head", "forward_intermediates", "reset_classifier")},
+        "eval", "forward", "forward_features", "forward_head", "forward_intermediates", "reset_classifier",
+        "get_classifier", "set_grad_checkpointing", "train", "requires_grad_", "cpu", "float", "load_state_dict")},
     **{f"FeatureInfo.{name}": f"models.FeatureInfo.{name}" for name in (
         "get", "get_dicts", "channels", "reduction", "module_name", "__len__")},
 }
 ONLY_OURS = {"create_model": {
-    "name",  # timm: model_name; both come first
     "num_classes", "in_chans", "global_pool", "features_only", "out_indices",  # timm hands them on to the network
     "num_threads", "backend",
 }}
 OTHER_DEFAULTS = {  # -> (ours, timm's)
-    "list_models": {"filter": ("*", "")}, "list_pretrained": {"filter": ("*", "")},
+    "create_model": {"model_name": (None, inspect.Parameter.empty)},  # a weight file knows it
     "Model.forward_intermediates": {"output_fmt": ("NHWC", "NCHW")},
 }
 
@@ -71,15 +72,18 @@ def test_arguments_come_in_timms_order(name):
 
 
 def test_functions_begin_in_timms_order():
-    for name, count in (("resolve_data_config", 3), ("resolve_model_data_config", 2), ("create_transform", 2),
-                        ("list_models", 1), ("list_pretrained", 1), ("get_pretrained_cfg", 1)):
+    """What is given by position means the same; behind that there are keywords alone."""
+    for name, count in (("create_model", 2), ("resolve_data_config", 5), ("resolve_model_data_config", 5),
+                        ("create_transform", 2), ("list_models", 6), ("list_pretrained", 2), ("is_model", 1),
+                        ("is_model_pretrained", 1), ("get_pretrained_cfg", 1)):
         ours_, theirs = list(parameters(getattr(npefficient, name))), list(parameters(attrgetter(PAIRS[name])(timm)))
         assert ours_[:count] == theirs[:count]
-    assert list(parameters(npefficient.create_model))[:2] == ["name", "pretrained"]
-    assert list(parameters(timm.create_model))[:2] == ["model_name", "pretrained"]
+        behind = list(parameters(getattr(npefficient, name)).values())[count:]
+        assert {p.kind for p in behind} <= {inspect.Parameter.KEYWORD_ONLY}
 
 
-@pytest.mark.parametrize("name", ["num_classes", "num_features", "head_hidden_size", "feature_info", "pretrained_cfg"])
+@pytest.mark.parametrize("name", ["num_classes", "num_features", "head_hidden_size", "in_chans",
+                                  "feature_info", "pretrained_cfg", "default_cfg"])
 def test_members_are_timms(name):
     ours_ = getattr(npefficient.create_model("lite0", num_classes=5), name)
     theirs = getattr(timm.create_model("tf_efficientnet_lite0", num_classes=5), name)

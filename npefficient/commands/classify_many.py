@@ -88,8 +88,10 @@ def _measure(args, model, photos: _Photos, how: dict) -> None:
     """Say what --fast-decode does to the logits of the next photos."""
     if args.fast_decode:
         count, change, largest, same = shift_by_fast_decode(model, photos.peek(SAMPLE), **how)
-        say(f"--fast-decode: on the first {counted(count, 'photo')} the logits move by at most {change:.3g} (the "
-            f"largest is {largest:.3g}), and the most probable class stays on {same}")
+        what, stays = ("logits", f", and the most probable class stays on {same}") if model.num_classes else (
+            "features", "")
+        say(f"--fast-decode: on the first {counted(count, 'photo')} the {what} move by at most {change:.3g} (the largest "
+            f"is {largest:.3g}){stays}")
 
 
 def _print(args, schema: Schema, outcomes, width: int, unlisted) -> int:

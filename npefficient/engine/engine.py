@@ -120,7 +120,10 @@ class Engine:
         """(first picture, how many at the same time, threads for each of them).
 
         As many pictures as there are threads run at the same time, one on each; the threads share those that are left.
+        No pictures make one turn of none: the shapes of their outputs are known.
         """
+        if not pictures:
+            yield 0, 0, 1
         apart = pictures // self.num_threads * self.num_threads if self.num_threads > 1 else 0
         yield from ((i, self.num_threads, 1) for i in range(0, apart, self.num_threads))
         yield from ((i, 1, self.num_threads) for i in range(apart, pictures))

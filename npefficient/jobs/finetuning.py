@@ -13,7 +13,7 @@ import numpy as np
 
 from . import linear_classifier
 from .accuracy import confusion_matrix
-from ..adapt import adapt
+from ..adapt import classifier_arrays, with_classifier
 from .class_folders import ClassFolders, read_classes
 from .embeddings import Embeddings, Store, embed
 from ..errors import ArgumentError, WeightsError
@@ -169,11 +169,10 @@ def _store(photos_dir, base: Weights, remark, exif: bool) -> Store | None:
 
 def _with_classifier(base: Weights, linear: Linear, labels, photos_dir, fitted_to: int, exif: bool) -> Weights:
     """The base with another last layer; its source is named, but is no longer a file with a hash."""
-    made = adapt(base, num_classes=len(labels), new_classifier=True)
-    layer = {"classifier.weight": linear.weight.astype(np.float32), "classifier.bias": linear.bias.astype(np.float32)}
+    made = with_classifier(base, *classifier_arrays(base.architecture, linear.weight, linear.bias, labels))
     turned = ", turned by EXIF" if exif else ""
     name = f"{base.source.name}, classifier fitted to {fitted_to} photos of {Path(photos_dir).resolve().name}{turned}"
-    return replace(made, parameters=made.parameters | layer, labels=labels, source=Source(plain(name), "", "finetuned"))
+    return replace(made, source=Source(plain(name), "", "finetuned"))
 
 
 def _logits(weights: Weights, embeddings: np.ndarray, linear: Linear) -> np.ndarray:

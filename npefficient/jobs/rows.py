@@ -5,8 +5,9 @@ A row is a dictionary that JSON can hold:
     {"photo": "dog.jpg", "error": None, "embedding": [0.12, ..],
      "classes": [{"class": 207, "label": "golden retriever", "probability": 0.93}, ..]}
 
-with the most probable class first. "embedding" is there only where it is asked for. Of a photo that can't be read
-"error" says why, "classes" is empty and "embedding" None. `Schema.flat` spreads a row over columns.
+with the most probable class first; "classes" is empty for a model without a classifier. "embedding" is there only where
+it is asked for. Of a photo that can't be read "error" says why, "classes" is empty and "embedding" None. `Schema.flat`
+spreads a row over columns.
 """
 import itertools
 from collections.abc import Iterable, Iterator
@@ -27,36 +28,39 @@ class Schema:
     """Which rows a job makes."""
 
     labels: tuple[str, ...]  # of all classes
-    topk: int  # classes in a row, at most as many as there are
+    topk: int  # classes in a row, at most as many as there are; 0 without a classifier
     embedding: int = 0  # values of an embedding; 0 where none is asked for
 
     @classmethod
     def of(cls, model, topk: int = 5, embeddings: bool = False) -> "Schema":
         """The rows that a model makes: its `topk` most probable classes, and the pooled features with `embeddings`.
 
-        Raises ArgumentError for a topk below 1, and for a model that has no classifier or no pool.
+        A model without a classifier makes rows of features alone. Raises ArgumentError for a topk below 1, for a model
+        that has neither classes nor asked-for features, and for one that puts out feature maps.
         """
         if topk < 1:
             raise ArgumentError(f"topk {topk}: it must be at least 1")
-        if not model.num_classes:
+        if not {"classifier", "global_pool"}.issuperset(model.outputs):
+            raise ArgumentError(f"{model!r} puts out feature maps, for which a row has no room: see npefficient.stream")
+        if not (model.num_classes or embeddings):
             raise ArgumentError(f"{model.architecture.name} without a classifier names no classes: take weights with "
-                                "one, or npefficient.stream for the features")
+                                "one, or ask for the embeddings")
         return cls(tuple(model.labels), min(topk, model.num_classes), model.head_hidden_size if embeddings else 0)
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """The layers to ask `stream` for."""
-        return ("classifier", "global_pool") if self.embedding else ("classifier",)
+        return ("classifier",) * (self.topk > 0) + ("global_pool",) * (self.embedding > 0)
 
     def row(self, outcome: Outcome) -> dict:
         """One outcome of `stream` -> its row."""
         row = {"photo": plain(outcome.photo), "error": None, "classes": []}
-        if outcome.error is None:
+        if outcome.error is not None:
+            row["error"] = plain(outcome.error)
+        elif self.topk:
             probabilities, classes = top_k(softmax(outcome.outputs["classifier"]), self.topk)
             row["classes"] = [{"class": int(c), "label": self.labels[c], "probability": float(p)}
                               for c, p in zip(classes, probabilities)]
-        else:
-            row["error"] = plain(outcome.error)
         if self.embedding:
             row["embedding"] = None if outcome.error is not None else _short(outcome.outputs["global_pool"])
         return row

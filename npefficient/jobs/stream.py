@@ -36,15 +36,16 @@ class Outcome:
         return f"Outcome({short(repr(self.photo))}, {what})"
 
 
-def stream(model, photos: Iterable, *, outputs=("classifier",), batch_size: int = 1, workers: int | None = None,
+def stream(model, photos: Iterable, *, outputs=None, batch_size: int = 1, workers: int | None = None,
            exif: bool = False, fast_decode: bool = False, max_pixels: int | None = None,
            preprocess=None) -> Iterator[Outcome]:
     """Compute layers of `model` for each of `photos`; return an iterator of Outcomes in the same order.
 
-    model: a Model, safe to call from several threads; make it with num_threads=1
+    model: a Model or a FeatureModel, safe to call from several threads; make it with num_threads=1
     photos: what `open_image` takes, or what it gives; any iterable, even an endless one. Never more than
         2 * workers * batch_size of them are taken before the outcomes have been.
-    outputs: timm's names of the layers, as in `Model.activations`: "classifier" for logits, "global_pool"
+    outputs: timm's names of the layers, as in `Model.activations`: "classifier" for logits, "global_pool"; None for
+        what a call of the model puts out, whether logits, features or feature maps
     batch_size: photos that a worker reads before it hands them to the network in one call
     workers: threads; None for as many as this process has processors. More help where reading waits for a network.
     exif: turn photos as their EXIF data say
@@ -74,7 +75,8 @@ def stream(model, photos: Iterable, *, outputs=("classifier",), batch_size: int 
 
     Image.init()  # all formats, here: a thread that looks while another one loads them finds some missing
     draft = needed(model.preprocessing) if fast_decode else None
-    task = _Task(model, tuple(outputs), preprocess or model.transform,
+    outputs = model.outputs if outputs is None else tuple(outputs)
+    task = _Task(model, outputs, preprocess or model.transform,
                  {"exif": exif, "draft": draft, "max_pixels": max_pixels, "in_chans": in_chans})
     return _outcomes(task, iter(photos), batch_size, workers)
 
@@ -135,14 +137,16 @@ class _Task:
 
 
 def shift_by_fast_decode(model, photos: Iterable, **how) -> tuple[int, float, float, int]:
-    """What `fast_decode` does to the logits of some photos; `how` they are read, as for `stream`.
+    """What `fast_decode` does to the logits of some photos, or to what else the model puts out; `how` they are read, as
+    for `stream`.
 
     Returns how many of them could be read, the largest change of a logit, the largest logit, and for how many photos
     the most probable class stays.
     """
     photos = list(photos)
     both = (stream(model, photos, fast_decode=fast, **how) for fast in (False, True))
-    pairs = [(full.outputs["classifier"], quick.outputs["classifier"]) for full, quick in zip(*both)
+    layer = model.outputs[0]
+    pairs = [(full.outputs[layer], quick.outputs[layer]) for full, quick in zip(*both)
              if full.error is None and quick.error is None]
     change = max((float(np.abs(full - quick).max()) for full, quick in pairs), default=0.0)
     largest = max((float(np.abs(full).max()) for full, _ in pairs), default=0.0)

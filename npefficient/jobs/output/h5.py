@@ -5,6 +5,7 @@
     /probabilities      (N, k) float32; NaN there
     /embeddings         (N, 1280) float32, where they are asked for; NaN there
     /labels             (classes,) text: the name of every class
+    Without a classifier there are no /classes and no /probabilities.
     attribute "npefficient" of the root: the settings as JSON
 """
 import contextlib
@@ -69,11 +70,12 @@ def _columns(rows: list[dict], schema: Schema) -> dict[str, np.ndarray]:
         return np.array(values, dtype).reshape(len(rows), *extent)
 
     k, n = schema.topk, schema.embedding
-    classes = [[found["class"] for found in row["classes"]] or [-1] * k for row in rows]
-    probabilities = [[found["probability"] for found in row["classes"]] or [np.nan] * k for row in rows]
     columns = {"photo": column([row["photo"] for row in rows], object),
-               "error": column([row["error"] or "" for row in rows], object),
-               "classes": column(classes, np.int64, k), "probabilities": column(probabilities, np.float32, k)}
+               "error": column([row["error"] or "" for row in rows], object)}
+    if k:
+        classes = [[found["class"] for found in row["classes"]] or [-1] * k for row in rows]
+        probabilities = [[found["probability"] for found in row["classes"]] or [np.nan] * k for row in rows]
+        columns |= {"classes": column(classes, np.int64, k), "probabilities": column(probabilities, np.float32, k)}
     if n:
         columns["embeddings"] = column([row["embedding"] or [np.nan] * n for row in rows], np.float32, n)
     return columns
@@ -86,8 +88,9 @@ def _rows(path: Path) -> Iterator[dict]:
         labels, embedded = file["labels"].asstr()[:], "embeddings" in file
         for start in range(0, len(file["photo"]), READ):
             part = slice(start, start + READ)
-            columns = [file["photo"].asstr()[part], file["error"].asstr()[part], file["classes"][part].tolist(),
-                       file["probabilities"][part].tolist()]
+            columns = [file["photo"].asstr()[part], file["error"].asstr()[part]]
+            columns += [file[name][part].tolist() if name in file else itertools.repeat(())
+                        for name in ("classes", "probabilities")]
             embeddings = file["embeddings"][part] if embedded else itertools.repeat(None)
             for photo, error, classes, probabilities, embedding in zip(*columns, embeddings):
                 found = [{"class": c, "label": labels[c], "probability": p} for c, p in zip(classes, probabilities)]

@@ -1,10 +1,9 @@
 """What made the rows of a file: only a job with the same settings may go on with it."""
 import dataclasses
-import hashlib
 import json
 
 from ...errors import ArgumentError
-from ...parameters import Weights
+from ...parameters import Weights, fingerprint
 from ...text import quoted
 from ..rows import Schema
 
@@ -17,15 +16,6 @@ def settings_of(weights: Weights, schema: Schema, **options) -> dict:
                 "sha256": fingerprint(weights, schema.labels), "topk": schema.topk, "embedding": schema.embedding,
                 "preprocessing": dataclasses.asdict(weights.preprocessing), **options}
     return json.loads(json.dumps(settings))
-
-
-def fingerprint(weights: Weights, labels: tuple[str, ...]) -> str:
-    """sha256 over all parameters and labels, in hex."""
-    digest = hashlib.sha256(json.dumps(labels).encode())
-    for name, array in sorted(weights.parameters.items()):
-        digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
 
 
 def check_settings(path, before: dict, wanted: dict) -> None:
