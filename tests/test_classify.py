@@ -66,7 +66,7 @@ def test_random_weights_are_said(photo):
 
 
 def test_trained_weights_warn_of_nothing(recwarn):
-    create(checkpoint_path=demo.weights_path()).classify(demo.photos()[0])
+    create(checkpoint_path=demo.weights_path()).classify(demo.digits()[0])
     assert list(recwarn) == []
 
 
