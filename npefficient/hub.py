@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from .errors import ArgumentError, DownloadError, WeightsError
 from .paths import cache_directory
+from .private_directory import check_private, private_directory
 from .variants import RELEASE, VARIANTS, Variant, canonical_name
 
 PAUSES = (0.5, 1.0, 2.0)  # seconds before each further attempt
@@ -38,10 +39,10 @@ def pretrained(name: str, *, progress: bool = True) -> Path:
     """
     variant, target = VARIANTS[canonical_name(name)], _target(name)
     directory = target.parent
+    if kept(name):
+        return target
     with _unwritable(directory):
-        if target.is_file():
-            return target
-        directory.mkdir(parents=True, exist_ok=True)
+        private_directory(directory)
     with _one_at_a_time(directory / f".{variant.file}.lock", progress):
         if not target.is_file():  # the process before us has made it
             _make(variant, directory, target, progress)
@@ -49,9 +50,16 @@ def pretrained(name: str, *, progress: bool = True) -> Path:
 
 
 def kept(name: str) -> Path | None:
-    """Return what `pretrained` would without fetching or converting anything; None where the file is not there yet."""
+    """Return what `pretrained` would without fetching or converting anything; None where the file is not there yet.
+
+    Raises DownloadError where others could have put it there, or could exchange it.
+    """
     target = _target(name)
-    return target if target.is_file() else None
+    if not target.is_file():
+        return None
+    with _unwritable(target.parent):
+        check_private(private_directory(target.parent) / target.name)
+    return target
 
 
 def _target(name):
@@ -106,13 +114,18 @@ def _fetch(variant, path, progress):
         except (OSError, ValueError, http.client.HTTPException) as problem:
             if pause is None or not _is_passing(problem):
                 raise DownloadError(_advice(variant, url, path, problem)) from problem
+            if progress:
+                _say(sys.stderr, f"can't fetch {variant.file} ({_reason(problem)}): trying again in {pause:g} s\n")
         time.sleep(pause)
+
+
+def _reason(problem) -> str:
+    return str(problem).removeprefix("<urlopen error ").removesuffix(">").rstrip(".") or type(problem).__name__
 
 
 def _advice(variant, url, path, problem):
     directory = path.parent.parent
-    reason = str(problem).removeprefix("<urlopen error ").removesuffix(">").rstrip(".") or type(problem).__name__
-    return (f"can't fetch {variant.name!r} from {url!r}: {reason}. Without a network, get the file elsewhere and "
+    return (f"can't fetch {variant.name!r} from {url!r}: {_reason(problem)}. Without a network, get the file elsewhere and "
             f"put it at '{directory / variant.file}', where it is found by itself; or convert it where it is with "
             f"'npefficient convert {variant.file} {variant.short_name}.h5' and use that file")
 
@@ -266,5 +279,5 @@ def _unwritable(directory):
     try:
         yield
     except OSError as problem:
-        raise DownloadError(f"the directory {str(directory)!r} for weights can't be written ({problem}): "
-                            "name another one in NPEFFICIENT_CACHE") from problem
+        raise DownloadError(f"the directory {str(directory)!r} for weights can't be used ({problem}): name another one "
+                            "in NPEFFICIENT_CACHE, that nobody else can write") from problem
