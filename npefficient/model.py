@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from .adapt import adapt
-from .architecture import IMAGENET_CLASSES
+from .architecture import FLAT, IMAGENET_CLASSES
 from .data_config import model_cfg
 from .errors import ArgumentError, WeightsError
 from .features import FeatureInfo, FeatureModel, feature_info, take_indices
@@ -82,8 +82,10 @@ class Model:
             from .engine.engine import Engine
 
             return Engine(weights, self.num_threads)
+        from .engine.pack import pack
         from .reference import Network
 
+        pack(weights)  # what it refuses, neither network can compute
         return Network(weights.architecture, weights.parameters)
 
     @property
@@ -113,7 +115,7 @@ class Model:
         ArgumentError for another shape or dtype, or values that are not finite. Each picture's logits are the same to
         the last bit whatever batch it sits in and however many threads compute it (backend "engine").
         """
-        return self._network(self._checked(x))
+        return _finite({self.architecture.output: self._network(self._checked(x))})[self.architecture.output]
 
     def forward_features(self, x) -> np.ndarray:
         """(N, H, W, in_chans) -> the last feature map (N, h, w, num_features), before the pool."""
@@ -129,7 +131,7 @@ class Model:
         if not network.global_pool:
             return x
         layer = "global_pool" if pre_logits else network.output
-        return self._network.head_outputs(x, [layer])[layer]
+        return _finite(self._network.head_outputs(x, [layer]))[layer]
 
     def forward_intermediates(self, x, indices=None, norm: bool = False, stop_early: bool = False,
                               output_fmt: str = "NHWC", intermediates_only: bool = False, extra_blocks: bool = False):
@@ -161,7 +163,7 @@ class Model:
         """
         wanted, x = find_layers(self.architecture, names), self._checked(x)
         sources = [layer.source for layer in wanted.values() if layer.source is not None]
-        made = {None: x} | (self._network.outputs(x, sources) if sources else {})
+        made = {None: x} | (_finite(self._network.outputs(x, sources)) if sources else {})
         return {name: made[layer.source] if layer.finish is None else layer.finish(self._plain(), made[layer.source])
                 for name, layer in wanted.items()}
 
@@ -253,6 +255,15 @@ def _checked(x, channels: int, what: str, origin: str) -> np.ndarray:
     if not np.isfinite(x).all():
         raise ArgumentError(f"{what} with {x[~np.isfinite(x)][0]}: every value must be finite")
     return np.ascontiguousarray(x)
+
+
+def _finite(made: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What layers have put out; raises WeightsError where pooled features or logits are no numbers."""
+    for name in [name for name in FLAT if name in made]:
+        if not np.isfinite(made[name]).all():
+            raise WeightsError(f"{name!r} puts out {made[name][~np.isfinite(made[name])][0]}: the weights are not those "
+                               "of a network that was trained on such pictures, or the input is far out of its range")
+    return made
 
 
 def _labels(weights: Weights) -> tuple[str, ...]:
