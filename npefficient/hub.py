@@ -125,8 +125,8 @@ def _reason(problem) -> str:
 
 def _advice(variant, url, path, problem):
     directory = path.parent.parent
-    return (f"can't fetch {variant.name!r} from {url!r}: {_reason(problem)}. Without a network, get the file elsewhere and "
-            f"put it at '{directory / variant.file}', where it is found by itself; or convert it where it is with "
+    return (f"can't fetch {variant.name!r} from {url!r}: {_reason(problem)}. Without a network, get the file elsewhere "
+            f"and put it at '{directory / variant.file}', where it is found by itself; or convert it where it is with "
             f"'npefficient convert {variant.file} {variant.short_name}.h5' and use that file")
 
 

@@ -260,9 +260,10 @@ def _checked(x, channels: int, what: str, origin: str) -> np.ndarray:
 def _finite(made: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """What layers have put out; raises WeightsError where pooled features or logits are no numbers."""
     for name in [name for name in FLAT if name in made]:
-        if not np.isfinite(made[name]).all():
-            raise WeightsError(f"{name!r} puts out {made[name][~np.isfinite(made[name])][0]}: the weights are not those "
-                               "of a network that was trained on such pictures, or the input is far out of its range")
+        wrong = made[name][~np.isfinite(made[name])]
+        if wrong.size:
+            raise WeightsError(f"{name!r} puts out {wrong[0]}: the weights are not those of a network that was trained "
+                               "on such pictures, or the input is far out of its range")
     return made
 
 

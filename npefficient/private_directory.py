@@ -21,7 +21,7 @@ def private_directory(path: Path) -> Path:
     for missing in [place for place in reversed([path, *path.parents]) if not place.exists()]:
         missing.mkdir(mode=0o700, exist_ok=True)
     path = Path(os.path.realpath(path.parent), path.name)
-    for place in reversed([path, *path.parents]):  # from the top: below what has been checked, nobody exchanges anything
+    for place in reversed([path, *path.parents]):  # from the top: what has been checked keeps others from the next
         check_private(place, leads=place != path)
     if not path.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, f"{str(path)!r} is no directory")

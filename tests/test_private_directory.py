@@ -48,7 +48,8 @@ def user(monkeypatch):
     (0o755, USER + 1, False, False), (0o700, 65534, False, False),
     (0o775, USER, False, False), (0o757, USER, False, False), (0o777, 0, False, False),
     (0o1777, 0, False, True), (0o1775, 0, False, True), (0o1777, USER + 1, False, False),
-], ids=["own", "readable", "root", "another", "nobody", "group", "others", "all", "tmp", "sticky_group", "anothers_tmp"])
+], ids=["own", "readable", "root", "another", "nobody", "group", "others", "all", "tmp", "sticky_group",
+        "anothers_tmp"])
 def test_is_private(user, mode, owner, itself, leading):
     assert is_private(of(mode, owner)) is itself
     assert is_private(of(mode, owner), leads=True) is leading
@@ -71,7 +72,8 @@ def test_group_of_a_user_without_an_entry(user, monkeypatch):
     assert is_private(of(0o755, USER)) and not is_private(of(0o775, USER))
 
 
-@pytest.mark.parametrize("users, expected", [("0 0 4294967295", False), ("1234 1000 1", True)], ids=["host", "container"])
+@pytest.mark.parametrize("users, expected", [("0 0 4294967295", False), ("1234 1000 1", True)],
+                         ids=["host", "container"])
 def test_root_of_the_host_is_nobody_in_a_container(user, monkeypatch, tmp_path, users, expected):
     set_users(monkeypatch, tmp_path, users)
     assert is_private(of(0o755, 65534), leads=True) is expected

@@ -2,12 +2,14 @@
 import dataclasses
 import hashlib
 import json
+import reprlib
 
 from ...errors import ArgumentError
-from ...parameters import Weights
+from ...parameters import Weights, plain
 from ..rows import Schema
 
 VERSION = 1
+SHOWN = 5  # settings that differ, in a message
 
 
 def settings_of(weights: Weights, schema: Schema, **options) -> dict:
@@ -31,6 +33,14 @@ def check_settings(path, before: dict, wanted: dict) -> None:
     """Raise ArgumentError, with each setting that differs, unless the rows at `path` were made as is wanted."""
     names = [name for name in {**wanted, **before} if before.get(name) != wanted.get(name)]
     if names:
-        differ = "; ".join(f"{name} {before.get(name)!r}, and now {wanted.get(name)!r}" for name in names)
+        differ = "; ".join(f"{plain(name[:40])} {_shown(before.get(name))}, and now {_shown(wanted.get(name))}"
+                           for name in names[:SHOWN])
         raise ArgumentError(f"{str(path)!r} was begun with {differ}: --resume needs the same; repeat that command "
                             "line, name another file, or begin anew with --force")
+
+
+def _shown(value) -> str:
+    """A setting for a message: what a file holds in its place may be long, or nested deeper than Python's own repr."""
+    shown = reprlib.Repr()
+    shown.maxdict, shown.maxstring, shown.maxlong, shown.maxother = 20, 80, 80, 80
+    return shown.repr(value)
