@@ -1,5 +1,6 @@
 """What users hold: a network with its weights, its preprocessing and its class names."""
 import functools
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,9 +64,12 @@ class Model:
         """load: how to get the same weights once more; without it, they are kept beside the engine's own copy."""
         self.backend, self.num_threads = backend, num_threads
         if backend == "engine":
-            from .engine.workers import check_threads
+            from .engine.workers import available_threads, check_threads
 
             self.num_threads = check_threads(num_threads)
+            if self.num_threads > available_threads():
+                warnings.warn(f"num_threads {num_threads}: more than the {available_threads()} processors that this "
+                              "process may use take turns on them, which is slower; leave it out", stacklevel=3)
         self._take(weights, load or (lambda: weights))
 
     def _take(self, weights: Weights, load: Callable[[], Weights]) -> None:

@@ -8,6 +8,7 @@ from PIL import Image
 
 import npefficient
 from npefficient import architecture, labels, reference
+from npefficient.engine.workers import available_threads
 from npefficient.errors import ArgumentError, ImageError, WeightsError
 from npefficient.loading import load_weights
 from npefficient.model import Model
@@ -143,6 +144,15 @@ def test_classify_names_the_bad_photo(model, tmp_path):
 def test_model_takes_weights_directly():
     weights = random_weights(architecture.build("lite0", 5))
     assert Model(weights, num_threads=1)(X).shape == (1, 5)
+
+
+def test_more_threads_than_processors_are_said(recwarn):
+    available = available_threads()
+    with pytest.warns(UserWarning, match=f"num_threads {available + 1}: more than the {available} processors .* leave"):
+        assert npefficient.create_model("lite0", num_classes=10, num_threads=available + 1).num_threads == available + 1
+    npefficient.create_model("lite0", num_classes=10, num_threads=available)
+    npefficient.create_model("lite0", num_classes=10)
+    assert not recwarn.list
 
 
 # --- what is no number -----------------------------------------------------------------------------------------------

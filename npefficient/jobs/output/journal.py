@@ -10,7 +10,7 @@ from .taken_back import REMEDY
 
 SYNC = 2.0  # seconds between two requests to the system to bring what it has to the disk
 LONGEST = 1 << 26  # bytes of a line; one with an embedding has 20,000
-FAR = 1 << 62  # a byte that no file has
+FAR = 1 << 40  # a byte that no journal comes to
 
 
 class Journal:
