@@ -5,7 +5,7 @@
     /probabilities      (N, k) float32; NaN there
     /embeddings         (N, 1280) float32, where they are asked for; NaN there
     /labels             (classes,) text: the name of every class
-    attribute "npefficient" of the root: the settings as JSON
+    attribute "npefficient" of the root: the settings as JSON, fixed-length text
 """
 import contextlib
 import io
@@ -25,6 +25,7 @@ from .taken_back import parse_settings
 READ = 256  # rows to take back at once
 CHUNK = 1 << 16  # bytes of a dataset's chunk
 KEY = "npefficient"
+LAYOUT = "v108", "v108"  # its headers carry checksums: in damaged ones without, HDF5 2.0 looks for ever (*measured*)
 
 
 def check() -> None:
@@ -35,8 +36,9 @@ def write(path: Path, rows: Iterable[dict], schema: Schema, settings: dict) -> N
     """Write all rows into a file at `path`, some thousand at a time."""
     import h5py
 
-    with _holding_back_interrupts() as interrupted, _Target(path, "w+") as target, h5py.File(target, "w") as file:
-        file.attrs[KEY] = json.dumps(settings)
+    with (_holding_back_interrupts() as interrupted, _Target(path, "w+") as target,
+          h5py.File(target, "w", libver=LAYOUT) as file):
+        file.attrs[KEY] = np.bytes_(json.dumps(settings))
         file.create_dataset("labels", data=list(schema.labels), dtype=h5py.string_dtype())
         for name, column in _columns([], schema).items():
             extent, dtype = column.shape[1:], h5py.string_dtype() if column.dtype == object else column.dtype
