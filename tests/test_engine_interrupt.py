@@ -17,7 +17,7 @@ pytestmark = pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="sig
 
 def run(how):
     root = Path(npefficient.__file__).parent.parent
-    return subprocess.run([sys.executable, PROGRAM, how], capture_output=True, text=True, timeout=120,
+    return subprocess.run([sys.executable, PROGRAM, how], capture_output=True, text=True, timeout=600,
                           env={**os.environ, "PYTHONPATH": str(root)})
 
 
