@@ -16,10 +16,8 @@ import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import h5py
 import numpy as np
 
-from ...hdf5 import check_link, has_dataset
 from ..rows import Schema
 from .taken_back import parse_settings
 
@@ -35,6 +33,8 @@ def check() -> None:
 
 def write(path: Path, rows: Iterable[dict], schema: Schema, settings: dict) -> None:
     """Write all rows into a file at `path`, some thousand at a time."""
+    import h5py
+
     with (_holding_back_interrupts() as interrupted, _Target(path, "w+") as target,
           h5py.File(target, "w", libver=LAYOUT) as file):
         file.attrs[KEY] = np.bytes_(json.dumps(settings))
@@ -54,12 +54,16 @@ def write(path: Path, rows: Iterable[dict], schema: Schema, settings: dict) -> N
 
 def read_settings(path: Path) -> dict:
     """The settings in a file that `write` has made; raises anything at all for another one."""
+    import h5py
+
     with h5py.File(path, "r") as file:
         return parse_settings(file.attrs[KEY])
 
 
 def read_rows(path: Path, schema: Schema) -> Iterator[dict]:
     """The rows in a file that `write` has made; of another one anything at all, or ValueError."""
+    import h5py
+
     with h5py.File(path, "r") as file:
         datasets, count = _datasets(file, schema)
         for start in range(0, count, READ):
@@ -73,6 +77,10 @@ def _datasets(file, schema: Schema) -> tuple[dict, int]:
 
     An edited file may lead elsewhere, or tell of more rows than there are bytes.
     """
+    import h5py
+
+    from ...hdf5 import check_link, has_dataset
+
     datasets, count = {}, None
     for name, column in _columns([], schema).items():
         if not has_dataset(file.id, name):
