@@ -78,7 +78,7 @@ def classify(photos: Sequence[str], weights: Weights, output: str, *, workers: i
 
     photos: paths that every worker can read, or addresses of files and folders such as "s3://bucket/photos", which Ray
         lists and reads; those that are not there fail the job
-    output: a directory that is not there yet, or an address such as "s3://bucket/rows", for all workers to write to
+    output: a directory that is not there yet, or empty, or an address such as "s3://bucket/rows", for all workers to write to
     workers: processes; None leaves the number to Ray, up to what the cluster has room for
     processors: of each worker
     address: of a cluster (`ray.init`); None for $RAY_ADDRESS, else for this machine alone. Where this process is
@@ -99,7 +99,8 @@ def classify(photos: Sequence[str], weights: Weights, output: str, *, workers: i
         job = _dataset(ray, photos).map_batches(Classifier, fn_constructor_kwargs={"weights": weights, **how},
                                                 batch_size=None, compute=pool, num_cpus=processors)
         job.context.execution_options.preserve_order = True
-        job.write_parquet(_location(output), mode="error", ray_remote_args={"num_cpus": 0})
+        # Whether it is free has been seen; and what failed before the first row has left an empty directory.
+        job.write_parquet(_location(output), mode="append", ray_remote_args={"num_cpus": 0})
     except ray.exceptions.RayError as problem:
         raise NpefficientError(f"the job on Ray failed, and {output!r} is not whole. Ray says: {problem}") from problem
     finally:
@@ -182,6 +183,9 @@ def _connect(ray, address: str, processors: int) -> bool:
         ray.init(address=address, include_dashboard=False, log_to_driver=False)
     except (ConnectionError, ValueError) as problem:
         raise ArgumentError(f"address {address!r}: {problem}") from problem
+    except Exception as problem:  # also of no class of its own, where a process of Ray's does not start in time
+        ray.shutdown()
+        raise NpefficientError(f"Ray does not start (address {address!r}): {problem}") from problem
     available = int(ray.cluster_resources().get("CPU", 0))
     if address == HERE and processors > available:
         ray.shutdown()
@@ -214,14 +218,16 @@ def _location(output: str) -> str:
 
 
 def _check_free(output: str) -> None:
-    """Raise ArgumentError where there is something already: Ray would write between it."""
-    from pyarrow.fs import FileSystem, FileType
+    """Raise ArgumentError where there is something already, but for an empty directory: Ray would write between it."""
+    from pyarrow.fs import FileSelector, FileSystem, FileType
 
     try:
         system, path = FileSystem.from_uri(_location(output))
     except (OSError, ValueError) as problem:
         raise ArgumentError(f"output {output!r}: {problem}") from problem
-    if system.get_file_info(path).type != FileType.NotFound:
+    found = system.get_file_info(path).type
+    empty = found == FileType.NotFound or found == FileType.Directory and not system.get_file_info(FileSelector(path))
+    if not empty:
         raise ArgumentError(f"output {output!r} exists already: name another directory, or remove it")
 
 

@@ -21,7 +21,6 @@ import numpy as np
 from .errors import WeightsError
 
 MAGIC = b"\x89HDF\r\n\x1a\n"
-NAMES_LIMIT = 4096  # links or attributes that are listed in a message; a weight file has some hundreds
 ATTRIBUTE_LIMIT = 65536  # bytes
 _ALIGNED = 64  # bytes, a cache line
 
@@ -100,12 +99,7 @@ def has_attribute(file_id, name: str) -> bool:
 
 def check_attributes(file_id, expected) -> None:
     """Raise WeightsError unless the root has just the attributes `expected`."""
-    if h5py.h5a.get_num_attrs(file_id) == len(expected) and all(has_attribute(file_id, name) for name in expected):
-        return
-    found = []
-    if h5py.h5a.get_num_attrs(file_id) <= NAMES_LIMIT:
-        h5py.h5a.iterate(file_id, lambda name: found.append(_text(name)))
-    _refuse_names("attributes", h5py.h5a.get_num_attrs(file_id), set(found), set(expected))
+    _check_names("attributes", expected, h5py.h5a.get_num_attrs(file_id), lambda name: has_attribute(file_id, name))
 
 
 def read_attribute(file_id, name: str, kind: str, shape: tuple):
@@ -142,24 +136,17 @@ def has_dataset(file_id, name: str) -> bool:
 
 
 def check_datasets(file_id, expected) -> None:
-    """Raise WeightsError unless the root holds just the names `expected`.
-
-    They are looked up one by one: where a bit is flipped, to list them all crashes HDF5 1.12 and 1.14 (*measured*).
-    """
-    if file_id.get_num_objs() == len(expected) and all(has_dataset(file_id, name) for name in expected):
-        return
-    found = []
-    if file_id.get_num_objs() <= NAMES_LIMIT:
-        file_id.links.iterate(lambda name: found.append(_text(name)))
-    _refuse_names("datasets", file_id.get_num_objs(), set(found), set(expected))
+    """Raise WeightsError unless the root holds just the names `expected`."""
+    _check_names("datasets", expected, file_id.get_num_objs(), lambda name: has_dataset(file_id, name))
 
 
-def _check_link(file_id, name: str) -> None:
+def check_link(file_id, name: str) -> None:
+    """Raise WeightsError where a name leads to another place, and KeyError where there is none."""
     kind = file_id.links.get_info(name.encode()).type
     if kind != h5py.h5l.TYPE_HARD:
         known = {h5py.h5l.TYPE_SOFT: "a soft link", h5py.h5l.TYPE_EXTERNAL: "an external link"}
-        raise WeightsError(f"{name!r} is {known.get(kind, 'a link of unknown type')}: a weight file may not lead to "
-                           "another place")
+        raise WeightsError(f"{name!r} is {known.get(kind, 'a link of unknown type')}: the file may not lead to another "
+                           "place")
 
 
 class StoredArray:
@@ -170,7 +157,7 @@ class StoredArray:
     """
 
     def __init__(self, file_id, name: str, kinds: tuple[str, ...], shape: tuple, *, file_size: int, limit: int = 0):
-        _check_link(file_id, name)
+        check_link(file_id, name)
         self.name, self._id = name, h5py.h5o.open(file_id, name.encode())
         if not isinstance(self._id, h5py.h5d.DatasetID):
             kind = type(self._id).__name__.removesuffix("ID").lower()
@@ -235,20 +222,17 @@ def check_apart(arrays) -> None:
                                f"byte {before.end}: every dataset must have its own place")
 
 
-def _refuse_names(what: str, count: int, found: set, expected: set):
-    if count > NAMES_LIMIT:
-        raise WeightsError(f"{count} {what}: a weight file of this network has {len(expected)}")
-    raise WeightsError(f"{what} missing: {_shown(expected - found)}; unexpected: {_shown(found - expected)}")
+def _check_names(what: str, expected, count: int, has) -> None:
+    """Raise WeightsError unless there are just the names `expected`, which are looked up one by one.
 
-
-def _shown(names) -> str:
-    """A few names, each cut to a readable length, for a message."""
-    cut = [repr(name if len(name) <= 80 else name[:80] + "...") for name in sorted(names)]
-    return (", ".join(cut[:20]) + (f" and {len(cut) - 20} more" if len(cut) > 20 else "")) or "none"
-
-
-def _text(name: bytes) -> str:
-    return name.decode("utf-8", "backslashreplace")
+    They are never listed, nor are others named in the message: where a bit is flipped, that crashes HDF5 before 2.0
+    (*measured*).
+    """
+    missing = [name for name in expected if not has(name)]
+    others = count - len(expected) + len(missing)
+    if missing or others:
+        shown = ", ".join(map(repr, missing[:20])) + (f" and {len(missing) - 20} more" if len(missing) > 20 else "")
+        raise WeightsError(f"{what} missing: {shown or 'none'}; unexpected: {others or 'none'}")
 
 
 def _described(stored) -> str:

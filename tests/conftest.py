@@ -13,6 +13,11 @@ def pytest_addoption(parser):
     parser.addoption("--no-skips", action="store_true", help="fail when any test is skipped")
 
 
+def pytest_configure(config):
+    # Tests take as many threads as they want, wherever they run.
+    config.addinivalue_line("filterwarnings", "ignore:num_threads .* take turns on them:UserWarning")
+
+
 def _skipped(reporter):
     return reporter.stats.get("skipped", [])
 

@@ -2,7 +2,9 @@
 
     python tests/interrupts.py signal      from another thread, amid a long batch; prints the seconds until it is back
     python tests/interrupts.py anywhere    at every line of the engine in turn; prints where a helper was lost by it
+    python tests/interrupts.py handler     call the models at every line of the engine, as a signal handler may
 """
+import collections
 import linecache
 import os
 import signal
@@ -15,6 +17,8 @@ from engines import engine, pixels, weights
 
 from npefficient.engine import workers
 from npefficient.model import Model
+
+ENGINE = tuple(os.path.join("engine", name) for name in ("engine.py", "workers.py", "job.py", "compiled.py"))
 
 
 def interrupted_by_signal(model, x, after):
@@ -45,30 +49,35 @@ def by_signal():
             print(threads, f"{taken:.3f}", "right" if right else "WRONG")
 
 
-def interrupted_at(number, call):
-    """KeyboardInterrupt before the line of this number that the engine comes to; returns its place, None at the end."""
+def interrupt():
+    raise KeyboardInterrupt
+
+
+def interrupted_at(number, call, by=interrupt):
+    """Call `by` before the line of this number that the engine comes to; returns its place, None at the end."""
     left, place = number, None
 
     def trace(frame, event, argument):
         nonlocal left, place
         path, line = frame.f_code.co_filename, frame.f_lineno
-        if os.path.basename(os.path.dirname(path)) != "engine":
+        if not path.endswith(ENGINE):
             return None
         # A `with` counts as a line once more when it is left, where Python itself takes no signal.
         if event == "line" and not linecache.getline(path, line).strip().startswith("with "):
             left -= 1
             if left == -1:
                 place = f"{frame.f_code.co_name}:{line}"
-                raise KeyboardInterrupt
+                by()
         return trace
 
     sys.settrace(trace)
     try:
         call()
     except KeyboardInterrupt:
-        return place
+        pass
     finally:
         sys.settrace(None)
+    return place
 
 
 def lost():
@@ -100,5 +109,31 @@ def anywhere():
     os._exit(count < 100)  # a lost helper would not let this process end
 
 
+def by_handler():
+    """The handler calls the same model, with a size that it knows or a new one, or another model, with helpers."""
+    x, models = pixels(3, 9, 9, 3), [engine("lite0", 2, 10), engine("lite0", 3, 10)]
+    other = pixels(1, 9, 11, 3)
+    expected, also = (engine("lite0", 1, 10)(pictures) for pictures in (x, other))
+    plans = collections.deque(maxlen=50)  # their memory stays while a late helper may be in it
+    count, wrong = 0, 0
+
+    def handle():
+        nonlocal wrong
+        wrong += not np.array_equal(models[count % 2](other), also)
+
+    for pause in (0.005, 0.0):  # helpers asleep, helpers on the lookout
+        number, place, made = 0, "", []
+        while place is not None:
+            time.sleep(pause)
+            workers.workers._resume = 0.0
+            plans.append(models[0]._plans.copy())
+            models[0]._plans.clear()
+            place = interrupted_at(number, lambda: made.append(models[0](x)), handle)
+            wrong += not np.array_equal(made.pop(), expected)
+            number += 1
+            count += 1
+    print(f"{count} calls in a handler, {wrong} wrong answers")
+
+
 if __name__ == "__main__":
-    {"signal": by_signal, "anywhere": anywhere}[sys.argv[1]]()
+    {"signal": by_signal, "anywhere": anywhere, "handler": by_handler}[sys.argv[1]]()

@@ -127,6 +127,13 @@ print(machine.resident_peak() - before)
     assert 60 << 20 < int(done.stdout) < 80 << 20
 
 
+def test_resident_peak_where_the_system_does_not_tell(monkeypatch):
+    """Windows has neither /proc nor `resource`."""
+    monkeypatch.setattr(machine, "read", lambda path: "")
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert machine.resident_peak() is None
+
+
 def test_working_sets_fit_their_level():
     sets = peak.working_sets({"L1": 32 << 10, "L2": 1 << 20, "L3": 32 << 20})
     assert sets == {"L1": 16 << 10, "L2": 512 << 10, "L3": 8 << 20, "memory": 128 << 20}

@@ -114,6 +114,9 @@ def test_a_job_that_fails_says_what_is_lost(ray, place, tmp_path, monkeypatch):
     monkeypatch.setattr(distributed, "Classifier", Broken)
     with pytest.raises(NpefficientError, match="(?s)rows' is not whole. Ray says: .*the roof is on fire"):
         distributed.classify(["photos/photo.jpg"], small_weights(), str(tmp_path / "rows"))
+    monkeypatch.undo()
+    assert list((tmp_path / "rows").iterdir()) == []
+    assert distributed.classify([str(place / "photos" / "photo.jpg")], small_weights(), str(tmp_path / "rows"))[0] == 1
 
 
 @pytest.mark.parametrize("name", ["none/none", "none.txt"])

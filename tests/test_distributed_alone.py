@@ -1,5 +1,6 @@
 """The bridge to Ray without a cluster: the callable class on its own, and what is refused before Ray starts."""
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from PIL import Image
 from npefficient import distributed
 from npefficient.commands import main
 from npefficient.distributed import Classifier
-from npefficient.errors import ArgumentError
+from npefficient.errors import ArgumentError, NpefficientError
 from photo_rows import place  # noqa: F401
 from small import small_weights
 
@@ -58,6 +59,29 @@ def test_classify_refuses(tmp_path, photos, how, message):
     with pytest.raises(ArgumentError, match=message):
         distributed.classify(photos, small_weights(), str(tmp_path / "rows"), **how)
     assert not (tmp_path / "rows").exists()
+
+
+def test_output_may_be_an_empty_directory(tmp_path):
+    """A job that failed before its first row has left one."""
+    for output in (str(tmp_path), tmp_path.as_uri(), str(tmp_path / "none")):
+        assert distributed._check_free(output) is None
+    (tmp_path / "rows").mkdir()
+    for output in (str(tmp_path), tmp_path.as_uri()):
+        with pytest.raises(ArgumentError, match=f"output '{output}' exists already"):
+            distributed._check_free(output)
+
+
+@pytest.mark.parametrize("failure, error", [
+    (Exception("The current node timed out"), NpefficientError), (RuntimeError("no sockets"), NpefficientError),
+    (PermissionError(13, "Permission denied"), NpefficientError), (ConnectionError("nobody there"), ArgumentError),
+], ids=["timeout", "runtime", "system", "address"])
+def test_ray_that_does_not_start(failure, error):
+    def init(**how):
+        raise failure
+
+    ray = SimpleNamespace(is_initialized=lambda: False, init=init, shutdown=lambda: None)
+    with pytest.raises(error, match=f"address 'local'.*: .*{failure.args[-1]}"):
+        distributed._connect(ray, "local", 1)
 
 
 def test_ray_that_is_not_installed(monkeypatch):

@@ -211,6 +211,21 @@ def test_a_cache_that_can_not_be_written_costs_time_only(run, photos, place, sai
     assert len(said) == 2 and "can't be read" in said[0] and "can't be written" in said[1]
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Windows keeps no owner and no mode")
+@pytest.mark.parametrize("loose", ["place", "file"])
+def test_a_cache_that_others_can_write_is_not_used(run, photos, place, said, loose):
+    """Somebody else's embeddings, with the right key, would become a classifier."""
+    run()
+    file, = place.iterdir()
+    rewrite(values=np.ones((6, 1280), np.float32))(file)
+    assert (run().values == 1).all() and said == []
+    target = place if loose == "place" else file
+    target.chmod(0o777)
+    got = run()
+    assert got.computed == 6 and np.array_equal(got.values, expected(photos))
+    assert f"it can't be read (others can write '{target}', or own it); every photo is computed again" in said[0]
+
+
 def test_a_full_disk_is_said_and_leaves_the_old_file(run, photos, place, said, monkeypatch):
     run(photos=photos[:2])
 

@@ -214,6 +214,16 @@ def test_pretrained_waits_between_attempts(server, weights, monkeypatch):
     assert pauses == [1, 2]
 
 
+@pytest.mark.parametrize("progress, expected", [(True, 2), (False, 0)])
+def test_pretrained_says_what_it_waits_for(server, weights, monkeypatch, capsys, progress, expected):
+    monkeypatch.setattr(hub, "PAUSES", (0, 0.001, 0))
+    server.replies = [status(500), status(503), whole]
+    pretrained("lite0", progress=progress)
+    said = [line for line in capsys.readouterr().err.splitlines() if "can't fetch" in line]
+    assert said == [f"can't fetch {FILE} (HTTP Error 500: Internal Server Error): trying again in 0 s",
+                    f"can't fetch {FILE} (HTTP Error 503: Service Unavailable): trying again in 0.001 s"][:expected]
+
+
 # What goes wrong: (replies, requests made, text)
 FAILURES = {
     "404": (status(404), 1, "HTTP Error 404"),
@@ -324,7 +334,7 @@ def test_pretrained_wrong_file_put_there_by_hand(content, text, server, weights)
 def test_pretrained_cache_is_a_file(weights, monkeypatch, tmp_path):
     (tmp_path / "file").touch()
     monkeypatch.setenv("NPEFFICIENT_CACHE", str(tmp_path / "file"))
-    with pytest.raises(DownloadError, match=rf"'{tmp_path}/file/weights' .*can't be written .*NPEFFICIENT_CACHE"):
+    with pytest.raises(DownloadError, match=rf"'{tmp_path}/file/weights' .*can't be used .*NPEFFICIENT_CACHE"):
         pretrained("lite0")
 
 
@@ -339,7 +349,7 @@ def test_pretrained_unwritable_directory(where, weights, monkeypatch):
         monkeypatch.setattr(hub, "open", refuse, raising=False)
     else:
         monkeypatch.setattr(hub.tempfile, "TemporaryDirectory", refuse)
-    with pytest.raises(DownloadError, match=rf"'{weights}' .*can't be written .*Permission denied.*NPEFFICIENT_CACHE"):
+    with pytest.raises(DownloadError, match=rf"'{weights}' .*can't be used .*Permission denied.*NPEFFICIENT_CACHE"):
         pretrained("lite0")
 
 

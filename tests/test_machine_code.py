@@ -121,6 +121,14 @@ def test_image_is_for_x86_only():
     assert machine_code.image(code[:18] + struct.pack("<H", 183) + code[20:]) is None  # ARM64
 
 
+@pytest.mark.parametrize("system", ["freebsd14", "sunos5", "darwin", "win32"])
+def test_image_is_for_linux_only(monkeypatch, system):
+    """Others have the same object files, and rules of their own about memory that is made executable."""
+    monkeypatch.setattr(sys, "platform", system)
+    code, _ = machine_code.emit(SUM, "sum")
+    assert not code.startswith(machine_code.IMAGE) and machine_code.load(code, 2)(3, 4) == 7
+
+
 @images
 def test_image_can_be_run_and_not_written():
     """Memory that holds code has no other use: it could be made to hold other code."""

@@ -1,4 +1,5 @@
 """create_model and Model: what users call, and what they are told when it can't be."""
+import dataclasses
 import re
 
 import numpy as np
@@ -6,7 +7,8 @@ import pytest
 from PIL import Image
 
 import npefficient
-from npefficient import architecture, labels
+from npefficient import architecture, labels, reference
+from npefficient.engine.workers import available_threads
 from npefficient.errors import ArgumentError, ImageError, WeightsError
 from npefficient.loading import load_weights
 from npefficient.model import Model
@@ -141,3 +143,55 @@ def test_classify_names_the_bad_photo(model, tmp_path):
 def test_model_takes_weights_directly():
     weights = random_weights(architecture.build("lite0", 5))
     assert Model(weights, num_threads=1)(X).shape == (1, 5)
+
+
+def test_more_threads_than_processors_are_said(recwarn):
+    available = available_threads()
+    with pytest.warns(UserWarning, match=f"num_threads {available + 1}: more than the {available} processors .* leave"):
+        assert npefficient.create_model("lite0", num_classes=10, num_threads=available + 1).num_threads == available + 1
+    npefficient.create_model("lite0", num_classes=10, num_threads=available)
+    npefficient.create_model("lite0", num_classes=10)
+    assert not recwarn.list
+
+
+# --- what is no number -----------------------------------------------------------------------------------------------
+
+
+def with_value(name, value):
+    weights = random_weights(architecture.build("lite0", 10))
+    array = weights.parameters[name].copy()
+    array.flat[3] = value
+    return dataclasses.replace(weights, parameters={**weights.parameters, name: array})
+
+
+@pytest.mark.parametrize("backend", ["engine", "reference"])
+def test_weights_that_leave_float32_are_refused_before_the_first_photo(backend):
+    with pytest.raises(WeightsError, match="layer 'classifier': .*take its sums out of float32"):
+        Model(with_value("classifier.weight", 3e38), backend=backend)
+
+
+@pytest.mark.parametrize("backend", ["engine", "reference"])
+def test_logits_that_are_no_numbers_are_an_error(backend):
+    model = Model(with_value("classifier.weight", 1e30), backend=backend)
+    assert np.isfinite(model(X)).all()
+    with pytest.raises(WeightsError, match="'classifier' puts out (inf|nan): the weights are not those of"):
+        with np.errstate(all="ignore"):  # the plain network's sums
+            model.forward_head(np.full((1, 1, 1, 1280), 3e38, np.float32))
+
+
+def test_features_that_are_no_numbers_are_an_error(monkeypatch):
+    model = Model(with_value("classifier.weight", 1), backend="reference")
+    for name, ask in (("classifier", lambda: model(X)), ("global_pool", lambda: model.activations(X, ["global_pool"]))):
+        monkeypatch.setattr(reference.Network, "layers", lambda self, x: [(name, np.full((1, 5), np.nan, np.float32))])
+        with pytest.raises(WeightsError, match=f"'{name}' puts out nan"):
+            ask()
+
+
+@pytest.mark.parametrize("how", [["--json"], [], ["--output", "rows.jsonl"], ["--output", "rows.csv"]], ids=" ".join)
+def test_nothing_is_written_of_weights_that_leave_float32(tmp_path, monkeypatch, command, how):
+    monkeypatch.chdir(tmp_path)
+    write_weights("large.h5", with_value("bn1.weight", 3e38))
+    Image.new("RGB", (20, 20)).save("a.png")
+    code, out, err = command("classify", "a.png", "--weights", "large.h5", *how)
+    assert (code, out) == (1, "") and err.startswith("npefficient: error: layer 'conv_stem'")
+    assert not list(tmp_path.glob("rows*"))

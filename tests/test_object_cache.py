@@ -13,6 +13,7 @@ import pytest
 from npefficient import architecture
 from npefficient.engine import compiled, machine_code, object_cache
 from npefficient.engine.engine import Engine
+from npefficient.errors import NpefficientError
 from npefficient.kernels import processor
 from npefficient.parameters import random_weights
 
@@ -70,15 +71,17 @@ def test_only_the_user_can_read_what_is_written(tmp_path):
 
 
 @owners
-@pytest.mark.parametrize("mode", [0o720, 0o702, 0o777])
-def test_directory_that_others_can_write_is_not_used(kept, mode):
-    kept.chmod(mode)
-    with pytest.raises(PermissionError, match="others can write there, or own it"):
-        object_cache.read(kept, KEY)
+@pytest.mark.parametrize("mode", [0o702, 0o777])
+@pytest.mark.parametrize("place", ["cache", "cache/compiled"])
+def test_directory_that_others_can_write_is_not_used(kept, tmp_path, place, mode):
+    (tmp_path / place).chmod(mode)
+    for use in (lambda: object_cache.read(kept, KEY), lambda: object_cache.write(kept, KEY, CODE)):
+        with pytest.raises(PermissionError, match=f"others can write '{tmp_path / place}', or own it"):
+            use()
 
 
 @owners
-@pytest.mark.parametrize("mode", [0o620, 0o602, 0o666])
+@pytest.mark.parametrize("mode", [0o602, 0o666])
 def test_file_that_others_can_write_is_not_used(kept, mode):
     object_cache.path_of(kept, KEY).chmod(mode)
     assert object_cache.read(kept, KEY) is None
@@ -87,23 +90,24 @@ def test_file_that_others_can_write_is_not_used(kept, mode):
 
 
 @owners
-def test_directory_of_another_user_is_not_used(kept, monkeypatch):
-    user = os.geteuid()
-    monkeypatch.setattr(os, "geteuid", lambda: user + 1)
-    with pytest.raises(PermissionError, match="others can write there, or own it"):
+@pytest.mark.parametrize("place", ["cache", "cache/compiled"])
+def test_directory_of_another_user_is_not_used(kept, tmp_path, monkeypatch, place):
+    lstat = os.lstat
+    monkeypatch.setattr(os, "lstat", lambda path: owned(lstat(path), by=4321 if path == tmp_path / place else None))
+    with pytest.raises(PermissionError, match=f"others can write '{tmp_path / place}', or own it"):
         object_cache.read(kept, KEY)
+
+
+def owned(status, by):
+    mode, number, device, links, user, *rest = status
+    return os.stat_result((mode, number, device, links, user if by is None else by, *rest))
 
 
 @owners
 def test_file_of_another_user_is_not_used(kept, monkeypatch):
     """os.fstat is asked for the file alone."""
     fstat = os.fstat
-
-    def of_another(handle):
-        mode, number, device, links, user, *rest = fstat(handle)
-        return os.stat_result((mode, number, device, links, user + 1, *rest))
-
-    monkeypatch.setattr(os, "fstat", of_another)
+    monkeypatch.setattr(os, "fstat", lambda handle: owned(fstat(handle), by=4321))
     assert object_cache.read(kept, KEY) is None
 
 
@@ -113,6 +117,15 @@ def test_link_to_a_file_elsewhere_is_not_followed(kept, tmp_path):
     path.rename(tmp_path / "elsewhere")
     path.symlink_to(tmp_path / "elsewhere")
     assert object_cache.read(kept, KEY) is None
+
+
+@owners
+def test_directory_that_is_a_link_is_not_used(kept, tmp_path):
+    """The directory of another user, whose files are those of this one."""
+    kept.rename(tmp_path / "elsewhere")
+    kept.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(PermissionError, match="compiled' is a link"):
+        object_cache.read(kept, KEY)
 
 
 def test_only_the_newest_files_stay(kept):
@@ -250,8 +263,18 @@ def test_directory_of_others_compiles_in_memory_with_one_warning(fresh, tmp_path
     fresh()
     (tmp_path / "compiled").chmod(0o777)
     count, (said,) = fresh()
-    assert count == 1 and repr(str(tmp_path / "compiled")) in said and "others can write there" in said
+    assert count == 1 and said.count(repr(str(tmp_path / "compiled"))) == 2 and "others can write" in said
     assert "set NPEFFICIENT_CACHE" in said
+
+
+def test_user_without_a_home_compiles_in_memory_with_one_warning(fresh, monkeypatch):
+    """No HOME and no entry among the users, as in a container with a user of its own."""
+    monkeypatch.delenv("NPEFFICIENT_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # what it does for such a user
+    count, (said,) = fresh()
+    assert count == 1 and "can't be kept since this user's home directory is not known: every process" in said
+    assert said.endswith("set NPEFFICIENT_CACHE to a directory of your own") and not compiled.is_cached()
 
 
 def test_full_disk_compiles_in_memory_with_one_warning(fresh, tmp_path, monkeypatch):
@@ -268,3 +291,20 @@ def test_unknown_symbol_calls_through_numba_with_one_warning(fresh, tmp_path, mo
     monkeypatch.setattr(machine_code, "emit", lambda *text: (emit(*text)[0], {"numba_gil_ensure"}))
     count, (said,) = fresh()
     assert count == 1 and "numba_gil_ensure" in said and files(tmp_path) == []
+
+
+# --- a signal handler that calls a model -----------------------------------------------------------------------------
+
+
+def test_handler_that_comes_while_kernels_are_compiled_is_told(monkeypatch, tmp_path, cfunc):
+    """It would wait for ever for the thread that it has interrupted, which is its own; the compilation goes on."""
+    monkeypatch.setenv("NPEFFICIENT_CACHE", str(tmp_path))
+    monkeypatch.setattr(compiled, "_driver", None)
+
+    def interrupted(*signature, **how):
+        with pytest.raises(NpefficientError, match="called, by a signal handler, .* being compiled: .*warmup"):
+            compiled.driver()
+        return lambda work: cfunc
+
+    monkeypatch.setattr("numba.cfunc", interrupted)
+    assert compiled.driver() is compiled.driver() and files(tmp_path) == [compiled.code_path()]

@@ -154,6 +154,45 @@ def test_another_process_that_writes_is_not_disturbed(path, suffix, how):
     assert len(read(path)) == 9
 
 
+class Locks:
+    """Stands for `msvcrt`: a byte of a file can be locked once at a time, whoever asks."""
+
+    LK_NBLCK = 2
+
+    def __init__(self):
+        self.taken = set()
+
+    def locking(self, handle, mode, count):
+        where = os.fstat(handle).st_ino, os.lseek(handle, 0, os.SEEK_CUR)
+        if mode != self.LK_NBLCK or count != 1 or where[1] <= os.fstat(handle).st_size:
+            raise ValueError("a lock that waits, or inside of the file, which others could not read then")
+        if where in self.taken:
+            raise PermissionError(13, "Permission denied")
+        self.taken.add(where)
+
+
+@forms
+def test_another_process_is_kept_out_without_flock(path, suffix, monkeypatch):
+    locks = Locks()
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.setitem(sys.modules, "msvcrt", locks)
+    with open_output(path, schema(suffix), settings()) as output:
+        with pytest.raises(ArgumentError, match="another process is writing it; wait"):
+            work(path, photos(3), resume=True)
+        for row in expected(suffix, photos(3)):
+            output.add(row)
+        output.publish()
+    locks.taken.clear()  # as the system does where a process closes the file
+    assert work(path, photos(9), resume=True) == (9, 2) and read(path) == expected(suffix, photos(9))
+
+
+@forms
+def test_system_without_locks(path, suffix, monkeypatch):
+    for name in ("fcntl", "msvcrt"):
+        monkeypatch.setitem(sys.modules, name, None)
+    assert work(path, photos(3)) == (3, 0) and read(path) == expected(suffix, photos(3))
+
+
 def test_parquet_without_pyarrow(tmp_path):
     script = f"""
 import sys

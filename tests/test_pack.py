@@ -8,6 +8,7 @@ from npefficient.architecture import build
 from npefficient.engine import pack as pack_module
 from npefficient.engine.memory import ALIGNMENT
 from npefficient.engine.pack import pack, pack_weight, packed_size, padded_channels, panel_widths
+from npefficient.errors import WeightsError
 from npefficient.kernels import layout
 from npefficient.kernels.layout import LANES
 from npefficient.parameters import Weights
@@ -169,3 +170,58 @@ def test_pack_rounds_once():
     (1000, (1000, 1000, 1008)), (1001, (1004, 1008, 1008))])
 def test_padded_channels(lanes, channels, expected):
     assert padded_channels(channels) == expected[(4, 8, 16).index(lanes)]
+
+
+# --- weights at float32's ends ---------------------------------------------------------------------------------------
+
+
+def changed(**values):
+    """Weights of a Lite0 with one value in the place of each tensor's first one; "__" stands for "."."""
+    full = weights("lite0", 8)
+    parameters = dict(full.parameters)
+    for name, value in values.items():
+        name = name.replace("__", ".")
+        parameters[name] = parameters[name].copy()
+        parameters[name].flat[0] = value
+    return Weights(full.architecture, parameters, None, None, full.source)
+
+
+@pytest.mark.parametrize("values, layer, weight, bias", [
+    ({"bn1__weight": 3e38, "bn1__running_var": 0}, "conv_stem", "inf", ".*"),
+    ({"bn1__weight": 3e38, "bn1__running_var": 1e12, "bn1__running_mean": 1e30}, "conv_stem", ".*", "inf"),
+    ({"bn2__bias": 3.3e38, "bn2__running_mean": -1e38}, "conv_head", ".*", "inf"),
+    ({"blocks.2.0.conv_dw.weight": 3e37}, "blocks.2.0.conv_dw", ".*e.37", ".*"),
+    ({"blocks.3.1.conv_pwl.weight": 2e36}, "blocks.3.1.conv_pwl", ".*e.36", ".*"),
+    ({"blocks.3.1.bn3.bias": 3e38, "blocks.3.2.conv_pw.weight": 1e-3}, "blocks.3.2.conv_pw", ".*", ".*"),
+    ({"classifier__weight": -3e38}, "classifier", r"3e\+38", ".*"),
+    ({"classifier__weight": 1e37, "classifier__bias": 3e38}, "classifier", r"1e\+37", r"3e\+38"),
+], ids=["variance_0", "folded_bias", "bias", "depthwise_sum", "pointwise_sum", "next_layer", "classifier",
+        "classifier_sum"])
+def test_pack_refuses_weights_that_leave_float32(values, layer, weight, bias):
+    """Each is finite, and so are its float64 products; what a layer makes of them could not be told from NaN."""
+    full = changed(**values)
+    assert all(np.isfinite(array).all() for array in full.parameters.values())
+    with pytest.raises(WeightsError, match=f"layer '{layer}': .* weights of up to {weight} and a bias of up to {bias} "
+                                           "take its sums out of float32"):
+        pack(full)
+
+
+@pytest.mark.parametrize("values", [{"classifier__weight": 1e30}, {"bn1__weight": 1e20}, {"bn2__bias": 1e38}])
+def test_pack_takes_weights_that_are_only_large(values):
+    assert np.isfinite(pack(changed(**values)).buffer).all()
+
+
+@pytest.mark.parametrize("factor, expected", [(1, 1), (1.5, 1.5), (-1.5, -1.5), (0.9, 0), (-0.9, 0), (1e-7, 0)])
+def test_pack_makes_zeros_of_what_has_not_full_precision(factor, expected):
+    """Some processors take 140 times as long for such numbers."""
+    tiny = np.finfo(np.float32).tiny
+    found = pack(changed(classifier__weight=factor * tiny, classifier__bias=factor * tiny))
+    first, bias = (found.buffer[place // 4] for place in found.offsets["classifier"])
+    assert first == bias == np.float32(expected * tiny)
+
+
+def test_pack_makes_zeros_of_a_batch_norm_that_leaves_no_full_precision():
+    full, found = pack(changed()), pack(changed(bn2__weight=1e-42))
+    first = full.offsets["conv_head"][0] // 4
+    assert full.buffer[first] and found.buffer[first] == 0
+    assert (np.abs(found.buffer[found.buffer != 0]) >= np.finfo(np.float32).tiny).all()

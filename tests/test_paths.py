@@ -3,6 +3,7 @@ import errno
 import os
 import stat
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -211,6 +212,66 @@ def test_replacing_from_many_threads(tmp_path):
         thread.join()
     data = (tmp_path / "a").read_bytes()
     assert names(tmp_path) == ["a"] and len(data) == 10_000 and len(set(data)) == 1
+
+
+# --- what killed processes leave -------------------------------------------------------------------------------------
+
+
+def part(name, age, directory):
+    path = directory / name
+    path.write_bytes(b"half")
+    os.utime(path, (time.time() - age,) * 2)
+    return path
+
+
+@pytest.mark.parametrize("target", ["a.h5", "x" * 100 + ".h5", "a [b].*.h5", "mod\udce8le.h5"],
+                         ids=["short", "long", "pattern", "not_utf8"])
+def test_replacing_removes_what_a_killed_process_left(tmp_path, target):
+    old = part(f".{target[:40]}.0123456789abcdef.part", 100_000, tmp_path)
+    young = part(f".{target[:40]}.fedcba9876543210.part", 80_000, tmp_path)
+    with replacing(tmp_path / target, force=False) as new:
+        assert not old.exists()
+        new.write_bytes(b"new")
+    assert names(tmp_path) == sorted([young.name, target]), "somebody may still write what is young"
+
+
+@pytest.mark.parametrize("name", [
+    ".b.h5.0123456789abcdef.part", ".a.h5.0123456789ABCDEF.part", ".a.h5.0123456789abcde.part", "a.h5.part",
+    ".a.h5.0123456789abcdef.part.h5", ".a.h5.0123456789abcdef", ".aXh5.0123456789abcdef.part",
+])
+def test_replacing_leaves_what_is_not_its_own(tmp_path, name):
+    part(name, 100_000, tmp_path)
+    with replacing(tmp_path / "a.h5", force=False):
+        pass
+    assert names(tmp_path) == sorted([name, "a.h5"])
+
+
+def test_replacing_leaves_directories_links_and_the_files_of_others(tmp_path, monkeypatch):
+    (tmp_path / ".a.0000000000000001.part").mkdir()
+    os.utime(tmp_path / ".a.0000000000000001.part", (0, 0))
+    (tmp_path / "real").touch()
+    (tmp_path / ".a.0000000000000002.part").symlink_to("real")
+    os.utime(tmp_path / ".a.0000000000000002.part", (0, 0), follow_symlinks=False)
+    with replacing(tmp_path / "a", force=False):
+        pass
+    left = names(tmp_path)
+    assert len(left) == 4
+    if hasattr(os, "geteuid"):
+        theirs, me = part(".a.0000000000000003.part", 100_000, tmp_path), os.geteuid()
+        monkeypatch.setattr(os, "geteuid", lambda: me + 1)
+        with replacing(tmp_path / "a", force=True):
+            pass
+        assert theirs.exists()
+
+
+def test_replacing_in_a_directory_that_can_not_be_listed(tmp_path, monkeypatch):
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with replacing(tmp_path / "a", force=False) as new:
+        new.write_bytes(b"new")
+    assert (tmp_path / "a").read_bytes() == b"new"
 
 
 # --- what is refused beforehand --------------------------------------------------------------------------------------

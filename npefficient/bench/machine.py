@@ -102,15 +102,17 @@ def environment() -> dict:
     }
 
 
-def resident_peak() -> int:
-    """The most memory this process has had resident so far, in bytes.
+def resident_peak() -> int | None:
+    """The most memory this process has had resident so far, in bytes; None where the system does not tell (Windows).
 
     Linux carries `ru_maxrss` over from the process that started this one, so its own figure is read from /proc.
     """
     for line in read(Path("/proc/self/status")).splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) << 10
-    import resource
-
+    try:
+        import resource
+    except ImportError:
+        return None
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most << 10

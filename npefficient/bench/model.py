@@ -84,7 +84,7 @@ def child(name, height, width, directory, batch, threads, seconds) -> dict:
 
     arenas, scratch = memory_held(engine)
     return {"timing": vars(timing), "start": {**clock.taken, "arenas MB": arenas / 1e6, "scratch": scratch / 1e6,
-                                              "peak MB": resident / 1e6, "differs": differs}}
+                                              "peak MB": resident and resident / 1e6, "differs": differs}}
 
 
 class Stages:

@@ -12,21 +12,22 @@ import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, NpefficientError
 from ..kernels.processor import identity
 from ..paths import cache_directory
 from . import machine_code, object_cache
 
 ARGUMENTS = 2  # of run.work, both int64
 
-_lock = threading.Lock()
-_driver = None
+_lock = threading.RLock()
+_driver, _compiling = None, False
 
 
 def driver(report=None):
     """Return the compiled `run.work`, to be called with int64; `report(text)` is told what takes time.
 
-    Safe to call from several threads. Where code can't be kept, it is compiled in memory, with one warning.
+    Safe to call from several threads. Where code can't be kept, it is compiled in memory, with one warning. Raises
+    NpefficientError where a signal handler needs it while the very same thread compiles it.
     """
     global _driver
     if _driver is not None:  # without the lock: at the end of a process nobody may be left to let go of it
@@ -46,7 +47,7 @@ def is_cached() -> bool:
     """True where a start finds compiled code that it can use."""
     try:
         return object_cache.read(_directory(), _key()) is not None
-    except OSError:
+    except (OSError, ArgumentError):  # no place for it
         return False
 
 
@@ -79,12 +80,16 @@ def _numba_settings() -> list:
 
 
 def _load(report):
-    directory, key, code = _directory(), _key(), None
+    directory, key, code, problem = None, _key(), None, None
     try:
+        directory = _directory()
         code = object_cache.read(directory, key)
     except OSError as error:
-        _warn(f"compiled code can't be kept in {str(directory)!r} ({error.strerror})",
-              "set NPEFFICIENT_CACHE to a directory of your own")
+        problem = f"in {str(directory)!r} ({error.strerror})"
+    except ArgumentError:
+        problem = "since this user's home directory is not known"
+    if problem:
+        _warn(f"compiled code can't be kept {problem}", "set NPEFFICIENT_CACHE to a directory of your own")
         directory = None
     if code is not None:
         return machine_code.load(code, ARGUMENTS)
@@ -111,6 +116,10 @@ def _warn(problem: str, remedy: str) -> None:
 
 def _compile(report):
     """Compile the driver with Numba, and all kernels with it."""
+    global _compiling
+    if _compiling:  # in this thread: others wait for the lock
+        raise NpefficientError("a model is called, by a signal handler, while its kernels are being compiled: call it "
+                               "once before that, or run 'npefficient warmup'")
     from numba import cfunc, config, types
 
     if config.DISABLE_JIT:
@@ -120,7 +129,12 @@ def _compile(report):
     from .run import work
 
     start = time.perf_counter()
-    # Part of its wrapper, whose own way to raise falls away then: nothing in the function can.
-    compiled = cfunc(types.int64(*[types.int64] * ARGUMENTS), error_model="numpy", forceinline=True)(work)
+    try:
+        _compiling = True
+        # Part of its wrapper, whose own way to raise falls away then: nothing in the function can.
+        signature = types.int64(*[types.int64] * ARGUMENTS)
+        compiled = cfunc(signature, error_model="numpy", forceinline=True)(work)
+    finally:
+        _compiling = False
     report(f"  done in {time.perf_counter() - start:.1f} s")
     return compiled

@@ -62,6 +62,15 @@ class _Pool:
             return self.make()
 
 
+class _Here(threading.local):
+    """What the calling thread does."""
+
+    shares = False  # whether it is inside of `Engine.share`
+
+
+_here = _Here()
+
+
 class Engine:
     """Run one network, whole or a part of it."""
 
@@ -71,7 +80,6 @@ class Engine:
         self.packed = pack(weights)
         self._plans: dict[tuple, tuple[Plan, _Pool]] = {}
         self._jobs = _Pool(Job)
-        self._lock = threading.Lock()
 
     def plan(self, height: int, width: int, threads: int | None = None) -> Plan:
         """The plan for one input size, made on first use and kept for the last few sizes."""
@@ -82,10 +90,10 @@ class Engine:
         prepared = self._plans.get((make, *key))
         if prepared is None:
             plan = make(self.architecture, self.packed, *key)
-            with self._lock:  # another thread may have been quicker
-                prepared = self._plans.setdefault((make, *key), (plan, _Pool(functools.partial(Buffers, plan))))
-                while len(self._plans) > PLANS_KEPT:
-                    del self._plans[next(iter(self._plans))]  # the oldest
+            # Another thread may have been quicker. Each line is one step: a lock would stop a signal handler for ever.
+            prepared = self._plans.setdefault((make, *key), (plan, _Pool(functools.partial(Buffers, plan))))
+            for oldest in list(self._plans)[:-PLANS_KEPT]:
+                self._plans.pop(oldest, None)
         return prepared
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
@@ -129,9 +137,21 @@ class Engine:
         yield from ((i, 1, self.num_threads) for i in range(apart, pictures))
 
     def share(self, runs: list[Run], threads: int) -> None:
-        """Finish these runs: this thread goes through all of them, and helpers take part beside it."""
+        """Finish these runs: this thread goes through all of them, and helpers take part beside it.
+
+        A signal handler that interrupts a call does without helpers: that call may have locked them.
+        """
+        inside = _here.shares
+        try:
+            _here.shares = True
+            self._share(runs, [] if inside else (runs * threads)[1:])
+        finally:
+            _here.shares = inside
+
+    def _share(self, runs: list[Run], parts: list[Run]) -> None:
+        """parts: the runs that helpers are asked to take part in, one each."""
         work, job = driver(), self._jobs.take()
-        helpers = asked = workers.ask((runs * threads)[1:]) if len(runs) * threads > 1 else []
+        helpers = asked = workers.ask(parts) if parts else []
         for run in runs:
             job.fill(run)
             job.post(run)

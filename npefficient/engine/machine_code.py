@@ -9,6 +9,7 @@ loads the object file.
 import ctypes
 import mmap
 import struct
+import sys
 
 from ..kernels.processor import target
 
@@ -72,9 +73,9 @@ def _declared(module) -> set[str]:
 
 
 def image(code: bytes) -> bytes | None:
-    """An object file as one piece that runs wherever it lies; None where it is not for x86-64, or refers to anything
-    outside of itself or by its place in memory."""
-    if struct.unpack_from("<H", code, 18)[0] != 62:  # the machine
+    """An object file as one piece that runs wherever it lies; None where it is not for x86-64 under Linux, or refers to
+    anything outside of itself or by its place in memory."""
+    if sys.platform != "linux" or struct.unpack_from("<H", code, 18)[0] != 62:  # the machine
         return None
     sections = _sections(code)
     symbols = _symbols(code, sections)

@@ -22,6 +22,7 @@ import numpy as np
 from ..errors import ArgumentError
 from ..parameters import Weights
 from ..paths import cache_directory, replacing
+from ..private_directory import check_private, private_directory
 
 LIMIT = 2**31  # bytes in the cache: 400,000 embeddings
 
@@ -110,6 +111,8 @@ class Store:
     def read(self) -> dict[tuple, np.ndarray]:
         """Stamp -> embedding, float32 (features,); empty where there is no file or it is damaged."""
         try:
+            check_private(self.path)
+            private_directory(self.path.parent)
             file = open(self.path, "rb")
         except FileNotFoundError:
             return {}
@@ -145,7 +148,7 @@ class Store:
                   "marks": np.array([mark[1:] for mark in kept], np.int64).reshape(-1, 3),
                   "values": np.array(list(kept.values()), np.float32).reshape(-1, self.width)}
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            private_directory(self.path.parent)
             with replacing(self.path, force=True, mode=0o600) as part, open(part, "wb") as file:
                 np.savez(file, **arrays)
             _shrink(self.path.parent)

@@ -10,6 +10,7 @@ it is asked for. Of a photo that can't be read "error" says why, "classes" is em
 spreads a row over columns.
 """
 import itertools
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -64,6 +65,34 @@ class Schema:
         if self.embedding:
             row["embedding"] = None if outcome.error is not None else _short(outcome.outputs["global_pool"])
         return row
+
+    def check(self, row) -> None:
+        """Raise ValueError unless this is one of these rows; what is read from a file may be anything that JSON holds.
+        """
+        names = {"photo", "error", "classes", *(["embedding"] if self.embedding else [])}
+        if not isinstance(row, dict) or row.keys() != names:
+            raise ValueError(f"its fields are not {', '.join(sorted(names))}")
+        photo, error, classes = row["photo"], row["error"], row["classes"]
+        for name, text in (("photo", photo), ("error", "" if error is None else error)):
+            if not isinstance(text, str) or plain(text) != text:
+                raise ValueError(f"{name!r} is no text that it could have")
+        if not isinstance(classes, list) or len(classes) != (self.topk if error is None else 0):
+            raise ValueError("'classes' are not as many as there should be")
+        if not all(map(self._is_class, classes)):
+            raise ValueError("'classes' has one that there is not, or with another label or no probability")
+        if self.embedding and not (row["embedding"] is None if error is not None else self._fits(row["embedding"])):
+            raise ValueError(f"'embedding' is not of {self.embedding} numbers")
+
+    def _is_class(self, found) -> bool:
+        if not isinstance(found, dict) or found.keys() != {"class", "label", "probability"}:
+            return False
+        number, label, probability = found["class"], found["label"], found["probability"]
+        return (type(number) is int and 0 <= number < len(self.labels) and label == self.labels[number]
+                and isinstance(probability, float) and 0 <= probability <= 1)
+
+    def _fits(self, values) -> bool:
+        return (isinstance(values, list) and len(values) == self.embedding
+                and all(isinstance(value, float) and math.isfinite(value) for value in values))
 
     def columns(self) -> dict[str, str]:
         """The columns of `flat`, in order: name -> "text", "int64", "float32" or "float32 list"."""

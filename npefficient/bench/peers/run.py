@@ -142,11 +142,12 @@ def add_rows(table, title: str, threads: int, results: dict[Peer, list[dict]]) -
     for peer, rounds in results.items():
         ratios = [one["median"] / own["median"] for one, own in zip(rounds, ours, strict=True)]
         shortest = min(one["minimum"] for one in rounds)
+        resident = max((one["memory"] for one in rounds if one["memory"]), default=None)
         table.add(**{
             "model": title, "engine": peer.engine, "version": version(peer.distribution), "threads": threads,
             "min ms": shortest * 1e3, "median": float(np.median([one["median"] for one in rounds])) * 1e3,
             "/ ours": float(np.median(ratios)), "from": min(ratios), "to": max(ratios),
             "min / ours": shortest / min(own["minimum"] for own in ours),
-            "start s": min(one["start"] for one in rounds), "peak MB": max(one["memory"] for one in rounds) / 1e6,
+            "start s": min(one["start"] for one in rounds), "peak MB": resident and resident / 1e6,
             "installed MB": installed_size(peer.distribution) / 1e6, "differs": max(one["differs"] for one in rounds),
             "rounds": rounds})

@@ -14,6 +14,7 @@ from ..rows import Schema
 from .journal import Journal
 from .lines import Csv, Jsonl
 from .settings import check_settings
+from .taken_back import LIMIT, REMEDY, naming, parse_settings
 
 LINES = {".csv": Csv, ".jsonl": Jsonl}  # the journal itself
 MADE = {".parquet": "parquet", ".h5": "h5"}  # made from the journal, by the module of this name
@@ -146,11 +147,14 @@ class Output:
 
     def _written_settings(self) -> dict:
         try:
-            return json.loads(self._settings_path.read_bytes())
-        except (FileNotFoundError, ValueError) as problem:
+            if not self._settings_path.is_file():  # a pipe would wait for ever
+                raise ValueError("no file")
+            with open(self._settings_path, "rb") as file:
+                return parse_settings(file.read(LIMIT + 1))
+        except ValueError as problem:
             raise ArgumentError(f"{str(self.path)!r}: what made its rows is not known, since "
-                                f"{str(self._settings_path)!r} is missing or damaged; name another file, or begin anew "
-                                "with --force") from problem
+                                f"{str(self._settings_path)!r} is missing or damaged ({problem}); "
+                                f"{REMEDY}") from problem
 
     def _write_settings(self) -> None:
         with replacing(self._settings_path, force=True) as part:
@@ -158,24 +162,33 @@ class Output:
 
     def _take_back(self) -> None:
         """Make a journal from a file that was finished, or whose journal is gone."""
-        before, rows = self._made.read(self.path)
+        if not self.path.is_file():
+            raise ArgumentError(f"{str(self.path)!r} is a pipe or a device: name a file to go on with")
+        with naming(self.path):
+            before = self._made.read_settings(self.path)
         check_settings(self.path, before, self.settings)
-        self._write_settings()
         with replacing(self._journal_path, force=True) as part, open(part, "wb") as journal:
-            journal.writelines(self._lines.encode(row) + b"\n" for row in rows)
+            for row in self._rows_of_made():
+                journal.write(self._lines.encode(row) + b"\n")
+            self._write_settings()
+
+    def _rows_of_made(self) -> Iterator[dict]:
+        with naming(self.path):
+            for row in self._made.read_rows(self.path, self.schema):
+                self.schema.check(row)
+                yield row
 
     def _rows(self) -> Iterator[dict]:
         """The journal's rows; a .csv has only "photo" and "error" of each."""
         lines = self._journal.lines()
         if self._lines.header is not None and next(lines, None) != self._lines.header:
-            raise ArgumentError(f"{str(self.path)!r}: its first line does not name the columns that it has; name "
-                                "another file, or begin anew with --force")
+            raise ArgumentError(f"{str(self.path)!r}: its first line does not name the columns that it has; {REMEDY}")
         for number, line in enumerate(lines, 1):
             try:
                 row = self._lines.decode(line)
-            except (ValueError, KeyError, TypeError, csv.Error) as problem:
+            except (ValueError, RecursionError, csv.Error) as problem:
                 raise ArgumentError(f"{str(self.path)!r}: row {number} is not as npefficient wrote it ({problem}); "
-                                    "name another file, or begin anew with --force") from problem
+                                    f"{REMEDY}") from problem
             yield row
 
     @contextlib.contextmanager

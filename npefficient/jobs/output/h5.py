@@ -6,11 +6,10 @@
     /embeddings         (N, 1280) float32, where they are asked for; NaN there
     /labels             (classes,) text: the name of every class
     Without a classifier there are no /classes and no /probabilities.
-    attribute "npefficient" of the root: the settings as JSON
+    attribute "npefficient" of the root: the settings as JSON, fixed-length text
 """
 import contextlib
 import io
-import itertools
 import json
 import math
 import signal
@@ -20,12 +19,13 @@ from pathlib import Path
 
 import numpy as np
 
-from ...errors import ArgumentError
 from ..rows import Schema
+from .taken_back import parse_settings
 
 READ = 256  # rows to take back at once
 CHUNK = 1 << 16  # bytes of a dataset's chunk
 KEY = "npefficient"
+LAYOUT = "v108", "v108"  # its headers carry checksums: in damaged ones without, HDF5 2.0 looks for ever (*measured*)
 
 
 def check() -> None:
@@ -36,8 +36,9 @@ def write(path: Path, rows: Iterable[dict], schema: Schema, settings: dict) -> N
     """Write all rows into a file at `path`, some thousand at a time."""
     import h5py
 
-    with _holding_back_interrupts() as interrupted, _Target(path, "w+") as target, h5py.File(target, "w") as file:
-        file.attrs[KEY] = json.dumps(settings)
+    with (_holding_back_interrupts() as interrupted, _Target(path, "w+") as target,
+          h5py.File(target, "w", libver=LAYOUT) as file):
+        file.attrs[KEY] = np.bytes_(json.dumps(settings))
         file.create_dataset("labels", data=list(schema.labels), dtype=h5py.string_dtype())
         for name, column in _columns([], schema).items():
             extent, dtype = column.shape[1:], h5py.string_dtype() if column.dtype == object else column.dtype
@@ -52,16 +53,66 @@ def write(path: Path, rows: Iterable[dict], schema: Schema, settings: dict) -> N
                 dataset[-len(group):] = column
 
 
-def read(path: Path) -> tuple[dict, Iterator[dict]]:
-    """(settings, rows) of a file that `write` has made."""
+def read_settings(path: Path) -> dict:
+    """The settings in a file that `write` has made; raises anything at all for another one."""
     import h5py
 
-    try:
-        with h5py.File(path, "r") as file:
-            settings = json.loads(file.attrs[KEY])
-    except (OSError, KeyError) as problem:
-        raise ArgumentError(f"{str(path)!r}: not a file of rows that npefficient wrote ({problem})") from problem
-    return settings, _rows(path)
+    with h5py.File(path, "r") as file:
+        return parse_settings(file.attrs[KEY])
+
+
+def read_rows(path: Path, schema: Schema) -> Iterator[dict]:
+    """The rows in a file that `write` has made; of another one anything at all, or ValueError."""
+    import h5py
+
+    with h5py.File(path, "r") as file:
+        datasets, count = _datasets(file, schema)
+        for start in range(0, count, READ):
+            part = {name: dataset[start : start + READ].tolist() for name, dataset in datasets.items()}
+            for values in zip(*part.values()):
+                yield _row(dict(zip(part, values)), schema)
+
+
+def _datasets(file, schema: Schema) -> tuple[dict, int]:
+    """The datasets by their names, and how many rows they have; raises ValueError unless `write` could have made them.
+
+    An edited file may lead elsewhere, or tell of more rows than there are bytes.
+    """
+    import h5py
+
+    from ...hdf5 import check_link, has_dataset
+
+    datasets, count = {}, None
+    for name, column in _columns([], schema).items():
+        if not has_dataset(file.id, name):
+            raise ValueError(f"{name!r} is missing")
+        check_link(file.id, name)
+        dataset = file[name]
+        creation = dataset.id.get_create_plist()  # before the shape: that of a virtual one lies in other files
+        if creation.get_layout() != h5py.h5d.CHUNKED or creation.get_nfilters():
+            raise ValueError(f"{name!r} is not stored in chunks as they are")
+        text = h5py.check_string_dtype(dataset.dtype)
+        if dataset.dtype != column.dtype or (column.dtype == object and text is None):
+            raise ValueError(f"{name!r} is {dataset.dtype}")
+        count = len(dataset) if count is None else count
+        if dataset.shape != (count, *column.shape[1:]):
+            raise ValueError(f"{name!r} is of shape {dataset.shape}, with {count} rows")
+        if dataset.id.get_storage_size() < math.prod(dataset.shape) * dataset.id.get_type().get_size():
+            raise ValueError(f"{name!r} tells of {count} rows, and has not the bytes of so many")
+        datasets[name] = dataset.asstr() if text else dataset
+    return datasets, count
+
+
+def _row(values: dict, schema: Schema) -> dict:
+    """A row from what the datasets have of it; a class that there is not has no label."""
+    row, labels = {"photo": values["photo"], "error": values["error"] or None, "classes": []}, schema.labels
+    if row["error"] is None:
+        row["classes"] = [{"class": number, "label": labels[number] if 0 <= number < len(labels) else None,
+                           "probability": probability}
+                          for number, probability in zip(values.get("classes", ()), values.get("probabilities", ()))]
+    if schema.embedding:
+        row["embedding"] = values["embeddings"] if row["error"] is None else None
+    return row
 
 
 def _columns(rows: list[dict], schema: Schema) -> dict[str, np.ndarray]:
@@ -79,23 +130,6 @@ def _columns(rows: list[dict], schema: Schema) -> dict[str, np.ndarray]:
     if n:
         columns["embeddings"] = column([row["embedding"] or [np.nan] * n for row in rows], np.float32, n)
     return columns
-
-
-def _rows(path: Path) -> Iterator[dict]:
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        labels, embedded = file["labels"].asstr()[:], "embeddings" in file
-        for start in range(0, len(file["photo"]), READ):
-            part = slice(start, start + READ)
-            columns = [file["photo"].asstr()[part], file["error"].asstr()[part]]
-            columns += [file[name][part].tolist() if name in file else itertools.repeat(())
-                        for name in ("classes", "probabilities")]
-            embeddings = file["embeddings"][part] if embedded else itertools.repeat(None)
-            for photo, error, classes, probabilities, embedding in zip(*columns, embeddings):
-                found = [{"class": c, "label": labels[c], "probability": p} for c, p in zip(classes, probabilities)]
-                row = {"photo": photo, "error": error or None, "classes": [] if error else found}
-                yield row | ({"embedding": None if error else embedding.tolist()} if embedded else {})
 
 
 @contextlib.contextmanager

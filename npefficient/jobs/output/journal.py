@@ -1,12 +1,16 @@
 """A file that lines are appended to, and that is whole again after a crash at any moment."""
 import os
+import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from ...errors import ArgumentError
+from .taken_back import REMEDY
 
 SYNC = 2.0  # seconds between two requests to the system to bring what it has to the disk
+LONGEST = 1 << 26  # bytes of a line; one with an embedding has 20,000
+FAR = 1 << 40  # a byte that no journal comes to
 
 
 class Journal:
@@ -20,6 +24,8 @@ class Journal:
         self.path = path
         self._file = open(path, "a+b", buffering=0)
         try:
+            if not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
+                raise ArgumentError(f"{str(path)!r} is a pipe or a device: rows need a file, that can be read back")
             _lock(self._file, path)
         except BaseException:
             self._file.close()
@@ -27,10 +33,16 @@ class Journal:
         self._synced = time.monotonic()
 
     def lines(self) -> Iterator[bytes]:
-        """Every whole line, without its end; having come to the last one, cut off what is torn behind it."""
+        """Every whole line, without its end; having come to the last one, cut off what is torn behind it.
+
+        Raises ArgumentError for one that is longer than any row.
+        """
         whole = 0
         with open(self.path, "rb") as file:
-            for line in file:
+            while line := file.readline(LONGEST + 1):
+                if len(line) > LONGEST:
+                    raise ArgumentError(f"{str(self.path)!r} has a line of more than {LONGEST:,} bytes, which is no "
+                                        f"row; {REMEDY}")
                 if not line.endswith(b"\n") or b"\0" in line:
                     break
                 whole += len(line)
@@ -71,12 +83,22 @@ class Journal:
 def _lock(file, path: Path) -> None:
     """Keep other processes out, where the system can; the lock goes with the process, however it ends."""
     try:
+        _system_lock(file)
+    except (BlockingIOError, PermissionError) as problem:
+        raise ArgumentError(f"{str(path)!r}: another process is writing it; wait until it has ended") from problem
+    except (ImportError, OSError):
+        return  # a system or a file system without locks
+
+
+def _system_lock(file) -> None:
+    """Lock the file, or raise BlockingIOError (Windows: PermissionError) where another process has locked it."""
+    try:
         import fcntl
     except ImportError:
-        return
-    try:
+        import msvcrt
+
+        # Windows keeps others from reading, too, what is locked: it has to lie outside of the file.
+        file.seek(FAR)
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as problem:
-        raise ArgumentError(f"{str(path)!r}: another process is writing it; wait until it has ended") from problem
-    except OSError:
-        return  # a file system without locks

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ...errors import ArgumentError
 from ..rows import Schema
+from .taken_back import parse_settings
 
 READ = 256  # rows to take back at once
 KEY = b"npefficient"
@@ -50,27 +51,25 @@ def write(path: Path, rows: Iterable[dict], schema: Schema, settings: dict) -> N
             file.write_table(table(group, schema, columns))
 
 
-def read(path: Path) -> tuple[dict, Iterator[dict]]:
-    """(settings, rows) of a file that `write` has made."""
-    from pyarrow import ArrowException
+def read_settings(path: Path) -> dict:
+    """The settings in a file that `write` has made; raises anything at all for another one."""
     from pyarrow.parquet import ParquetFile
 
-    with open(path, "rb") as file:
-        try:
-            settings = json.loads(ParquetFile(file).schema_arrow.metadata[KEY])
-        except (ArrowException, TypeError, KeyError) as problem:  # no Parquet, no metadata at all, none of ours
-            raise ArgumentError(f"{str(path)!r}: not a file of rows that npefficient wrote ({problem})") from problem
-    return settings, _rows(path, settings)
+    with open(path, "rb") as source, ParquetFile(source) as file:  # by Python: a path need not be UTF-8
+        return parse_settings((file.schema_arrow.metadata or {})[KEY])
 
 
-def _rows(path: Path, settings: dict) -> Iterator[dict]:
+def read_rows(path: Path, schema: Schema) -> Iterator[dict]:
+    """The rows in a file that `write` has made; of another one anything at all."""
     from pyarrow.parquet import ParquetFile
 
     with open(path, "rb") as source, ParquetFile(source) as file:
+        if file.schema_arrow.names != list(schema.columns()):
+            raise ValueError(f"its columns are not {', '.join(schema.columns())}")
         for batch in file.iter_batches(READ):
             for flat in batch.to_pylist():
                 row = {"photo": flat["photo"], "error": flat["error"], "classes": []}
                 if row["error"] is None:
                     row["classes"] = [{name: flat[f"{name}_{k}"] for name in ("class", "label", "probability")}
-                                      for k in range(1, settings["topk"] + 1)]
-                yield row | ({"embedding": flat["embedding"]} if settings["embedding"] else {})
+                                      for k in range(1, schema.topk + 1)]
+                yield row | ({"embedding": flat["embedding"]} if schema.embedding else {})

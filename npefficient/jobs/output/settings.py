@@ -1,13 +1,15 @@
 """What made the rows of a file: only a job with the same settings may go on with it."""
 import dataclasses
 import json
+import reprlib
 
 from ...errors import ArgumentError
 from ...parameters import Weights, fingerprint
-from ...text import quoted
+from ...text import plain
 from ..rows import Schema
 
 VERSION = 1
+SHOWN = 5  # settings that differ, in a message
 
 
 def settings_of(weights: Weights, schema: Schema, **options) -> dict:
@@ -23,7 +25,14 @@ def check_settings(path, before: dict, wanted: dict) -> None:
     names = [name for name in {**wanted, **before} if before.get(name) != wanted.get(name)]
     if names:
         words = {"weights": "weights that came from", "sha256": "weights whose sha256 is"}  # not what was typed
-        differ = "; ".join(f"{words.get(name, name)} {quoted(before.get(name))}, and now {quoted(wanted.get(name))}"
-                           for name in names)
+        differ = "; ".join(f"{words.get(name, plain(name[:40]))} {_shown(before.get(name))}, and now "
+                           f"{_shown(wanted.get(name))}" for name in names[:SHOWN])
         raise ArgumentError(f"{str(path)!r} was begun with {differ}: --resume needs the same; repeat that command "
                             "line, name another file, or begin anew with --force")
+
+
+def _shown(value) -> str:
+    """A setting for a message: what a file holds in its place may be long, or nested deeper than Python's own repr."""
+    shown = reprlib.Repr()
+    shown.maxdict, shown.maxstring, shown.maxlong, shown.maxother = 20, 80, 80, 80
+    return shown.repr(value)
