@@ -21,7 +21,7 @@ METADATA = {"kernelspec": {"display_name": "Python 3", "language": "python", "na
             "language_info": {"name": "python"}}
 ABSOLUTE = re.compile(r"""(?:^|[\s"'(=`,])(/(?:[\w.-]+/)+[\w.-]+|[A-Za-z]:[\\/]\w+)""", re.MULTILINE)
 ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]+")
-LINK = re.compile(r"\]\((?!https?:)([^)\s#]+)\)")
+LINK = re.compile(r"\]\((?!https?:)([^)\s#]+)(?:#[^)\s]*)?\)")
 CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
 ANSWER = re.compile(r"<details>\s*<summary>Answer</summary>\n\n.*\S.*\n\s*</details>", re.DOTALL)
 
