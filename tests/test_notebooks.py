@@ -158,7 +158,7 @@ def test_metadata_of_an_author_are_found(notebook):
 
 
 def test_links_are_those_of_the_prose(notebook):
-    notebook["cells"][0]["source"] += " [`one`](one.py), [two](../two.ipynb#sum), [three](https://example.org/3), `[4](5)`"
+    notebook["cells"][0]["source"] += " [`one`](one.py), [two](../two.ipynb#sum), [three](https://a.org/3), `[4](5)`"
     notebook["cells"][4]["source"] += "\n```python\nf[0](x)\n```\n[six](six.py)"
     notebook["cells"][1]["source"] += "  # [seven](seven.py)"
     assert links(notebook) == ["one.py", "../two.ipynb", "six.py"]
