@@ -1,6 +1,6 @@
 """Run notebooks and store what they print and draw in them.
 
-    python -m pip install -e ".[notebooks]"
+    python -m pip install -e ".[notebooks,imagenet]"
     python notebooks/execute.py
 
 Call it after every edit of a notebook: the tests compare what is stored with what the code does, except in cells with
@@ -8,7 +8,8 @@ the tag "measured", which show times and speeds. A notebook that fails is left a
 
 Each runs in its own folder, in a fresh kernel of this interpreter, without the user's IPython and matplotlib settings
 and without a network. NPEFFICIENT_CACHE names a temporary directory with nothing in it but the compiled kernels, so
-that what is stored comes from the embedded model on every machine.
+that what is stored comes from the same weights on every machine: the embedded model's, or the official ones from the
+packages of the extra `imagenet`. Without these packages a notebook that needs them fails and says how to get them.
 """
 import argparse
 import asyncio
@@ -60,7 +61,7 @@ def kernel(place: Path) -> AsyncKernelManager:
                               connection_file=str(place / "kernel.json"))
 
 
-def environment(place: Path, cache: Path | None) -> dict[str, str]:
+def environment(place: Path) -> dict[str, str]:
     """The kernel's environment variables; what they name lies in the temporary directory `place`."""
     profile = place / "ipython" / "profile_default"
     profile.mkdir(parents=True)
@@ -69,7 +70,7 @@ def environment(place: Path, cache: Path | None) -> dict[str, str]:
     path = os.pathsep.join(filter(None, [str(FOLDER.parent), os.environ.get("PYTHONPATH")]))
     return {**os.environ, "PYTHONPATH": path, "IPYTHONDIR": str(place / "ipython"),
             "MATPLOTLIBRC": str(place / "matplotlibrc"), "MPLBACKEND": "module://matplotlib_inline.backend_inline",
-            "NPEFFICIENT_CACHE": str(cache or empty_cache(place))}
+            "NPEFFICIENT_CACHE": str(empty_cache(place))}
 
 
 def empty_cache(place: Path) -> Path:
@@ -94,7 +95,7 @@ def with_answers(notebook):
     return nbformat.from_dict({**notebook, "cells": cells})
 
 
-def execute(notebook, folder: Path, cache: Path | None = None):
+def execute(notebook, folder: Path):
     """Run every cell of a notebook and return it with its outputs, and with nothing in it that tells of this machine.
 
     Raises what nbclient raises for a cell that fails, takes too long or ends the kernel.
@@ -104,7 +105,7 @@ def execute(notebook, folder: Path, cache: Path | None = None):
                                 coalesce_streams=True, resources={"metadata": {"path": str(folder)}})
         client.owns_km = True  # ends the kernel
         try:  # what cells write to stderr comes as their output; this is what the process itself says as it ends
-            asyncio.run(client.async_execute(env=environment(Path(place), cache), stderr=log))
+            asyncio.run(client.async_execute(env=environment(Path(place)), stderr=log))
         except DeadKernelError as error:
             log.seek(0)
             raise DeadKernelError(f"{error}\n{log.read()}") from error
@@ -121,13 +122,10 @@ def parse(arguments=None):
     parser.add_argument("--into", metavar="FOLDER", type=Path,
                         help="store the notebooks with their outputs there instead")
     parser.add_argument("--answers", action="store_true", help="run the Python of the folded answers as well")
-    parser.add_argument("--cache", metavar="FOLDER", type=Path,
-                        help="what NPEFFICIENT_CACHE shall name: official weights in it are used (default: a temporary "
-                             "one without weights)")
     args = parser.parse_args(arguments)
     if args.answers and not args.into:
         parser.error("--answers adds cells, which shall not be stored in place: say --into FOLDER")
-    for path in [*args.notebooks, *filter(None, [args.into, args.cache])]:
+    for path in [*args.notebooks, *filter(None, [args.into])]:
         if not path.exists():
             parser.error(f"{str(path)!r}: no such file or folder")
     return args
@@ -141,8 +139,7 @@ def main(arguments=None) -> int:
     for path in args.notebooks or sorted(FOLDER.glob("*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
         try:
-            done = execute(with_answers(notebook) if args.answers else notebook, path.resolve().parent,
-                           args.cache and args.cache.resolve())
+            done = execute(with_answers(notebook) if args.answers else notebook, path.resolve().parent)
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
             print(f"{path.name}: nothing stored\n{error}", file=sys.stderr)
             failed = True

@@ -13,7 +13,7 @@ from PIL import Image
 
 CELL_LINES = 8
 COLUMNS = 120
-FILE_BYTES = 500_000
+FILE_BYTES = 700_000
 BLOCK = 16  # pixels; rows and columns of the squares whose mean colours are compared
 COLOUR_STEP = 24  # of 255; what other fonts or another matplotlib may change in a square's mean colour
 CELL_TAGS = ({}, {"tags": ["measured"]})
@@ -21,6 +21,8 @@ METADATA = {"kernelspec": {"display_name": "Python 3", "language": "python", "na
             "language_info": {"name": "python"}}
 ABSOLUTE = re.compile(r"""(?:^|[\s"'(=`,])(/(?:[\w.-]+/)+[\w.-]+|[A-Za-z]:[\\/]\w+)""", re.MULTILINE)
 ADDRESS = re.compile(r"\bat 0x[0-9a-fA-F]+")
+LINK = re.compile(r"\]\((?!https?:)([^)\s#]+)(?:#[^)\s]*)?\)")
+CODE = re.compile(r"```.*?```|`[^`\n]*`", re.DOTALL)
 ANSWER = re.compile(r"<details>\s*<summary>Answer</summary>\n\n.*\S.*\n\s*</details>", re.DOTALL)
 
 
@@ -92,6 +94,12 @@ def _broken_in_cell(cell):
     for output in cell.get("outputs", []):
         if output["output_type"] == "error" or output.get("name") == "stderr":
             yield f"stored trouble: {(output.get('text') or output.get('evalue'))!r}"
+
+
+def links(notebook) -> list[str]:
+    """Where the links in a notebook's prose lead, without those into the internet."""
+    prose = [CODE.sub("", cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "markdown"]
+    return [link for text in prose for link in LINK.findall(text)]
 
 
 # ---- stored against fresh ----

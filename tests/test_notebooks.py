@@ -7,21 +7,18 @@ import json
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
-from notebook_rules import COLOUR_STEP, FILE_BYTES, METADATA, broken_rules, differences, read
+from imagenet import PACKAGES, needs_imagenet
+from notebook_rules import COLOUR_STEP, FILE_BYTES, METADATA, broken_rules, differences, links, read
 from PIL import Image
-
-from npefficient import architecture
-from npefficient.parameters import random_weights
-from npefficient.paths import cache_directory
-from npefficient.weights import write_weights
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+PRETRAINED = [path for path in NOTEBOOKS if "pretrained=True" in path.read_text(encoding="utf-8")]
 EXTRA = ("ipykernel", "matplotlib", "nbclient")
 needs_kernel = pytest.mark.skipif(not all(map(importlib.util.find_spec, EXTRA)),
                                   reason=f"notebooks run: needs {', '.join(EXTRA)}")
@@ -88,8 +85,17 @@ def test_notebook_keeps_to_the_rules(path):
     assert path.stat().st_size < FILE_BYTES
 
 
+def test_notebooks_link_to_their_neighbours_and_to_files_that_there_are():
+    found = {path: links(read(path)) for path in NOTEBOOKS}
+    missing = [(path.name, link) for path in NOTEBOOKS for link in found[path] if not (FOLDER / link).is_file()]
+    assert not missing
+    for one, other in pairwise(NOTEBOOKS):
+        assert other.name in found[one] and one.name in found[other]
+
+
 @needs_kernel
-@every_notebook
+@pytest.mark.parametrize("path", [pytest.param(path, id=path.stem, marks=[needs_imagenet] * (path in PRETRAINED))
+                                  for path in NOTEBOOKS])
 def test_stored_outputs_are_those_of_the_code(path, tmp_path):
     """Its folded answers run as well, and it leaves no file behind."""
     folder, fresh = shutil.copytree(FOLDER, tmp_path / "notebooks"), tmp_path / "fresh"
@@ -102,19 +108,14 @@ def test_stored_outputs_are_those_of_the_code(path, tmp_path):
 
 
 @needs_kernel
-@pytest.mark.parametrize("path", [path for path in NOTEBOOKS if "hub.kept(" in path.read_text()],
-                         ids=lambda path: path.stem)
-def test_notebook_runs_with_weights_in_the_cache(path, tmp_path):
-    """Its assertions hold for 1000 classes and another crop too; the input is small, for the sake of time."""
-    weights = random_weights(architecture.build("lite0"))
-    weights = replace(weights, preprocessing=replace(weights.preprocessing, input_size=(64, 64)))
-    (tmp_path / "weights").mkdir()
-    write_weights(tmp_path / "weights" / Path(weights.architecture.variant.file).with_suffix(".h5"), weights)
-    if (cache_directory() / "compiled").is_dir():
-        (tmp_path / "compiled").symlink_to(cache_directory() / "compiled")
-    code, out, err = execute(path, "--into", tmp_path, "--answers", "--cache", tmp_path)
-    assert (code, err) == (0, ""), out + err
-    assert "RANDOM weights" in (tmp_path / path.name).read_text()
+@pytest.mark.parametrize("path", PRETRAINED, ids=lambda path: path.stem)
+def test_notebook_without_the_packages_says_how_to_get_them(path, tmp_path, monkeypatch):
+    hidden = [package.module for package in PACKAGES.values()]
+    (tmp_path / "sitecustomize.py").write_text(f"import sys\nsys.modules.update(dict.fromkeys({hidden}))\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    code, out, err = execute(path, "--into", tmp_path)
+    assert code == 1 and out == "" and err.startswith(f"{path.name}: nothing stored")
+    assert "DownloadError" in err and 'python -m pip install "npefficient[imagenet]"' in err
 
 
 # ---- that the rules can be broken ----
@@ -154,6 +155,13 @@ def test_broken_rule_is_found(notebook, cell, change, complaint):
 def test_metadata_of_an_author_are_found(notebook):
     notebook["metadata"]["kernelspec"]["name"] = "my-conda"
     assert any("my-conda" in one for one in broken_rules(notebook))
+
+
+def test_links_are_those_of_the_prose(notebook):
+    notebook["cells"][0]["source"] += " [`one`](one.py), [two](../two.ipynb#sum), [three](https://a.org/3), `[4](5)`"
+    notebook["cells"][4]["source"] += "\n```python\nf[0](x)\n```\n[six](six.py)"
+    notebook["cells"][1]["source"] += "  # [seven](seven.py)"
+    assert links(notebook) == ["one.py", "../two.ipynb", "six.py"]
 
 
 # ---- that stale outputs are seen ----
