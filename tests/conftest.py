@@ -7,15 +7,12 @@ import pytest
 def pytest_configure(config):
     # Most models of the suite have random weights, and are asked for classes all the same; test_classify.py is not.
     config.addinivalue_line("filterwarnings", "ignore:.*random weights tell no classes apart:UserWarning")
+    # Tests take as many threads as they want, wherever they run.
+    config.addinivalue_line("filterwarnings", "ignore:num_threads .* take turns on them:UserWarning")
 
 
 def pytest_addoption(parser):
     parser.addoption("--no-skips", action="store_true", help="fail when any test is skipped")
-
-
-def pytest_configure(config):
-    # Tests take as many threads as they want, wherever they run.
-    config.addinivalue_line("filterwarnings", "ignore:num_threads .* take turns on them:UserWarning")
 
 
 def _skipped(reporter):

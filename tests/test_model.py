@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 import npefficient
-from npefficient import architecture, labels, reference
+from npefficient import architecture, labels, parameters, reference
 from npefficient.engine.workers import available_threads
 from npefficient.errors import ArgumentError, ImageError, WeightsError
 from npefficient.loading import load_weights
@@ -165,12 +165,6 @@ def with_value(name, value):
 
 
 @pytest.mark.parametrize("backend", ["engine", "reference"])
-def test_weights_that_leave_float32_are_refused_before_the_first_photo(backend):
-    with pytest.raises(WeightsError, match="layer 'classifier': .*take its sums out of float32"):
-        Model(with_value("classifier.weight", 3e38), backend=backend)
-
-
-@pytest.mark.parametrize("backend", ["engine", "reference"])
 def test_logits_that_are_no_numbers_are_an_error(backend):
     model = Model(with_value("classifier.weight", 1e30), backend=backend)
     assert np.isfinite(model(X)).all()
@@ -190,7 +184,9 @@ def test_features_that_are_no_numbers_are_an_error(monkeypatch):
 @pytest.mark.parametrize("how", [["--json"], [], ["--output", "rows.jsonl"], ["--output", "rows.csv"]], ids=" ".join)
 def test_nothing_is_written_of_weights_that_leave_float32(tmp_path, monkeypatch, command, how):
     monkeypatch.chdir(tmp_path)
-    write_weights("large.h5", with_value("bn1.weight", 3e38))
+    with monkeypatch.context() as trusting:
+        trusting.setattr(parameters, "check_overflow", lambda values, network: None)
+        write_weights("large.h5", with_value("bn1.weight", 3e38))
     Image.new("RGB", (20, 20)).save("a.png")
     code, out, err = command("classify", "a.png", "--weights", "large.h5", *how)
     assert (code, out) == (1, "") and err.startswith("npefficient: error: layer 'conv_stem'")
