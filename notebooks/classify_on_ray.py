@@ -7,8 +7,7 @@ import sys
 
 import ray
 
-from npefficient.distributed import Classifier
-from npefficient.loading import load_weights
+from npefficient import Classifier, load_weights
 
 photos, weights, rows = sys.argv[1:]
 # num_cpus=0: reading and writing must not wait for processors that the classifiers hold until the end.

@@ -189,5 +189,5 @@ def test_nothing_is_written_of_weights_that_leave_float32(tmp_path, monkeypatch,
         write_weights("large.h5", with_value("bn1.weight", 3e38))
     Image.new("RGB", (20, 20)).save("a.png")
     code, out, err = command("classify", "a.png", "--weights", "large.h5", *how)
-    assert (code, out) == (1, "") and err.startswith("npefficient: error: layer 'conv_stem'")
+    assert (code, out) == (1, "") and err.startswith("npefficient: error: weight file") and "layer 'conv_stem'" in err
     assert not list(tmp_path.glob("rows*"))
