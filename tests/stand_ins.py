@@ -125,7 +125,7 @@ class Calls:
             self.sure((relu6, has_residual) == (1, 0), "not an expansion")
             self.fill(out, out_plane, first, vectors, row)
 
-    def stem_row(self, x, height, width, channels, weight, bias, out, out_plane, row, columns, top, left, vectors):
+    def stem_row(self, x, height, width, channels, weight, bias, out, out_plane, q, columns, top, left, vectors):
         s, layer = self.step, self.source
         first = self.panel(weight, bias, vectors, 0, layer, layer.kernel**2)
         around = [naive.border(size, layer.kernel, layer.stride)[0] for size in (layer.height, layer.width)]
@@ -133,9 +133,9 @@ class Calls:
                   [PICTURE, layer.height, layer.width, layer.in_channels, layer.out_width, *around], "another picture")
         if layer is self.last:
             self.sure(out_plane == s.out_plane, "another layer's way")
-            self.output(first, vectors, row, 1, out, row * columns * VECTOR)
+            self.output(first, vectors, q, 1, out, q * columns * VECTOR)
         else:
-            self.fill(out, out_plane, first, vectors, row)
+            self.fill(out, out_plane, first, vectors, q)
 
     def depthwise(self, x, x_row, weight, bias, out, rows, columns, kernel, stride):
         s, layer = self.step, self.last

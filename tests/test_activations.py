@@ -136,7 +136,7 @@ def test_activations_of_nothing_and_of_the_same_twice():
 @pytest.mark.parametrize("x, message", [
     (np.zeros((1, 2, 2, 320), np.float32), r"features of shape \(1, 2, 2, 320\): it must be \(N, H, W, 1280\)"),
     (np.zeros((2, 2, 1280), np.float32), r"features of shape \(2, 2, 1280\): .*add the batch axis with x\[None\]"),
-    (np.zeros((0, 2, 2, 1280), np.float32), r"features of shape \(0, 2, 2, 1280\)"),
+    (np.zeros((1, 0, 2, 1280), np.float32), r"features of shape \(1, 0, 2, 1280\)"),
     (np.zeros((1, 2, 2, 1280)), "features of dtype float64: it must be float32"),
     (np.full((1, 2, 2, 1280), np.inf, np.float32), "features with inf: every value must be finite"),
     ([1], "features of type list: .*they come from model.forward_features"),

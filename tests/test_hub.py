@@ -19,7 +19,7 @@ import pytest
 from live import calibrated, needs_timm, torch
 
 import weights_convert
-from npefficient import hub
+from npefficient import download, hub
 from npefficient.errors import ArgumentError, DownloadError, WeightsError
 from npefficient.hub import pretrained
 from npefficient.variants import VARIANTS
@@ -119,7 +119,7 @@ def weights(tmp_path, monkeypatch):
     monkeypatch.setenv("NPEFFICIENT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setitem(VARIANTS, LITE0, stand_in(CONTENT))
     monkeypatch.setattr(weights_convert, "convert", convert)
-    monkeypatch.setattr(hub, "PAUSES", (0, 0, 0))
+    monkeypatch.setattr(download, "PAUSES", (0, 0, 0))
     return tmp_path / "cache" / "weights"
 
 
@@ -207,8 +207,8 @@ def test_pretrained_tries_again(trouble, server, weights):
 
 def test_pretrained_waits_between_attempts(server, weights, monkeypatch):
     pauses = []
-    monkeypatch.setattr(hub, "PAUSES", (1, 2, 4))
-    monkeypatch.setattr(hub.time, "sleep", pauses.append)
+    monkeypatch.setattr(download, "PAUSES", (1, 2, 4))
+    monkeypatch.setattr(download.time, "sleep", pauses.append)
     server.replies = [status(500), status(500), whole]
     pretrained("lite0")
     assert pauses == [1, 2]
@@ -216,7 +216,7 @@ def test_pretrained_waits_between_attempts(server, weights, monkeypatch):
 
 @pytest.mark.parametrize("progress, expected", [(True, 2), (False, 0)])
 def test_pretrained_says_what_it_waits_for(server, weights, monkeypatch, capsys, progress, expected):
-    monkeypatch.setattr(hub, "PAUSES", (0, 0.001, 0))
+    monkeypatch.setattr(download, "PAUSES", (0, 0.001, 0))
     server.replies = [status(500), status(503), whole]
     pretrained("lite0", progress=progress)
     said = [line for line in capsys.readouterr().err.splitlines() if "can't fetch" in line]
@@ -271,7 +271,7 @@ def test_pretrained_offline_says_address_place_and_command(weights, monkeypatch)
 def test_pretrained_unknown_certificate_is_not_tried_again(server, weights, monkeypatch):
     monkeypatch.setenv("SSL_CERT_FILE", os.devnull)
     monkeypatch.setenv("SSL_CERT_DIR", os.devnull)
-    monkeypatch.setattr(hub, "PAUSES", ("never slept",))
+    monkeypatch.setattr(download, "PAUSES", ("never slept",))
     with pytest.raises(DownloadError, match="CERTIFICATE_VERIFY_FAILED"):
         pretrained("lite0")
     assert server.paths == [] and left(weights) == []
@@ -287,7 +287,7 @@ def test_pretrained_certificate_of_another_host(server, weights, monkeypatch):
 
 
 def test_pretrained_silent_server(server, weights, monkeypatch):
-    monkeypatch.setattr(hub, "SILENCE", 0.2)
+    monkeypatch.setattr(download, "SILENCE", 0.2)
     server.replies = [lambda handler: time.sleep(0.6)]
     with pytest.raises(DownloadError, match="timed out"):
         pretrained("lite0")
@@ -295,7 +295,7 @@ def test_pretrained_silent_server(server, weights, monkeypatch):
 
 
 def test_pretrained_dripping_server(server, weights, monkeypatch):
-    monkeypatch.setattr(hub, "LONGEST", -1)
+    monkeypatch.setattr(download, "LONGEST", -1)
     with pytest.raises(DownloadError, match="of 1024000 bytes after -1 seconds"):
         pretrained("lite0")
     assert left(weights) == []
@@ -358,7 +358,7 @@ def test_pretrained_full_disk_is_not_tried_again(server, weights, monkeypatch):
         def write(self, data):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(hub, "open", lambda path, mode: (Full if mode == "wb" else open)(path, mode), raising=False)
+    monkeypatch.setattr(download, "open", lambda path, mode: (Full if mode == "wb" else open)(path, mode), raising=False)
     with pytest.raises(DownloadError, match="No space left on device"):
         pretrained("lite0")
     assert len(server.paths) == 1 and left(weights) == []
@@ -371,7 +371,7 @@ def test_pretrained_interrupted_leaves_nothing(when, server, weights, monkeypatc
         raise KeyboardInterrupt
 
     if when == "downloading":
-        monkeypatch.setattr(hub._Progress, "__call__", interrupt)
+        monkeypatch.setattr(download._Progress, "__call__", interrupt)
     else:
         monkeypatch.setattr(weights_convert, "convert", interrupt)
     with pytest.raises(KeyboardInterrupt, match="^$"):
@@ -393,7 +393,7 @@ def test_pretrained_refused_by_the_converter_leaves_nothing(server, weights, mon
 
 CHILD = """
 import time, weights_convert
-from npefficient import hub
+from npefficient import download, hub
 def convert(source, target, *, force):
     time.sleep(0.3)
     part = target.with_suffix(f".{time.perf_counter_ns()}")

@@ -9,7 +9,7 @@ import pytest
 from imagenet import PACKAGES, checkpoint, needs_imagenet
 
 import weights_convert
-from npefficient import hub, packaged
+from npefficient import download, hub, packaged
 from npefficient.errors import ArgumentError, DownloadError, WeightsError
 from npefficient.hub import Origin, origin, pretrained
 from npefficient.variants import VARIANTS, Package
@@ -30,7 +30,7 @@ def cache(tmp_path, monkeypatch):
     monkeypatch.setenv("NPEFFICIENT_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("NPEFFICIENT_MIRROR", "https://localhost:1")
     monkeypatch.setenv("NO_PROXY", "localhost")
-    monkeypatch.setattr(hub, "PAUSES", ())
+    monkeypatch.setattr(download, "PAUSES", ())
     monkeypatch.setattr(weights_convert, "convert", convert)
     monkeypatch.setitem(VARIANTS, LITE0, replace(VARIANTS[LITE0], file=f"{OFFICIAL}.pth", file_size=len(PLACED),
                                                  package=PACKAGE))

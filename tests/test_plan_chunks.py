@@ -75,11 +75,11 @@ def test_check_chunks_can_fail(step, field, change, message):
 
 
 def forget(call):
-    return lambda *arguments: None
+    return lambda *arguments, **named: None
 
 
 def twice(call):
-    return lambda *arguments: (call(*arguments), call(*arguments))
+    return lambda *arguments, **named: (call(*arguments, **named), call(*arguments, **named))
 
 
 @pytest.mark.parametrize("kernel, mistake, message", [

@@ -131,7 +131,7 @@ def placed(cache, variant):
     official = npefficient.variants.VARIANTS[f"tf_efficientnet_{variant}"].file
     stored = cache / Path(official).with_suffix(".h5")
     if not stored.exists():
-        stored.symlink_to(weight_file(variant))
+        shutil.copy(weight_file(variant), stored)
     return f"tf_efficientnet_{variant}"
 
 
