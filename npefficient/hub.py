@@ -19,6 +19,7 @@ import shutil
 import sys
 import tempfile
 import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -28,7 +29,7 @@ from .download import fetch, mismatch, say
 from .errors import ArgumentError, DownloadError, WeightsError
 from .paths import cache_directory
 from .private_directory import check_private, private_directory
-from .variants import RELEASE, VARIANTS, Variant, canonical_name
+from .variants import RELEASE, VARIANTS, Package, Variant, canonical_name
 
 LOCK_WAIT = 600  # seconds to wait for another process before doing the work twice
 ABANDONED = 86_400  # seconds after which a killed process's download directory is removed
@@ -41,26 +42,36 @@ class Origin:
     kind: str  # "cache", "package" or "download"
     place: str  # a path, or an address
 
-    def __str__(self) -> str:
-        return f"{self.kind} {self.place}"
-
 
 def pretrained(name: str, *, progress: bool = True) -> Path:
     """Return the path of a variant's official weights as an `.h5` file, made on first use from what `origin` names.
 
     They are kept in `paths.cache_directory() / "weights"`. The official `.pth`, put there by hand, is converted without
-    a network and left in place; so is that of an installed package. $NPEFFICIENT_MIRROR names a different address to
-    fetch it from (https only, no redirect to anything else). `progress` reports on stderr. Raises ArgumentError for an
-    unknown name or a mirror that is no https address, DownloadError when the file can't be fetched or kept,
-    WeightsError for a wrong one put there by hand or in a package.
+    a network and left in place; so is that of an installed package, which is returned as it is, with a warning, where
+    nothing can be kept. $NPEFFICIENT_MIRROR names a different address to fetch it from (https only, no redirect to
+    anything else). `progress` reports on stderr. Raises ArgumentError for an unknown name or a mirror that is no https
+    address, DownloadError when the file can't be fetched or kept, WeightsError for a wrong one put there by hand or in
+    a package.
     """
-    variant, directory = VARIANTS[canonical_name(name)], _directory()
-    if found := kept(name):
+    variant = VARIANTS[canonical_name(name)]
+    try:
+        return kept(name) or _make_once(variant, progress)
+    except (ArgumentError, DownloadError) as problem:
+        found = packaged.find(variant.package) if variant.package else None
+        if found is None:
+            raise
+        _check_package(variant.package, found)
+        warnings.warn(f"{problem}; until then {str(found)!r} is read each time", RuntimeWarning, stacklevel=2)
         return found
+
+
+def _make_once(variant: Variant, progress) -> Path:
+    """`_make`, unless another process is just doing it."""
+    directory = _directory()
     with _unwritable(directory):
         private_directory(directory)
     with _one_at_a_time(directory / f".{variant.file}.lock", progress):
-        return kept(name) or _make(variant, directory, progress)  # the process before us may have made it
+        return kept(variant.name) or _make(variant, directory, progress)
 
 
 def kept(name: str) -> Path | None:
@@ -80,9 +91,10 @@ def kept(name: str) -> Path | None:
 def origin(name: str) -> Origin:
     """Say where `pretrained` takes the weights of a variant from; raises ArgumentError for an unknown name."""
     variant = VARIANTS[canonical_name(name)]
-    placed = _directory() / variant.file
-    if found := kept(name) or (placed if placed.is_file() else None):
-        return Origin("cache", str(found))
+    with contextlib.suppress(ArgumentError, DownloadError):  # what can't be used has nothing; `pretrained` says why
+        placed = _directory() / variant.file
+        if found := kept(name) or (placed if placed.is_file() else None):
+            return Origin("cache", str(found))
     if variant.package and (found := packaged.find(variant.package)):
         return Origin("package", str(found))
     return Origin("download", _address(variant))
@@ -109,10 +121,7 @@ def _make(variant: Variant, directory: Path, progress) -> Path:
                                "or remove the file to let npefficient fetch it")
         convert(placed, target, force=True)
     elif package and (found := packaged.find(package)):
-        wrong = mismatch(found, package.size, package.sha256)
-        if wrong:
-            raise WeightsError(f"checkpoint {str(found)!r} of package {package.name!r} {wrong}: "
-                               f"{packaged.remedy(package)}")
+        _check_package(package, found)
         target = _target(directory, package.file)
         convert(found, target, force=True)
     else:
@@ -131,6 +140,12 @@ def _advice(variant, url, directory, reason):
     return (f"can't fetch {variant.name!r} from {url!r}: {reason}. {installed}Without a network, get the file "
             f"elsewhere and put it at '{directory / variant.file}', where it is found by itself; or convert it with "
             f"'npefficient convert {variant.file} {variant.short_name}.h5' and use that file")
+
+
+def _check_package(package: Package, found: Path) -> None:
+    wrong = mismatch(found, package.size, package.sha256)
+    if wrong:
+        raise WeightsError(f"checkpoint {str(found)!r} of package {package.name!r} {wrong}: {packaged.remedy(package)}")
 
 
 def _address(variant):

@@ -118,6 +118,26 @@ def test_module_that_is_no_package_is_refused(cache, site):
         pretrained("lite0")
 
 
+@pytest.mark.parametrize("trouble", ["no_home", "in_the_way"])
+def test_where_nothing_can_be_kept_the_package_is_read_as_it_is(cache, site, monkeypatch, trouble):
+    def no_home():
+        raise ArgumentError("no place to keep files; set NPEFFICIENT_CACHE")
+
+    if trouble == "no_home":
+        monkeypatch.setattr(hub, "cache_directory", no_home)
+    else:
+        cache.parent.write_text("a file, no directory")
+    with pytest.raises((ArgumentError, DownloadError), match="NPEFFICIENT_CACHE"):
+        pretrained("lite0")
+    file = install(site)
+    assert origin("lite0") == Origin("package", str(file))
+    with pytest.warns(RuntimeWarning, match=f"NPEFFICIENT_CACHE.*; until then '{file}' is read each time"):
+        assert pretrained("lite0") == file
+    file.write_bytes(CONTENT[:-1])
+    with pytest.raises(WeightsError, match="has 2199 bytes"):
+        pretrained("lite0")
+
+
 # --- the real ones ---------------------------------------------------------------------------------------------------
 
 

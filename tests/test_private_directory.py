@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from npefficient import hub, private_directory
+from npefficient import hub, packaged, private_directory
 from npefficient.errors import DownloadError
 from npefficient.private_directory import check_private, is_private
 from npefficient.variants import VARIANTS
@@ -14,6 +14,12 @@ pwd = pytest.importorskip("pwd", reason="Windows keeps no owner and no mode")
 grp = pytest.importorskip("grp")
 
 USER = 1234  # nobody of this machine
+
+
+@pytest.fixture(autouse=True)
+def no_package(monkeypatch):
+    """Weights come from the cache or over the network."""
+    monkeypatch.setattr(packaged, "find", lambda package: None)
 
 
 @pytest.fixture(autouse=True)
