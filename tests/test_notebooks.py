@@ -16,6 +16,7 @@ from imagenet import PACKAGES, needs_imagenet
 from notebook_rules import COLOUR_STEP, FILE_BYTES, METADATA, broken_rules, differences, links, read
 from PIL import Image
 
+NO_BYTECODE = shutil.ignore_patterns("__pycache__")
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 PRETRAINED = [path for path in NOTEBOOKS if "pretrained=True" in path.read_text(encoding="utf-8")]
@@ -98,7 +99,7 @@ def test_notebooks_link_to_their_neighbours_and_to_files_that_there_are():
                                   for path in NOTEBOOKS])
 def test_stored_outputs_are_those_of_the_code(path, tmp_path):
     """Its folded answers run as well, and it leaves no file behind."""
-    folder, fresh = shutil.copytree(FOLDER, tmp_path / "notebooks"), tmp_path / "fresh"
+    folder, fresh = shutil.copytree(FOLDER, tmp_path / "notebooks", ignore=NO_BYTECODE), tmp_path / "fresh"
     fresh.mkdir()
     before = sorted(folder.iterdir())
     code, out, err = execute(folder / path.name, "--into", fresh, "--answers")

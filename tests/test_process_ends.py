@@ -7,7 +7,7 @@ import threading
 import time
 
 import pytest
-from fresh import MODEL, ROOT, environment, run
+from fresh import MODEL, PYTHON, ROOT, environment, run
 
 SECONDS = 40  # for a whole process, on a busy machine
 
@@ -141,7 +141,7 @@ for _ in range(2):
         print("interrupted", flush=True)
 print(np.array_equal(model(x), expected), threading.active_count(), flush=True)
 """
-    process = subprocess.Popen([sys.executable, "-W", "error", "-c", script], cwd=ROOT, env=environment(), text=True,
+    process = subprocess.Popen([*PYTHON, "-c", script], cwd=ROOT, env=environment(), text=True,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     killer = threading.Timer(SECONDS, process.kill)
     killer.start()

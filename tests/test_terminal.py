@@ -216,8 +216,16 @@ def test_numba_without_its_compiler_is_named(place):
 # --- signals ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def usual_sigterm():
+    """What SIGTERM does in a process of its own; here Ray may have set a handler in another test."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl_c", "terminated"])
-def test_interrupted_is_a_line_and_a_code(command, monkeypatch, number, code):
+def test_interrupted_is_a_line_and_a_code(command, monkeypatch, usual_sigterm, number, code):
     monkeypatch.setattr(info, "run", lambda args: signal.raise_signal(number))
     assert command("info", "lite0") == (code, "", "npefficient: interrupted\n")
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -86,7 +86,9 @@ def test_every_absent_name_is_one_of_timms():
 
 @needs_timm
 def test_every_name_of_the_package_is_decided():
-    assert public(timm) == set().union(*PACKAGE.values())
+    names, decided = public(timm), set().union(*PACKAGE.values())
+    modules = {name for name in names if inspect.ismodule(getattr(timm, name))}  # more appear as they are imported
+    assert names - modules <= decided <= names
     assert PACKAGE["same"] <= set(npefficient.__all__)
     assert {"create_transform", "resolve_data_config", "resolve_model_data_config"} <= set(npefficient.__all__)
 

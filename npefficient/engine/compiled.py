@@ -93,6 +93,7 @@ def _load(report):
         directory = None
     if code is not None:
         return machine_code.load(code, ARGUMENTS)
+    start = time.perf_counter()
     compiled = _compile(report)
     code, foreign = machine_code.emit(compiled.inspect_llvm(), compiled.native_name)
     if foreign:
@@ -107,6 +108,7 @@ def _load(report):
         except OSError as error:
             _warn(f"compiled code can't be kept in {str(directory)!r} ({error.strerror})",
                   "set NPEFFICIENT_CACHE to a directory with room that you can write")
+    report(f"  done in {time.perf_counter() - start:.1f} s")
     return machine_code.load(code, ARGUMENTS)
 
 
@@ -128,7 +130,6 @@ def _compile(report):
     report("compiling the kernels, once for this release on this machine")
     from .run import work
 
-    start = time.perf_counter()
     try:
         _compiling = True
         # Part of its wrapper, whose own way to raise falls away then: nothing in the function can.
@@ -136,5 +137,4 @@ def _compile(report):
         compiled = cfunc(signature, error_model="numpy", forceinline=True)(work)
     finally:
         _compiling = False
-    report(f"  done in {time.perf_counter() - start:.1f} s")
     return compiled
