@@ -66,7 +66,7 @@ class Metered:
         return getattr(self._file, name)
 
 
-_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])")  # not a stuffed FF, and not a restart inside a scan
+_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")  # not a stuffed FF, a filling one, or a restart in a scan
 _EOI, _SOS, _ALONE = 0xD9, 0xDA, (0x01, 0xD8)
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)

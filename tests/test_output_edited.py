@@ -10,6 +10,8 @@ from job_rows import expected, photos, read, work
 from pyarrow import parquet
 
 from npefficient.errors import ArgumentError
+from npefficient.jobs.output import open_output
+from npefficient.jobs.rows import Schema
 
 DEEP = "[" * 200_000
 NAMES = photos(5)  # the fourth one is bad
@@ -282,3 +284,14 @@ def test_made_file_that_is_cut(tmp_path, suffix, share):
     work(path, NAMES)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     refused(path, "not a file of rows that npefficient wrote, or damaged")
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
+@pytest.mark.parametrize("content", [b"my only notes, without an end", "name,price\nx,1\n".encode("utf-16")],
+                         ids=["no_end_of_line", "utf_16"])
+def test_file_that_was_never_ours_stays(tmp_path, suffix, content):
+    path = tmp_path / f"rows{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(ArgumentError, match="what made its rows is not known"):
+        open_output(path, Schema(("a", "b"), 1), {"topk": 1, "embedding": 0}, resume=True)
+    assert path.read_bytes() == content and os.listdir(tmp_path) == [path.name]

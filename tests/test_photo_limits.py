@@ -142,3 +142,12 @@ def test_quiet_pillow_copes_with_filters_that_are_gone():
         with quiet_pillow():
             warnings.resetwarnings()
         assert warnings.filters == []
+
+
+def test_count_scans_takes_filling_bytes_once():
+    """A megabyte of FF before a stuffed one: were each run tried from each of its bytes, this would take hours."""
+    jpeg = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(jpeg, "JPEG", progressive=True)
+    data = jpeg.getvalue()
+    end = data.rindex(b"\xff\xd9")
+    assert count_scans(data[:end] + b"\xff" * 1_000_000 + b"\0" + data[end:]) == count_scans(data) > 1

@@ -135,10 +135,11 @@ class Output:
         """Make sure that the journal's rows are of the same settings, or clear it and write ours down."""
         if not resume:
             self._journal.clear()
+        elif self._journal.size():  # before a torn end is cut off: it may be another's file
+            check_settings(self.path, self._written_settings(), self.settings)
         with contextlib.closing(self._journal.lines()) as lines:
             begun = next(lines, None) is not None
         if begun:
-            check_settings(self.path, self._written_settings(), self.settings)
             return
         self._write_settings()
         if self._lines.header is not None:

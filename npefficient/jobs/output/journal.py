@@ -51,7 +51,7 @@ class Journal:
 
     def add(self, line: bytes) -> None:
         """Append a line, given without its end; a disk that has no room for it keeps those before."""
-        size = os.fstat(self._file.fileno()).st_size
+        size = self.size()
         try:
             left = memoryview(line + b"\n")
             while left:
@@ -61,6 +61,10 @@ class Journal:
             raise
         if time.monotonic() - self._synced >= SYNC:
             self.sync()
+
+    def size(self) -> int:
+        """Bytes, those of a torn end included."""
+        return os.fstat(self._file.fileno()).st_size
 
     def clear(self) -> None:
         """Take off all lines."""
@@ -76,7 +80,7 @@ class Journal:
         self._file.close()
 
     def _cut(self, size: int) -> None:
-        if os.fstat(self._file.fileno()).st_size > size:
+        if self.size() > size:
             self._file.truncate(size)
 
 
