@@ -14,6 +14,7 @@ LINE = 2**16  # bytes; a path has 4,096 at most on Linux, 65,534 on Windows
 CLASS_NAMES = 2**22  # bytes of a file of class names
 LABELS = 2**28  # bytes of a file of labels: those of millions of photos
 LIST = 2**30  # bytes of a list of photos
+WIDE = 2**24  # bytes of a list in UTF-16, which is read whole
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -73,7 +74,11 @@ def each_path(file, title: str, most: int | None = None) -> Iterator[str]:
     lines = _limited(file, title, most)
     first = next(lines, b"")
     if first.startswith(UTF16):
-        yield from filter(None, _text(first + b"".join(lines), title))
+        for path in filter(None, _text(_whole(first, lines, title), title)):
+            if len(path) > LINE or "\0" in path:
+                raise ArgumentError(f"{title}: {path[:60]!r} is no path: it has a NUL byte, or more than {LINE:,} "
+                                    "characters; write one path on each line")
+            yield path
         return
     first = first.removeprefix(codecs.BOM_UTF8)
     for path in _between_nuls(first, lines) if b"\0" in first else _on_lines(first, lines):
@@ -82,6 +87,16 @@ def each_path(file, title: str, most: int | None = None) -> Iterator[str]:
                                 "write one path on each line")
         if path:
             yield os.fsdecode(path)
+
+
+def _whole(first: bytes, lines: Iterator[bytes], title: str) -> bytes:
+    """All of a UTF-16 file, whose lines have no end that bytes could tell."""
+    data = bytearray(first)
+    for part in lines:
+        data += part
+        if len(data) > WIDE:
+            raise ArgumentError(f"{title}: it is UTF-16, and has more than {WIDE:,} bytes; save it as UTF-8")
+    return bytes(data)
 
 
 def _limited(file, title: str, most: int | None) -> Iterator[bytes]:

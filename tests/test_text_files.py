@@ -121,3 +121,13 @@ def test_each_path_reads_no_further_than_it_must():
     assert paths(b"a\n" * 50, most=100) == ["a"] * 50
     with pytest.raises(ArgumentError, match="list 'a.txt': it has more than 100 bytes; split it"):
         paths(b"a\n" * 51, most=100)
+
+
+@pytest.mark.parametrize("text, message", [
+    ("a\n" * 2**23, "it is UTF-16, and has more than 16,777,216 bytes; save it as UTF-8"),
+    ("x" * 70_000 + "\nb\n", "is no path: it has a NUL byte, or more than 65,536 characters"),
+    ("a\0b\n", "is no path"),
+], ids=["long", "long_line", "nul"])
+def test_list_in_utf_16_has_limits(text, message):
+    with pytest.raises(ArgumentError, match=message):
+        list(each_path(io.BytesIO(text.encode("utf-16")), "standard input"))
