@@ -26,7 +26,8 @@ def read_labels(path, num_classes: int) -> list[str]:
     if len(labels) != num_classes:
         heading = f"; is the first line, {labels[0][:60]!r}, a heading?" if len(labels) == num_classes + 1 else ""
         raise ArgumentError(f"labels file {os.fspath(path)!r}: {counted(len(labels), 'label')} for "
-                            f"{counted(num_classes, 'class')}; write the name of a class on each line, in their order{heading}")
+                            f"{counted(num_classes, 'class')}; write the name of a class on each line, in their "
+                            f"order{heading}")
     return labels
 
 
