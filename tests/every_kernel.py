@@ -20,20 +20,19 @@ from kernel_calls import (
     call_stem,
     call_zero,
     compiled_tiles,
+    depthwise,
     depthwise_tiles,
     exact_depthwise,
     exact_pointwise,
     exact_pool,
     exact_stem,
+    pointwise,
     pointwise_tiles,
     pool,
+    stem_row,
     stem_tiles,
 )
-
-from npefficient.kernels.depthwise import depthwise
-from npefficient.kernels.layout import LANES, VECTOR, largest_tile
-from npefficient.kernels.pointwise import pointwise
-from npefficient.kernels.stem import stem_row
+from layouts import LANES, VECTOR, largest_tile
 
 FENCES = sys.platform == "linux"  # forbidden pages need its mprotect
 RNG = np.random.default_rng(0)

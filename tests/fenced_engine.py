@@ -8,11 +8,11 @@ import sys
 import numpy as np
 from engines import assert_same_bits, engine, memory_from, pixels, weights
 from guarded import Fenced
+from layouts import VECTOR
 
 from npefficient.engine.counters import COUNTERS_SIZE
 from npefficient.engine.engine import Engine
 from npefficient.engine.job import JOB
-from npefficient.kernels.layout import VECTOR
 
 SIZES = [(1, 1), (1, 37), (41, 2), (33, 47), (64, 64), (97, 75)]
 

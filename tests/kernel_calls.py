@@ -14,15 +14,18 @@ import re
 import naive
 import numpy as np
 from guarded import NAN
+from layouts import LANES, LARGEST, UNROLL, VECTOR, largest_tile, panel_sizes, vectors
 from numba import njit
 
-from npefficient.kernels.depthwise import depthwise
-from npefficient.kernels.layout import (AVERAGE, AVERAGE_AND_MAXIMUM, LANES, LARGEST, MAXIMUM, UNROLL, VECTOR,
-                                        largest_tile, panel_sizes, vectors)
-from npefficient.kernels.pointwise import pointwise
-from npefficient.kernels.pool import POOL
-from npefficient.kernels.rows import COPY, ZERO
-from npefficient.kernels.stem import stem_row
+from npefficient.kernels.depthwise import depthwise_kernel
+from npefficient.kernels.layout import AVERAGE, AVERAGE_AND_MAXIMUM, FLOAT32, MAXIMUM
+from npefficient.kernels.pointwise import pointwise_kernel
+from npefficient.kernels.pool import pool_kernel
+from npefficient.kernels.rows import copy_kernel, zero_kernel
+from npefficient.kernels.stem import stem_kernel
+
+pointwise, depthwise, stem_row = pointwise_kernel(FLOAT32), depthwise_kernel(FLOAT32), stem_kernel(FLOAT32)
+POOL, COPY, ZERO = pool_kernel(FLOAT32), copy_kernel(FLOAT32), zero_kernel(FLOAT32)
 
 X_GAP, OUT_GAP = 1, 2  # vectors between two planes: not the same, so that a kernel can't take one for the other
 UNREADABLE = 8  # an address

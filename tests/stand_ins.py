@@ -8,12 +8,12 @@ import types
 import naive
 import numpy as np
 import pytest
+from layouts import LANES, UNROLL, VECTOR
 from planning import name_of
 
 from npefficient.engine import plan as plan_module
 from npefficient.engine import run as run_module
-from npefficient.engine.pack import panel_widths
-from npefficient.kernels.layout import LANES, UNROLL, VECTOR
+from npefficient.kernels.layout import FLOAT32
 
 WEIGHTS, ARENA, PICTURE, SCRATCH = (i << 40 for i in range(1, 5))  # bases too far apart to be mistaken
 NOTHING, ZERO = -2, -1  # what a vector of scratch memory holds, beside the vectors of the layer before
@@ -50,7 +50,7 @@ class Calls:
         across = {"pool": (), "depthwise": (self.last.out_height,), "stem": (self.last.out_height,)}
         across = across.get(self.last.op, (self.last.out_height * self.last.out_width,))
         self.written = np.zeros((self.blocks, *across), int)
-        self.widths = panel_widths(channels)
+        self.widths = FLOAT32.panel_widths(channels)
         self.scratch = np.full(plan.scratch_size // VECTOR, NOTHING)
         if s.op == plan_module.DEPTHWISE:
             h, w, k, stride = self.last.height, self.last.width, self.last.kernel, self.last.stride

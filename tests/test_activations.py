@@ -9,6 +9,7 @@ from engines import assert_same_bits, pixels, weights
 from golden_weights import packed
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from layouts import VECTOR, vectors
 from maps import assert_map
 from planning import SHORT, free, freedom
 
@@ -17,7 +18,7 @@ from npefficient.engine import engine as engine_module
 from npefficient.engine.plan import make_head_plan, make_plan
 from npefficient.errors import ArgumentError
 from npefficient.features import FeatureModel
-from npefficient.kernels.layout import VECTOR, vectors
+from npefficient.kernels.layout import FLOAT32
 from npefficient.layers import named_layers
 from npefficient.model import Model
 
@@ -204,7 +205,8 @@ def check_kept(plan):
         last = layers[-1]
         owner[places(step["out"], step["out_plane"], step["vectors"], last.out_height * last.out_width)] = last.name
     for name, made in plan.outputs.items():
-        found = owner[places(made.offset, made.plane, vectors(made.channels), made.height * made.width)]
+        found = owner[places(made.offset, FLOAT32.plane_size(made.height * made.width), vectors(made.channels),
+                             made.height * made.width)]
         assert (found == name).all(), f"{name}: {found[found != name][0]} has written over it"
 
 
@@ -242,7 +244,7 @@ def test_head_plan(keep, pool):
     names = ["global_pool", "classifier"] if "classifier" in keep else ["global_pool"]
     assert [layer.name for layer in ran(plan)] == names and plan.outputs.keys() == keep
     assert plan.features.shape == (7, 5, 1280) and plan.steps[0]["x"] == plan.features.offset
-    apart = set(places(plan.features.offset, plan.features.plane, vectors(1280), 35))
+    apart = set(places(plan.features.offset, FLOAT32.plane_size(35), vectors(1280), 35))
     channels = {"global_pool": network.head_hidden_size, "classifier": CLASSES}
     assert {name: made.channels for name, made in plan.outputs.items()} == {name: channels[name] for name in keep}
     first = plan.steps[0]

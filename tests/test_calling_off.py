@@ -17,9 +17,9 @@ from npefficient.engine.compiled import driver
 from npefficient.engine.counters import COUNTERS_SIZE, DONE, EPOCH_BITS
 from npefficient.engine.engine import Buffers, Engine, Run
 from npefficient.engine.job import GIVE_WAY, IDLE
-from npefficient.engine.memory import aligned
 from npefficient.engine.plan import STEP
 from npefficient.engine.workers import LONGEST, PAUSE, STUCK
+from npefficient.kernels.memory import aligned
 from npefficient.parameters import random_weights
 
 

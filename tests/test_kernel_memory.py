@@ -23,7 +23,6 @@ from kernel_calls import (
 )
 
 import npefficient
-from npefficient.kernels.layout import FLOAT
 
 # LLVM's names of processors and features with so many lanes
 PROCESSORS = {8: ("x86-64-v3", "+avx2,+fma"), 4: ("x86-64", "-avx")}
@@ -147,7 +146,7 @@ def test_channels_shows_what_was_written_between_planes_and_lanes():
 @pytest.mark.parametrize("where, shift, first", [("before", -2, GUARD - 2), ("behind", 2, 0)])
 def test_guard_shows_a_write_outside(where, shift, first):
     x, out = Guarded(noise(5, 2 * LANES)), Guarded(poisoned(2, LANES))
-    kernel_calls.pool(0, x.address, 5 * VECTOR, 5, out.address + shift * FLOAT, VECTOR, 2)
+    kernel_calls.pool(0, x.address, 5 * VECTOR, 5, out.address + shift * 4, VECTOR, 2)
     with pytest.raises(AssertionError, match=f"2 floats written {where} the array, the first at {first} of {GUARD}"):
         out.check()
 

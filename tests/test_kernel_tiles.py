@@ -10,26 +10,30 @@ from kernel_calls import (
     call_pointwise,
     call_stem,
     compiled_tiles,
+    depthwise,
     depthwise_tiles,
     largest_tile,
     padding_before,
+    pointwise,
     pointwise_tiles,
+    stem_row,
     stem_tiles,
 )
 
 from npefficient.kernels import depthwise as depthwise_module
 from npefficient.kernels import pointwise as pointwise_module
 from npefficient.kernels import stem as stem_module
+from npefficient.kernels.layout import FLOAT32
 
 
 @pytest.fixture
 def record(monkeypatch):
-    """record(module, routine, *arguments) -> the tiles' arguments, one list for each call."""
+    """record(module, make, *arguments) -> the tiles' arguments, one list for each call of the routine that is made."""
 
-    def run(module, routine, *arguments):
+    def run(module, make, *arguments):
         calls = []
-        monkeypatch.setattr(module, "TILES", lambda *tile: calls.append(tile))
-        routine.py_func(*arguments)
+        monkeypatch.setattr(module, "family", lambda *_, **axes: lambda *tile: calls.append(tile))
+        make.__wrapped__(FLOAT32).py_func(*arguments)
         monkeypatch.undo()
         return calls
 
@@ -38,8 +42,8 @@ def record(monkeypatch):
 
 def recorded_pointwise(record, pixels, vectors, half):
     """[(VECTORS, HALF, PIXELS, tiles), ..] after a look at where they lie."""
-    calls = record(pointwise_module, pointwise_module.pointwise, 1000, 1, 2, 3, 1, 1, 3000, 5000, 4, 5, pixels, vectors,
-                   half)
+    calls = record(pointwise_module, pointwise_module.pointwise_kernel, 1000, 1, 2, 3, 1, 1, 3000, 5000, 4, 5, pixels,
+                   vectors, half)
     at, found = 0, []
     for *tile, x, x_plane, weight, bias, relu6, has_residual, residual, out, out_plane, steps, tiles in calls:
         assert (x, residual, out) == (1000 + at, 3000 + at, 5000 + at)
@@ -52,7 +56,7 @@ def recorded_pointwise(record, pixels, vectors, half):
 
 def recorded_depthwise(record, kernel, stride, columns):
     """[(KERNEL, STRIDE, PIXELS, tiles), ..] after a look at where they lie."""
-    calls = record(depthwise_module, depthwise_module.depthwise, 1000, 1, 2, 3, 5000, 7, columns, kernel, stride)
+    calls = record(depthwise_module, depthwise_module.depthwise_kernel, 1000, 1, 2, 3, 5000, 7, columns, kernel, stride)
     at, found = 0, []
     for *tile, x, x_row, weight, bias, out, out_row, rows, tiles in calls:
         assert (x, out, out_row) == (1000 + at * stride * VECTOR, 5000 + at * VECTOR, columns * VECTOR)
@@ -66,7 +70,8 @@ def recorded_depthwise(record, kernel, stride, columns):
 def recorded_stem(record, width, vectors):
     """[(VECTORS, PIXELS, tiles), ..] of the outputs that see all of their columns, and those of the others."""
     columns, left = -(-width // 2), padding_before(width, 3, 2)
-    calls = record(stem_module, stem_module.stem_row, 10000, 3, width, 3, 2, 3, 5000, 4, 0, columns, 0, left, vectors)
+    calls = record(stem_module, stem_module.stem_kernel, 10000, 3, width, 3, 2, 3, 5000, 4, 0, columns, 0, left,
+                   vectors)
     inner, border, places = [], [], []
     for *size, x, _, x_pixel, _, _, bias, out, out_plane, rows, taps, tiles in calls:
         assert (bias, out_plane, rows) == (3, 4, 3)
@@ -129,9 +134,9 @@ def test_every_tile_is_tested(record):
     assert got == [[(*tile, 1)] for tile in depthwise_tiles()]
     got = [recorded_stem(record, 2 * p + 2, v) for v, p in stem_tiles()]
     assert got == [([(*tile, 1)], [(tile[0], 1, 1)]) for tile in stem_tiles()]
-    assert compiled_tiles(pointwise_module.pointwise) == pointwise_tiles()
-    assert compiled_tiles(depthwise_module.depthwise) == depthwise_tiles()
-    assert compiled_tiles(stem_module.stem_row) == stem_tiles()
+    assert compiled_tiles(pointwise) == pointwise_tiles()
+    assert compiled_tiles(depthwise) == depthwise_tiles()
+    assert compiled_tiles(stem_row) == stem_tiles()
 
 
 @pytest.mark.parametrize("tiles, match", [

@@ -4,8 +4,6 @@ import pytest
 from guarded import Guarded
 from tracing import lanes, same, traced, vectors
 
-from npefficient.kernels.layout import LANES, VECTOR
-
 COUNTS = pytest.mark.parametrize("count", [-1, 0, 1, 2, 7], ids=["negative", "zero", "one", "two", "many"])
 
 # --- the kernels under test ------------------------------------------------------------------------------------------
@@ -202,3 +200,4 @@ def test_lanes_do_not_mix():
     MULTIPLY_ADD(a, b, c, out)
     expected = a.array * b.array + c.array
     assert lanes(out) == [expected.tolist(), expected.tolist(), [110] * LANES]
+from layouts import LANES, VECTOR

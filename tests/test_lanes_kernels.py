@@ -2,11 +2,12 @@
 import numpy as np
 import pytest
 from guarded import Guarded
+from layouts import LANES, VECTOR
 from numba import njit
 from tracing import caller, defined, lanes, same, text_of, traced, vectors
 
 from npefficient.kernels.lanes import family, kernel
-from npefficient.kernels.layout import LANES, VECTOR
+from npefficient.kernels.layout import FLOAT32, Layout
 
 # --- vectors of other widths -----------------------------------------------------------------------------------------
 
@@ -74,7 +75,7 @@ def test_kernel_of_fewer_lanes(few):
         t.store(t.load(x) + t.splat(x) + t.float(count) + t.number(0.5), out)
 
     x, out = Guarded(np.arange(1, few + 1)), Guarded(np.zeros(few))
-    run = traced(compute, lanes=few)
+    run = traced(compute, Layout(few, 16))
     run(x, 7, out)
     assert lanes(out) == [i + 1 + 7 + 0.5 for i in range(1, few + 1)]
     assert defined(run.compiled) == [f"compute_x{few}"]
@@ -112,7 +113,7 @@ def test_kernel_constants_unroll():
         assert lanes(out) == same(*[0] * times, *[7] * (4 - times))
 
 
-REPEAT_1, REPEAT_4 = kernel(repeat, TIMES=1), kernel(repeat, TIMES=4)
+REPEAT_1, REPEAT_4 = kernel(repeat, FLOAT32, TIMES=1), kernel(repeat, FLOAT32, TIMES=4)
 
 
 def test_kernel_twice_in_one_function():
@@ -149,7 +150,7 @@ def scaled(t, x, out, *, FACTOR, TIMES):
 
 
 SOME = [(2, 1), (5, 2), (8, 3)]  # of the combinations of FACTOR and TIMES
-SCALED = family(scaled, lambda FACTOR, TIMES: (FACTOR, TIMES) in SOME, FACTOR=(2, 5, 8), TIMES=range(1, 4))
+SCALED = family(scaled, FLOAT32, lambda FACTOR, TIMES: (FACTOR, TIMES) in SOME, FACTOR=(2, 5, 8), TIMES=range(1, 4))
 
 
 def test_family_calls_the_kernel_of_the_constants():
@@ -163,7 +164,7 @@ def test_family_calls_the_kernel_of_the_constants():
 
 
 def test_family_of_all_combinations():
-    run = caller(family(scaled, FACTOR=(3,), TIMES=(1, 3)), 4)
+    run = caller(family(scaled, FLOAT32, FACTOR=(3,), TIMES=(1, 3)), 4)
     for times in (1, 3):
         out = vectors(7, 7, 7, 7)
         run(3, times, vectors(4), out)
@@ -184,7 +185,7 @@ def test_familys_constants_may_be_computed():
 
 def test_family_and_kernel_and_another_call_share_their_code():
     """One machine code for each name in a module, however often and however it is called."""
-    same_constants = kernel(scaled, FACTOR=5, TIMES=2)
+    same_constants = kernel(scaled, FLOAT32, FACTOR=5, TIMES=2)
 
     @njit
     def run(factor, times, x, out):
@@ -204,7 +205,7 @@ def test_family_of_fewer_lanes():
     def fill_one(t, out, *, VALUE):
         t.store(t.number(float(VALUE)), out)
 
-    run = caller(family(fill_one, lanes=few, VALUE=(1, 2)), 2)
+    run = caller(family(fill_one, Layout(LANES // 2, 16), VALUE=(1, 2)), 2)
     out = vectors(7)
     run(2, out)
     assert lanes(out) == [[2.0] * few + [7.0] * (LANES - few)]
@@ -226,7 +227,7 @@ def test_two_kernels_of_one_name_are_refused():
         def put(t, out):
             t.store(t.number(value), out)
 
-        return kernel(put)
+        return kernel(put, FLOAT32)
 
     one, two = named_put(1.0), named_put(2.0)
 

@@ -2,14 +2,13 @@
 import numpy as np
 import pytest
 from golden_weights import packed, weights
+from layouts import AVX2, AVX512, LANES, SSE
 
-from npefficient import reference
 from npefficient.architecture import build
-from npefficient.engine import pack as pack_module
-from npefficient.engine.memory import ALIGNMENT
-from npefficient.engine.pack import pack, pack_weight, packed_size, padded_channels, panel_widths
-from npefficient.kernels import layout
-from npefficient.kernels.layout import LANES
+from npefficient.engine.pack import pack
+from npefficient.folding import fold
+from npefficient.kernels.memory import ALIGNMENT
+from npefficient.kernels.packing import pack_weight, packed_size
 from npefficient.parameters import Weights
 
 SHORT = [f"lite{i}" for i in range(5)]
@@ -18,11 +17,9 @@ NETWORKS = [*((short, 1000, 3) for short in SHORT), ("lite0", 1, 1), ("lite0", 8
 BATCH_NORM = "weight", "bias", "running_mean", "running_var"
 
 
-@pytest.fixture(params=[4, 8, 16], ids="lanes_{}".format)
-def lanes(request, monkeypatch):
-    """Vectors of other widths: nothing here needs the processor."""
-    monkeypatch.setattr(layout, "LANES", request.param)
-    monkeypatch.setattr(pack_module, "LANES", request.param)
+@pytest.fixture(params=[SSE, AVX2, AVX512], ids=lambda layout: f"lanes_{layout.lanes}")
+def layout(request):
+    """Other processors' layouts: nothing here needs the processor."""
     return request.param
 
 
@@ -93,9 +90,9 @@ def test_pack_keeps_every_weight(short, classes, colours):
 
 
 @pytest.mark.parametrize("short, classes, colours", [("lite0", 1000, 3), ("lite2", 17, 1)])
-def test_pack_keeps_every_weight_in_other_vectors(lanes, short, classes, colours):
+def test_pack_keeps_every_weight_in_other_vectors(layout, short, classes, colours):
     full = weights(short, classes, colours)
-    assert_packed(pack(full), full.parameters, full.architecture, lanes)
+    assert_packed(pack(full, layout), full.parameters, full.architecture, layout.lanes)
 
 
 @pytest.mark.parametrize("change, match", [
@@ -132,9 +129,9 @@ def test_assert_packed_shows_what_lies_between():
     ("stem", 32, {4: [12, 12, 8], 8: [16, 16], 16: [32]}),
     ("depthwise", 40, {4: [4] * 10, 8: [8] * 5, 16: [16] * 3}),
 ])
-def test_pack_weight_by_hand(lanes, op, channels, expected):
+def test_pack_weight_by_hand(layout, op, channels, expected):
     """Panels of so many channels one after the other, in each tap after tap, input channel after input channel."""
-    widths, (c, k) = expected[lanes], (1, 3) if op == "depthwise" else (2, 1) if op == "pointwise" else (2, 3)
+    widths, (c, k) = expected[layout.lanes], (1, 3) if op == "depthwise" else (2, 1) if op == "pointwise" else (2, 3)
     weight = np.arange(1, channels * c * k * k + 1).reshape(channels, c, k, k)
     by_hand, first = [], 0
     for width in widths:
@@ -144,11 +141,11 @@ def test_pack_weight_by_hand(lanes, op, channels, expected):
                     by_hand += [weight[m, i, dy, dx] if m < channels else 0 for m in range(first, first + width)]
         first += width
     out = np.zeros(len(by_hand))
-    pack_weight(op, weight, out)
+    pack_weight(layout, op, weight, out)
     assert out.tolist() == by_hand
-    assert packed_size(op, weight.shape) == len(by_hand)
+    assert packed_size(layout, op, weight.shape) == len(by_hand)
     if op != "depthwise":
-        assert panel_widths(channels) == widths
+        assert layout.panel_widths(channels) == widths
 
 
 def test_pack_rounds_once():
@@ -160,15 +157,15 @@ def test_pack_rounds_once():
     got, expected = (pack(Weights(full.architecture, p, None, None, full.source)).buffer for p in (half, wide))
     np.testing.assert_array_equal(got, expected)
     conv = full.architecture.head
-    folded, _ = reference.fold(conv, full.parameters)
+    folded, _ = fold(conv, full.parameters)
     assert (folded != folded.astype(np.float32)).any()
 
 
 @pytest.mark.parametrize("channels, expected", [
     (1, (4, 8, 16)), (4, (4, 8, 16)), (7, (8, 8, 16)), (8, (8, 8, 16)), (9, (12, 16, 16)), (17, (20, 24, 32)),
     (1000, (1000, 1000, 1008)), (1001, (1004, 1008, 1008))])
-def test_padded_channels(lanes, channels, expected):
-    assert padded_channels(channels) == expected[(4, 8, 16).index(lanes)]
+def test_padded_channels(layout, channels, expected):
+    assert layout.padded(channels) == expected[(4, 8, 16).index(layout.lanes)]
 
 
 # --- weights at float32's ends ---------------------------------------------------------------------------------------

@@ -9,13 +9,13 @@ import pytest
 from golden_weights import packed
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from layouts import LANES, PANEL, VECTOR
 from planning import SHORT, freedom, logits_of, name_of, plan_of, step_named, threads
 
 from npefficient.architecture import build
 from npefficient.engine import plan as plan_module
-from npefficient.engine.memory import ALIGNMENT
 from npefficient.engine.plan import STEP
-from npefficient.kernels.layout import LANES, PANEL, VECTOR
+from npefficient.kernels.memory import ALIGNMENT
 
 shapes = st.tuples(st.sampled_from(SHORT), st.integers(1, 300), st.integers(1, 300), threads, st.booleans())
 

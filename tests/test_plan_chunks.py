@@ -9,12 +9,12 @@ import pytest
 from golden_weights import packed
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from layouts import LARGEST
 from planning import SHORT, freedom, name_of, plan_of, step_named, threads
 from stand_ins import check_chunks
 
 from npefficient.architecture import build
 from npefficient.engine import plan as plan_module
-from npefficient.kernels.layout import LARGEST
 
 OWN = {}  # the planner's own constants
 

@@ -11,6 +11,7 @@ from tolerance import LOGITS, assert_close
 
 from npefficient import reference
 from npefficient.architecture import BN_EPS, build
+from npefficient.folding import fold_batch_norm
 
 SHORT = [f"lite{i}" for i in range(5)]
 DTYPES = [np.float32, np.float64]
@@ -186,7 +187,7 @@ def folding_case(dtype, gain=1.0, variance=1.0):
 def test_fold_batch_norm_equals_conv_then_norm(dtype, gain, variance):
     """The folded convolution is the same function; folding itself is done in float64 whatever comes in."""
     weight, *vectors = folding_case(dtype, gain, variance)
-    folded, bias = reference.fold_batch_norm(weight, *vectors)
+    folded, bias = fold_batch_norm(weight, *vectors)
     assert folded.dtype == bias.dtype == np.float64 and (folded.shape, bias.shape) == (weight.shape, (6,))
     x = noise(2, 4, 5, 4)
     expected = pictures(naive.normalise, pictures(naive.dense, x, weight, 2), *vectors)
@@ -196,7 +197,7 @@ def test_fold_batch_norm_equals_conv_then_norm(dtype, gain, variance):
 def test_fold_batch_norm_by_hand():
     weight = np.array([1.0, -2.0], np.float32).reshape(2, 1, 1, 1)
     vectors = [np.array(v, np.float64) for v in ([6, 5], [1, 2], [10, 20], np.array([4.0, 0.25]) - BN_EPS)]
-    folded, bias = reference.fold_batch_norm(weight, *vectors)  # scales 3 and 10
+    folded, bias = fold_batch_norm(weight, *vectors)  # scales 3 and 10
     np.testing.assert_array_equal(folded.ravel(), [3, -20])
     np.testing.assert_array_equal(bias, [1 - 30, 2 - 200])
 

@@ -3,10 +3,11 @@ import re
 
 import numpy as np
 from guarded import Guarded
+from layouts import LANES
 from numba import njit
 
 from npefficient.kernels.lanes import kernel
-from npefficient.kernels.layout import LANES
+from npefficient.kernels.layout import FLOAT32
 
 
 def caller(call, count):
@@ -23,9 +24,9 @@ def caller(call, count):
     return convert
 
 
-def traced(function, **options):
+def traced(function, layout=FLOAT32, **constants):
     """The kernel, callable from Python."""
-    return caller(kernel(function, **options), function.__code__.co_argcount - 1)
+    return caller(kernel(function, layout, **constants), function.__code__.co_argcount - 1)
 
 
 def text_of(run):

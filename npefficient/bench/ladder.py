@@ -8,6 +8,7 @@ import numpy as np
 from .. import reference
 from ..architecture import Architecture, Conv
 from ..errors import ArgumentError
+from ..folding import fold
 from ..kernels.ladder.case import Case, Folded, Rung
 from ..kernels.ladder.registry import LADDERS
 from ..parameters import Weights
@@ -57,7 +58,7 @@ def case_of(weights: Weights, op: str, layer: str, height: int, width: int, seed
 
 def folded_conv(weights: Weights, conv: Conv) -> Folded:
     """With its batch norm folded in, rounded to float32."""
-    weight, bias = (array.astype(np.float32) for array in reference.fold(conv, weights.parameters))
+    weight, bias = (array.astype(np.float32) for array in fold(conv, weights.parameters))
     return Folded(weight, bias, conv.stride, conv.relu6)
 
 

@@ -12,14 +12,14 @@ import functools
 from numba import njit
 
 from ..kernels.lanes import kernel
-from ..kernels.layout import FLOAT
+from ..kernels.layout import Layout
 
 ROUNDS, STREAMS = 8, 8
 
 
 def multiply_add(t, acc, factor, summand, turns, *, CHAINS):
     """acc: CHAINS vectors, read and written back; factor, summand: addresses of one float."""
-    size = t.lanes * FLOAT
+    size = t.layout.vector
     a, b = t.splat(factor), t.splat(summand)
 
     def turn(i, *values):
@@ -34,7 +34,7 @@ def multiply_add(t, acc, factor, summand, turns, *, CHAINS):
 
 def read_sum(t, x, turns, acc):
     """x: turns * STREAMS vectors; acc: STREAMS vectors, added to."""
-    size = t.lanes * FLOAT
+    size = t.layout.vector
 
     def turn(i, x, *values):
         return x + STREAMS * size, *(value + t.load(x + v * size) for v, value in enumerate(values))
@@ -47,7 +47,7 @@ def read_sum(t, x, turns, acc):
 @functools.cache
 def multiply_adder(lanes: int, chains: int):
     """Compile `multiply_add` -> call(acc, factor, summand, turns)."""
-    body = kernel(multiply_add, lanes=lanes, CHAINS=chains)
+    body = kernel(multiply_add, Layout(lanes, registers=chains + 2), CHAINS=chains)
 
     @njit(nogil=True)
     def call(acc, factor, summand, turns):
@@ -59,7 +59,7 @@ def multiply_adder(lanes: int, chains: int):
 @functools.cache
 def reader(lanes: int):
     """Compile `read_sum` -> call(x, turns, acc, repeats): the same x read `repeats` times."""
-    body = kernel(read_sum, lanes=lanes)
+    body = kernel(read_sum, Layout(lanes, registers=STREAMS + 1))
 
     @njit(nogil=True)
     def call(x, turns, acc, repeats):

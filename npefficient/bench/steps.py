@@ -17,7 +17,8 @@ from ..engine.compiled import driver
 from ..engine.engine import Buffers, Engine, Run
 from ..engine.job import GIVE_WAY
 from ..engine.plan import make_plan
-from ..kernels.layout import FLOAT
+from ..folding import fold
+from ..kernels.layout import FLOAT32
 from ..parameters import Weights
 from .verify import verify
 
@@ -68,7 +69,7 @@ class Step:
         """The least that has to be read and written: input, weights, output, shortcut."""
         first, last = self.layers[0], self.layers[-1]
         values = first.height * first.width * first.in_channels + last.activations * (2 if self.residual else 1)
-        return FLOAT * (values + self.weights)
+        return FLOAT32.item * (values + self.weights)
 
     def describe(self) -> dict:
         """The columns of a table that say what it is."""
@@ -185,9 +186,9 @@ class Steps:
         height, width, channels = ((first.height, first.width, first.in_channels) if what == "x" else
                                    (last.out_height, last.out_width, last.out_channels))
         start = step.row[what] + (step.row["out"] if what == "residual" else 0)
-        plane = step.row["x_plane" if what == "x" else "out_plane"]
         out = np.empty((1, height, width, channels), np.float32)
-        Activation(int(start), int(plane), height, width, channels).read(self.buffers.arena, out[0])
+        Activation(layout=self.engine.packed.layout, offset=int(start), height=height, width=width,
+                   channels=channels).read(self.buffers.arena, out[0])
         return out
 
     def _expected(self, one: LayerShape, x):
@@ -198,7 +199,7 @@ class Steps:
         if one.op == "classifier":
             return reference.linear(x, parameters["classifier.weight"], parameters["classifier.bias"])
         conv = self.convs[one.name]
-        weight, bias = (array.astype(np.float32) for array in reference.fold(conv, parameters))
+        weight, bias = (array.astype(np.float32) for array in fold(conv, parameters))
         if one.op == "pointwise":
             out = reference.pointwise_conv(x, weight) + bias
         else:

@@ -3,15 +3,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..kernels.layout import LANES, vectors
+from ..kernels.layout import Layout
+from ..kernels.memory import blocks, read_blocks, write_blocks
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Activation:
-    """One activation of a plan (`kernels/layout.py` has the layout)."""
+    """One activation of a plan."""
 
+    layout: Layout
     offset: int  # bytes
-    plane: int  # bytes from one block of channels to the next
     height: int
     width: int
     channels: int
@@ -22,26 +23,17 @@ class Activation:
 
     def read(self, arena: np.ndarray, out: np.ndarray) -> None:
         """Copy it to `out`, float32 (H, W, C)."""
-        for inside, outside in self._parts(arena, out):
-            outside[:] = inside
+        read_blocks(self._blocks(arena), out)
 
     def write(self, arena: np.ndarray, x: np.ndarray) -> None:
         """Put x, float32 (H, W, C), there; lanes without a channel stay as they are."""
-        for inside, outside in self._parts(arena, x):
-            inside[:] = outside
+        write_blocks(self._blocks(arena), x)
 
-    def _parts(self, arena, array):
-        """Pairs of views, of the same shape, of the arena and the array: all whole blocks, then the rest."""
-        count, whole = vectors(self.channels), self.channels // LANES
-        blocks = arena[self.offset : self.offset + count * self.plane].view(np.float32).reshape(count, -1)
-        blocks = blocks[:, : self.height * self.width * LANES].reshape(count, self.height, self.width, LANES)
-        blocks = blocks.transpose(1, 2, 0, 3)
-        split = whole * LANES
-        yield blocks[:, :, :whole], array[..., :split].reshape(self.height, self.width, whole, LANES)
-        if split < self.channels:
-            yield blocks[:, :, whole, : self.channels - split], array[..., split:]
+    def _blocks(self, arena):
+        return blocks(arena[self.offset :], self.layout, *self.shape)
 
 
-def of_layer(layer, offset: int, plane: int) -> Activation:
+def of_layer(layer, layout: Layout, offset: int) -> Activation:
     """The output of a layer (`architecture.LayerShape`) at an offset in the arena."""
-    return Activation(offset, plane, layer.out_height, layer.out_width, layer.out_channels)
+    return Activation(layout=layout, offset=offset, height=layer.out_height, width=layer.out_width,
+                      channels=layer.out_channels)

@@ -6,12 +6,12 @@ import time
 import numpy as np
 
 from ..architecture import FLAT
+from ..kernels.memory import ALIGNMENT, aligned
 from ..parameters import Weights
 from . import workers
 from .compiled import driver
 from .counters import COUNTERS_SIZE, EPOCH_BITS
 from .job import GIVE_WAY
-from .memory import ALIGNMENT, aligned
 from .pack import Packed, pack
 from .plan import Plan, make_head_plan, make_plan
 from .workers import Job

@@ -1,29 +1,29 @@
 """What to run, on which buffer, in which chunks: everything that can be decided before the first pixel.
 
 A plan is a table of steps for one picture of (height, width) on so many threads. The compiled driver (`run.py`) walks
-it. A depthwise convolution takes the layer before it along in its step (`source`): its input rows are computed as they
-are needed, one panel of channels at a time, into scratch memory that stays in the cache, and are padded there. Each
-step is cut into chunks that threads claim; no bit of the result depends on how. Activations lie in one arena whose
-buffers are reused as soon as their last reader is done, and those that are asked for (`keep`) last to the end. Nothing
-is computed behind the last of them.
+it. A depthwise convolution is fused with its producer (`source`): its input rows are computed as they are needed, one
+panel of channels at a time, into scratch memory that stays in the cache, and are padded there. Each step is cut into
+chunks that threads claim; no bit of the result depends on how. Activations lie in one arena whose buffers are reused as
+soon as their last reader is done, and those that are asked for (`keep`) last to the end. Nothing is computed after the
+last of them.
 """
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from ..architecture import Architecture, LayerShape, same_padding
-from ..kernels.layout import (AVERAGE, AVERAGE_AND_MAXIMUM, FLOAT, LARGEST, MAXIMUM, VECTOR, is_half, panel_sizes,
-                              panels, plane_size, vectors)
+from ..kernels.layout import AVERAGE, AVERAGE_AND_MAXIMUM, MAXIMUM
+from ..kernels.memory import ALIGNMENT
 from .activation import Activation, of_layer
-from .memory import ALIGNMENT
 from .pack import Packed
 
 STEM, DEPTHWISE, POINTWISE, POOL = range(4)  # what a step does
 FROM_PICTURE, EXPANDED, COPIED = range(3)  # a depthwise step's source: the stem, a pointwise layer, its input as it is
 POOLS = {"avg": [AVERAGE], "max": [MAXIMUM], "avgmax": [AVERAGE_AND_MAXIMUM], "catavgmax": [AVERAGE, MAXIMUM]}  # steps
 
-SCRATCH = 192 << 10  # bytes of a depthwise step's input rows at a time: they stay in the second-level cache
-PIXELS_AT_ONCE = 256 << 10  # bytes of a pointwise step's input in one chunk: the same, for all panels that read them
+# Second-level caches have 256 KiB (Haswell) to 2 MiB (Sapphire Rapids): these leave room for weights in the smallest.
+SCRATCH = 192 << 10  # bytes of a depthwise step's input rows at a time
+PIXELS_AT_ONCE = 256 << 10  # bytes of a pointwise step's input in one chunk: all panels read them one after the other
 PIXELS_PER_PART = 24  # of a pointwise step at least: three tiles
 CHUNKS = 2  # for each thread at least, so that one that comes late is not waited for
 
@@ -92,15 +92,15 @@ class _Planner:
     """Collects steps and the buffers they read and write; offsets are filled in at the end."""
 
     def __init__(self, packed: Packed, threads: int, keep: frozenset[str]):
-        self.packed, self.threads, self.keep = packed, threads, keep
+        self.packed, self.layout, self.threads, self.keep = packed, packed.layout, threads, keep
         self.layers, self.steps, self.buffers, self.uses = [], [], [], []
         self.kept: dict[str, tuple[int, LayerShape, Buffer]] = {}  # with the step that completes it
         self.scratch_size = 0
 
     def buffer(self, height: int, width: int, channels: int) -> Buffer:
         """Memory for an activation, from the next step on."""
-        plane, now = plane_size(height * width), len(self.steps)
-        size = vectors(channels) * plane
+        plane, now = self.layout.plane_size(height * width), len(self.steps)
+        size = self.layout.vectors(channels) * plane
         self.buffers.append(Buffer(-(-size // ALIGNMENT) * ALIGNMENT, plane, now, now))
         return self.buffers[-1]
 
@@ -123,16 +123,19 @@ class _Planner:
         return out
 
     def pointwise(self, layer, x: Buffer, relu6: bool, residual: Buffer | None = None) -> Buffer:
-        pixels, count = layer.out_height * layer.out_width, vectors(layer.out_channels)
-        wide, total = panels(count)
-        parts = -(-pixels * layer.in_channels * FLOAT // PIXELS_AT_ONCE)
+        pixels, count = layer.out_height * layer.out_width, self.layout.vectors(layer.out_channels)
+        wide, total = self.layout.panels(count)
+        # A chunk is a part of the pixels for all panels: its input is read from memory once, then from the cache.
+        parts = -(-pixels * layer.in_channels * self.layout.item // PIXELS_AT_ONCE)
         if self.threads > 1:
             parts = -(-max(parts, CHUNKS * self.threads) // self.threads) * self.threads  # as many for each
         per_chunk = total
-        if pixels < parts * PIXELS_PER_PART:  # few pixels, many channels
-            parts, per_chunk = parts_for(total, self.threads, max(1, pixels // LARGEST)), 1
+        # Late layers have few pixels and many channels (7 x 7 x 1280): there a chunk is a single panel, whose weights
+        # are read once.
+        if pixels < parts * PIXELS_PER_PART:
+            parts, per_chunk = parts_for(total, self.threads, max(1, pixels // self.layout.longest_tile)), 1
         weight, bias = self.packed.offsets[layer.name]
-        half = layer.name != "classifier" and is_half(layer.out_channels)
+        half = layer.name != "classifier" and self.layout.is_half(layer.out_channels)
         return self.add([layer], x, residual, op=POINTWISE, parts=parts, panels_per_chunk=per_chunk,
                         chunks=parts * -(-total // per_chunk), weight=weight, bias=bias,
                         relu6=relu6, pixels=pixels, in_channels=layer.in_channels, vectors=count, panels=total,
@@ -146,24 +149,24 @@ class _Planner:
         cut = self._by_rows(layer)
         top, left = (same_padding(size, layer.kernel, layer.stride)[0] for size in (layer.height, layer.width))
         columns = layer.width + sum(same_padding(layer.width, layer.kernel, layer.stride))
-        together = max(panel_sizes(cut["vectors"]))
-        most = SCRATCH // (together * columns * VECTOR)  # input rows
-        most = max(1, (most - layer.kernel) // layer.stride + 1)  # output rows
-        rows = -(-layer.out_height // cut["parts"])
-        rows = -(-rows // -(-rows // most))  # all but the last time the same
-        plane = plane_size(((rows - 1) * layer.stride + layer.kernel) * columns)
+        together = max(self.layout.panel_sizes(cut["vectors"]))
+        most = SCRATCH // (together * columns * self.layout.vector)  # input rows that fit
+        most = max(1, (most - layer.kernel) // layer.stride + 1)  # output rows that need so many: (rows - 1) S + K
+        rows = -(-layer.out_height // cut["parts"])  # of the largest chunk
+        rows = -(-rows // -(-rows // most))  # at once: as few times as can be, and all but the last time the same
+        plane = self.layout.plane_size(((rows - 1) * layer.stride + layer.kernel) * columns)
         self.scratch_size = max(self.scratch_size, together * plane)
         weight, bias = self.packed.offsets[layer.name]
         return self.add([before, layer] if before else [layer], x, op=DEPTHWISE, height=layer.height, width=layer.width,
                         out_height=layer.out_height, out_width=layer.out_width, kernel=layer.kernel, top=top, left=left,
                         stride=layer.stride, depthwise_weight=weight, depthwise_bias=bias, rows_at_once=rows,
-                        scratch_row=columns * VECTOR, scratch_plane=plane, **cut,
+                        scratch_row=columns * self.layout.vector, scratch_plane=plane, **cut,
                         **(self._source(before) if before else {"source": COPIED}))
 
     def _by_rows(self, layer: LayerShape) -> dict[str, int]:
         """The fields of a step whose chunks are single panels of some output rows."""
-        count = vectors(layer.out_channels)
-        wide, total = panels(count)
+        count = self.layout.vectors(layer.out_channels)
+        wide, total = self.layout.panels(count)
         parts = parts_for(total, self.threads, max(1, layer.out_height // 4))
         return {"vectors": count, "panels": total, "wide_panels": wide, "panels_per_chunk": 1, "parts": parts,
                 "chunks": parts * total}
@@ -180,10 +183,10 @@ class _Planner:
 
     def pool(self, layer, x: Buffer, how: str) -> Buffer:
         """One step, or several that fill the output one behind the other."""
-        out, count = None, vectors(layer.in_channels)
+        out, count = None, self.layout.vectors(layer.in_channels)
         for i, pool in enumerate(POOLS[how]):
-            out = self.add([layer], x, None, out, i * count * VECTOR, op=POOL, parts=1, panels_per_chunk=1, chunks=1,
-                           pixels=layer.height * layer.width, vectors=count, pool=pool)
+            out = self.add([layer], x, None, out, i * count * self.layout.vector, op=POOL, parts=1, panels_per_chunk=1,
+                           chunks=1, pixels=layer.height * layer.width, vectors=count, pool=pool)
         return out
 
     def head(self, network: Architecture, layers: dict[str, LayerShape], x: Buffer) -> None:
@@ -208,7 +211,7 @@ class _Planner:
                 row["x"], row["x_plane"] = x.offset, x.plane
             if residual is not None:
                 row["has_residual"], row["residual"] = 1, residual.offset - out.offset
-        outputs = {name: of_layer(layer, out.offset, out.plane) for name, (_, layer, out) in self.kept.items()}
+        outputs = {name: of_layer(layer, self.layout, out.offset) for name, (_, layer, out) in self.kept.items()}
         return Plan(table, tuple(self.layers[:count]), size, self.scratch_size, outputs)
 
 
@@ -241,4 +244,5 @@ def make_head_plan(network: Architecture, packed: Packed, height: int, width: in
     planner = _Planner(packed, threads, keep or frozenset([network.output]))
     x = planner.buffer(height, width, network.head.out_channels)
     planner.head(network, {layer.name: layer for layer in network.head_layers(height, width)}, x)
-    return replace(planner.finish(), features=Activation(x.offset, x.plane, height, width, network.head.out_channels))
+    return replace(planner.finish(), features=Activation(
+        layout=packed.layout, offset=x.offset, height=height, width=width, channels=network.head.out_channels))

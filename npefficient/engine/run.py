@@ -1,19 +1,35 @@
-"""The driver: the one compiled function that walks a plan's steps, in as many threads as call it."""
+"""The driver: the one compiled function that walks a plan's steps, in as many threads as call it.
+
+    work            does the jobs that are posted to its thread, and comes back when there are no more
+      walk          goes through the steps of one picture, and claims chunks of each until none is left
+        run_chunk   one chunk: a panel of output channels, or several, over some rows or pixels
+          run_pointwise, run_depthwise, run_stem      addresses of what the chunk reads and writes
+            pointwise, depthwise, stem_row            kernels: rows and pixels cut into tiles (`kernels/`)
+
+Numba compiles all of it into one function: the routines here are copied into their callers, so that each kernel is
+compiled once.
+"""
 from numba import from_dtype
 from numba.core import types
 from numba.extending import intrinsic
 
-from ..kernels.depthwise import depthwise
+from ..kernels.depthwise import depthwise_kernel
 from ..kernels.lanes import arithmetic, routine
-from ..kernels.layout import PANEL, UNROLL, VECTOR
-from ..kernels.pointwise import pointwise
-from ..kernels.pool import POOL
-from ..kernels.rows import COPY, ZERO
-from ..kernels.stem import KERNEL, stem_row
+from ..kernels.layout import FLOAT32
+from ..kernels.pointwise import pointwise_kernel
+from ..kernels.pool import pool_kernel
+from ..kernels.rows import copy_kernel, zero_kernel
+from ..kernels.stem import KERNEL, stem_kernel
 from .atomics import atomic_add, atomic_load, claim, finished, relax
 from .counters import COUNTERS_SIZE, DONE, STALE
 from .job import DONE_JOBS, GIVE_WAY, IDLE, JOB, POSTED
 from .plan import DEPTHWISE, EXPANDED, FROM_PICTURE, POINTWISE, STEM, STEP
+
+# What the driver is compiled for; the packed weights and the plan that it is given are of the same layout.
+LAYOUT = FLOAT32
+VECTOR, PANEL, UNROLL = LAYOUT.vector, LAYOUT.panel, LAYOUT.unroll
+stem_row, depthwise, pointwise = stem_kernel(LAYOUT), depthwise_kernel(LAYOUT), pointwise_kernel(LAYOUT)
+POOL, ZERO, COPY = pool_kernel(LAYOUT), zero_kernel(LAYOUT), copy_kernel(LAYOUT)
 
 STEP_SIZE, START = STEP.itemsize, JOB.fields["start"][1]
 PATIENCE = 1 << 14  # looks at a counter before a thread gives way to others
@@ -77,7 +93,7 @@ def run_stem(step, panel, part, weights, arena, picture):
 @routine
 def fill_row(step, row, first, count, weights, x, out):
     """Row `row` of a depthwise step's input, `count` vectors from `first` on, between its borders in scratch memory."""
-    if row >= step.height:
+    if row >= step.height:  # padding below the picture, where rows of the picture have been before
         for v in range(count):
             ZERO(out + v * step.scratch_plane, step.width)
     elif step.source == EXPANDED:
@@ -95,18 +111,27 @@ def fill_row(step, row, first, count, weights, x, out):
 
 @routine
 def run_depthwise(step, panel, part, weights, arena, picture, scratch):
-    """Output rows of one panel of channels; their input rows move through scratch memory."""
+    """Output rows of one panel of channels. Scratch memory is a window over their input rows, and slides down.
+
+    A 3x3 kernel at stride 1, three output rows at once; input row -1 is the padding above the picture:
+
+        output rows 0 1 2    need input rows  -1 0 1 2 3
+        output rows 3 4 5    need input rows         2 3 4 5 6
+
+    Between the two, rows 2 and 3 move to the front (`top` becomes 2) and rows 4 to 6 are filled in (`ready` was 4).
+    So each chunk computes an input row once. Where two chunks meet, both compute the rows that they share.
+    """
     first, count = panel_at(step, panel)
     x = picture if step.source == FROM_PICTURE else arena + step.x
     q, end = part * step.out_height // step.parts, (part + 1) * step.out_height // step.parts
     taps = step.kernel * step.kernel * VECTOR
-    ZERO(scratch, count * step.scratch_plane // VECTOR)  # the padding: what is written from now on lies within it
-    top = q * step.stride - step.top  # the row at the start of scratch memory
-    ready = max(top, 0)  # the first row that is not there yet
+    ZERO(scratch, count * step.scratch_plane // VECTOR)  # padding on all sides: rows are filled in between
+    top = q * step.stride - step.top  # the input row at the start of scratch memory; negative in the padding
+    ready = max(top, 0)  # the first input row that is not there yet; rows of padding are there as zeros
     while q < end:
         rows = min(step.rows_at_once, end - q)
         above = q * step.stride - step.top
-        for v in range(count):  # what the outputs before have in common with the next ones
+        for v in range(count):  # the rows that the last outputs and the next ones both need
             plane = scratch + v * step.scratch_plane
             COPY(plane + (above - top) * step.scratch_row, plane, (ready - above) * step.scratch_row // VECTOR)
         top = above

@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 
 from ..errors import ArgumentError
+from ..kernels.memory import aligned
 from .compiled import driver
 from .job import GIVE_WAY, JOB
-from .memory import aligned
 
 LOOKOUT = 0.002  # seconds that a helper looks for the next job before it goes to sleep
 STUCK = 0.001  # seconds to wait for a helper until it counts as stuck: other programs want its processor

@@ -2,37 +2,46 @@
 
     out[q, r, c] = relu6(bias[c] + sum over i, j of x[q S + i, r S + j, c] * weight[i, j, c])
 
-    x (H, W, C) with its padding, weight (K, K, C), bias (C,), out (Q, R, C), all float32, one block of LANES channels
+    x (H, W, C) with its padding, weight (K, K, C), bias (C,), out (Q, R, C), all float32, one block of channels
     at a time; K is 3 or 5, S is 1 or 2
     FLOPs 2 Q R C K K; bytes at least 4 (H W C + Q R C)
     registers: PIXELS accumulators + K weights + 1 pixel; 8 + 5 + 1 = 14
     loads per FMA: a pixel is loaded once for all outputs that it meets, (K + (PIXELS - 1) S + K) / (PIXELS K) a row;
     13 / 24 for a 3x3 kernel at stride 1, 24 / 40 for 5x5 at stride 2
 
-Padding is there as zeros (`engine/run.py` lays it out), so that no output is a special case. Each output is one chain
+Padding is there as zeros (`engine/run.py` puts it there), so that no output is a special case. Each output is one chain
 of FMAs over the taps in order that starts at the bias, whatever tile it is in.
+
+A tile of three outputs of a 3x3 kernel at stride 1, one row of the kernel. Pixel 2 is loaded once and meets every tap:
+
+    pixels       0  1  2  3  4
+    output 0     a  b  c             acc[0] += pixel 2 * c
+    output 1        a  b  c          acc[1] += pixel 2 * b
+    output 2           a  b  c       acc[2] += pixel 2 * a
 """
+import functools
+
 from .lanes import cut, family, routine
-from .layout import LARGEST, VECTOR
 
 
 def depthwise_tile(t, x, x_row, weight, bias, out, out_row, rows, tiles, *, KERNEL, STRIDE, PIXELS):
     """`rows` rows of `tiles` tiles of PIXELS neighbouring outputs; addresses and rows in bytes."""
-    start = t.load(bias)
+    vector, start = t.layout.vector, t.load(bias)
 
     def row(q, x, out):
         def tile(i, x, out):
             acc = [start] * PIXELS
             for i in range(KERNEL):
-                taps = [t.load(weight + (i * KERNEL + j) * VECTOR) for j in range(KERNEL)]
+                taps = [t.load(weight + (i * KERNEL + j) * vector) for j in range(KERNEL)]
                 for column in range((PIXELS - 1) * STRIDE + KERNEL):
-                    pixel = t.load(x + x_row * i + column * VECTOR)
+                    pixel = t.load(x + x_row * i + column * vector)
                     for p in range(PIXELS):
-                        if 0 <= column - p * STRIDE < KERNEL:
-                            acc[p] = t.fma(pixel, taps[column - p * STRIDE], acc[p])
+                        tap = column - p * STRIDE  # where this pixel lies in the window of output p
+                        if 0 <= tap < KERNEL:
+                            acc[p] = t.fma(pixel, taps[tap], acc[p])
             for p, a in enumerate(acc):
-                t.store(a.relu6(), out + p * VECTOR)
-            return x + PIXELS * STRIDE * VECTOR, out + PIXELS * VECTOR
+                t.store(a.relu6(), out + p * vector)
+            return x + PIXELS * STRIDE * vector, out + PIXELS * vector
 
         t.loop(tiles, tile, x, out)
         return x + x_row * STRIDE, out + out_row
@@ -40,15 +49,20 @@ def depthwise_tile(t, x, x_row, weight, bias, out, out_row, rows, tiles, *, KERN
     t.loop(rows, row, x, out)
 
 
-TILES = family(depthwise_tile, KERNEL=(3, 5), STRIDE=(1, 2), PIXELS=range(1, LARGEST + 1))
+@functools.cache
+def depthwise_kernel(layout):
+    """The routine `depthwise` for one layout."""
+    vector, longest = layout.vector, layout.longest_tile
+    TILES = family(depthwise_tile, layout, KERNEL=(3, 5), STRIDE=(1, 2), PIXELS=range(1, longest + 1))
 
+    @routine
+    def depthwise(x, x_row, weight, bias, out, rows, columns, kernel, stride):
+        """`rows` rows of `columns` outputs of one block of channels, one strip of equal tiles after the other."""
+        out_row = columns * vector
+        while columns > 0:
+            size, count = cut(columns, longest)
+            TILES(kernel, stride, size, x, x_row, weight, bias, out, out_row, rows, count)
+            done = count * size
+            x, out, columns = x + done * stride * vector, out + done * vector, columns - done
 
-@routine
-def depthwise(x, x_row, weight, bias, out, rows, columns, kernel, stride):
-    """`rows` rows of `columns` outputs of one block of channels, one strip of equal tiles after the other."""
-    out_row = columns * VECTOR
-    while columns > 0:
-        size, count = cut(columns, LARGEST)
-        TILES(kernel, stride, size, x, x_row, weight, bias, out, out_row, rows, count)
-        done = count * size
-        x, out, columns = x + done * stride * VECTOR, out + done * VECTOR, columns - done
+    return depthwise

@@ -5,14 +5,15 @@ loop in the machine code. So a tile of accumulators is a Python list, and its co
 
     def scale(t, x, factor, out, vectors):              # out = x * factor, eight floats at a time
         def step(i):
-            t.store(t.load(x + i * VECTOR) * t.splat(factor), out + i * VECTOR)
+            at = i * t.layout.vector                    # bytes
+            t.store(t.load(x + at) * t.splat(factor), out + at)
         t.loop(vectors, step)
 
-    SCALE = kernel(scale)                               # callable from Numba code: SCALE(x, factor, out, vectors)
+    SCALE = kernel(scale, FLOAT32)                      # callable from Numba code: SCALE(x, factor, out, vectors)
 
-Addresses are int64 bytes, vectors are float32 x LANES (`layout.py`; `kernel` can be asked for others); activations are
-whole vectors, so no kernel has a tail of channels. Nothing is checked here or in a kernel: the plan guarantees what
-lies behind an address.
+Addresses are int64 bytes. Vectors are of float32, as many as the trace's layout has lanes (`layout.py`); activations
+are whole vectors, so no kernel has a tail of channels. Nothing is checked here or in a kernel: the plan guarantees what
+is at an address.
 """
 import inspect
 import itertools
@@ -22,7 +23,7 @@ from numba import njit
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from .layout import FLOAT, LANES
+from .layout import Layout
 
 _F32, _I32, _I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 
@@ -92,10 +93,10 @@ class Vector:
 
 
 class Trace:
-    """Writes one kernel's machine code, with vectors of `lanes` floats."""
+    """Writes one kernel's machine code, for vectors and memory of one layout."""
 
-    def __init__(self, builder, lanes=LANES):
-        self.builder, self.lanes = builder, lanes
+    def __init__(self, builder, layout: Layout):
+        self.builder, self.layout, self.lanes = builder, layout, layout.lanes
 
     def _pointer(self, address, kind):
         return self.builder.inttoptr(address.value, kind.as_pointer())
@@ -106,14 +107,15 @@ class Trace:
     def load(self, address, lanes=None) -> Vector:
         """The `lanes` floats at an address; a whole vector's unless told otherwise."""
         kind = ir.VectorType(_F32, lanes or self.lanes)
-        return Vector(self.builder, self.builder.load(self._pointer(address, kind), align=FLOAT))
+        return Vector(self.builder, self.builder.load(self._pointer(address, kind), align=self.layout.item))
 
     def store(self, vector, address) -> None:
-        self.builder.store(vector.value, self._pointer(address, vector.value.type), align=FLOAT)
+        self.builder.store(vector.value, self._pointer(address, vector.value.type), align=self.layout.item)
 
     def splat(self, address, lanes=None) -> Vector:
         """The one float at an address, in every lane."""
-        return self._everywhere(self.builder.load(self._pointer(address, _F32), align=FLOAT), lanes or self.lanes)
+        one = self.builder.load(self._pointer(address, _F32), align=self.layout.item)
+        return self._everywhere(one, lanes or self.lanes)
 
     def float(self, count) -> Vector:
         """An Int as a float, in every lane."""
@@ -185,21 +187,21 @@ class Trace:
         return type(value)(self.builder, merged)
 
 
-def kernel(function, lanes=LANES, **constants):
-    """Make `function(trace, *int64 arguments, **constants)` callable from Numba code; vectors have `lanes` floats."""
-    write = _writer(function, lanes, constants)
+def kernel(function, layout: Layout, **constants):
+    """Make `function(trace, *int64 arguments, **constants)` callable from Numba code."""
+    write = _writer(function, layout, constants)
     return _callable(write.__name__, _argument_names(function), lambda builder, arguments: builder.call(
         _once(builder.module, write), arguments))
 
 
-def family(function, exists=None, lanes=LANES, **axes):
+def family(function, layout: Layout, exists=None, **axes):
     """Make kernels that differ in their constants callable as one: a value on each axis, then the arguments.
 
     axes: the values of each constant, ascending in equal steps, such as KERNEL=(3, 5)
     exists: which of all their combinations there are, `exists(**constants)`; the others are never called
     """
     combinations = [dict(zip(axes, values)) for values in itertools.product(*axes.values())]
-    writers = [_writer(function, lanes, constants) if exists is None or exists(**constants) else None
+    writers = [_writer(function, layout, constants) if exists is None or exists(**constants) else None
                for constants in combinations]
 
     def dispatch(module):
@@ -219,7 +221,7 @@ def family(function, exists=None, lanes=LANES, **axes):
         return compiled
 
     dispatch.__name__ = f"npefficient_{function.__name__}"
-    dispatch.source = function, lanes, [write and write.source for write in writers]
+    dispatch.source = function, layout, [write and write.source for write in writers]
     return _callable(dispatch.__name__, [*axes, *_argument_names(function)], lambda builder, arguments: builder.call(
         _once(builder.module, dispatch), arguments))
 
@@ -234,17 +236,17 @@ def _place(builder, axes, chosen):
     return place
 
 
-def _writer(function, lanes, constants):
+def _writer(function, layout, constants):
     """A function that writes the kernel into a module; its name is the kernel's."""
 
     def write(module):
         compiled, builder = _begin(module, write.__name__, _argument_count(function))
-        function(Trace(builder, lanes), *(Int(builder, argument) for argument in compiled.args), **constants)
+        function(Trace(builder, layout), *(Int(builder, argument) for argument in compiled.args), **constants)
         builder.ret_void()
         return compiled
 
-    write.source = function, lanes, constants
-    write.__name__ = "_".join(["npefficient", function.__name__, f"x{lanes}", *map(str, constants.values())])
+    write.source = function, layout, constants
+    write.__name__ = "_".join(["npefficient", function.__name__, f"x{layout.lanes}", *map(str, constants.values())])
     return write
 
 

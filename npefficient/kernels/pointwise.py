@@ -7,72 +7,85 @@
     4 * 3 + 3 + 1 = 16 of AVX2's 16
     loads per FMA: (PIXELS + VECTORS) / (PIXELS * VECTORS) = 11 / 24 and 7 / 12
 
-Weights are packed in panels of 3 or 2 vectors of output channels, [panel][K][VECTORS * LANES], in the order in which a
+Weights are packed in panels of 3 or 2 vectors of output channels, [panel][K][VECTORS * lanes], in the order in which a
 tile reads them. Each output is one chain of FMAs over k in order that starts at the bias, so its bits do not depend on
 the tile that computed it. Source of the scheme: Goto & van de Geijn 2008 (doi 10.1145/1356052.1356053).
 """
-from . import layout
-from .lanes import arithmetic, cut, family, routine
-from .layout import FLOAT, LANES, LARGEST, PANEL, UNROLL, VECTOR
+import functools
 
-largest_tile = arithmetic(layout.largest_tile)
+from .lanes import arithmetic, cut, family, routine
+from .layout import tile_pixels
 
 
 def pointwise_tile(t, x, x_plane, weight, bias, relu6, has_residual, residual, out, out_plane, steps, tiles,
                    *, VECTORS, HALF, PIXELS):
     """`tiles` tiles of PIXELS neighbouring pixels by VECTORS vectors of output channels, the last a HALF one or whole.
 
-    Addresses and planes in bytes; `steps` are K / UNROLL.
+    Addresses and planes in bytes; `steps` are K / unroll.
     """
-    lanes = [LANES] * (VECTORS - HALF) + [LANES // 2] * HALF
+    layout = t.layout
+    item, vector, unroll = layout.item, layout.vector, layout.unroll
+    lanes = [layout.lanes] * (VECTORS - HALF) + [layout.lanes // 2] * HALF
     whole = VECTORS - HALF
-    row = sum(lanes) * FLOAT  # bytes of weights for one k
-    # From one turn's inputs to the next turn's: along the channels of a block, then on to the next plane; in rotation.
-    to_the_next_k = [t.constant(UNROLL * FLOAT)] * (LANES // UNROLL - 1) + [x_plane - (LANES - UNROLL) * FLOAT]
+    row = sum(lanes) * item  # bytes of weights for one k
+    places = [(p, v) for p in range(PIXELS) for v in range(VECTORS)]
+
+    # How far the next `unroll` input channels are: next to these as long as the block lasts, then in the next plane. A
+    # turn of the loop takes the first of these distances and puts it at the end: no turn asks where in a block it is.
+    turns = layout.lanes // unroll  # of each block
+    distances = [t.constant(unroll * item)] * (turns - 1) + [x_plane - (turns - 1) * unroll * item]
 
     def tile(i, x, residual, out):
         def multiply_add(s, x, weight, *carried):
-            acc, strides = list(carried[: PIXELS * VECTORS]), carried[PIXELS * VECTORS :]
+            acc, distances = list(carried[: len(places)]), carried[len(places) :]
             again = x.hidden() if HALF else x  # or LLVM makes a whole vector of the half one, which takes longer
-            for k in range(UNROLL):
-                weights = [t.load(weight + k * row + v * VECTOR, lanes[v]) for v in range(VECTORS)]
+            for k in range(unroll):
+                weights = [t.load(weight + k * row + v * vector, lanes[v]) for v in range(VECTORS)]
                 for p in range(PIXELS):
                     for v in range(VECTORS):
-                        pixel = t.splat((x if v < whole else again) + p * VECTOR + k * FLOAT, lanes[v])
+                        pixel = t.splat((x if v < whole else again) + p * vector + k * item, lanes[v])
                         acc[p * VECTORS + v] = t.fma(pixel, weights[v], acc[p * VECTORS + v])
-            return [x + strides[0], weight + UNROLL * row, *acc, *strides[1:], strides[0]]
+            return [x + distances[0], weight + unroll * row, *acc, *distances[1:], distances[0]]
 
         def add_residual(*acc):
-            return [a + t.load(residual + v * out_plane + p * VECTOR) for a, (p, v) in zip(acc, places)]
+            return [a + t.load(residual + v * out_plane + p * vector) for a, (p, v) in zip(acc, places)]
 
-        places = [(p, v) for p in range(PIXELS) for v in range(VECTORS)]
-        acc = [t.load(bias + v * VECTOR, lanes[v]) for p, v in places]
-        _, _, *acc = t.loop(steps, multiply_add, x, weight, *acc, *to_the_next_k)
-        acc = [a.widen(LANES) for a in acc[: len(places)]]
+        acc = [t.load(bias + v * vector, lanes[v]) for p, v in places]
+        _, _, *acc = t.loop(steps, multiply_add, x, weight, *acc, *distances)
+        acc = [a.widen(layout.lanes) for a in acc[: len(places)]]
         acc = t.when(relu6, lambda *acc: [a.relu6() for a in acc], *acc)
         acc = t.when(has_residual, add_residual, *acc)
         for a, (p, v) in zip(acc, places):
-            t.store(a, out + v * out_plane + p * VECTOR)
-        return x + PIXELS * VECTOR, residual + PIXELS * VECTOR, out + PIXELS * VECTOR
+            t.store(a, out + v * out_plane + p * vector)
+        return x + PIXELS * vector, residual + PIXELS * vector, out + PIXELS * vector
 
     t.loop(tiles, tile, x, residual, out)
 
 
-def _exists(VECTORS, HALF, PIXELS):
-    """False for a tile that does not fit the registers, and for a panel that no layer has."""
-    return PIXELS <= layout.largest_tile(VECTORS) and (not HALF or LANES > 8 and VECTORS > 1)
+@functools.cache
+def pointwise_kernel(layout):
+    """The routine `pointwise` for one layout."""
+    panel, longest = layout.panel, layout.longest_tile
+    vector, registers, inputs_kept = layout.vector, layout.registers, layout.inputs_kept
 
+    def exists(VECTORS, HALF, PIXELS):
+        """False for a tile that does not fit the registers, and for a panel that no layer has."""
+        return PIXELS <= layout.largest_tile(VECTORS) and (not HALF or layout.lanes > 8 and VECTORS > 1)
 
-TILES = family(pointwise_tile, _exists, VECTORS=range(1, PANEL + 1), HALF=(0, 1), PIXELS=range(1, LARGEST + 1))
+    TILES = family(pointwise_tile, layout, exists, VECTORS=range(1, panel + 1), HALF=(0, 1),
+                   PIXELS=range(1, longest + 1))
+    largest_tile = arithmetic(tile_pixels)
 
+    @routine
+    def pointwise(x, x_plane, weight, bias, relu6, has_residual, residual, out, out_plane, steps, pixels, vectors,
+                  half):
+        """`pixels` pixels by one panel of `vectors` vectors, the last of them a `half` one or whole."""
+        largest = largest_tile(vectors, registers, inputs_kept, longest)
+        while pixels > 0:
+            size, count = cut(pixels, largest)
+            TILES(vectors, half, size, x, x_plane, weight, bias, relu6, has_residual, residual, out, out_plane, steps,
+                  count)
+            done = count * size * vector
+            x, residual, out, pixels = x + done, residual + done, out + done, pixels - count * size
 
-@routine
-def pointwise(x, x_plane, weight, bias, relu6, has_residual, residual, out, out_plane, steps, pixels, vectors, half):
-    """`pixels` pixels by one panel of `vectors` vectors, the last of them a `half` one or whole."""
-    largest = largest_tile(vectors)
-    while pixels > 0:
-        size, count = cut(pixels, largest)
-        TILES(vectors, half, size, x, x_plane, weight, bias, relu6, has_residual, residual, out, out_plane, steps,
-              count)
-        done = count * size * VECTOR
-        x, residual, out, pixels = x + done, residual + done, out + done, pixels - count * size
+    return pointwise

@@ -6,7 +6,7 @@
 The average adds its pixels in order and divides once, by multiplying with the float32 nearest to 1 / P.
 """
 from .lanes import family
-from .layout import AVERAGE, AVERAGE_AND_MAXIMUM, MAXIMUM, VECTOR
+from .layout import AVERAGE, AVERAGE_AND_MAXIMUM, MAXIMUM
 
 
 def global_pool(t, x, plane, pixels, out, out_plane, vectors, *, HOW):
@@ -16,7 +16,7 @@ def global_pool(t, x, plane, pixels, out, out_plane, vectors, *, HOW):
     def block(v, x, out):
         def take_in(p, address, total, largest):
             value = t.load(address)
-            return address + VECTOR, total + value, t.maximum(largest, value)
+            return address + t.layout.vector, total + value, t.maximum(largest, value)
 
         _, total, largest = t.loop(pixels, take_in, x, t.number(0.0), t.number(float("-inf")))
         average = total * share
@@ -27,4 +27,6 @@ def global_pool(t, x, plane, pixels, out, out_plane, vectors, *, HOW):
     t.loop(vectors, block, x, out)
 
 
-POOL = family(global_pool, HOW=(AVERAGE, MAXIMUM, AVERAGE_AND_MAXIMUM))
+def pool_kernel(layout):
+    """POOL(HOW, x, plane, ..), for compiled code."""
+    return family(global_pool, layout, HOW=(AVERAGE, MAXIMUM, AVERAGE_AND_MAXIMUM))

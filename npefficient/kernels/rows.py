@@ -1,6 +1,5 @@
 """Rows of vectors that are only moved: zeros, and copies."""
 from .lanes import kernel
-from .layout import VECTOR
 
 
 def zero_vectors(t, out, count):
@@ -8,7 +7,7 @@ def zero_vectors(t, out, count):
     nothing = t.number(0.0)
 
     def step(i):
-        t.store(nothing, out + i * VECTOR)
+        t.store(nothing, out + i * t.layout.vector)
 
     t.loop(count, step)
 
@@ -17,9 +16,16 @@ def copy_vectors(t, x, out, count):
     """out[i] = x[i] for `count` vectors, the first one first; `out` may overlap `x` where it lies before it."""
 
     def step(i):
-        t.store(t.load(x + i * VECTOR), out + i * VECTOR)
+        t.store(t.load(x + i * t.layout.vector), out + i * t.layout.vector)
 
     t.loop(count, step)
 
 
-ZERO, COPY = kernel(zero_vectors), kernel(copy_vectors)
+def zero_kernel(layout):
+    """ZERO(out, count), for compiled code."""
+    return kernel(zero_vectors, layout)
+
+
+def copy_kernel(layout):
+    """COPY(x, out, count), for compiled code."""
+    return kernel(copy_vectors, layout)

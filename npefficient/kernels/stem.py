@@ -10,11 +10,10 @@ In the picture the taps of one row are `columns * C` neighbouring floats, and so
 never stored: outputs at the border sum over the taps that lie inside, one pixel at a time. Each output is one chain of
 FMAs over the taps in order that starts at the bias.
 """
-from . import layout
-from .lanes import arithmetic, cut, family, routine
-from .layout import FLOAT, LANES, LARGEST, PANEL, VECTOR
+import functools
 
-largest_tile = arithmetic(layout.largest_tile)
+from .lanes import arithmetic, cut, family, routine
+from .layout import tile_pixels
 
 KERNEL, STRIDE, CHANNELS = 3, 2, 32
 
@@ -25,33 +24,26 @@ def stem_tile(t, x, x_row, x_pixel, weight, weight_row, bias, out, out_plane, ro
 
     Addresses and distances in bytes; x_pixel lies between the pictures' pixels of two outputs.
     """
+    item, vector = t.layout.item, t.layout.vector
     places = [(p, v) for p in range(PIXELS) for v in range(VECTORS)]
 
     def tile(i, x, out):
         def tap_row(i, x, weight, *acc):
             def tap(j, pixel, weight, *acc):
-                weights = [t.load(weight + v * VECTOR) for v in range(VECTORS)]
+                weights = [t.load(weight + v * vector) for v in range(VECTORS)]
                 pixels = [t.splat(pixel + x_pixel * p) for p in range(PIXELS)]
-                return [pixel + FLOAT, weight + VECTORS * VECTOR,
+                return [pixel + item, weight + VECTORS * vector,
                         *(t.fma(pixels[p], weights[v], a) for a, (p, v) in zip(acc, places))]
 
             _, _, *acc = t.loop(taps, tap, x, weight, *acc)
             return [x + x_row, weight + weight_row, *acc]
 
-        _, _, *acc = t.loop(rows, tap_row, x, weight, *(t.load(bias + v * VECTOR) for _, v in places))
+        _, _, *acc = t.loop(rows, tap_row, x, weight, *(t.load(bias + v * vector) for _, v in places))
         for a, (p, v) in zip(acc, places):
-            t.store(a.relu6(), out + v * out_plane + p * VECTOR)
-        return x + x_pixel * PIXELS, out + PIXELS * VECTOR
+            t.store(a.relu6(), out + v * out_plane + p * vector)
+        return x + x_pixel * PIXELS, out + PIXELS * vector
 
     t.loop(tiles, tile, x, out)
-
-
-def _exists(VECTORS, PIXELS):
-    """False for a tile that does not fit the registers, and where no panel of the stem is so wide."""
-    return PIXELS <= layout.largest_tile(VECTORS) and VECTORS in layout.panel_sizes(CHANNELS // LANES)
-
-
-TILES = family(stem_tile, _exists, VECTORS=range(1, PANEL + 1), PIXELS=range(1, LARGEST + 1))
 
 
 @arithmetic
@@ -61,26 +53,43 @@ def inside(first, size, kernel):
     return skipped, min(kernel, size - first) - skipped
 
 
-@routine
-def stem_row(x, height, width, channels, weight, bias, out, out_plane, q, columns, top, left, vectors):
-    """Row `q` of one panel of `vectors` vectors; x, weight, bias and out (of the row) are addresses."""
-    x_pixel, tap = channels * FLOAT, channels * vectors * VECTOR  # bytes of the picture, of the weights
-    row, weight_row, largest = width * x_pixel, KERNEL * tap, largest_tile(vectors)
-    i, rows = inside(q * STRIDE - top, height, KERNEL)
-    x += (q * STRIDE - top + i) * row
-    weight += i * weight_row
+@functools.cache
+def stem_kernel(layout):
+    """The routine `stem_row` for one layout."""
+    item, vector, longest = layout.item, layout.vector, layout.longest_tile
+    registers, inputs_kept = layout.registers, layout.inputs_kept
 
-    # Outputs `first` to `last` see all their columns.
-    first = (left + STRIDE - 1) // STRIDE
-    last = max(first, (width + left - KERNEL) // STRIDE + 1)
-    at = first
-    while at < last:
-        size, count = cut(last - at, largest)
-        TILES(vectors, size, x + (at * STRIDE - left) * x_pixel, row, STRIDE * x_pixel, weight, weight_row, bias,
-              out + at * VECTOR, out_plane, rows, KERNEL * channels, count)
-        at += count * size
-    for r in range(columns - (last - first)):
-        at = r if r < first else r + last - first
-        j, inner = inside(at * STRIDE - left, width, KERNEL)
-        TILES(vectors, 1, x + (at * STRIDE - left + j) * x_pixel, row, x_pixel, weight + j * tap, weight_row, bias,
-              out + at * VECTOR, out_plane, rows, inner * channels, 1)
+    def exists(VECTORS, PIXELS):
+        """False for a tile that does not fit the registers, and where no panel of the stem is so wide."""
+        return PIXELS <= layout.largest_tile(VECTORS) and VECTORS in layout.panel_sizes(layout.vectors(CHANNELS))
+
+    TILES = family(stem_tile, layout, exists, VECTORS=range(1, layout.panel + 1), PIXELS=range(1, longest + 1))
+    largest_tile = arithmetic(tile_pixels)
+
+    @routine
+    def stem_row(x, height, width, channels, weight, bias, out, out_plane, q, columns, top, left, vectors):
+        """Row `q` of one panel of `vectors` vectors; x, weight, bias and out (of the row) are addresses."""
+        x_pixel, tap = channels * item, channels * vectors * vector  # bytes of the picture, of the weights
+        row, weight_row = width * x_pixel, KERNEL * tap
+        largest = largest_tile(vectors, registers, inputs_kept, longest)
+        i, rows = inside(q * STRIDE - top, height, KERNEL)
+        x += (q * STRIDE - top + i) * row
+        weight += i * weight_row
+
+        # Outputs `first` to `last` see all their columns.
+        first = (left + STRIDE - 1) // STRIDE
+        last = max(first, (width + left - KERNEL) // STRIDE + 1)
+        at = first
+        while at < last:
+            size, count = cut(last - at, largest)
+            TILES(vectors, size, x + (at * STRIDE - left) * x_pixel, row, STRIDE * x_pixel, weight, weight_row, bias,
+                  out + at * vector, out_plane, rows, KERNEL * channels, count)
+            at += count * size
+        # Those before and after them, one at a time.
+        for r in range(columns - (last - first)):
+            at = r if r < first else r + last - first
+            j, inner = inside(at * STRIDE - left, width, KERNEL)
+            TILES(vectors, 1, x + (at * STRIDE - left + j) * x_pixel, row, x_pixel, weight + j * tap, weight_row, bias,
+                  out + at * vector, out_plane, rows, inner * channels, 1)
+
+    return stem_row

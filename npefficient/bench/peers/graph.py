@@ -5,7 +5,7 @@ import numpy as np
 
 from ...architecture import same_padding
 from ...parameters import Weights
-from ...reference import fold
+from ...folding import fold
 
 INPUT, OUTPUT = "x", "classifier"  # names of the first value and the last
 

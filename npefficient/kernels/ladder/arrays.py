@@ -2,20 +2,23 @@
 
 All of this happens before a rung is timed. Pictures are (rows, columns, channels), float32.
 """
+import math
+
 import numpy as np
 
 from ...architecture import same_padding
-from ..layout import FLOAT, LANES, VECTOR, is_half, panel_sizes, plane_size, vectors
+from ..layout import FLOAT32
+from ..memory import aligned, read_blocks, write_blocks
+from ..memory import blocks as blocks_in
+from ..packing import pack_weight, packed_size
 
-CACHE_LINE = 64  # bytes: a vector that lies across two of them takes two loads
+LAYOUT = FLOAT32  # of the engine: the last rungs run its kernels
+LANES, VECTOR, UNROLL = LAYOUT.lanes, LAYOUT.vector, LAYOUT.unroll
 
 
 def zeros(*shape) -> np.ndarray:
     """float32 zeros that start on a cache line."""
-    size = int(np.prod(shape))
-    block = np.zeros(size + CACHE_LINE // FLOAT, np.float32)
-    start = -block.ctypes.data % CACHE_LINE // FLOAT
-    return block[start : start + size].reshape(shape)
+    return aligned(LAYOUT.item * math.prod(shape)).view(np.float32).reshape(shape)
 
 
 def placed(array, multiple: int = 1, axis: int = -1) -> np.ndarray:
@@ -47,27 +50,22 @@ def bordered(make, height: int, width: int, channels: int, conv):
 
 def blocks(rows: int, columns: int, channels: int) -> np.ndarray:
     """Zeros for a picture in blocks of LANES channels, (blocks, rows, columns, LANES), a gap between two blocks."""
-    count, pixels = vectors(channels), rows * columns
-    planes = zeros(count, plane_size(pixels) // VECTOR, LANES)
-    return planes[:, :pixels].reshape(count, rows, columns, LANES)
-
-
-def fill(planes, picture) -> None:
-    """(H, W, C) -> the first C lanes of (blocks, H, W, LANES)."""
-    for c in range(picture.shape[2]):
-        planes[c // LANES, :, :, c % LANES] = picture[:, :, c]
+    memory = aligned(LAYOUT.vectors(channels) * LAYOUT.plane_size(rows * columns))
+    return blocks_in(memory, LAYOUT, rows, columns, channels)
 
 
 def in_blocks(picture) -> np.ndarray:
     """(H, W, C) -> (blocks, H, W, LANES)."""
     planes = blocks(*picture.shape)
-    fill(planes, picture)
+    write_blocks(planes, picture)
     return planes
 
 
 def out_of_blocks(planes, channels: int) -> np.ndarray:
     """(blocks, Q, R, LANES) -> (Q, R, C)."""
-    return np.concatenate(list(planes), axis=2)[:, :, :channels]
+    picture = np.empty((*planes.shape[1:3], channels), np.float32)
+    read_blocks(planes, picture)
+    return picture
 
 
 # --- addresses: whoever keeps them keeps the arrays as well ----------------------------------------------------------
@@ -89,8 +87,7 @@ def planes_of(planes) -> tuple[int, int, int]:
 def packed(weight) -> np.ndarray:
     """(K, M) -> [panel][K][channels of the panel], 1-D, as a tile reads it: 3 or 2 vectors wide, the last vector of all
     only a half one where that is enough."""
-    channels = weight.shape[1]
-    ends = np.cumsum(panel_sizes(vectors(channels))) * LANES
-    ends[-1] -= is_half(channels) * LANES // 2
-    panels = np.split(placed(weight, LANES), ends, axis=1)[:-1]
-    return placed(np.concatenate([panel.ravel() for panel in panels]))
+    matrix = weight.T[:, :, None, None]  # (M, K, 1, 1)
+    result = zeros(packed_size(LAYOUT, "pointwise", matrix.shape))
+    pack_weight(LAYOUT, "pointwise", matrix, result)
+    return result

@@ -14,15 +14,16 @@ the expansion with the depthwise convolution. Source of the block: Sandler et al
 import numpy as np
 from numba import njit
 
-from ..depthwise import depthwise as depthwise_plane
 from ..lanes import routine
-from ..layout import LANES, PANEL, UNROLL, VECTOR
-from ..pointwise import pointwise as pointwise_panel
-from ..rows import COPY, ZERO
+from ..rows import copy_kernel, zero_kernel
 from . import depthwise, pointwise
-from .arrays import address, blocks, bordered, in_blocks, out_of_blocks, padding, placed, planes_of, zeros
+from .arrays import (LANES, LAYOUT, UNROLL, VECTOR, address, blocks, bordered, in_blocks, out_of_blocks, padding,
+                     placed, planes_of, zeros)
 from .case import Case, Prepared, Rung
 from .pointwise import flat, residual_of
+
+pointwise_panel, depthwise_plane = pointwise.pointwise, depthwise.depthwise
+COPY, ZERO = copy_kernel(LAYOUT), zero_kernel(LAYOUT)
 
 SCRATCH = 192 << 10  # bytes of the wide activation at a time: they stay in the second cache
 
@@ -176,9 +177,9 @@ def _panel_by_panel(case: Case, x, panels, taps, narrow):
     (h, w, _), (q, r, _), kernel, stride = case.x.shape, case.out_shape, *taps[2:]
     (top, _), (left, right) = padding(h, w, case.convs[1])
     columns = left + w + right
-    most = max(1, (SCRATCH // (PANEL * columns * VECTOR) - kernel) // stride + 1)
+    most = max(1, (SCRATCH // (LAYOUT.panel * columns * VECTOR) - kernel) // stride + 1)
     at_once = -(-q // -(-q // most))  # all but the last time the same
-    scratch = blocks((at_once - 1) * stride + kernel, columns, PANEL * LANES)
+    scratch = blocks((at_once - 1) * stride + kernel, columns, LAYOUT.panel * LANES)
     weight, bias, sizes, channels, half = panels
     step = np.array([(*x, weight, bias, channels, half, *taps, *narrow, *planes_of(scratch), h, w, q, r, top, left,
                       at_once)], FUSED)

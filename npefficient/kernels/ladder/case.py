@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ...errors import ArgumentError
-from ..layout import FLOAT
+from ..layout import FLOAT32
 
 CONVS = {"depthwise": 1, "pointwise": 1, "block": 3}  # of each operator; a block's are expand, depthwise, project
 
@@ -88,7 +88,7 @@ class Case:
     def bytes(self) -> int:
         """The least that has to be read and written: input, weights, output, and a residual that is not the input."""
         values = self.x.size + math.prod(self.out_shape) + sum(c.weight.size + c.bias.size for c in self.convs)
-        return FLOAT * (values + (0 if self.residual is None or self.residual is self.x else self.residual.size))
+        return FLOAT32.item * (values + (0 if self.residual is None or self.residual is self.x else self.residual.size))
 
     def top(self, rows: int) -> "Case":
         """The same on the first `rows` rows of the picture."""

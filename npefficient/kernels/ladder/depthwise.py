@@ -12,10 +12,11 @@ feeds it, and a rung is as good as it is at loading each pixel once.
 """
 from numba import njit
 
-from ..depthwise import depthwise
+from ..depthwise import depthwise_kernel
 from ..lanes import family
-from ..layout import LANES, VECTOR
-from .arrays import address, blocks, bordered, fill, out_of_blocks, padding, placed, planes_of, zeros
+from ..memory import write_blocks
+from .arrays import (LANES, LAYOUT, VECTOR, address, blocks, bordered, out_of_blocks, padding, placed, planes_of,
+                     zeros)
 from .case import Case, Folded, Prepared, Rung
 from .pointwise import SIX, ZERO
 
@@ -91,7 +92,7 @@ def tap_tile(t, x, x_row, x_pixel, weight, weight_tap, bias, out, out_row, out_p
 
 
 TILE = 4  # pixels: each input is loaded once for as many of them as it meets
-TILES = family(tap_tile, KERNEL=(3, 5), STRIDE=(1, 2), PIXELS=(1, TILE))
+TILES = family(tap_tile, LAYOUT, KERNEL=(3, 5), STRIDE=(1, 2), PIXELS=(1, TILE))
 
 
 @njit
@@ -125,6 +126,9 @@ def tiled_in_registers(x, weight, bias, stride, out):
 
 
 # --- packed weights: what the engine runs ----------------------------------------------------------------------------
+
+
+depthwise = depthwise_kernel(LAYOUT)
 
 
 @njit
@@ -190,7 +194,7 @@ def _packed(case: Case) -> Prepared:
     (conv,), (q, r, channels) = case.convs, case.out_shape
     weight, bias = packed_taps(conv)
     x, inside = bordered(blocks, *case.x.shape, conv)
-    fill(inside, case.x)
+    write_blocks(inside, case.x)
     out = blocks(q, r, channels)
     arguments = (*planes_of(x), address(weight), address(bias), weight.shape[1], conv.stride, *planes_of(out)[:2],
                  len(out), q, r)

@@ -16,9 +16,9 @@ import numpy as np
 from numba import njit
 
 from ..lanes import family
-from ..layout import FLOAT, LANES, PANEL, UNROLL, VECTOR, is_half, panel_sizes, vectors
-from ..pointwise import pointwise
-from .arrays import address, blocks, in_blocks, out_of_blocks, packed, placed, planes_of, zeros
+from ..pointwise import pointwise_kernel
+from .arrays import (LANES, LAYOUT, UNROLL, VECTOR, address, blocks, in_blocks, out_of_blocks, packed, placed,
+                     planes_of, zeros)
 from .case import Case, Folded, Prepared, Rung
 
 ZERO, SIX = np.float32(0), np.float32(6)  # of Python's ints, Numba would make float64
@@ -77,7 +77,7 @@ def vector_tile(t, x, x_pixel, weight, weight_row, bias, relu6, has_residual, re
             weights = [t.load(weight + v * VECTOR) for v in range(VECTORS)]
             pixels = [t.splat(x + x_pixel * p) for p in range(PIXELS)]
             acc = [t.fma(pixels[p], weights[v], a) for a, (p, v) in zip(acc, places)]
-            return [x + FLOAT, weight + weight_row, *acc]
+            return [x + t.layout.item, weight + weight_row, *acc]
 
         def add_residual(*acc):
             return [a + t.load(residual + out_pixel * p + v * VECTOR) for a, (p, v) in zip(acc, places)]
@@ -92,8 +92,8 @@ def vector_tile(t, x, x_pixel, weight, weight_row, bias, relu6, has_residual, re
     t.loop(tiles, tile, x, residual, out)
 
 
-TILE = 4  # pixels: 4 x PANEL sums, PANEL weights and a pixel fill the 16 registers that every processor has
-TILES = family(vector_tile, PIXELS=(1, TILE), VECTORS=range(1, PANEL + 1))
+TILE = 4  # pixels: 4 x 3 sums, 3 weights and a pixel fill the 16 registers that every processor has
+TILES = family(vector_tile, LAYOUT, PIXELS=(1, TILE), VECTORS=range(1, LAYOUT.panel + 1))
 
 
 @njit
@@ -136,6 +136,9 @@ def tiled_in_registers(x, weight, bias, relu6, residual, out, sizes):
 # --- packed weights: what the engine runs ----------------------------------------------------------------------------
 
 
+pointwise = pointwise_kernel(LAYOUT)
+
+
 @njit
 def packed_weights(x, x_plane, x_row, weight, bias, sizes, channels, half, relu6, has_residual, residual,
                    out, out_plane, out_row, rows, columns):
@@ -150,9 +153,10 @@ def packed_weights(x, x_plane, x_row, weight, bias, sizes, channels, half, relu6
         first = 0
         for i in range(len(sizes)):
             at = row * out_row + first * out_plane
-            pointwise(x + row * x_row, x_plane, weight + first * VECTOR * channels, bias + first * VECTOR, relu6,
-                      has_residual, residual + at, out + at, out_plane, channels // UNROLL, columns, sizes[i],
-                      half if i == len(sizes) - 1 else 0)
+            pointwise(x=x + row * x_row, x_plane=x_plane, weight=weight + first * VECTOR * channels,
+                      bias=bias + first * VECTOR, relu6=relu6, has_residual=has_residual, residual=residual + at,
+                      out=out + at, out_plane=out_plane, steps=channels // UNROLL, pixels=columns, vectors=sizes[i],
+                      half=half if i == len(sizes) - 1 else 0)
             first += sizes[i]
 
 
@@ -177,7 +181,7 @@ def matrix_of(conv: Folded, transposed: bool):
 
 def panels_of(conv: Folded):
     """Weight (K, M) and bias (M,) for whole vectors, M a multiple of LANES, and the vectors of each panel."""
-    sizes = np.array(panel_sizes(vectors(len(conv.bias))))
+    sizes = np.array(LAYOUT.panel_sizes(LAYOUT.vectors(len(conv.bias))))
     return placed(matrix_of(conv, True), LANES), placed(conv.bias, LANES), sizes
 
 
@@ -196,7 +200,7 @@ def packed_panels(conv: Folded):
     _, bias, sizes = panels_of(conv)
     weight = placed(matrix_of(conv, True), UNROLL, axis=0)  # the kernel takes so many input channels at a time
     arrays = packed(weight), bias
-    return Panels(*map(address, arrays), sizes, len(weight), int(is_half(len(conv.bias)))), arrays
+    return Panels(*map(address, arrays), sizes, len(weight), int(LAYOUT.is_half(len(conv.bias)))), arrays
 
 
 def _loops(function, transposed: bool):

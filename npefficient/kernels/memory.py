@@ -1,0 +1,41 @@
+"""Memory for the kernels: arrays that start on a cache line, and pictures in blocks of channels (`layout.py`)."""
+import numpy as np
+
+ALIGNMENT = 64  # bytes: a cache line, and the widest vector; a vector that lies across two lines takes two loads
+
+
+def aligned(size: int) -> np.ndarray:
+    """`size` zero bytes that start on a cache line."""
+    block = np.zeros(size + ALIGNMENT, np.uint8)
+    start = -block.ctypes.data % ALIGNMENT
+    return block[start : start + size]
+
+
+def blocks(memory: np.ndarray, layout, height: int, width: int, channels: int) -> np.ndarray:
+    """Bytes that hold a picture in blocks of channels -> the same memory as float32 (blocks, H, W, lanes)."""
+    count, pixels = layout.vectors(channels), height * width
+    planes = memory[: count * layout.plane_size(pixels)].view(np.float32).reshape(count, -1, layout.lanes)
+    return planes[:, :pixels].reshape(count, height, width, layout.lanes)
+
+
+def read_blocks(blocks: np.ndarray, out: np.ndarray) -> None:
+    """Copy (blocks, H, W, lanes) to `out`, float32 (H, W, C)."""
+    for inside, outside in _parts(blocks, out):
+        outside[:] = inside
+
+
+def write_blocks(blocks: np.ndarray, x: np.ndarray) -> None:
+    """Copy x, float32 (H, W, C), to (blocks, H, W, lanes); lanes without a channel stay as they are."""
+    for inside, outside in _parts(blocks, x):
+        inside[:] = outside
+
+
+def _parts(blocks, array):
+    """Pairs of views, of the same shape, of the blocks and the array: all whole blocks, then the rest."""
+    lanes = blocks.shape[-1]
+    height, width, channels = array.shape
+    whole, rest = divmod(channels, lanes)
+    by_pixel = blocks.transpose(1, 2, 0, 3)
+    yield by_pixel[:, :, :whole], array[..., : whole * lanes].reshape(height, width, whole, lanes)
+    if rest:
+        yield by_pixel[:, :, whole, :rest], array[..., whole * lanes :]
