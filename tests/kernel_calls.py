@@ -111,9 +111,9 @@ def call_pointwise(place, x, weight, bias, relu6=True, residual=None, sizes=None
         first = sum(sizes[:i])
         if only in (None, i):
             there = first * out_plane
-            pointwise(x_at, (p + X_GAP) * VECTOR, weight_at + first * VECTOR * c, bias_at + first * VECTOR, int(relu6),
-                      len(residual_at), residual_at[0] + there if residual_at else UNREADABLE, out.address + there,
-                      out_plane, c // UNROLL, p, size, half * (i == len(sizes) - 1))
+            pointwise(x_at, (p + X_GAP) * VECTOR, weight_at + first * VECTOR * c, UNREADABLE, bias_at + first * VECTOR,
+                      int(relu6), len(residual_at), residual_at[0] + there if residual_at else UNREADABLE,
+                      out.address + there, out_plane, c // UNROLL, p, size, half * (i == len(sizes) - 1), first)
     return channels(checked(out, *inputs), p, m, OUT_GAP)
 
 

@@ -17,7 +17,7 @@ from npefficient.kernels.layout import FLOAT32
 
 WEIGHTS, ARENA, PICTURE, SCRATCH = (i << 40 for i in range(1, 5))  # bases too far apart to be mistaken
 NOTHING, ZERO = -2, -1  # what a vector of scratch memory holds, beside the vectors of the layer before
-ROUTINES = ("panel_at", "run_stem_row", "run_stem", "fill_row", "run_depthwise", "run_pointwise")
+ROUTINES = ("panel_at", "panel_weight", "run_stem_row", "run_stem", "fill_row", "run_depthwise", "run_pointwise")
 
 
 def check_chunks(plan, packed, **mistakes):
@@ -31,7 +31,8 @@ def check_chunks(plan, packed, **mistakes):
         for i in range(len(plan.steps)):
             calls = Calls(plan, i, packed)
             for name, call in (("pointwise", calls.pointwise), ("stem_row", calls.stem_row), ("POOL", calls.pool),
-                               ("depthwise", calls.depthwise), ("ZERO", calls.zero), ("COPY", calls.copy)):
+                               ("depthwise", calls.depthwise), ("ZERO", calls.zero), ("COPY", calls.copy),
+                               ("ZERO_COLUMNS", calls.zero_columns)):
                 patch.setattr(run_module, name, mistakes[name](call) if name in mistakes else call)
             calls.check()
 
@@ -109,9 +110,10 @@ class Calls:
 
     # --- the kernels ---
 
-    def pointwise(self, x, x_plane, weight, bias, relu6, has_residual, residual, out, out_plane, steps, pixels, vectors,
-                  half):
+    def pointwise(self, x, x_plane, weight, next_weight, bias, relu6, has_residual, residual, out, out_plane, steps,
+                  pixels, vectors, half, calls_before):
         s, layer = self.step, self.source
+        self.sure(next_weight > weight and calls_before >= 0, "fetches what is behind it")
         first, pixel = self.panel(weight, bias, vectors, half, layer, 1), self.read(x)
         self.sure(steps * UNROLL == layer.in_channels and x_plane == s.x_plane, "other input channels")
         self.sure(pixel + pixels <= layer.height * layer.width, "reads pixels that are not there")
@@ -160,6 +162,10 @@ class Calls:
 
     def zero(self, out, count):
         self.scratch[self.vectors_at(out, count)] = ZERO
+
+    def zero_columns(self, out, row, rows, count):
+        for i in range(rows):
+            self.zero(out + i * row, count)
 
     def copy(self, x, out, count):
         to = self.vectors_at(out, count)

@@ -162,8 +162,8 @@ def test_guard_shows_a_write_of_zero():
 def test_guard_shows_a_write_of_poison():
     """A pixel too many is read from one guard and written to another: NaN over NaN."""
     x, weight, bias, out = map(Guarded, (noise(5, LANES), noise(LANES, LANES), noise(LANES), poisoned(5, LANES)))
-    kernel_calls.pointwise(x.address, 5 * VECTOR, weight.address, bias.address, 1, 0, UNREADABLE, out.address,
-                           5 * VECTOR, LANES // kernel_calls.UNROLL, 6, 1, 0)
+    kernel_calls.pointwise(x.address, 5 * VECTOR, weight.address, UNREADABLE, bias.address, 1, 0, UNREADABLE,
+                           out.address, 5 * VECTOR, LANES // kernel_calls.UNROLL, 6, 1, 0, 0)
     with pytest.raises(AssertionError, match=f"{LANES} floats written behind the array, the first at 0 of {GUARD}"):
         out.check()
 

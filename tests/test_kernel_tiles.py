@@ -42,14 +42,15 @@ def record(monkeypatch):
 
 def recorded_pointwise(record, pixels, vectors, half):
     """[(VECTORS, HALF, PIXELS, tiles), ..] after a look at where they lie."""
-    calls = record(pointwise_module, pointwise_module.pointwise_kernel, 1000, 1, 2, 3, 1, 1, 3000, 5000, 4, 5, pixels,
-                   vectors, half)
-    at, found = 0, []
-    for *tile, x, x_plane, weight, bias, relu6, has_residual, residual, out, out_plane, steps, tiles in calls:
+    calls = record(pointwise_module, pointwise_module.pointwise_kernel, 1000, 1, 2, 9, 3, 1, 1, 3000, 5000, 4, 5,
+                   pixels, vectors, half, 2)
+    at, found, before = 0, [], 2 * -(-pixels // largest_tile(vectors))
+    for *tile, x, x_plane, weight, fetched, bias, relu6, has_residual, residual, out, plane, steps, done, n in calls:
         assert (x, residual, out) == (1000 + at, 3000 + at, 5000 + at)
-        assert (x_plane, weight, bias, relu6, has_residual, out_plane, steps) == (1, 2, 3, 1, 1, 4, 5)
-        found.append((*tile, tiles))
-        at += found[-1][2] * tiles * VECTOR
+        assert (x_plane, weight, fetched, bias, relu6, has_residual, plane, steps) == (1, 2, 9, 3, 1, 1, 4, 5)
+        assert done == before + sum(tiles for *_, tiles in found)
+        found.append((*tile, n))
+        at += found[-1][2] * n * VECTOR
     assert at == pixels * VECTOR
     return found
 

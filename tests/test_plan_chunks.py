@@ -85,6 +85,7 @@ def twice(call):
 @pytest.mark.parametrize("kernel, mistake, message", [
     ("COPY", forget, "blocks.0.0.conv_dw: row .* meets something else in scratch memory"),  # between two stripes
     ("ZERO", forget, "blocks.0.0.conv_dw: row .* meets something else in scratch memory"),
+    ("ZERO_COLUMNS", forget, "blocks.0.0.conv_dw: row .* meets something else in scratch memory"),
     ("stem_row", forget, "blocks.0.0.conv_dw: row .* meets something else in scratch memory"),
     ("pointwise", forget, "blocks.0.0.conv_pw: an output is written 0 times"),
     ("pointwise", twice, "blocks.0.0.conv_pw: an output is written 2 times"),

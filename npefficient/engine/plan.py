@@ -30,7 +30,7 @@ CHUNKS = 2  # for each thread at least, so that one that comes late is not waite
 # One step. Offsets and distances are in bytes: x and out in the arena, residual from out, weight and bias in the packed
 # weights.
 STEP = np.dtype([(name, np.int64) for name in (
-    "op", "chunks", "parts", "panels_per_chunk",  # parts are of pixels or output rows
+    "op", "chunks", "parts", "panels_per_chunk", "panels_to_next",  # parts are of pixels or output rows
     "x", "x_plane", "out", "out_plane", "has_residual", "residual", "weight", "bias", "relu6",
     "pixels", "in_channels", "vectors", "panels", "wide_panels", "half", "pool",
     # of a depthwise step only
@@ -78,6 +78,11 @@ def place(buffers: list[Buffer]) -> int:
         buffer.offset = offset
         placed.append(buffer)
     return max(buffer.offset + buffer.size for buffer in buffers)
+
+
+def panels_to_next(threads: int, parts: int, panels_per_chunk: int) -> int:
+    """How many panels further on a thread will probably go on: other threads claim the chunks between."""
+    return max(1, threads // parts) if panels_per_chunk == 1 else 1
 
 
 def parts_for(panel_count: int, threads: int, most: int) -> int:
@@ -137,6 +142,7 @@ class _Planner:
         weight, bias = self.packed.offsets[layer.name]
         half = layer.name != "classifier" and self.layout.is_half(layer.out_channels)
         return self.add([layer], x, residual, op=POINTWISE, parts=parts, panels_per_chunk=per_chunk,
+                        panels_to_next=panels_to_next(self.threads, parts, per_chunk),
                         chunks=parts * -(-total // per_chunk), weight=weight, bias=bias,
                         relu6=relu6, pixels=pixels, in_channels=layer.in_channels, vectors=count, panels=total,
                         wide_panels=wide, half=half)
@@ -169,7 +175,7 @@ class _Planner:
         wide, total = self.layout.panels(count)
         parts = parts_for(total, self.threads, max(1, layer.out_height // 4))
         return {"vectors": count, "panels": total, "wide_panels": wide, "panels_per_chunk": 1, "parts": parts,
-                "chunks": parts * total}
+                "panels_to_next": panels_to_next(self.threads, parts, 1), "chunks": parts * total}
 
     def _source(self, layer: LayerShape) -> dict[str, int]:
         """The fields of a stem or an expansion."""

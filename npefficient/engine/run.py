@@ -18,7 +18,7 @@ from ..kernels.lanes import arithmetic, routine
 from ..kernels.layout import FLOAT32
 from ..kernels.pointwise import pointwise_kernel
 from ..kernels.pool import pool_kernel
-from ..kernels.rows import copy_kernel, zero_kernel
+from ..kernels.rows import copy_kernel, zero_columns_kernel, zero_kernel
 from ..kernels.stem import KERNEL, stem_kernel
 from .atomics import atomic_add, atomic_load, claim, finished, relax
 from .counters import COUNTERS_SIZE, DONE, STALE
@@ -29,7 +29,8 @@ from .plan import DEPTHWISE, EXPANDED, FROM_PICTURE, POINTWISE, STEM, STEP
 LAYOUT = FLOAT32
 VECTOR, PANEL, UNROLL = LAYOUT.vector, LAYOUT.panel, LAYOUT.unroll
 stem_row, depthwise, pointwise = stem_kernel(LAYOUT), depthwise_kernel(LAYOUT), pointwise_kernel(LAYOUT)
-POOL, ZERO, COPY = pool_kernel(LAYOUT), zero_kernel(LAYOUT), copy_kernel(LAYOUT)
+POOL, COPY = pool_kernel(LAYOUT), copy_kernel(LAYOUT)
+ZERO, ZERO_COLUMNS = zero_kernel(LAYOUT), zero_columns_kernel(LAYOUT)
 
 STEP_SIZE, START = STEP.itemsize, JOB.fields["start"][1]
 PATIENCE = 1 << 14  # looks at a counter before a thread gives way to others
@@ -71,6 +72,12 @@ def panel_at(step, panel):
     return first, min(PANEL if panel < step.wide_panels else 2, step.vectors - first)
 
 
+@arithmetic
+def panel_weight(step, panel, weights):
+    """Address of the pointwise weights of a panel; behind the last one, of what comes after them in the weights."""
+    return weights + step.weight + panel_at(step, panel)[0] * VECTOR * step.in_channels
+
+
 @routine
 def run_stem_row(step, row, first, count, weights, picture, out, out_plane):
     """Row `row` of the stem's output, `count` vectors of channels from `first` on."""
@@ -91,17 +98,22 @@ def run_stem(step, panel, part, weights, arena, picture):
 
 
 @routine
-def fill_row(step, row, first, count, weights, x, out):
-    """Row `row` of a depthwise step's input, `count` vectors from `first` on, between its borders in scratch memory."""
+def fill_row(step, row, panel, rows_before, weights, x, out):
+    """Row `row` of a depthwise step's input, one panel of channels, between its borders in scratch memory.
+
+    rows_before: how many of this chunk were filled before it
+    """
+    first, count = panel_at(step, panel)
     if row >= step.height:  # padding below the picture, where rows of the picture have been before
         for v in range(count):
             ZERO(out + v * step.scratch_plane, step.width)
     elif step.source == EXPANDED:
         pointwise(x=x + row * step.width * VECTOR, x_plane=step.x_plane,
-                  weight=weights + step.weight + first * VECTOR * step.in_channels,
+                  weight=panel_weight(step, panel, weights),
+                  next_weight=panel_weight(step, panel + step.panels_to_next, weights),
                   bias=weights + step.bias + first * VECTOR, relu6=1, has_residual=0, residual=0, out=out,
                   out_plane=step.scratch_plane, steps=step.in_channels // UNROLL, pixels=step.width, vectors=count,
-                  half=0)
+                  half=0, calls_before=rows_before)
     elif step.source == FROM_PICTURE:
         run_stem_row(step, row, first, count, weights, x, out, step.scratch_plane)
     else:
@@ -125,9 +137,15 @@ def run_depthwise(step, panel, part, weights, arena, picture, scratch):
     x = picture if step.source == FROM_PICTURE else arena + step.x
     q, end = part * step.out_height // step.parts, (part + 1) * step.out_height // step.parts
     taps = step.kernel * step.kernel * VECTOR
-    ZERO(scratch, count * step.scratch_plane // VECTOR)  # padding on all sides: rows are filled in between
     top = q * step.stride - step.top  # the input row at the start of scratch memory; negative in the padding
-    ready = max(top, 0)  # the first input row that is not there yet; rows of padding are there as zeros
+    ready = max(top, 0)  # the first input row that is not there yet; those of padding are there as zeros
+    filled, held = ready, (step.rows_at_once - 1) * step.stride + step.kernel  # the first row filled; rows in scratch
+    right = step.left + step.width
+    for v in range(count):  # padding above, left and right; what comes between is written before it is read
+        plane = scratch + v * step.scratch_plane
+        ZERO(plane, (ready - top) * step.scratch_row // VECTOR)
+        ZERO_COLUMNS(plane, step.scratch_row, held, step.left)
+        ZERO_COLUMNS(plane + right * VECTOR, step.scratch_row, held, step.scratch_row // VECTOR - right)
     while q < end:
         rows = min(step.rows_at_once, end - q)
         above = q * step.stride - step.top
@@ -137,7 +155,7 @@ def run_depthwise(step, panel, part, weights, arena, picture, scratch):
         top = above
         below = above + (rows - 1) * step.stride + step.kernel
         for row in range(ready, below):
-            fill_row(step, row, first, count, weights, x,
+            fill_row(step, row, panel, row - filled, weights, x,
                      scratch + (row - top) * step.scratch_row + step.left * VECTOR)
         ready = below
         for v in range(count):
@@ -157,10 +175,11 @@ def run_pointwise(step, panel, part, weights, arena):
         first, count = panel_at(step, one)
         out = arena + step.out + first * step.out_plane + p * VECTOR
         pointwise(x=arena + step.x + p * VECTOR, x_plane=step.x_plane,
-                  weight=weights + step.weight + first * VECTOR * step.in_channels,
+                  weight=panel_weight(step, one, weights),
+                  next_weight=panel_weight(step, one + step.panels_to_next, weights),
                   bias=weights + step.bias + first * VECTOR, relu6=step.relu6, has_residual=step.has_residual,
                   residual=out + step.residual, out=out, out_plane=step.out_plane, steps=step.in_channels // UNROLL,
-                  pixels=end - p, vectors=count, half=step.half if first + count == step.vectors else 0)
+                  pixels=end - p, vectors=count, half=step.half if first + count == step.vectors else 0, calls_before=0)
 
 
 @routine

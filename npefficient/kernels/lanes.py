@@ -25,7 +25,7 @@ from numba.extending import intrinsic
 
 from .layout import Layout
 
-_F32, _I32, _I64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
+_F32, _I8, _I32, _I64 = ir.FloatType(), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 
 
 class Int:
@@ -48,6 +48,11 @@ class Int:
         return self._apply("mul", other)
 
     __rmul__ = __mul__
+
+    def at_most(self, bound: int):
+        """The smaller of this number and `bound`."""
+        less = self.builder.icmp_signed("<", self.value, _I64(bound))
+        return Int(self.builder, self.builder.select(less, self.value, _I64(bound)))
 
     def hidden(self):
         """The same number, which LLVM takes for another: what is loaded from there twice is then loaded twice."""
@@ -111,6 +116,12 @@ class Trace:
 
     def store(self, vector, address) -> None:
         self.builder.store(vector.value, self._pointer(address, vector.value.type), align=self.layout.item)
+
+    def prefetch(self, address) -> None:
+        """Begin to fetch the cache line at an address into the nearest cache; nothing need be there."""
+        kind = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
+        function = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")
+        self.builder.call(function, [self._pointer(address, _I8), *map(_I32, (0, 3, 1))])  # to read, soon, as data
 
     def splat(self, address, lanes=None) -> Vector:
         """The one float at an address, in every lane."""

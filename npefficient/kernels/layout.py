@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from .processor import vector_unit
 
+CACHE_LINE = 64  # bytes
 AVERAGE, MAXIMUM, AVERAGE_AND_MAXIMUM = range(3)  # what a global pool does: timm's "avg", "max" and "avgmax"
 
 

@@ -1,7 +1,9 @@
 """Memory for the kernels: arrays that start on a cache line, and pictures in blocks of channels (`layout.py`)."""
 import numpy as np
 
-ALIGNMENT = 64  # bytes: a cache line, and the widest vector; a vector that lies across two lines takes two loads
+from .layout import CACHE_LINE
+
+ALIGNMENT = CACHE_LINE  # bytes; the widest vector has as many, and one that lies across two lines takes two loads
 
 
 def aligned(size: int) -> np.ndarray:

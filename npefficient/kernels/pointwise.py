@@ -14,20 +14,27 @@ the tile that computed it. Source of the scheme: Goto & van de Geijn 2008 (doi 1
 import functools
 
 from .lanes import arithmetic, cut, family, routine
-from .layout import tile_pixels
+from .layout import CACHE_LINE, tile_pixels
+
+# Weights stream through from the third cache, or from memory, once a picture. So each turn of a tile's loop prefetches
+# a little of the panel that this thread takes up next, in order, and the first tiles fetch all of it between them. With
+# fewer tiles more comes at once than caches deliver; with more, a chunk of few pixels would not fetch it all.
+FETCHING_TILES = 6
 
 
-def pointwise_tile(t, x, x_plane, weight, bias, relu6, has_residual, residual, out, out_plane, steps, tiles,
-                   *, VECTORS, HALF, PIXELS):
+def pointwise_tile(t, x, x_plane, weight, next_weight, bias, relu6, has_residual, residual, out, out_plane, steps,
+                   tiles_before, tiles, *, VECTORS, HALF, PIXELS):
     """`tiles` tiles of PIXELS neighbouring pixels by VECTORS vectors of output channels, the last a HALF one or whole.
 
-    Addresses and planes in bytes; `steps` are K / unroll.
+    Addresses and planes in bytes; `steps` are K / unroll. `next_weight` is the panel to fetch meanwhile, and
+    `tiles_before` are the tiles of this panel that came before these.
     """
     layout = t.layout
     item, vector, unroll = layout.item, layout.vector, layout.unroll
     lanes = [layout.lanes] * (VECTORS - HALF) + [layout.lanes // 2] * HALF
     whole = VECTORS - HALF
     row = sum(lanes) * item  # bytes of weights for one k
+    fetched = -(-unroll * row // (FETCHING_TILES * CACHE_LINE))  # cache lines in a turn of the loop
     places = [(p, v) for p in range(PIXELS) for v in range(VECTORS)]
 
     # How far the next `unroll` input channels are: next to these as long as the block lasts, then in the next plane. A
@@ -36,8 +43,12 @@ def pointwise_tile(t, x, x_plane, weight, bias, relu6, has_residual, residual, o
     distances = [t.constant(unroll * item)] * (turns - 1) + [x_plane - (turns - 1) * unroll * item]
 
     def tile(i, x, residual, out):
+        part = next_weight + (tiles_before + i).at_most(FETCHING_TILES) * steps * (fetched * CACHE_LINE)
+
         def multiply_add(s, x, weight, *carried):
             acc, distances = list(carried[: len(places)]), carried[len(places) :]
+            for line in range(fetched):
+                t.prefetch(part + s * (fetched * CACHE_LINE) + line * CACHE_LINE)
             again = x.hidden() if HALF else x  # or LLVM makes a whole vector of the half one, which takes longer
             for k in range(unroll):
                 weights = [t.load(weight + k * row + v * vector, lanes[v]) for v in range(VECTORS)]
@@ -77,14 +88,19 @@ def pointwise_kernel(layout):
     largest_tile = arithmetic(tile_pixels)
 
     @routine
-    def pointwise(x, x_plane, weight, bias, relu6, has_residual, residual, out, out_plane, steps, pixels, vectors,
-                  half):
-        """`pixels` pixels by one panel of `vectors` vectors, the last of them a `half` one or whole."""
+    def pointwise(x, x_plane, weight, next_weight, bias, relu6, has_residual, residual, out, out_plane, steps, pixels,
+                  vectors, half, calls_before):
+        """`pixels` pixels by one panel of `vectors` vectors, the last of them a `half` one or whole.
+
+        next_weight: the panel to fetch meanwhile; calls_before: of this panel, each for as many pixels
+        """
         largest = largest_tile(vectors, registers, inputs_kept, longest)
+        tiles_before = calls_before * ((pixels + largest - 1) // largest)
         while pixels > 0:
             size, count = cut(pixels, largest)
-            TILES(vectors, half, size, x, x_plane, weight, bias, relu6, has_residual, residual, out, out_plane, steps,
-                  count)
+            TILES(vectors, half, size, x, x_plane, weight, next_weight, bias, relu6, has_residual, residual, out,
+                  out_plane, steps, tiles_before, count)
+            tiles_before += count
             done = count * size * vector
             x, residual, out, pixels = x + done, residual + done, out + done, pixels - count * size
 

@@ -12,6 +12,16 @@ def zero_vectors(t, out, count):
     t.loop(count, step)
 
 
+def zero_columns(t, out, row, rows, count):
+    """The first `count` vectors of each of `rows` rows = 0, which are `row` bytes apart."""
+
+    def step(q, out):
+        zero_vectors(t, out, count)
+        return [out + row]
+
+    t.loop(rows, step, out)
+
+
 def copy_vectors(t, x, out, count):
     """out[i] = x[i] for `count` vectors, the first one first; `out` may overlap `x` where it lies before it."""
 
@@ -24,6 +34,11 @@ def copy_vectors(t, x, out, count):
 def zero_kernel(layout):
     """ZERO(out, count), for compiled code."""
     return kernel(zero_vectors, layout)
+
+
+def zero_columns_kernel(layout):
+    """ZERO_COLUMNS(out, row, rows, count), for compiled code."""
+    return kernel(zero_columns, layout)
 
 
 def copy_kernel(layout):

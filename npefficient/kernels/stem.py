@@ -13,9 +13,10 @@ FMAs over the taps in order that starts at the bias.
 import functools
 
 from .lanes import arithmetic, cut, family, routine
-from .layout import tile_pixels
+from .layout import CACHE_LINE, tile_pixels
 
 KERNEL, STRIDE, CHANNELS = 3, 2, 32
+FETCHED = 3  # cache lines that a tile of 8 outputs of a colour picture reads of each row: 8 * STRIDE pixels of 3 floats
 
 
 def stem_tile(t, x, x_row, x_pixel, weight, weight_row, bias, out, out_plane, rows, taps, tiles,
@@ -29,6 +30,9 @@ def stem_tile(t, x, x_row, x_pixel, weight, weight_row, bias, out, out_plane, ro
 
     def tile(i, x, out):
         def tap_row(i, x, weight, *acc):
+            for line in range(FETCHED if PIXELS > 1 else 0):  # of what the next row of outputs reads here
+                t.prefetch(x + x_row * STRIDE + line * CACHE_LINE)
+
             def tap(j, pixel, weight, *acc):
                 weights = [t.load(weight + v * vector) for v in range(VECTORS)]
                 pixels = [t.splat(pixel + x_pixel * p) for p in range(PIXELS)]

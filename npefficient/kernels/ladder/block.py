@@ -164,9 +164,11 @@ def fill_row(step, row, first, count, half, out):
     """A row of the wide activation, or of zeros below the picture: `count` vectors from `first` on."""
     if row < step.height:
         pointwise_panel(x=step.x + row * step.x_row, x_plane=step.x_plane,
-                        weight=step.weight + first * VECTOR * step.channels, bias=step.bias + first * VECTOR, relu6=1,
-                        has_residual=0, residual=0, out=out + step.left * VECTOR, out_plane=step.scratch_plane,
-                        steps=step.channels // UNROLL, pixels=step.width, vectors=count, half=half)
+                        weight=step.weight + first * VECTOR * step.channels,
+                        next_weight=step.weight + (first + count) * VECTOR * step.channels,
+                        bias=step.bias + first * VECTOR, relu6=1, has_residual=0, residual=0,
+                        out=out + step.left * VECTOR, out_plane=step.scratch_plane, steps=step.channels // UNROLL,
+                        pixels=step.width, vectors=count, half=half, calls_before=row)
     else:
         for v in range(count):
             ZERO(out + v * step.scratch_plane, step.scratch_row // VECTOR)

@@ -154,9 +154,10 @@ def packed_weights(x, x_plane, x_row, weight, bias, sizes, channels, half, relu6
         for i in range(len(sizes)):
             at = row * out_row + first * out_plane
             pointwise(x=x + row * x_row, x_plane=x_plane, weight=weight + first * VECTOR * channels,
-                      bias=bias + first * VECTOR, relu6=relu6, has_residual=has_residual, residual=residual + at,
-                      out=out + at, out_plane=out_plane, steps=channels // UNROLL, pixels=columns, vectors=sizes[i],
-                      half=half if i == len(sizes) - 1 else 0)
+                      next_weight=weight + (first + sizes[i]) * VECTOR * channels, bias=bias + first * VECTOR,
+                      relu6=relu6, has_residual=has_residual, residual=residual + at, out=out + at,
+                      out_plane=out_plane, steps=channels // UNROLL, pixels=columns, vectors=sizes[i],
+                      half=half if i == len(sizes) - 1 else 0, calls_before=0)
             first += sizes[i]
 
 
