@@ -5,12 +5,12 @@ import time
 
 import numpy as np
 
-from .. import reference
-from ..architecture import Architecture, Conv
 from ..errors import ArgumentError
-from ..kernels.ladder.case import Case, Folded, Rung
-from ..kernels.ladder.registry import LADDERS
-from ..parameters import Weights
+from ..ladder.case import Case, Folded, Rung
+from ..ladder.registry import LADDERS
+from ..network import reference
+from ..network.architecture import Architecture, Conv
+from ..network.parameters import Weights
 from .layers import figures
 from .measure import measure
 from .verify import verify

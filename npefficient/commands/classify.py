@@ -19,7 +19,7 @@ each. --output is then a directory of Parquet files with the rows that .parquet 
 the order of the photos. PHOTO and --output may be addresses, such as s3://bucket/photos. Ray starts lost workers again
 and repeats their work; there is no --resume: what was written stays, and another run needs another directory.
 """
-from ..text import counted, plain, short
+from ..common.text import counted, plain, short
 from .options import (add_reading, add_threads, add_weights, add_workers, compile_kernels, demo_photos, reading,
                       weights_path, whole)
 from .terminal import say
@@ -82,7 +82,7 @@ def _many(args) -> bool:
         return True
     if not args.photos:
         return False
-    from ..jobs.photos import is_several
+    from ..jobs.photo_paths import is_several
 
     return any(map(is_several, args.photos))
 
@@ -90,8 +90,8 @@ def _many(args) -> bool:
 def _one_by_one(args) -> int:
     """Print what is on one photo after the other, with all processors on each."""
     from ..errors import ImageError
-    from ..image import open_image
-    from ..model import create_model
+    from ..images.image import open_image
+    from ..model.model import create_model
 
     photos, how = photos_of(args), reading(args)
     model = create_model(checkpoint_path=weights_path(args), num_threads=args.threads)

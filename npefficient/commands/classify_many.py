@@ -5,15 +5,15 @@ import itertools
 import sys
 from collections import deque
 
+from ..common.progress import Progress
+from ..common.text import counted, plain
 from ..engine.workers import check_threads
-from ..loading import load_weights
-from ..model import Model
 from ..jobs.output import open_output
 from ..jobs.output.settings import settings_of
-from ..jobs.progress import Progress
 from ..jobs.rows import Schema
 from ..jobs.stream import shift_by_fast_decode, stream
-from ..text import counted, plain
+from ..model.loading import load_weights
+from ..model.model import Model
 from .classify import exit_code, name_width, photos_of, show
 from .options import compile_kernels, list_photos, reading, weights_path
 from .terminal import say

@@ -2,9 +2,9 @@
 import contextlib
 import sys
 
-from ..distributed import classify
-from ..loading import load_weights
-from ..text import counted, plain
+from ..common.text import counted, plain
+from ..jobs.distributed import classify
+from ..model.loading import load_weights
 from .classify import exit_code, photos_of
 from .options import list_photos, reading, weights_path
 

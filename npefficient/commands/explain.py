@@ -6,7 +6,7 @@ needs no network and no other file. With --png and without -o the heat map alone
 it takes Lite0 and a photograph that comes with npefficient, or, where the official weights are neither kept nor
 installed, the embedded model and one of its digits.
 """
-from ..text import plain, short
+from ..common.text import plain, short
 from .options import (add_reading, add_threads, add_weights, compile_kernels, demo_photos, reading, weights_path,
                       whole)
 
@@ -32,9 +32,9 @@ def run(args) -> int:
     import contextlib
     import os
 
+    from ..common.paths import replacing
     from ..explanation import explain, page
-    from ..model import create_model
-    from ..paths import replacing
+    from ..model.model import create_model
 
     photo, how = _photo(args), reading(args)
     html, png = _targets(args, photo)

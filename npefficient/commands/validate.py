@@ -13,7 +13,7 @@ be read are named on stderr and left out, as are folders that can't be listed, a
 
 --preprocess tf prepares photos as TensorFlow does in place of timm: first the crop, then a resize without antialiasing.
 """
-from ..text import counted, plain
+from ..common.text import counted, plain
 from .options import (add_reading, add_threads, add_weights, add_workers, compile_kernels, reading, weights_path,
                       whole)
 from .terminal import say
@@ -38,11 +38,11 @@ def add_arguments(parser):
 
 
 def run(args) -> int:
+    from ..common.paths import check_target
     from ..engine.workers import check_threads
-    from ..model import create_model
-    from ..paths import check_target
-    from ..jobs.reports import write_csv, write_json
-    from ..jobs.validation import validate
+    from ..jobs.figure_files import write_csv, write_json
+    from ..jobs.validate.validation import validate
+    from ..model.model import create_model
 
     for path in filter(None, (args.csv, args.json)):
         check_target(path, force=args.force)
@@ -73,7 +73,7 @@ def run(args) -> int:
 
 def _print(result) -> None:
     from ..jobs.accuracy import describe
-    from ..variants import MODEL_CARD
+    from ..network.variants import MODEL_CARD
 
     for name, hits, place in (("top-1", result.top1, 0), ("top-5", result.top5, 1)):
         if hits is not None:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..kernels.layout import FLOAT, LANES, is_half, panel_sizes, vectors
-from ..parameters import Weights
-from ..reference import fold
+from ..network.parameters import Weights
+from ..network.reference import fold
 from .memory import aligned
 
 # The smallest number of full precision. Below it processors take up to 140 times as long (*measured*), and no logit

@@ -3,9 +3,9 @@ import base64
 import hashlib
 from pathlib import Path
 
+from ..common.text import short
+from ..display import pictures, wording
 from ..errors import ArgumentError
-from ..text import short
-from . import pictures, wording
 from .blocks import block_of
 from .result import Explanation
 

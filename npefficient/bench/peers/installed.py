@@ -12,7 +12,7 @@ OURS = ("numpy", "numba", "pillow", "h5py")  # setup.cfg's install_requires, for
 def version(distribution: str) -> str:
     """The version of an installed distribution; ours also from a checkout."""
     if distribution == "npefficient":
-        from ... import __version__
+        from ...common.version import __version__
 
         return __version__
     return metadata.version(distribution)
