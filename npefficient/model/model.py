@@ -168,9 +168,9 @@ class Model(WeightHolder):
     def activations(self, x, names) -> dict[str, np.ndarray]:
         """(N, H, W, in_chans) -> what each of these layers puts out, by timm's names, such as "blocks.2.0.conv_dw".
 
-        (N, h, w, channels) each, (N, channels) of "global_pool" and "classifier". `npefficient.network.layers` says which names
-        there are; only the part of the network up to the last one is run. Raises ArgumentError for a name that there is
-        not.
+        (N, h, w, channels) each, (N, channels) of "global_pool" and "classifier". `npefficient.network.layers` says
+        which names there are; only the part of the network up to the last one is run. Raises ArgumentError for a name
+        that there is not.
         """
         wanted, x = find_layers(self.architecture, names), self._checked(x)
         sources = [layer.source for layer in wanted.values() if layer.source is not None]

@@ -19,7 +19,8 @@
   `model.named_modules`, `model.register_forward_hook`, `model.blocks`, `model.conv_stem`, `model.cuda`, `model.half`,
   `model.zero_grad`, `model.prune_intermediate_layers` and whatever else torch's modules have.
 
-`tests/model/test_timm_names.py` holds this page and the tables below against timm's own signatures: no name is forgotten.
+`tests/model/test_timm_names.py` holds this page and the tables below against timm's own signatures: no name is
+forgotten.
 """
 from ..errors import ArgumentError, MissingError
 from ..network.architecture import BN_EPS, PADDING
@@ -33,7 +34,8 @@ _STATE = "model.state_dict() and model.load_state_dict(arrays) are all there is"
 _SET = "set_classifier and reset_classifier exchange the last layer, load_state_dict all weights"
 _FIXED = "the network is the one of the official weights, layer by layer; leave it out"
 _INTERNAL = "it is internal to timm; leave it out"
-_PIXELS = "npefficient.images.image.preview(photo, preprocessing).cropped has the pixels before they are normalised, as uint8"
+_PIXELS = ("npefficient.images.image.preview(photo, preprocessing).cropped has the pixels before they are normalised, as "
+           "uint8")
 _TOKENS = "it is for networks that take patches; leave it out"
 
 

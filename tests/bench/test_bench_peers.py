@@ -11,7 +11,8 @@ from npefficient.errors import NpefficientError
 from npefficient.network import architecture, reference
 from npefficient.network.parameters import random_weights
 
-INSTALLED = [peer for peer in turns.PEERS if not peer.missing() and peer.engine != "torch_compile"]  # that takes a minute
+INSTALLED = [peer for peer in turns.PEERS
+             if not peer.missing() and peer.engine != "torch_compile"]  # that takes a minute
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from checkpoints import network as network_of
 from checkpoints import save
+from foreign_names import theirs
 
 from npefficient.commands import main
 from npefficient.errors import WeightsError
@@ -12,24 +13,6 @@ from npefficient.network.variants import VARIANTS
 from npefficient.weights.weight_file import read_weights
 from weights_convert import convert
 from weights_convert.naming import EFFICIENTNET_PYTORCH, TIMM, naming_of, timm_names
-
-
-def theirs(tensors):
-    """Tensors of timm's names under EfficientNet-PyTorch's, which counts its blocks through all stages."""
-    blocks = list(dict.fromkeys(".".join(name.split(".")[:3]) for name in tensors if name.startswith("blocks.")))
-    words = {"conv_pw": "_expand_conv", "bn1": "_bn0", "conv_dw": "_depthwise_conv", "bn2": "_bn1",
-             "conv_pwl": "_project_conv", "bn3": "_bn2"}
-    first = {"conv_dw": "_depthwise_conv", "bn1": "_bn1", "conv_pw": "_project_conv", "bn2": "_bn2"}
-    top = {"conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head", "bn2": "_bn1", "classifier": "_fc"}
-    made = {}
-    for name, array in tensors.items():
-        *module, leaf = name.split(".")
-        if module[0] == "blocks":
-            n = blocks.index(".".join(module[:3]))
-            made[f"_blocks.{n}.{(words if n else first)[module[3]]}.{leaf}"] = array
-        else:
-            made[f"{top[module[0]]}.{leaf}"] = array
-    return made
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

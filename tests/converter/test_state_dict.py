@@ -6,8 +6,8 @@ import pytest
 
 import checkpoints as by_hand
 from checkpoints import call, dictionary, number, program, storage, tensor, text, tuple_of
+from foreign_names import theirs
 from live import needs_timm, timm, torch
-from test_naming import theirs
 from npefficient.commands import main
 from npefficient.errors import WeightsError
 from npefficient.weights.weight_file import read_weights

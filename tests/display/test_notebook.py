@@ -3,7 +3,7 @@ import re
 
 import pytest
 from explanations import HOSTILE, digit, digits, renamed
-from test_explanation_page import Reader
+from page_reader import Reader
 
 import npefficient
 from npefficient.display.notebook import model_html

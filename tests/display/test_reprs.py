@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from class_photos import save_classes
 from explanations import HOSTILE, digit, digits, renamed
+from page_reader import Reader
 from small import save_photos, small_model, small_weights
-from test_explanation_page import Reader
 
 import npefficient
 from npefficient.jobs.comparison import compare

@@ -2,47 +2,19 @@
 import base64
 import dataclasses
 import hashlib
-import html.parser
 import re
 import sys
 
 import numpy as np
 import pytest
 from explanations import HOSTILE, digit, digits, noise, renamed
+from page_reader import Reader
 
 import npefficient
 from npefficient.common.text import short
 from npefficient.display import wording
 from npefficient.errors import ArgumentError
 from npefficient.explanation import page
-
-
-class Reader(html.parser.HTMLParser):
-    """Tags with their attributes, and the text between them (scripts and styles apart)."""
-
-    def __init__(self, text):
-        super().__init__()
-        self.tags, self.words, self.code, self.inside = [], [], {"script": [], "style": []}, None
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        self.inside = tag if tag in self.code else None
-
-    def handle_endtag(self, tag):
-        self.inside = None
-
-    def handle_data(self, data):
-        (self.code[self.inside] if self.inside else self.words).append(data)
-
-    @property
-    def text(self):
-        return " ".join(" ".join(self.words).split())
-
-    def all(self, tag, **wanted):
-        return [attributes for name, attributes in self.tags
-                if name == tag and all(attributes.get(k.rstrip("_")) == v for k, v in wanted.items())]
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,7 @@
 """A program: run whole plans with all of the engine's memory against pages that may not be touched.
 
     python tests/helpers/fenced_engine.py sound
-    python tests/helpers/fenced_engine.py arena|scratch|weights|picture     with a little less of one of them than is asked for
+    python tests/helpers/fenced_engine.py arena|scratch|weights|picture  with a little less of one of them than asked for
 """
 import sys
 

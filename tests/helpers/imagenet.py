@@ -2,8 +2,8 @@
 
     python tests/helpers/imagenet.py
 
-writes tests/data/golden_imagenet.npz: timm's logits in float64 for the photographs that come with npefficient, and a hash of
-its pixels, so that the tests hold both without torch too.
+writes tests/data/golden_imagenet.npz: timm's logits in float64 for the photographs that come with npefficient, and a
+hash of its pixels, so that the tests hold both without torch too.
 """
 import functools
 import hashlib

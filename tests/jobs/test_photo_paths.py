@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from npefficient.errors import ArgumentError
-from npefficient.jobs import photo_paths as photos
+from npefficient.jobs import photo_paths
 from npefficient.jobs.photo_paths import each_photo, find_photos, photo_suffixes
 
 FILES = ["b.jpg", "a.PNG", "notes.md", "h5.h5", ".hidden.jpg", "cats/2.jpeg", "cats/1.webp", "cats/deep/er/x.bmp",
@@ -145,7 +145,7 @@ def refuses(monkeypatch):
                 raise PermissionError(13, "Permission denied")
             return listdir(path)
 
-        monkeypatch.setattr(photos.os, "listdir", refuse)
+        monkeypatch.setattr(photo_paths.os, "listdir", refuse)
 
     return refuses
 
@@ -184,7 +184,7 @@ def test_folder_whose_files_can_not_be_looked_at(folder, monkeypatch):
         return stat(path, **how)
 
     (folder / "dogs" / "more").mkdir()
-    monkeypatch.setattr(photos.os, "stat", refuse)
+    monkeypatch.setattr(photo_paths.os, "stat", refuse)
     said = []
     assert list(each_photo(["p"], error=said.append)) == ALL
     assert [text.partition(":")[0] for text in said] == ["folder 'p/dogs/more'"]
@@ -241,7 +241,7 @@ def test_links_that_fan_out_are_no_more_work_than_the_folders(tmp_path, monkeypa
         for other in folders:
             (one / f"to{other.parent.name}").symlink_to(other)
     listed, listdir = [], os.listdir
-    monkeypatch.setattr(photos.os, "listdir", lambda path: listed.append(path) or listdir(path))
+    monkeypatch.setattr(photo_paths.os, "listdir", lambda path: listed.append(path) or listdir(path))
     got = found(argument)
     assert sorted(os.path.basename(path) for path in got) == sorted(f"{i}.jpg" for i in range(30))
     assert len(listed) <= 200

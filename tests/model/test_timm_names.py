@@ -159,7 +159,7 @@ def test_remedies_name_what_there_is(model, features):
         for who, path in re.findall(r"\b(model|features|npefficient)\.([a-z_.]+[a-z])", text):
             found = {"model": model, "features": features, "npefficient": npefficient}[who]
             for part in path.split("."):
-                found = getattr(found, part, None) or importlib.import_module(f"npefficient.{part}")
+                found = getattr(found, part, None) or importlib.import_module(f"{found.__name__}.{part}")
 
 
 @pytest.mark.parametrize("name", ["classifier", "global_pool", "num_classes", "labels", "training", "feature_info"])

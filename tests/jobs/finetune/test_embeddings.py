@@ -146,7 +146,8 @@ def test_the_key_knows_what_computes(monkeypatch, what):
     if what == "identity":
         monkeypatch.setattr("npefficient.kernels.processor.identity", lambda: ("another processor",))
     else:
-        monkeypatch.setattr("npefficient.__version__" if what == "__version__" else "PIL.__version__", "9.9.9")
+        place = "npefficient.common.version" if what == "__version__" else "PIL"
+        monkeypatch.setattr(f"{place}.__version__", "9.9.9")
     assert network_key(small_weights()) != before
 
 

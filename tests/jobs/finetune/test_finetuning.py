@@ -245,7 +245,8 @@ def test_a_fold_that_went_wrong_is_noticed(tmp_path, monkeypatch):
 
 def test_a_file_that_answers_otherwise_is_noticed(tmp_path, monkeypatch):
     save_classes(tmp_path / "photos", **SMALL)
-    monkeypatch.setattr("npefficient.weights.weight_file.write_weights", lambda path, made, force: Path(path).write_bytes(b""))
+    monkeypatch.setattr("npefficient.weights.weight_file.write_weights",
+                        lambda path, made, force: Path(path).write_bytes(b""))
     monkeypatch.setattr("npefficient.weights.weight_file.read_weights", lambda path: small_weights(3))
     with pytest.raises(WeightsError, match=r"mine\.h5': read back, it gives other logits"):
         finetune(tmp_path / "photos", tmp_path / "mine.h5", weights=small_weights())

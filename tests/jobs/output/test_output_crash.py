@@ -11,7 +11,7 @@ from npefficient.jobs import output
 
 ROOT = Path(__file__).parents[3]
 forms = pytest.mark.parametrize("suffix", SUFFIXES)
-STEPS = {".csv": 37, ".jsonl": 37, ".parquet": 127, ".h5": 211}  # `tests/helpers/crashes.py` with a step of 1 takes minutes
+STEPS = {".csv": 37, ".jsonl": 37, ".parquet": 127, ".h5": 211}  # tests/helpers/crashes.py with 1 takes minutes
 
 
 def python(*arguments):
