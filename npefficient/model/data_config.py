@@ -11,12 +11,11 @@ import numpy as np
 
 from ..errors import ArgumentError
 from ..network.architecture import IMAGENET_CLASSES
-from ..network.preprocessing import Preprocessing, check_preprocessing
+from ..network.preprocessing import (DEFAULT_CROP_MODE, DEFAULT_CROP_PCT, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD,
+                                     Preprocessing, check_preprocessing)
 from ..network.variants import TAG, VARIANTS, canonical_name
 from .timm_names import check_options
 
-IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-DEFAULT_CROP_PCT, DEFAULT_CROP_MODE = 0.875, "center"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,9 @@ from ..errors import ArgumentError
 
 FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 CROP_MODES = ("center", "squash", "border")
+# What timm takes for a setting that nothing says anything about.
+IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+DEFAULT_CROP_PCT, DEFAULT_CROP_MODE = 0.875, "center"
 MAX_INPUT = 2**26  # pixels of the network's input, 8192 x 8192
 
 
