@@ -5,7 +5,7 @@ import sys
 from ..common.text import counted, plain
 from ..jobs.distributed import classify
 from ..model.loading import load_weights
-from .classify import exit_code, photos_of
+from .classified import exit_code, photos_of
 from .options import list_photos, reading, weights_path
 
 

@@ -7,8 +7,7 @@ it takes Lite0 and a photograph that comes with npefficient, or, where the offic
 installed, the embedded model and one of its digits.
 """
 from ..common.text import plain, short
-from .options import (add_reading, add_threads, add_weights, compile_kernels, demo_photos, reading, weights_path,
-                      whole)
+from .options import add_reading, add_threads, add_weights, compile_kernels, demo_photos, make_model, reading, whole
 
 DEMO_PHOTO = 1  # of the demo's: the cat, or the digit one
 
@@ -34,7 +33,6 @@ def run(args) -> int:
 
     from ..common.paths import replacing
     from ..explanation import explain, page
-    from ..model.model import create_model
 
     photo, how = _photo(args), reading(args)
     html, png = _targets(args, photo)
@@ -43,7 +41,7 @@ def run(args) -> int:
         html_file, png_file = (path and files.enter_context(replacing(path, force=args.force)) for path in (html, png))
         if html:
             page.environment()
-        model = create_model(checkpoint_path=weights_path(args), num_threads=args.threads)
+        model = make_model(args, args.threads)
         compile_kernels()
         print(model)
         result = explain(photo, model, topk=args.topk, classes=[] if args.chosen is None else [args.chosen],

@@ -154,6 +154,13 @@ def weights_path(args):
     return demo.weights_path() if args.model == demo.NAME else hub.pretrained(args.model or "lite0")
 
 
+def make_model(args, num_threads: int | None):
+    """The model of the weights asked for, on so many processors; None takes all that this process may use."""
+    from ..model.model import create_model
+
+    return create_model(checkpoint_path=weights_path(args), num_threads=num_threads)
+
+
 def demo_photos(args, photo) -> tuple:
     """The photos of --demo, which takes none of the user's (`photo`: what was given, or nothing)."""
     from ..demo import demo

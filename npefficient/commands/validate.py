@@ -14,8 +14,7 @@ be read are named on stderr and left out, as are folders that can't be listed, a
 --preprocess tf prepares photos as TensorFlow does in place of timm: first the crop, then a resize without antialiasing.
 """
 from ..common.text import counted, plain
-from .options import (add_reading, add_threads, add_weights, add_workers, compile_kernels, reading, weights_path,
-                      whole)
+from .options import add_reading, add_threads, add_weights, add_workers, compile_kernels, make_model, reading, whole
 from .terminal import say
 
 
@@ -42,12 +41,11 @@ def run(args) -> int:
     from ..engine.workers import check_threads
     from ..jobs.figure_files import write_csv, write_json
     from ..jobs.validate.validation import validate
-    from ..model.model import create_model
 
     for path in filter(None, (args.csv, args.json)):
         check_target(path, force=args.force)
     workers, how = check_threads(args.threads) if args.workers is None else args.workers, reading(args)
-    model = create_model(checkpoint_path=weights_path(args), num_threads=1)
+    model = make_model(args, num_threads=1)
     compile_kernels()
     print(model, flush=True)
     result = validate(model, args.directory, labels_file=args.labels_file, labels_base=args.labels_base,
