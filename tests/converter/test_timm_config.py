@@ -6,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 
-from hub_folders import EXPECTED, FULL, config, folder, raw  # noqa: F401 (fixtures)
+from hub_folders import EXPECTED, FULL, config
 from live import needs_timm, timm, torch
 from npefficient.commands import main
 from npefficient.errors import WeightsError

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from hub_folders import EXPECTED, config, folder, raw  # noqa: F401 (fixtures)
+from hub_folders import EXPECTED, config
 from npefficient.errors import WeightsError
 from npefficient.network.variants import VARIANTS
 from weights_convert import convert, load

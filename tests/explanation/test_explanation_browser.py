@@ -1,6 +1,5 @@
 """The page in a real browser: no errors, clicks and keys do what they should, light and dark, wide and narrow."""
 import pytest
-from browser import driver, page  # noqa: F401
 from explanations import HOSTILE, digit, renamed
 
 FOCUSABLE = "a[href], button, input, select, textarea, summary, [tabindex]"

@@ -1,8 +1,6 @@
 """A headless Chromium, driven by selenium, that opens pages from files."""
 import shutil
 
-import pytest
-
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 FLAGS = ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
          "--disable-background-networking", "--disable-component-update")
@@ -29,24 +27,6 @@ for (const element of document.body.querySelectorAll("*")) {
 }
 return found;
 """
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory):
-    """A browser of its own; the test is skipped where there is none."""
-    if not (CHROMIUM and DRIVER):
-        pytest.skip("needs a browser: apt-get install chromium chromium-driver")
-    webdriver = pytest.importorskip("selenium.webdriver", reason="needs selenium: python -m pip install selenium")
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    yield driver
-    driver.quit()
 
 
 class Page:
@@ -98,8 +78,3 @@ class Page:
     def too_wide(self) -> int:
         """Pixels by which the page is wider than the window."""
         return self.run("const e = document.documentElement; return e.scrollWidth - e.clientWidth")
-
-
-@pytest.fixture
-def page(driver, tmp_path):
-    return Page(driver, tmp_path / "page.html")

@@ -2,7 +2,6 @@
 import hashlib
 import json
 import os
-import shutil
 import struct
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import pytest
 from npefficient.errors import WeightsError
 from npefficient.network import architecture
 from npefficient.network.parameters import Weights, random_weights
-from npefficient.weights.weight_file import read_weights, write_weights
+from npefficient.weights.weight_file import read_weights
 
 SHARE = 2 * 2**20  # bytes that a refusal may allocate, for a file of 7 MB; the attributes are 20 kB
 
@@ -49,35 +48,6 @@ def difference(got: Weights, expected: Weights) -> str:
         if (back.dtype, back.shape, back.tobytes()) != (array.dtype, array.shape, array.tobytes()):
             return name
     return ""
-
-
-@pytest.fixture(scope="session")
-def small():
-    return small_weights()
-
-
-@pytest.fixture(scope="session")
-def stored(small, tmp_path_factory):
-    """A weight file of `small`; never changed."""
-    path = tmp_path_factory.mktemp("weights") / "small.h5"
-    write_weights(path, small)
-    return path
-
-
-@pytest.fixture(scope="session")
-def valid(tmp_path_factory):
-    """A whole weight file; never changed."""
-    path = tmp_path_factory.mktemp("hostile") / "valid.h5"
-    write_weights(path, small_weights())
-    return path
-
-
-@pytest.fixture
-def victim(valid, tmp_path):
-    """A copy to be spoilt, removed at once: a hundred of them are 700 MB."""
-    path = shutil.copy(valid, tmp_path / "victim.h5")
-    yield path
-    path.unlink(missing_ok=True)
 
 
 def refused(path, message: str, allocated: int | None = SHARE) -> None:
@@ -231,6 +201,6 @@ def world_readable_directory():
 
 
 def in_a_process(program, *args, **how):
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(["tests", "."]), "PYTHONHASHSEED": "7"}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(["tests/helpers", "."]), "PYTHONHASHSEED": "7"}
     return subprocess.Popen([sys.executable, "-c", program, *map(str, args)], cwd=Path(__file__).parents[2],
                             env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **how)

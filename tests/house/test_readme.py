@@ -109,7 +109,7 @@ np.savez(OUT, *map(np.asarray, arrays))
 """
 TIMM_WITHOUT_A_NETWORK = f"""
 import functools, sys
-sys.path.insert(0, {str(ROOT / "tests")!r})
+sys.path.insert(0, {str(ROOT / "tests" / "helpers")!r})
 import live, timm
 timm.create_model = functools.partial(timm.create_model, pretrained_cfg_overlay={{"file": "official.safetensors"}})
 """

@@ -9,7 +9,7 @@ import tempfile
 import pytest
 
 from fresh import ROOT
-from photo_rows import COUNT, one_process, place, rows  # noqa: F401
+from photo_rows import COUNT, one_process, rows
 from small import small_weights
 from npefficient.errors import ArgumentError, NpefficientError
 from npefficient.jobs import distributed

@@ -10,7 +10,6 @@ from npefficient.commands import main
 from npefficient.errors import ArgumentError, NpefficientError
 from npefficient.jobs import distributed
 from npefficient.jobs.distributed import Classifier
-from photo_rows import place  # noqa: F401
 from small import small_weights
 
 # Ray warns of its own defaults.

@@ -4,7 +4,7 @@ import tempfile
 
 import numpy as np
 import pytest
-from official import OFFICIAL, create, fetched, official, photo  # noqa: F401 (fixtures)
+from official import OFFICIAL, create
 
 from npefficient import demo
 from npefficient.errors import ArgumentError, ImageError

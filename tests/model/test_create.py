@@ -4,7 +4,7 @@ import functools
 import numpy as np
 import pytest
 from live import needs_timm, timm, torch
-from official import OFFICIAL, create, fetched, official, photo  # noqa: F401 (fixtures)
+from official import OFFICIAL, create
 
 import npefficient
 from npefficient.errors import ArgumentError

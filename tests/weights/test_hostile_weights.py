@@ -12,7 +12,6 @@ import pytest
 
 from npefficient.weights.weight_file import _ATTRIBUTES, read_weights
 from weight_files import checksum_row, difference, digest, edited, refused, set_attribute, sign, small_weights
-from weight_files import valid, victim  # noqa: F401 (fixtures)
 
 DIGEST = "its attributes or labels do not match their checksum"
 

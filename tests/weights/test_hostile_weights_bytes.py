@@ -21,7 +21,6 @@ from npefficient.weights.weight_file import read_weights
 from test_hostile_weights import STRUCTURE
 from weight_files import (DATASPACE, DATATYPE, LABELS, LAYOUT, data_spans, difference, edited, flip, overwrite,
                           patch_message, patch_superblock, refused, small_weights)
-from weight_files import valid, victim  # noqa: F401 (fixtures)
 
 # --- below HDF5's library: its own checksums are put right -----------------------------------------------------------
 

@@ -17,7 +17,6 @@ from npefficient.network.preprocessing import Preprocessing
 from npefficient.weights import weight_file as module
 from npefficient.weights.weight_file import read_weights, write_weights
 from weight_files import content, difference, in_a_process, world_readable_directory
-from weight_files import small, stored  # noqa: F401 (fixtures)
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 

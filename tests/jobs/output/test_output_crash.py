@@ -24,7 +24,7 @@ def python(*arguments):
 @forms
 @pytest.mark.parametrize("how", ["kill", "interrupt"])
 def test_stopped_at_any_line(tmp_path, how, suffix):
-    done = python(ROOT / "tests" / "crashes.py", how, suffix, tmp_path, STEPS[suffix])
+    done = python(ROOT / "tests" / "helpers" / "crashes.py", how, suffix, tmp_path, STEPS[suffix])
     assert done.returncode == 0, done.stdout + done.stderr
     stops, _, result = done.stdout.partition(" ")
     assert int(stops) > 10 and result == "stops, all mended\n" and done.stderr == ""
