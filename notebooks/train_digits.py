@@ -179,7 +179,7 @@ def to_half(state):
 
 def publish(checkpoint):
     """Convert the checkpoint into the package's data and write the demo's pictures."""
-    from npefficient.preprocessing import Preprocessing
+    from npefficient.network.preprocessing import Preprocessing
     from weights_convert import convert
 
     labels = checkpoint.with_suffix(".txt")

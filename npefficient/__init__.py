@@ -1,18 +1,17 @@
 """EfficientNet-Lite0..4 for the CPU: timm's tf_efficientnet_lite in NumPy and Numba, without PyTorch."""
-from .architecture import Architecture
-from .data_config import (PretrainedCfg, create_transform, get_pretrained_cfg, resolve_data_config,
-                          resolve_model_data_config)
+from .common.version import __version__
 from .errors import ArgumentError, DownloadError, ImageError, MissingError, NpefficientError, WeightsError
-from .features import FeatureInfo, FeatureModel
-from .image import open_image, transform, transform_batch
+from .images.image import open_image, transform, transform_batch
 from .labels import imagenet_labels, imagenet_synsets
-from .loading import load_weights
-from .model import Model, create_model
-from .preprocessing import Preprocessing
+from .model.data_config import (PretrainedCfg, create_transform, get_pretrained_cfg, resolve_data_config,
+                                resolve_model_data_config)
+from .model.features import FeatureInfo, FeatureModel
+from .model.loading import load_weights
+from .model.model import Model, create_model
+from .network.architecture import Architecture
+from .network.preprocessing import Preprocessing
+from .network.variants import is_model, is_model_pretrained, list_models, list_pretrained
 from .scores import softmax, top_k
-from .variants import is_model, is_model_pretrained, list_models, list_pretrained
-
-__version__ = "0.1.0"
 
 __all__ = [
     "Architecture",
@@ -56,9 +55,9 @@ __all__ = [
 ]
 
 _ON_FIRST_USE = {  # name -> module, imported when asked for
-    "Classifier": ".distributed", "Explanation": ".explanation", "convert": "weights_convert",
-    "explain": ".explanation", "export": "weights_convert", "find_photos": ".jobs.photos",
-    "finetune": ".jobs.finetuning", "stream": ".jobs.stream", "validate": ".jobs.validation",
+    "Classifier": ".jobs.distributed", "Explanation": ".explanation", "convert": "weights_convert",
+    "explain": ".explanation", "export": "weights_convert", "find_photos": ".jobs.photo_paths",
+    "finetune": ".jobs.finetune.finetuning", "stream": ".jobs.stream", "validate": ".jobs.validate.validation",
 }
 
 

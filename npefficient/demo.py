@@ -7,7 +7,7 @@ each class.
 from dataclasses import dataclass
 from pathlib import Path
 
-from .packaged import EXTRA
+from .hub.packaged import EXTRA
 
 DATA = Path(__file__).parent / "data"
 NAME = "digits"  # what --model calls the embedded model

@@ -10,7 +10,7 @@
 Each text says what was given, the rule it breaks and what to do about it. Whatever comes from outside is checked
 once, where it enters; code inside trusts its callers.
 """
-from .text import ERROR, short
+from .common.text import ERROR, short
 
 
 class NpefficientError(Exception):

@@ -2,7 +2,7 @@
 
 `data/imagenet_classes.txt` has a line per class: the WordNet synset id, a tab, the names of the synset. They are facts
 of ImageNet (ILSVRC 2012) and WordNet 3.0, taken from timm 1.0 `data/_info/imagenet_synsets.txt` and
-`imagenet_synset_to_lemma.txt`; `tests/test_labels.py` compares every line with timm.
+`imagenet_synset_to_lemma.txt`; `tests/model/test_labels.py` compares every line with timm.
 """
 import functools
 from pathlib import Path

@@ -55,7 +55,8 @@ def command(capsys):
 @pytest.fixture
 def nothing_at_hand(monkeypatch):
     """No official weights, neither kept nor in a package."""
-    from npefficient import hub, packaged
+    from npefficient import hub
+    from npefficient.hub import packaged
 
     monkeypatch.setattr(hub, "kept", lambda name: None)
     monkeypatch.setattr(packaged, "find", lambda package: None)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from npefficient.common.text import quoted
 from npefficient.errors import WeightsError
-from npefficient.parameters import Source
-from npefficient.text import quoted
+from npefficient.network.parameters import Source
 
 from .hub_folder import find_checkpoint
 from .naming import TIMM, naming_of

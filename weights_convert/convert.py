@@ -2,12 +2,12 @@
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from npefficient.common.text import quoted
+from npefficient.common.text_files import read_labels
 from npefficient.errors import ArgumentError, WeightsError
-from npefficient.parameters import Weights, check_labels
-from npefficient.preprocessing import Preprocessing, check_preprocessing
-from npefficient.text import quoted
-from npefficient.text_files import read_labels
-from npefficient.weights import write_weights
+from npefficient.network.parameters import Weights, check_labels
+from npefficient.network.preprocessing import Preprocessing, check_preprocessing
+from npefficient.weights.weight_file import write_weights
 
 from .checkpoint import Checkpoint, read_checkpoint
 from .hub_folder import find_checkpoint

@@ -4,10 +4,10 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from npefficient.common.paths import check_target, replacing
 from npefficient.errors import ArgumentError, WeightsError
-from npefficient.parameters import Weights
-from npefficient.paths import check_target, replacing
-from npefficient.weights import read_weights
+from npefficient.network.parameters import Weights
+from npefficient.weights.weight_file import read_weights
 
 from .checkpoint import TIMM_CONFIG
 from .hub_folder import MODEL

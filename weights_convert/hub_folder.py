@@ -5,8 +5,8 @@ Source: timm 1.0 `models/_hub.py` (load_state_dict_from_path).
 import os
 from pathlib import Path
 
+from npefficient.common.text import listed
 from npefficient.errors import WeightsError
-from npefficient.text import listed
 
 SCHEME = "local-dir:"  # timm's, before the path of a folder
 MODEL = "model.safetensors"

@@ -1,8 +1,8 @@
 """JSON of strangers."""
 import json
 
+from npefficient.common.text import quoted
 from npefficient.errors import WeightsError
-from npefficient.text import quoted
 
 
 def read_json(raw: bytes, what: str):

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from npefficient.architecture import HEAD_CHANNELS, Architecture, build
+from npefficient.common.text import listed, quoted
 from npefficient.errors import WeightsError
-from npefficient.parameters import TRACKED, check_parameters
-from npefficient.text import listed, quoted
-from npefficient.variants import LOOK_ALIKE, VARIANTS, canonical_name
+from npefficient.network.architecture import HEAD_CHANNELS, Architecture, build
+from npefficient.network.parameters import TRACKED, check_parameters
+from npefficient.network.variants import LOOK_ALIKE, VARIANTS, canonical_name
 
 from .checkpoint import Checkpoint
 from .naming import EFFICIENTNET_PYTORCH, naming_of, timm_names

@@ -17,10 +17,10 @@ import re
 
 import numpy as np
 
-from npefficient.architecture import Architecture, build
+from npefficient.common.text import quoted
 from npefficient.errors import WeightsError
-from npefficient.text import quoted
-from npefficient.variants import VARIANTS
+from npefficient.network.architecture import Architecture, build
+from npefficient.network.variants import VARIANTS
 
 TIMM, EFFICIENTNET_PYTORCH = "timm", "EfficientNet-PyTorch"
 _BLOCK = re.compile(r"_blocks\.(\d{1,4})\.")

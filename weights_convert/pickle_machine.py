@@ -14,8 +14,8 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from npefficient.common.text import quoted
 from npefficient.errors import WeightsError
-from npefficient.text import quoted
 
 from .pickle_values import Budget, Global
 

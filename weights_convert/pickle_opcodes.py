@@ -2,8 +2,8 @@
 import re
 from collections.abc import Callable
 
+from npefficient.common.text import quoted
 from npefficient.errors import WeightsError
-from npefficient.text import quoted
 
 from .pickle_machine import PickleMachine, text
 from .pickle_values import Global, Inert, Record, set_item

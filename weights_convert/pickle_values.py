@@ -5,8 +5,8 @@ Dictionary keys are single values only, and counted, so that no file can buy muc
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from npefficient.common.text import quoted
 from npefficient.errors import WeightsError
-from npefficient.text import quoted
 
 MAX_STEPS = 500_000  # opcodes; lite4's state_dict twice and its optimizer have 66,000; all of them take about a second
 MAX_KEYS = 100_000  # dictionary entries in all

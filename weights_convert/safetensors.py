@@ -13,8 +13,8 @@ import math
 
 import numpy as np
 
+from npefficient.common.text import quoted
 from npefficient.errors import WeightsError
-from npefficient.text import quoted
 
 from .json_text import read_json
 from .tensors import ELEMENTS, check_numbers, check_shape, item_size, native

@@ -9,8 +9,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from npefficient.common.text import quoted
 from npefficient.errors import WeightsError
-from npefficient.text import quoted
 
 MAX_SIZE = 2 << 30  # bytes; lite4's state_dict twice and its optimizer have 157 MB
 _PROTOCOL_1 = b"L119547037146038801333356L\n."  # the legacy form's magic number where pickle protocol 0 or 1 wrote it

@@ -5,8 +5,8 @@ network in a module of their own, whose attribute is put before every name ("mod
 """
 from collections import Counter
 
+from npefficient.common.text import listed, quoted
 from npefficient.errors import WeightsError
-from npefficient.text import listed, quoted
 
 from .naming import module_names
 from .pickle_opcodes import FROM_NUMPY

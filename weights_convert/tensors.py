@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from npefficient.common.text import quoted
 from npefficient.errors import WeightsError
-from npefficient.text import quoted
 
 MAX_DIMENSIONS = 8  # a convolution has 4
 # No number of elements reaches this: of at most 8 bytes each, their bytes stay below 2**63, as NumPy demands even of

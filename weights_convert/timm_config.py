@@ -14,12 +14,12 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from npefficient.architecture import GLOBAL_POOLS
-from npefficient.data_config import DEFAULT_CROP_MODE, DEFAULT_CROP_PCT, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from npefficient.common.text import quoted
 from npefficient.errors import ArgumentError, WeightsError
-from npefficient.parameters import Weights
-from npefficient.preprocessing import Preprocessing, check_preprocessing
-from npefficient.text import quoted
+from npefficient.network.architecture import GLOBAL_POOLS
+from npefficient.network.parameters import Weights
+from npefficient.network.preprocessing import (DEFAULT_CROP_MODE, DEFAULT_CROP_PCT, IMAGENET_DEFAULT_MEAN,
+                                               IMAGENET_DEFAULT_STD, Preprocessing, check_preprocessing)
 
 from .json_text import read_json
 

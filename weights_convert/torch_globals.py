@@ -4,8 +4,8 @@ Whatever is not in the table is refused with its name. Three sorts are in it: na
 containers, and classes of objects that training scripts put beside the weights (argparse.Namespace, NumPy scalars,
 paths, dates ...), which are held as inert data. Source: torch/_utils.py and torch/_weights_only_unpickler.py (2.13).
 """
+from npefficient.common.text import quoted
 from npefficient.errors import WeightsError
-from npefficient.text import quoted
 
 from .pickle_values import Budget, Global, Inert, Record, set_item
 from .tensors import ELEMENTS, UNREAD, Tensor, make_tensor

@@ -12,8 +12,8 @@ agree with the pickle. Source: torch/serialization.py `_legacy_load`.
 """
 import struct
 
+from npefficient.common.text import listed, quoted
 from npefficient.errors import WeightsError
-from npefficient.text import listed, quoted
 
 from .pickle_machine import PickleMachine
 from .pickle_opcodes import run

@@ -15,8 +15,8 @@ import struct
 import zipfile
 import zlib
 
+from npefficient.common.text import quoted
 from npefficient.errors import WeightsError
-from npefficient.text import quoted
 
 from .pickle_machine import PickleMachine
 from .pickle_opcodes import run

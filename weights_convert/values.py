@@ -1,10 +1,10 @@
 """The values of a checkpoint as a weight file stores them, and what that changes."""
 import numpy as np
 
-from npefficient.architecture import Architecture
+from npefficient.common.text import listed, quoted
 from npefficient.errors import WeightsError
-from npefficient.parameters import TRACKED
-from npefficient.text import listed, quoted
+from npefficient.network.architecture import Architecture
+from npefficient.network.parameters import TRACKED
 
 _SMALLEST = float(np.finfo(np.float32).smallest_normal)  # below it float32 has fewer digits, and at last none
 

@@ -3,9 +3,9 @@ import fnmatch
 import math
 import tempfile
 
-from ..architecture import build
 from ..errors import ArgumentError
-from ..weights import read_weights
+from ..network.architecture import build
+from ..weights.weight_file import read_weights
 from . import ladder, plots
 from .layers import figures
 from .measure import measure

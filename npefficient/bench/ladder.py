@@ -5,13 +5,13 @@ import time
 
 import numpy as np
 
-from .. import reference
-from ..architecture import Architecture, Conv
 from ..errors import ArgumentError
-from ..folding import fold
-from ..kernels.ladder.case import Case, Folded, Rung
-from ..kernels.ladder.registry import LADDERS
-from ..parameters import Weights
+from ..ladder.case import Case, Folded, Rung
+from ..ladder.registry import LADDERS
+from ..network import reference
+from ..network.architecture import Architecture, Conv
+from ..network.folding import fold
+from ..network.parameters import Weights
 from .layers import figures
 from .measure import measure
 from .verify import verify

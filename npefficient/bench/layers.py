@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..weights import read_weights
-from ..text import counted
+from ..common.text import counted
+from ..weights.weight_file import read_weights
 from .measure import Timing, summary
 from .peak import peak_of
 from .steps import Steps

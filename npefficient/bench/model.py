@@ -6,7 +6,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from ..text import counted
+from ..common.text import counted
 from .machine import resident_peak
 from .measure import measure
 from .peak import peak_of
@@ -66,8 +66,8 @@ def child(name, height, width, directory, batch, threads, seconds) -> dict:
     x, clock = subject.input(batch), Stages()
 
     from ..engine.compiled import driver
-    from ..model import Model
-    from ..weights import read_weights
+    from ..model.model import Model
+    from ..weights.weight_file import read_weights
 
     weights = clock.stage("load ms", lambda: read_weights(subject.weights))
     model = clock.stage("pack", lambda: Model(weights, num_threads=threads))

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..architecture import build
 from ..errors import NpefficientError
-from ..image import open_image
+from ..images.image import open_image
 from ..jobs.stream import needed, shift_by_fast_decode, stream
-from ..model import Model
-from ..parameters import random_weights
+from ..model.model import Model
+from ..network.architecture import build
+from ..network.parameters import random_weights
 
 SIZES = {"500x375": (375, 500, 16), "4000x3000": (3000, 4000, 4)}  # rows, columns, how many different ones
 OCTAVES = (3, 12, 48, 192)  # rows of the noise that a photo is made of

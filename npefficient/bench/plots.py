@@ -3,9 +3,9 @@ import math
 from importlib.util import find_spec
 from pathlib import Path
 
+from ..common.paths import replacing
+from ..common.text import plain
 from ..errors import ArgumentError
-from ..paths import replacing
-from ..text import plain
 
 SUFFIXES = (".png", ".svg", ".pdf")
 COLOURS = {"stem": "#8c564b", "depthwise": "#d95f02", "pointwise": "#1b6ca8", "pool": "#7f7f7f",

@@ -4,12 +4,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..image import open_image, transform
-from ..parameters import Weights
-from ..paths import replacing
-from ..reference import Network
+from ..common.paths import replacing
+from ..common.text import plain
+from ..images.image import open_image, transform
+from ..network.parameters import Weights
+from ..network.reference import Network
 from ..scores import softmax, top_k
-from ..text import plain
 from .layers import BEFORE, Passes, check, print_steps
 from .measure import measure
 from .steps import Steps

@@ -3,9 +3,9 @@ import json
 import sys
 from pathlib import Path
 
+from ..common.paths import replacing
+from ..common.text import counted, plain
 from ..errors import ArgumentError
-from ..paths import replacing
-from ..text import counted, plain
 from .machine import environment
 
 NOTE = "Figures of one run compare with each other only: another run, load or machine gives others."

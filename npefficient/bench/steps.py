@@ -9,17 +9,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .. import reference
-from ..architecture import LayerShape
 from ..engine import workers
 from ..engine.activation import Activation
 from ..engine.compiled import driver
 from ..engine.engine import Buffers, Engine, Run
 from ..engine.job import GIVE_WAY
 from ..engine.plan import make_plan
-from ..folding import fold
 from ..kernels.layout import FLOAT32
-from ..parameters import Weights
+from ..network import reference
+from ..network.architecture import LayerShape
+from ..network.folding import fold
+from ..network.parameters import Weights
 from .verify import verify
 
 

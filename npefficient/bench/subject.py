@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..architecture import build
-from ..parameters import random_weights
-from ..reference import Network
-from ..weights import write_weights
+from ..network.architecture import build
+from ..network.parameters import random_weights
+from ..network.reference import Network
+from ..weights.weight_file import write_weights
 
 DISTINCT = 2  # pictures that the plain network computes; a larger batch repeats them
 

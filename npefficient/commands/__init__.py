@@ -31,7 +31,7 @@ class _Parser(argparse.ArgumentParser):
         return namespace, unknown
 
     def error(self, message):
-        from ..text import ERROR, short
+        from ..common.text import ERROR, short
 
         super().error(short(message, ERROR))
 
@@ -42,7 +42,7 @@ def _module(verb: str):
 
 def _parser(chosen: str | None = None) -> argparse.ArgumentParser:
     """The parser of every verb; of the chosen one alone where it is known, which is quicker."""
-    from .. import __version__
+    from ..common.version import __version__
 
     parser = _Parser(
         prog="npefficient", description="EfficientNet-Lite on the CPU, without PyTorch.",

@@ -64,7 +64,7 @@ def _size(part):
 
 @option
 def _peer_list(text: str) -> list:
-    from ..bench.peers.run import choose
+    from ..bench.peers.turns import choose
 
     return choose(text)
 
@@ -105,7 +105,7 @@ def _kernels(args):
 
 
 def _peers(args):
-    from ..bench.peers import run as peers
+    from ..bench.peers import turns as peers
 
     return lambda report: peers.run(report, args.model, args.peer, args.threads, args.batch, args.rounds, args.seconds)
 

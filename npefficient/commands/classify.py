@@ -19,13 +19,9 @@ each. --output is then a directory of Parquet files with the rows that .parquet 
 the order of the photos. PHOTO and --output may be addresses, such as s3://bucket/photos. Ray starts lost workers again
 and repeats their work; there is no --resume: what was written stays, and another run needs another directory.
 """
-from ..text import counted, plain, short
-from .options import (add_reading, add_threads, add_weights, add_workers, compile_kernels, demo_photos, reading,
-                      weights_path, whole)
+from .classified import exit_code, name_width, photos_of, show
+from .options import add_reading, add_threads, add_weights, add_workers, compile_kernels, make_model, reading, whole
 from .terminal import say
-
-BAR = 20  # characters
-NARROWEST, WIDEST = 11, 60  # characters of the column of names
 
 
 def add_arguments(parser):
@@ -82,7 +78,7 @@ def _many(args) -> bool:
         return True
     if not args.photos:
         return False
-    from ..jobs.photos import is_several
+    from ..jobs.photo_paths import is_several
 
     return any(map(is_several, args.photos))
 
@@ -90,11 +86,10 @@ def _many(args) -> bool:
 def _one_by_one(args) -> int:
     """Print what is on one photo after the other, with all processors on each."""
     from ..errors import ImageError
-    from ..image import open_image
-    from ..model import create_model
+    from ..images.image import open_image
 
     photos, how = photos_of(args), reading(args)
-    model = create_model(checkpoint_path=weights_path(args), num_threads=args.threads)
+    model = make_model(args, args.threads)
     compile_kernels()
     if not args.json:
         print(model)
@@ -109,39 +104,3 @@ def _one_by_one(args) -> int:
         else:
             show(name, result, args.json, width)
     return exit_code(bad, len(photos))
-
-
-def photos_of(args) -> list[tuple]:
-    """(what to call it, where it is) for each PHOTO, or for the demo's own pictures."""
-    if args.demo:
-        return [(photo.name, photo) for photo in demo_photos(args, args.photos)]
-    if args.photos:
-        return [(photo, photo) for photo in args.photos]
-    args.refuse("no photo given: name one or more, or try 'npefficient classify --demo'")
-
-
-def name_width(names) -> int:
-    """The width of a column of photos' names, which keeps the next one straight but for very long ones."""
-    return max((len(plain(name)) for name in names if len(name) <= WIDEST), default=0)
-
-
-def show(name: str, result, as_json: bool, width: int = 0) -> None:
-    """Print the classes of one photo, [(label, probability)]; width: of the names, where each has a line alone."""
-    if as_json:
-        import json
-
-        print(json.dumps({"photo": name, "classes": [{"label": n, "probability": p} for n, p in result]}))
-        return
-    rows = [f"{probability:7.2%}  {'#' * round(probability * BAR):{BAR}}  {short(label)}" for label, probability in
-            result]
-    if len(rows) == 1:
-        print(f"{plain(name):{max(width, NARROWEST)}} {rows[0]}")
-    else:
-        print("", plain(name), *(f"  {row}" for row in rows), sep="\n")
-
-
-def exit_code(bad: int, count: int, unlisted=()) -> int:
-    """1 where some photos could not be read, which is said on stderr, or some folders could not be listed."""
-    if bad:
-        say(f"{bad:,} of {counted(count, 'photo')} could not be read")
-    return 1 if bad or unlisted else 0

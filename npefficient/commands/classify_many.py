@@ -1,21 +1,18 @@
 """What `classify` does with many photos: several are on their way at the same time, and the rows can be kept."""
 import contextlib
-import functools
 import itertools
 import sys
 from collections import deque
 
+from ..common.progress import Progress
+from ..common.text import counted, plain
 from ..engine.workers import check_threads
-from ..loading import load_weights
-from ..model import Model
 from ..jobs.output import open_output
 from ..jobs.output.settings import settings_of
-from ..jobs.progress import Progress
 from ..jobs.rows import Schema
 from ..jobs.stream import shift_by_fast_decode, stream
-from ..text import counted, plain
-from .classify import exit_code, name_width, photos_of, show
-from .options import compile_kernels, list_photos, reading, weights_path
+from .classified import exit_code, name_width, photos_of, show
+from .options import compile_kernels, list_photos, make_model, reading
 from .terminal import say
 
 SAMPLE = 4  # photos that --fast-decode is measured on
@@ -27,9 +24,7 @@ def run(args) -> int:
     named, unlisted = _named(args)
     photos, total = _Photos(named), len(named) if isinstance(named, list) else None
     photos.peek(1)  # what is wrong with the first ones is said before anything is made
-    path = weights_path(args)
-    weights = load_weights(path)
-    model = Model(weights, num_threads=1, load=functools.partial(load_weights, path))
+    model = make_model(args, num_threads=1)
     schema = Schema.of(model, args.topk, args.embeddings)
     compile_kernels()
     workers = check_threads(args.threads) if args.workers is None else args.workers
@@ -41,7 +36,7 @@ def run(args) -> int:
         if args.output is None:
             _measure(args, model, photos, how)
             return _print(args, schema, outcomes, name_width(named) if total else 0, unlisted)
-        settings = settings_of(weights, schema, exif=args.exif, fast_decode=args.fast_decode,
+        settings = settings_of(model.weights(), schema, exif=args.exif, fast_decode=args.fast_decode,
                                max_pixels=args.max_pixels)
         with open_output(args.output, schema, settings, resume=args.resume, force=args.force) as output:
             output.skip(photos)

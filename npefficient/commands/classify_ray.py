@@ -2,10 +2,10 @@
 import contextlib
 import sys
 
-from ..distributed import classify
-from ..loading import load_weights
-from ..text import counted, plain
-from .classify import exit_code, photos_of
+from ..common.text import counted, plain
+from ..jobs.distributed import classify
+from ..model.loading import load_weights
+from .classified import exit_code, photos_of
 from .options import list_photos, reading, weights_path
 
 

@@ -8,7 +8,7 @@ fault of npefficient itself.
 """
 import math
 
-from ..text import plain, short
+from ..common.text import plain, short
 from .options import add_reading, number, reading, weight_file
 
 TROUBLE = 2  # exit code of an error, here where 1 has a meaning
@@ -33,9 +33,9 @@ def add_arguments(parser):
 
 
 def run(args) -> int:
-    from ..comparison import compare
-    from ..image import open_image
-    from ..loading import load_weights
+    from ..images.image import open_image
+    from ..jobs.comparison import compare
+    from ..model.loading import load_weights
 
     if args.layers and args.photo is None:
         args.refuse("--layers without a PHOTO: name one to compare activations on")
@@ -133,7 +133,7 @@ def _write(args, found) -> None:
     from dataclasses import asdict
     from pathlib import Path
 
-    from ..paths import replacing
+    from ..common.paths import replacing
 
     text = json.dumps({"a": args.a, "b": args.b, "photo": args.photo, "same": found.same,
                        "parting": found.parting and found.parting.name, **asdict(found)}, indent=1)

@@ -5,7 +5,7 @@ number of classes and input channels are read from the shapes; every name, shape
 written. What timm's config.json beside the checkpoint says (preprocessing, class names, pool) is taken; options count
 before it.
 """
-from ..text import listed, plain, quoted
+from ..common.text import listed, plain, quoted
 from .options import model_name, whole
 from .terminal import say
 

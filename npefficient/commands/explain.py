@@ -6,9 +6,8 @@ needs no network and no other file. With --png and without -o the heat map alone
 it takes Lite0 and a photograph that comes with npefficient, or, where the official weights are neither kept nor
 installed, the embedded model and one of its digits.
 """
-from ..text import plain, short
-from .options import (add_reading, add_threads, add_weights, compile_kernels, demo_photos, reading, weights_path,
-                      whole)
+from ..common.text import plain, short
+from .options import add_reading, add_threads, add_weights, compile_kernels, demo_photos, make_model, reading, whole
 
 DEMO_PHOTO = 1  # of the demo's: the cat, or the digit one
 
@@ -32,9 +31,8 @@ def run(args) -> int:
     import contextlib
     import os
 
+    from ..common.paths import replacing
     from ..explanation import explain, page
-    from ..model import create_model
-    from ..paths import replacing
 
     photo, how = _photo(args), reading(args)
     html, png = _targets(args, photo)
@@ -43,7 +41,7 @@ def run(args) -> int:
         html_file, png_file = (path and files.enter_context(replacing(path, force=args.force)) for path in (html, png))
         if html:
             page.environment()
-        model = create_model(checkpoint_path=weights_path(args), num_threads=args.threads)
+        model = make_model(args, args.threads)
         compile_kernels()
         print(model)
         result = explain(photo, model, topk=args.topk, classes=[] if args.chosen is None else [args.chosen],

@@ -4,7 +4,7 @@ The result loads in timm with strict=True, so that nobody is locked in. Class na
 metadata, from which `npefficient convert` takes them back. A folder (an existing one, or a name that ends with /) gets
 model.safetensors and the config.json from which timm itself takes them.
 """
-from ..text import plain
+from ..common.text import plain
 from .options import weight_file
 
 

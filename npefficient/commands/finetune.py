@@ -15,7 +15,7 @@ in all, of which the oldest go first.
 
 Photos that can't be read are named on stderr and left out; the exit code stays 0 as long as every class has two left.
 """
-from ..text import counted, listed, plain, short
+from ..common.text import counted, listed, plain, short
 from .options import add_reading, add_threads, add_weights, add_workers, compile_kernels, number, reading
 from .terminal import say
 
@@ -41,11 +41,11 @@ def add_arguments(parser):
 
 
 def run(args) -> int:
-    from ..jobs.confusion_picture import check_picture, draw_confusion
+    from ..common.paths import check_target
     from ..engine.workers import check_threads
-    from ..jobs.finetuning import finetune
-    from ..paths import check_target
-    from ..jobs.reports import write_json
+    from ..jobs.figure_files import write_json
+    from ..jobs.finetune.confusion_picture import check_picture, draw_confusion
+    from ..jobs.finetune.finetuning import finetune
 
     for path in filter(None, (args.report, args.json)):
         check_target(path, force=args.force)

@@ -3,7 +3,7 @@
 Columns: operator, kernel, stride, channels out and size of the stage's output; params and MACs of the stage and their
 share of the whole network.
 """
-from ..text import plain, short
+from ..common.text import plain, short
 from .options import is_file_name, size
 
 
@@ -16,10 +16,10 @@ def add_arguments(parser):
 
 
 def run(args) -> int:
-    from ..architecture import build
+    from ..network.architecture import build
 
     if is_file_name(args.model):
-        from ..loading import load_weights
+        from ..model.loading import load_weights
 
         weights = load_weights(args.model)
         _print_network(weights.architecture, args, weights.preprocessing)
@@ -32,7 +32,7 @@ def run(args) -> int:
 
 
 def _print_network(network, args, preprocessing) -> None:
-    from ..stages import by_stage
+    from ..network.stages import by_stage
 
     height, width = args.size or preprocessing.input_size
     layers = network.layers(height, width)
@@ -53,7 +53,7 @@ def _print_network(network, args, preprocessing) -> None:
 
 def _by_layer(network, layers):
     """One row per layer."""
-    from ..stages import Stage
+    from ..network.stages import Stage
 
     return (Stage(layer.name, layer.op, layer.kernel, layer.stride, (layer,)) for layer in layers)
 
@@ -69,8 +69,8 @@ def _numbers(values) -> str:
 
 
 def _print_published(variant) -> None:
-    from ..packaged import EXTRA
-    from ..variants import MODEL_CARD
+    from ..hub.packaged import EXTRA
+    from ..network.variants import MODEL_CARD
 
     print(f"published        top-1 {variant.top1} %, top-5 {variant.top5} % on ImageNet-1k ({MODEL_CARD})")
     print(f"weights          {variant.file}, {variant.file_size:,} bytes, sha256 {variant.sha256_prefix}...")
@@ -82,7 +82,7 @@ def _print_published(variant) -> None:
 def _print_file(path, weights) -> None:
     import os
 
-    from ..weights import is_hdf5
+    from ..weights.weight_file import is_hdf5
 
     source, converted = weights.source, is_hdf5(path)
     dtypes = sorted({str(array.dtype) for name, array in weights.parameters.items() if "tracked" not in name})

@@ -9,10 +9,10 @@ def add_arguments(parser):
 
 
 def run(args) -> int:
-    from ..architecture import build
     from ..errors import ArgumentError
     from ..hub import origin
-    from ..variants import VARIANTS, list_models
+    from ..network.architecture import build
+    from ..network.variants import VARIANTS, list_models
 
     names = list_models(args.pattern)
     if not names:

@@ -54,7 +54,7 @@ def wholes(text: str) -> list[int]:
 @option
 def model_name(text: str) -> str:
     """Any name of a variant -> its short one."""
-    from ..variants import VARIANTS, canonical_name
+    from ..network.variants import VARIANTS, canonical_name
 
     return VARIANTS[canonical_name(text)].short_name
 
@@ -68,7 +68,7 @@ def model_or_digits(text: str) -> str:
 
 def model_names(text: str) -> list[str]:
     """"lite0,lite4" or "all" -> the variants' short names."""
-    from ..variants import VARIANTS
+    from ..network.variants import VARIANTS
 
     return [model_name(name) for name in (VARIANTS if text == "all" else text.split(","))]
 
@@ -107,7 +107,7 @@ def add_reading(parser) -> None:
 
 def reading(args) -> dict:
     """How photos are to be read, as arguments of `open_image` and whatever calls it."""
-    from ..photo_limits import allow_pixels
+    from ..images.photo_limits import allow_pixels
 
     allow_pixels(args.max_pixels)
     return {"exif": args.exif, "max_pixels": args.max_pixels}
@@ -118,7 +118,7 @@ def list_photos(arguments) -> tuple:
 
     The second grows as the first is taken from; it and what else is left out are said on stderr.
     """
-    from ..jobs.photos import each_photo
+    from ..jobs.photo_paths import each_photo
 
     unlisted = []
 
@@ -152,6 +152,13 @@ def weights_path(args):
     if args.weights:
         return args.weights
     return demo.weights_path() if args.model == demo.NAME else hub.pretrained(args.model or "lite0")
+
+
+def make_model(args, num_threads: int | None):
+    """The model of the weights asked for, on so many processors; None takes all that this process may use."""
+    from ..model.model import create_model
+
+    return create_model(checkpoint_path=weights_path(args), num_threads=num_threads)
 
 
 def demo_photos(args, photo) -> tuple:

@@ -27,7 +27,7 @@ def run(args) -> int:
     from ..bench import profile
     from ..bench.report import Report
     from ..demo import photographs
-    from ..loading import load_weights
+    from ..model.loading import load_weights
 
     weights = load_weights(args.weights) if args.weights else _weights(args.model)
     photo = photographs()[0] if args.photo is None and weights.architecture.in_chans == 3 else args.photo
@@ -40,8 +40,8 @@ def run(args) -> int:
 def _weights(name: str):
     """Official weights of a variant where nothing has to be fetched for them, else random ones."""
     from .. import hub
-    from ..architecture import build
-    from ..loading import load_weights
-    from ..parameters import random_weights
+    from ..model.loading import load_weights
+    from ..network.architecture import build
+    from ..network.parameters import random_weights
 
     return random_weights(build(name)) if hub.origin(name).kind == "download" else load_weights(hub.pretrained(name))

@@ -6,7 +6,7 @@ import sys
 import threading
 import warnings
 
-from ..text import ERROR, plain, short
+from ..common.text import ERROR, plain, short
 
 
 class Terminated(KeyboardInterrupt):

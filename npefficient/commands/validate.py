@@ -13,9 +13,8 @@ be read are named on stderr and left out, as are folders that can't be listed, a
 
 --preprocess tf prepares photos as TensorFlow does in place of timm: first the crop, then a resize without antialiasing.
 """
-from ..text import counted, plain
-from .options import (add_reading, add_threads, add_weights, add_workers, compile_kernels, reading, weights_path,
-                      whole)
+from ..common.text import counted, plain
+from .options import add_reading, add_threads, add_weights, add_workers, compile_kernels, make_model, reading, whole
 from .terminal import say
 
 
@@ -38,16 +37,15 @@ def add_arguments(parser):
 
 
 def run(args) -> int:
+    from ..common.paths import check_target
     from ..engine.workers import check_threads
-    from ..model import create_model
-    from ..paths import check_target
-    from ..jobs.reports import write_csv, write_json
-    from ..jobs.validation import validate
+    from ..jobs.figure_files import write_csv, write_json
+    from ..jobs.validate.validation import validate
 
     for path in filter(None, (args.csv, args.json)):
         check_target(path, force=args.force)
     workers, how = check_threads(args.threads) if args.workers is None else args.workers, reading(args)
-    model = create_model(checkpoint_path=weights_path(args), num_threads=1)
+    model = make_model(args, num_threads=1)
     compile_kernels()
     print(model, flush=True)
     result = validate(model, args.directory, labels_file=args.labels_file, labels_base=args.labels_base,
@@ -73,7 +71,7 @@ def run(args) -> int:
 
 def _print(result) -> None:
     from ..jobs.accuracy import describe
-    from ..variants import MODEL_CARD
+    from ..network.variants import MODEL_CARD
 
     for name, hits, place in (("top-1", result.top1, 0), ("top-5", result.top5, 1)):
         if hits is not None:

@@ -12,9 +12,9 @@ import warnings
 from importlib.util import find_spec
 from pathlib import Path
 
+from ..common.paths import cache_directory
 from ..errors import ArgumentError, NpefficientError
 from ..kernels.processor import identity
-from ..paths import cache_directory
 from . import machine_code, object_cache
 
 ARGUMENTS = 2  # of run.work, both int64

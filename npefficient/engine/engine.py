@@ -5,9 +5,9 @@ import time
 
 import numpy as np
 
-from ..architecture import FLAT
 from ..kernels.memory import ALIGNMENT, aligned
-from ..parameters import Weights
+from ..network.architecture import FLAT
+from ..network.parameters import Weights
 from . import workers
 from .compiled import driver
 from .counters import COUNTERS_SIZE, EPOCH_BITS

@@ -11,8 +11,8 @@ import hashlib
 import os
 from pathlib import Path
 
-from ..paths import replacing
-from ..private_directory import is_private, private_directory
+from ..common.paths import replacing
+from ..common.private_directory import is_private, private_directory
 
 MAGIC = b"npefficient code 1\n"
 KEPT = 4  # files: some versions or environments side by side, but not everything there ever was

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..folding import fold
 from ..kernels.layout import FLOAT32, Layout
 from ..kernels.memory import aligned
 from ..kernels.packing import pack_weight, packed_size
-from ..parameters import Weights
+from ..network.folding import fold
+from ..network.parameters import Weights
 
 # The smallest number of full precision. Below it processors take up to 140 times as long (*measured*), and no logit
 # shows it: next to such a product, a sum would have to be as small itself.

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..architecture import Architecture, LayerShape, same_padding
 from ..kernels.layout import AVERAGE, AVERAGE_AND_MAXIMUM, MAXIMUM
 from ..kernels.memory import ALIGNMENT
+from ..network.architecture import Architecture, LayerShape, same_padding
 from .activation import Activation, of_layer
 from .pack import Packed
 

@@ -3,8 +3,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..architecture import Architecture, LayerShape
-from ..stages import KINDS, behind_the_blocks
+from ..network.architecture import Architecture, LayerShape
+from ..network.stages import KINDS, behind_the_blocks
 from .times import Times
 
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..common.text import counted, meant, quoted
 from ..errors import ArgumentError
-from ..text import counted, meant, quoted
 
 
 @dataclass(frozen=True, eq=False)

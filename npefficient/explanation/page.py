@@ -3,11 +3,10 @@ import base64
 import hashlib
 from pathlib import Path
 
+from ..common.text import short
+from ..display import pictures, wording
 from ..errors import ArgumentError
-from ..text import short
-from . import pictures, wording
 from .blocks import block_of
-from .result import Explanation
 
 HERE = Path(__file__).parent
 CROP, RESIZED, HEAT, FEATURE = 448, 480, 96, 48  # rows and columns in the file, at most
@@ -15,8 +14,11 @@ SHARP = 130  # a picture of fewer rows and columns is enlarged pixel by pixel
 SLAB_WIDTH, SLAB_HEIGHT, SLAB_LEAST = 34, 56, 5  # of a block's drawing, in the units of its SVG
 
 
-def render(explanation: Explanation, shown: int = 0) -> str:
-    """Return the page, with the map of class number `shown`; raises ArgumentError where jinja2 is missing."""
+def render(explanation, shown: int = 0) -> str:
+    """Return the page of an Explanation, with the map of class number `shown`.
+
+    Raises ArgumentError where jinja2 is missing.
+    """
     template = environment().get_template("page.html.jinja")
     style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     return template.render(
@@ -53,19 +55,19 @@ def picture(pixels, most: int) -> dict:
     return {"uri": pictures.data_uri(pictures.shrink(pixels, most)), "sharp": max(pixels.shape[:2]) < SHARP}
 
 
-def way(e: Explanation) -> dict:
+def way(e) -> dict:
     """The three pictures from the photo to the input."""
     return {"given": picture(e.given, RESIZED), "resized": picture(e.resized, RESIZED),
             "cropped": picture(e.cropped, CROP)}
 
 
-def classes(e: Explanation) -> list[dict]:
+def classes(e) -> list[dict]:
     """For each class its map over the crop, and what to say about it."""
     return [{"one": one, "heat": pictures.data_uri(pictures.heat(one.map, e.scale, (HEAT, HEAT))),
              "says": wording.says(one), "alt": wording.where(one)} for one in e.classes]
 
 
-def stages(e: Explanation) -> list[dict]:
+def stages(e) -> list[dict]:
     """The blocks, grouped by stage, each with its drawing and its feature maps."""
     groups: dict[str, list[dict]] = {}
     for i, block in enumerate(e.blocks):
@@ -77,7 +79,7 @@ def stages(e: Explanation) -> list[dict]:
     return [{"name": name, "blocks": blocks} for name, blocks in groups.items()]
 
 
-def slab(e: Explanation, block) -> dict:
+def slab(e, block) -> dict:
     """A block's drawing: its height goes with the root of the rows that it puts out, its width with the channels'."""
     shapes = [other.output_shape for other in e.blocks]
     height, width = (least(size, max(shape[axis] for shape in shapes), room) for size, axis, room in (
@@ -91,7 +93,7 @@ def least(value: int, most: int, room: int) -> float:
     return SLAB_LEAST + (room - SLAB_LEAST) * (value / most) ** 0.5
 
 
-def rows(e: Explanation) -> list[dict]:
+def rows(e) -> list[dict]:
     """The chart's rows, a step each; bars in per cent of the longest time and of the peak."""
     if e.times is None:
         return []

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import numpy as np
 
-from ..architecture import Architecture
+from ..common.text import quoted, short
+from ..display import pictures
 from ..errors import ArgumentError
-from ..image import normalise, open_image, preview
-from ..parameters import Source
-from ..preprocessing import Preprocessing
+from ..images.image import normalise, open_image, preview
+from ..network.architecture import Architecture
+from ..network.parameters import Source
+from ..network.preprocessing import Preprocessing
 from ..scores import softmax, top_k
-from ..text import quoted, short
-from . import pictures
 from .blocks import BlockView, block_views, output_names
 from .evidence import ClassMap, check_pool, class_maps, find_class
 from .times import Times, measure_times
@@ -68,7 +68,7 @@ class Explanation:
         return render(self, self.position(chosen))
 
     def _repr_html_(self) -> str:
-        from ..notebook import explanation_html
+        from ..display.notebook import explanation_html
 
         return explanation_html(self)
 
@@ -123,7 +123,7 @@ def _coloured(pixels: np.ndarray) -> np.ndarray:
 
 
 def _model(model):
-    from ..model import Model, create_model
+    from ..model.model import Model, create_model
 
     if isinstance(model, str):
         return create_model(model, pretrained=True)

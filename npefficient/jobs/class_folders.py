@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import ArgumentError
-from ..photo_file import photo_suffixes
-from .photos import photos_below
+from ..images.photo_file import photo_suffixes
+from .photo_paths import photos_below
 
 PARTS = frozenset(("dev", "eval", "test", "testing", "train", "training", "val", "valid", "validation"))
 

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..common.text import plain
 from ..errors import ArgumentError
 from ..scores import softmax, top_k
-from ..text import plain
 from .stream import Outcome
 
 GROUP = 1 << 19  # values of rows to hold at once, 30 bytes each or so as Python has them

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..common.text import quoted, short
 from ..errors import ArgumentError, ImageError
-from ..photo_file import check_in_chans, check_max_pixels
-from ..text import quoted, short
+from ..images.photo_file import check_in_chans, check_max_pixels
 
 AHEAD = 2  # batches on their way for each worker: one that is computed, one that waits to be taken
 
@@ -123,7 +123,7 @@ class _Task:
         """(float32 (H, W, C), None), or (None, why not)."""
         from PIL.Image import Image
 
-        from ..image import open_image
+        from ..images.image import open_image
 
         try:
             image = photo if isinstance(photo, Image) else open_image(photo, **self.how)

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # tests/, for a run by hand
+TESTS = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(TESTS), str(TESTS / "helpers")]  # for a run by hand
 
 from fuzz.checkpoint_files import Grammar  # noqa: E402
 from npefficient.errors import WeightsError  # noqa: E402

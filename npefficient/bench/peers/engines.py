@@ -12,7 +12,7 @@ from ..subject import Subject
 
 
 def npefficient(subject: Subject, batch: int, threads: int):
-    from ...model import create_model
+    from ...model.model import create_model
 
     model, x = create_model(checkpoint_path=subject.weights, num_threads=threads), subject.input(batch)
     return lambda: model(x)
@@ -46,7 +46,7 @@ def _torch(subject: Subject, batch: int, threads: int):
     """timm's own model with the weights of the file, channels last."""
     import torch
 
-    from ...weights import read_weights
+    from ...weights.weight_file import read_weights
 
     torch.set_num_threads(threads)
     torch.set_num_interop_threads(1)

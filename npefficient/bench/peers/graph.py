@@ -3,9 +3,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ...architecture import same_padding
-from ...parameters import Weights
-from ...folding import fold
+from ...network.architecture import same_padding
+from ...network.folding import fold
+from ...network.parameters import Weights
 
 INPUT, OUTPUT = "x", "classifier"  # names of the first value and the last
 

@@ -3,6 +3,7 @@ import importlib.metadata as metadata
 import re
 from pathlib import Path
 
+from ...common.version import __version__
 from ...errors import NpefficientError
 
 PACKAGE = Path(__file__).parents[2]
@@ -12,8 +13,6 @@ OURS = ("numpy", "numba", "pillow", "h5py")  # setup.cfg's install_requires, for
 def version(distribution: str) -> str:
     """The version of an installed distribution; ours also from a checkout."""
     if distribution == "npefficient":
-        from ... import __version__
-
         return __version__
     return metadata.version(distribution)
 

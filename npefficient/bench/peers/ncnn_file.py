@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...weights import read_weights
+from ...weights.weight_file import read_weights
 from .graph import INPUT, nodes
 
 MAGIC = "7767517"

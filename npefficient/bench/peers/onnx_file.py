@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...weights import read_weights
+from ...weights.weight_file import read_weights
 from .graph import INPUT, OUTPUT, nodes
 
 OPSET, IR_VERSION = 13, 8  # old enough for every reader of today

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...weights import read_weights
+from ...weights.weight_file import read_weights
 from .graph import INPUT, nodes
 
 SCHEMA_VERSION, IDENTIFIER = 3, b"TFL3"

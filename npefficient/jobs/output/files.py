@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from ...common.paths import replacing
+from ...common.text import plain
 from ...errors import ArgumentError
-from ...paths import replacing
-from ...text import plain
 from ..rows import Schema
 from .journal import Journal
 from .lines import Csv, Jsonl

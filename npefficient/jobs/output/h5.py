@@ -80,7 +80,7 @@ def _datasets(file, schema: Schema) -> tuple[dict, int]:
     """
     import h5py
 
-    from ...hdf5 import check_link, has_dataset
+    from ...weights.hdf5 import check_link, has_dataset
 
     datasets, count = {}, None
     for name, column in _columns([], schema).items():

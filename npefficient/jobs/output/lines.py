@@ -3,7 +3,7 @@ import csv
 import io
 import json
 
-from ...text import cell, from_cell
+from ...common.text import cell, from_cell
 from ..rows import Schema
 
 

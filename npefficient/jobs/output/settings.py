@@ -3,9 +3,9 @@ import dataclasses
 import json
 import reprlib
 
+from ...common.text import plain
 from ...errors import ArgumentError
-from ...parameters import Weights, fingerprint
-from ...text import plain
+from ...network.parameters import Weights, fingerprint
 from ..rows import Schema
 
 VERSION = 1

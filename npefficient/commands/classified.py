@@ -1,0 +1,43 @@
+"""What all ways of `classify` have in common: which photos, how one is shown, and the exit code."""
+from ..common.text import counted, plain, short
+from .options import demo_photos
+from .terminal import say
+
+BAR = 20  # characters
+NARROWEST, WIDEST = 11, 60  # characters of the column of names
+
+
+def photos_of(args) -> list[tuple]:
+    """(what to call it, where it is) for each PHOTO, or for the demo's own pictures."""
+    if args.demo:
+        return [(photo.name, photo) for photo in demo_photos(args, args.photos)]
+    if args.photos:
+        return [(photo, photo) for photo in args.photos]
+    args.refuse("no photo given: name one or more, or try 'npefficient classify --demo'")
+
+
+def name_width(names) -> int:
+    """The width of a column of photos' names, which keeps the next one straight but for very long ones."""
+    return max((len(plain(name)) for name in names if len(name) <= WIDEST), default=0)
+
+
+def show(name: str, result, as_json: bool, width: int = 0) -> None:
+    """Print the classes of one photo, [(label, probability)]; width: of the names, where each has a line alone."""
+    if as_json:
+        import json
+
+        print(json.dumps({"photo": name, "classes": [{"label": n, "probability": p} for n, p in result]}))
+        return
+    rows = [f"{probability:7.2%}  {'#' * round(probability * BAR):{BAR}}  {short(label)}" for label, probability in
+            result]
+    if len(rows) == 1:
+        print(f"{plain(name):{max(width, NARROWEST)}} {rows[0]}")
+    else:
+        print("", plain(name), *(f"  {row}" for row in rows), sep="\n")
+
+
+def exit_code(bad: int, count: int, unlisted=()) -> int:
+    """1 where some photos could not be read, which is said on stderr, or some folders could not be listed."""
+    if bad:
+        say(f"{bad:,} of {counted(count, 'photo')} could not be read")
+    return 1 if bad or unlisted else 0

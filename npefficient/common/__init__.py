@@ -1,0 +1,1 @@
+"""What every room uses: text that goes out, paths and files, progress."""

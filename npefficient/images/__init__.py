@@ -1,0 +1,1 @@
+"""From a photo's file to the network's input."""

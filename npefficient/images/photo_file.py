@@ -1,0 +1,252 @@
+"""A photo's file becomes a PIL image, and whatever is no photo, or costs far more than its size, becomes one error.
+
+Pillow decodes. What surrounds it here: only regular files are opened, and only the formats that photographs have;
+pixels, scans and pieces are counted before they cost anything (`photo_limits.py`); and each failure is named.
+"""
+import contextlib
+import io
+import os
+
+from ..common.paths import open_regular
+from ..errors import ArgumentError, ImageError
+from .photo_limits import SLOW, Metered, TooManyPieces, allowed_pixels, count_scans, quiet_pillow
+
+# In the order in which they are tried; TGA has no signature of its own. HEIF is there once a plugin has registered it.
+# Left out is what Pillow decodes in Python (QOI, SGI ..), what holds other pictures (ICO, ICNS), and programs (EPS).
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF", "JPEG2000", "HEIF", "DIB", "TGA")
+MODES = {1: "L", 3: "RGB"}  # input channels of a network -> what timm's loader converts photos to for it
+MAX_SCANS = 100  # of a JPEG; encoders make about ten, and each costs as much as a pass over all pixels
+ORIENTATION = 0x0112  # EXIF's tag
+HEAD = 512  # bytes by which other kinds of file are known
+
+
+def open_image(path, *, exif: bool = False, draft: int | None = None, max_pixels: int | None = None, in_chans: int = 3):
+    """Read a photo as timm's users do, `Image.open(path).convert("RGB")`, and return it as a PIL image.
+
+    `path` is the path of a regular file, or a binary file object. Alpha is dropped, the first frame is taken, and the
+    EXIF rotation is ignored unless `exif=True` (timm ignores it); where the EXIF data are damaged the photo is taken as
+    it lies. With `draft`, the rows and columns that are needed in the end, a JPEG is decoded at 1/2, 1/4 or 1/8 of its
+    size as long as twice as many remain: much quicker, and other pixels than timm's. `in_chans=1` makes it grey,
+    `convert("L")`, as timm's loader does for networks with one input channel.
+
+    max_pixels: the most that are decoded, at 4 to 8 bytes each. None allows 2**27 (12000 x 11000), and to a file under
+        512 KiB 256 for each byte or 2**25, whichever is more. Above twice PIL.Image.MAX_IMAGE_PIXELS, 179 million,
+        that has to be raised as well: it is one for the whole process.
+
+    Raises ImageError for a file that can't be read as a photo, and ArgumentError for anything that is neither a path
+    nor a file.
+    """
+    if isinstance(path, (bytes, bytearray)) or not (isinstance(path, (str, os.PathLike)) or hasattr(path, "read")):
+        raise ArgumentError(f"photo {shorten(path)}: it must be a path or a binary file object; "
+                            "wrap the bytes of a file in io.BytesIO")
+    if draft is not None and draft < 1:
+        raise ArgumentError(f"draft {draft!r}: it must be at least 1, the rows and columns that are needed")
+    check_max_pixels(max_pixels)
+    check_in_chans(in_chans)
+    name = _name(path)
+    try:
+        with contextlib.ExitStack() as stack:
+            file = path if hasattr(path, "read") else stack.enter_context(open_regular(path))
+            stack.enter_context(quiet_pillow())
+            return _read(_seekable(file), name, exif, draft, max_pixels, MODES[in_chans])
+    except ImageError:
+        raise
+    except Exception as problem:  # Pillow's readers raise a dozen different classes on broken files
+        raise ImageError(f"photo {name!r}: {_explain(problem)}") from problem
+
+
+def _read(file, name: str, exif: bool, draft: int | None, max_pixels: int | None, mode: str):
+    from PIL import UnidentifiedImageError
+
+    file.seek(0, os.SEEK_END)
+    size = file.tell()
+    metered = Metered(file, size)
+    try:
+        image = _identify(metered)
+    except UnidentifiedImageError:
+        file.seek(0)
+        raise ImageError(f"photo {name!r}: {_what_it_is(file.read(HEAD))}") from None
+    with image:
+        _check_pixels(image, name, size, max_pixels)
+        _check_time(image, name, file, size)
+        metered.expect(image.format)
+        if draft is not None:
+            image.draft(None, (2 * draft, 2 * draft))
+        image.load()
+        _check_pixels(image, name, size, max_pixels)
+        return _turned(image, as_mode(image, name, mode)) if exif else as_mode(image, name, mode)
+
+
+def _identify(file):
+    """A PIL image that is not decoded yet; Pillow's rarer formats are loaded where the usual ones don't fit."""
+    from PIL import Image, UnidentifiedImageError
+
+    Image.preinit()
+    try:
+        return Image.open(file, formats=_formats())
+    except UnidentifiedImageError:
+        Image.init()
+        return Image.open(file, formats=_formats())
+
+
+def _formats() -> list[str]:
+    from PIL import Image
+
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
+def photo_suffixes() -> frozenset[str]:
+    """The suffixes of the files that `open_image` reads here, in lower case with the dot, such as ".jpg"."""
+    from PIL import Image
+
+    Image.init()
+    formats = {*_formats(), "MPO"}  # MPO: several JPEGs in a row, which Pillow opens as a JPEG
+    return frozenset(suffix for suffix, name in Image.EXTENSION.items() if name in formats)
+
+
+def as_mode(image, name: str, mode: str):
+    """Decode and convert. A palette's transparency is dropped first: Pillow drops it as well, but with a warning."""
+    if 0 in image.size:
+        raise ImageError(f"photo {name!r}: {image.width} x {image.height} pixels; it must have at least one")
+    try:
+        image.load()
+        if image.mode == mode:
+            return image  # `convert` would copy it
+        if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
+            image = image.copy()  # the caller's own image keeps its information
+            del image.info["transparency"]
+        return image.convert(mode)
+    except Exception as problem:
+        raise ImageError(f"photo {name!r}: {_explain(problem)}") from problem
+
+
+def check_in_chans(in_chans: int) -> None:
+    """Raise ArgumentError unless a photo can be made the input of a network with so many channels."""
+    if in_chans not in MODES:
+        raise ArgumentError(f"a network with {in_chans!r} input channels takes no photographs: they make 3, or grey 1; "
+                            "call it with an array (N, H, W, channels) of your own")
+
+
+def check_max_pixels(max_pixels) -> None:
+    """Raise ArgumentError unless `max_pixels` is None or a whole number of at least 1."""
+    if max_pixels is not None and (isinstance(max_pixels, bool) or not isinstance(max_pixels, int) or max_pixels < 1):
+        raise ArgumentError(f"max_pixels {max_pixels!r}: it must be a whole number of at least 1")
+
+
+def _check_pixels(image, name: str, size: int, max_pixels: int | None) -> None:
+    pixels, allowed = image.width * image.height, allowed_pixels(size, max_pixels)
+    if pixels > allowed:
+        what = "" if max_pixels is not None else f" for a file of {size:,} bytes"
+        raise ImageError(f"photo {name!r}: {image.width} x {image.height} pixels, and at most {allowed:,} are allowed"
+                         f"{what}; shrink it, or allow more if you trust it: --max-pixels {pixels} (max_pixels=)")
+
+
+def _check_time(image, name: str, file, size: int) -> None:
+    """Refuse what would be decoded for far longer than its size and its pixels say."""
+    file.seek(0)
+    if image.format in ("JPEG", "MPO") and (scans := count_scans(file.read())) > MAX_SCANS:
+        raise ImageError(f"photo {name!r}: a JPEG of {scans} scans, and {MAX_SCANS} at most are decoded; save it anew")
+    if image.format == "PPM" and size > SLOW and file.read(2) in (b"P1", b"P2", b"P3"):
+        raise ImageError(f"photo {name!r}: {size:,} bytes of plain text (PPM), and {SLOW:,} at most are decoded; save "
+                         "it as PNG")
+
+
+def _turned(image, converted):
+    """The photo as its EXIF data say; as it lies where they can't be read, for its pixels are whole."""
+    from PIL import Image
+
+    try:
+        orientation = image.getexif().get(ORIENTATION)
+    except Exception:  # Pillow's parser raises a dozen different classes on damaged data
+        return converted
+    turn = Image.Transpose
+    turns = {2: turn.FLIP_LEFT_RIGHT, 3: turn.ROTATE_180, 4: turn.FLIP_TOP_BOTTOM, 5: turn.TRANSPOSE,
+             6: turn.ROTATE_270, 7: turn.TRANSVERSE, 8: turn.ROTATE_90}
+    for number, way in turns.items():
+        if orientation == number:
+            return converted.transpose(way)
+    return converted
+
+
+def _seekable(file):
+    """The file, or all of it in memory where it can't be read twice."""
+    try:
+        file.seek(0)
+        return file
+    except (AttributeError, io.UnsupportedOperation):
+        return io.BytesIO(file.read())
+
+
+def _name(path) -> str:
+    """What a photo is called in messages; a temporary file has None or a number for a name."""
+    if not isinstance(path, (str, os.PathLike)):
+        path, kind = getattr(path, "name", None), type(path).__name__
+        if not isinstance(path, (str, bytes, os.PathLike)) or not path:
+            return f"<{kind}>"
+    return os.fsdecode(path)
+
+
+def _explain(problem: Exception) -> str:
+    """Say what is wrong with the file and what to do, from what the system or Pillow raised."""
+    from PIL import Image
+
+    if isinstance(problem, FileNotFoundError):
+        return "no such file; check the path"
+    if isinstance(problem, IsADirectoryError):
+        return "it is a directory; name the photos in it"
+    if isinstance(problem, PermissionError):
+        return "no permission to read it; change the file's permissions"
+    if isinstance(problem, Image.DecompressionBombError):
+        return (f"{problem} Shrink it, or allow more if you trust it: --max-pixels (max_pixels=, and Pillow's own "
+                "limit for the process, PIL.Image.MAX_IMAGE_PIXELS)")
+    if isinstance(problem, TooManyPieces):
+        return f"{problem}; save it anew"
+    if isinstance(problem, MemoryError):
+        return "not enough memory to decode it; shrink it"
+    if isinstance(problem, OSError) and problem.filename is not None:  # from opening it
+        return f"{problem.strerror}; name a file"
+    return f"broken or cut short ({type(problem).__name__}: {problem}); fetch or export it again"
+
+
+KINDS = (  # (place, bytes there, in lower case) -> what it is and what to do
+    (0, b"version https://git-lfs", "a git-LFS pointer, in place of the photo; fetch it with 'git lfs pull'"),
+    (0, b"%!ps", "EPS is a program that Ghostscript would run; save it as PNG"),
+    (0, b"\xc5\xd0\xd3\xc6", "EPS is a program that Ghostscript would run; save it as PNG"),
+    (0, b"%pdf-", "a PDF document, not an image; save its page as PNG"),
+    (0, b"8bps", "a Photoshop document; save it as PNG"),
+    (0, b"\0\0\1\0", "an icon (ICO), which holds several pictures; save one as PNG"),
+    (0, b"icns", "an icon (ICNS), which holds several pictures; save one as PNG"),
+    (0, b"\0\0\0\x0cjxl ", "a JPEG XL photo, which Pillow can't read; save it as JPEG or PNG"),
+    (0, b"\xff\x0a", "a JPEG XL photo, which Pillow can't read; save it as JPEG or PNG"),
+    *((4, b"ftyp" + brand, "a HEIC photo, which Pillow can't read; save it as JPEG")
+      for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")),
+    *((4, b"ftyp" + brand, "an AVIF photo, which this Pillow can't read; save it as JPEG, or install a newer Pillow")
+      for brand in (b"avif", b"avis")),
+    (4, b"ftypcrx", "a raw photo (CR3); develop it to JPEG"),
+    (4, b"ftyp", "a video, not an image; extract its frames"),
+    (8, b"avi ", "a video, not an image; extract its frames"),
+    (0, b"\x1ae\xdf\xa3", "a video, not an image; extract its frames"),
+    (0, b"<svg", "a drawing (SVG), not an image; save it as PNG"),
+)
+
+
+def _what_it_is(head) -> str:
+    """Name what is no photo by its first bytes."""
+    if not head:
+        return "the file is empty; fetch or export it again"
+    if not isinstance(head, bytes):
+        return "not an image but text; open the file in binary mode"
+    low = head.lower()
+    for place, magic, what in KINDS:
+        if low.startswith(magic, place):
+            return what
+    start = low.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
+        return "a web page, not an image, such as a server's error; fetch it again"
+    return "not an image, or of a kind that Pillow can't read; save it as JPEG or PNG"
+
+
+def shorten(value) -> str:
+    """Quote an argument for a message."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

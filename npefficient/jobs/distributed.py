@@ -1,0 +1,244 @@
+"""Photos on a cluster: a bridge to Ray Data, which distributes the work, starts lost workers again and repeats theirs.
+
+    ray.data.from_items([{"path": ".."}, ..])                                    or read_binary_files, read_images
+        .map_batches(Classifier, fn_constructor_kwargs={"weights": weights}, batch_size=None, num_cpus=1)
+        .write_parquet("..")
+
+A worker of Ray is a process with the weights and as many threads as Ray has given it processors. It reads photos, and
+makes the very rows that one process would write (`rows.py`).
+"""
+import io
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..common.text import counted
+from ..errors import ArgumentError, NpefficientError
+from ..network.parameters import Weights
+
+TASK = 256  # photos at most in a task, whose rows are one file, and are made anew when a worker is lost
+SHARE = 4  # tasks at least for each processor, so that none waits long for the last ones
+HERE = "local"  # Ray's word for a cluster of this machine alone, which ends with the process
+
+
+class Classifier:
+    """A callable class for `map_batches`: photos in, a pyarrow table of rows out.
+
+    A batch, as Ray gives it by default (column -> array), has "path" and may have one of
+        "bytes"  the file, as `ray.data.read_binary_files(.., include_paths=True)` reads it
+        "image"  uint8 (h, w, 3), as `ray.data.read_images(.., mode="RGB", include_paths=True)` decodes it
+    The rows are the same with all three. But Ray itself gives up at the first photo that `read_images` can't read,
+    where the others lead to a row that says why; and `exif`, `fast_decode` and `max_pixels` are for those that are
+    decoded here.
+    """
+
+    def __init__(self, weights, *, topk: int = 5, embeddings: bool = False, exif: bool = False,
+                 fast_decode: bool = False, max_pixels: int | None = None):
+        """weights: `load_weights(..)`, which Ray sends to every worker, or a path that each of them can read
+
+        topk, embeddings: what is in a row (`rows.Schema`); exif, fast_decode, max_pixels: as for `stream`
+        """
+        from ..images.photo_file import check_in_chans, check_max_pixels
+        from ..images.photo_limits import allow_pixels
+        from ..model.loading import load_weights
+        from ..model.model import Model
+        from .output.parquet import layout
+        from .output.settings import settings_of
+        from .rows import Schema
+
+        weights = weights if isinstance(weights, Weights) else load_weights(weights)
+        check_in_chans(weights.architecture.in_chans)
+        check_max_pixels(max_pixels)
+        allow_pixels(max_pixels)  # a worker is a process of its own
+        self.model, self.workers = Model(weights, num_threads=1), _assigned_processors()
+        self.schema = Schema.of(self.model, topk, embeddings)
+        self.how = {"exif": exif, "fast_decode": fast_decode, "max_pixels": max_pixels}
+        self.columns = layout(self.schema, settings_of(weights, self.schema, **self.how))
+
+    def __call__(self, batch: dict[str, np.ndarray]):
+        """column -> array of a batch of photos -> pyarrow table of a row for each, in their order."""
+        from dataclasses import replace
+
+        from .output.parquet import table
+        from .stream import stream
+
+        if "image" in batch and any(self.how.values()):
+            raise ArgumentError(f"images with {self.how}: they are decoded already; give the paths, or the bytes of "
+                                "the files")
+        paths, photos = _photos(batch)
+        outcomes = stream(self.model, photos, outputs=self.schema.outputs, workers=self.workers, **self.how)
+        rows = (self.schema.row(replace(outcome, photo=path)) for path, outcome in zip(paths, outcomes))
+        return table(rows, self.schema, self.columns)
+
+
+def classify(photos: Sequence[str], weights: Weights, output: str, *, workers: int | None = None, processors: int = 1,
+             address: str | None = None, **how) -> tuple[int, int]:
+    """Classify photos on Ray and write a directory of Parquet files; return (rows, those that say an error).
+
+    photos: paths that every worker can read, or addresses of files and folders such as "s3://bucket/photos", which Ray
+        lists and reads; those that are not there fail the job
+    output: a directory that is not there yet, or empty, or an address such as "s3://bucket/rows", for all workers to write to
+    workers: processes; None leaves the number to Ray, up to what the cluster has room for
+    processors: of each worker
+    address: of a cluster (`ray.init`); None for $RAY_ADDRESS, else for this machine alone. Where this process is
+        connected to one, that is taken.
+    how: topk, embeddings, exif, fast_decode and max_pixels of `Classifier`
+
+    Sorted by their names, the files have the rows in the order of the photos. Raises ArgumentError for what can't be
+    used, NpefficientError where the job fails; what is written by then stays.
+    """
+    ray, address = _ray(), address or os.environ.get("RAY_ADDRESS") or HERE
+    _check(photos, workers, processors, address)
+    Classifier(weights, **how)  # what is wrong with these is said here, not by a worker
+    _check_free(output)
+    started = _connect(ray, address, processors)
+    try:
+        pool = ray.data.ActorPoolStrategy(size=workers) if workers else ray.data.ActorPoolStrategy(min_size=1)
+        # No processors are set aside for reading and writing: workers that hold all of them would wait for ever.
+        job = _dataset(ray, photos).map_batches(Classifier, fn_constructor_kwargs={"weights": weights, **how},
+                                                batch_size=None, compute=pool, num_cpus=processors)
+        job.context.execution_options.preserve_order = True
+        # Whether it is free has been seen; and what failed before the first row has left an empty directory.
+        job.write_parquet(_location(output), mode="append", ray_remote_args={"num_cpus": 0})
+    except ray.exceptions.RayError as problem:
+        raise NpefficientError(f"the job on Ray failed, and {output!r} is not whole. Ray says: {problem}") from problem
+    finally:
+        if started:
+            ray.shutdown()
+    return _counted(output, None if _remote(photos[0]) else len(photos))
+
+
+def _photos(batch: dict[str, np.ndarray]) -> tuple[list[str], list]:
+    """(what each is called, what `stream` takes) for the photos of a batch."""
+    if "path" not in batch:
+        raise ArgumentError(f"batch with {', '.join(batch) or 'nothing'}: it must have \"path\"; read it with "
+                            "include_paths=True")
+    paths = [os.fsdecode(path) for path in batch["path"]]
+    if "bytes" in batch:
+        return paths, [_File(data, path) for data, path in zip(batch["bytes"], paths)]
+    if "image" in batch:
+        return paths, [_picture(image, path) for image, path in zip(batch["image"], paths)]
+    return paths, paths
+
+
+class _File(io.BytesIO):
+    """A file in memory that knows its name, for messages."""
+
+    def __init__(self, data: bytes, name: str):
+        super().__init__(data)
+        self.name = name
+
+
+def _picture(image, path: str):
+    """uint8 (h, w, 3) -> PIL image."""
+    from PIL import Image
+
+    image = np.asarray(image)
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise ArgumentError(f"image of {path!r}: {image.dtype} {image.shape}; it must be uint8 (rows, columns, 3): "
+                            "read it with mode=\"RGB\"")
+    return Image.fromarray(image)
+
+
+def _assigned_processors() -> int | None:
+    """How many processors Ray has given this worker; None, for all there are, where this is none of Ray's workers."""
+    import ray
+
+    if not ray.is_initialized() or ray.get_runtime_context().get_actor_id() is None:
+        return None
+    return max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1)))
+
+
+# --- the job of `classify --engine ray` ------------------------------------------------------------------------------
+
+
+def _check(photos: Sequence[str], workers: int | None, processors: int, address: str) -> None:
+    for name, value in (("workers", workers), ("processors", processors)):
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+            raise ArgumentError(f"{name} {value!r}: it must be a whole number of at least 1")
+    if not photos:
+        raise ArgumentError("no photos: name at least one")
+    if len({_remote(photo) for photo in photos}) > 1:
+        raise ArgumentError(f"photos {photos[0]!r} .. {photos[-1]!r}: give paths or addresses (s3://..), not both")
+    for photo in photos:
+        if address != HERE and not _remote(photo) and not os.path.isabs(photo):
+            raise ArgumentError(f"photo {photo!r}: workers elsewhere have another current directory; give the full "
+                                "path, in a place that all machines share, or an address such as s3://bucket/photos")
+
+
+def _ray():
+    try:
+        import ray.data
+    except ImportError as problem:
+        raise ArgumentError(f"Ray Data is missing ({problem}): python -m pip install \"npefficient[ray]\"") from problem
+    return ray
+
+
+def _connect(ray, address: str, processors: int) -> bool:
+    """Connect to a cluster, or start Ray here; False where this process was connected before."""
+    if ray.is_initialized():
+        return False
+    try:
+        ray.init(address=address, include_dashboard=False, log_to_driver=False)
+    except (ConnectionError, ValueError) as problem:
+        raise ArgumentError(f"address {address!r}: {problem}") from problem
+    except Exception as problem:  # also of no class of its own, where a process of Ray's does not start in time
+        ray.shutdown()
+        raise NpefficientError(f"Ray does not start (address {address!r}): {problem}") from problem
+    available = int(ray.cluster_resources().get("CPU", 0))
+    if address == HERE and processors > available:
+        ray.shutdown()
+        raise ArgumentError(f"{counted(processors, 'processor')} for a worker: this machine has {available}")
+    return True
+
+
+def _dataset(ray, photos: Sequence[str]):
+    """Ray's dataset of the photos: rows with a path, and for addresses, which Ray reads, the bytes as well."""
+    if not _remote(photos[0]):
+        processors = max(1, int(ray.cluster_resources().get("CPU", 1)))
+        tasks = max(-(-len(photos) // TASK), min(len(photos), SHARE * processors))
+        # As bytes: Arrow's text can't hold a name that is no UTF-8.
+        return ray.data.from_items([{"path": os.fsencode(photo)} for photo in photos], override_num_blocks=tasks)
+    from .photo_paths import photo_suffixes
+
+    suffixes = sorted(suffix.removeprefix(".") for suffix in photo_suffixes())
+    try:
+        return ray.data.read_binary_files(list(photos), include_paths=True, file_extensions=suffixes, num_cpus=0)
+    except (OSError, ValueError) as problem:
+        raise ArgumentError(f"photos {photos[0]!r}: {problem}") from problem
+
+
+def _remote(name: str) -> bool:
+    return "://" in name
+
+
+def _location(output: str) -> str:
+    return output if _remote(output) else os.path.abspath(output)
+
+
+def _check_free(output: str) -> None:
+    """Raise ArgumentError where there is something already, but for an empty directory: Ray would write between it."""
+    from pyarrow.fs import FileSelector, FileSystem, FileType
+
+    try:
+        system, path = FileSystem.from_uri(_location(output))
+    except (OSError, ValueError) as problem:
+        raise ArgumentError(f"output {output!r}: {problem}") from problem
+    found = system.get_file_info(path).type
+    empty = found == FileType.NotFound or found == FileType.Directory and not system.get_file_info(FileSelector(path))
+    if not empty:
+        raise ArgumentError(f"output {output!r} exists already: name another directory, or remove it")
+
+
+def _counted(output: str, expected: int | None) -> tuple[int, int]:
+    """(rows, those with an error) of the files; raises NpefficientError where not all rows are to be seen from here."""
+    from pyarrow.dataset import dataset, field
+
+    rows = dataset(_location(output), format="parquet")
+    count = rows.count_rows()
+    if expected not in (None, count):
+        raise NpefficientError(f"output {output!r} has {count} rows here, of {expected}: the other workers wrote "
+                               "theirs elsewhere; name a place that all machines share, such as s3://bucket/rows")
+    return count, rows.count_rows(filter=field("error").is_valid())
+

@@ -1,0 +1,1 @@
+"""Fit a classifier to the photos of one's own classes."""

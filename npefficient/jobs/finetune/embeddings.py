@@ -1,0 +1,188 @@
+"""The pooled features of photos, computed once and kept on disk.
+
+One file for each folder of photos and each network: `<cache>/embeddings/<folder>-<network>.npz`. The network's half of
+the name is a hash of all that an embedding depends on beside the photo: every weight but the classifier's, the
+preprocessing, whether EXIF data turn photos, and what computes it (this package, Pillow, the processor). A photo is
+known by its path, its size and the times at which its content and its inode were changed, which costs no reading: a
+hash of the content would take as long as a photo's own reading. Whatever replaces a file, even with the old times set
+back, changes the inode's.
+
+The files hold arrays only (NumPy's format without pickles, in a zip whose checksums are verified), are replaced as a
+whole, and hold no photo that is gone from its folder; above LIMIT bytes in all, those unused for longest are deleted.
+"""
+import contextlib
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ...common.paths import cache_directory, replacing
+from ...common.private_directory import check_private, private_directory
+from ...errors import ArgumentError
+from ...network.parameters import Weights
+
+LIMIT = 2**31  # bytes in the cache: 400,000 embeddings
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """Pooled features of the photos that could be read."""
+
+    values: np.ndarray  # float32 (N, features), 1280 of them behind an average pool
+    places: np.ndarray  # int64 (N,): their places among the photos given
+    bad: list[tuple[Path, str]]  # the others, and why
+    computed: int  # photos that were decoded; the rest came out of the cache
+
+
+def embed(weights: Weights, photos: list[Path], store: "Store | None" = None, *, exif: bool = False,
+          progress: bool = False, **how) -> Embeddings:
+    """Compute the embeddings of `photos`, or take them from `store` where it has them, and keep them there.
+
+    exif: as for `stream`, and as for the store
+    progress: show on stderr how far it is, where there is anything to compute
+    how: max_pixels, workers and batch_size of `stream`
+
+    What was computed is kept even when it ends early, with an error or with Ctrl-C.
+    """
+    if store and store.exif != exif:
+        raise ArgumentError(f"exif={exif!r} with a store of embeddings for exif={store.exif!r}: they are others")
+    stamps = [store.stamp(photo) for photo in photos] if store else [None] * len(photos)
+    kept = store.read() if store else {}
+    places = np.arange(len(photos))
+    known, bad = np.array([mark in kept for mark in stamps], bool), []
+    values = np.zeros((len(photos), weights.architecture.head_hidden_size), np.float32)
+    for place in places[known]:
+        values[place] = kept[stamps[place]]
+    found, missing = known.copy(), places[~known]
+    try:
+        for place, outcome in _compute(weights, photos, missing, progress, exif=exif, **how):
+            if outcome.error is None:
+                values[place], found[place] = outcome.outputs["global_pool"], True
+            else:
+                bad.append((photos[place], outcome.error))
+    finally:
+        if store and (found.sum() > known.sum() or known.sum() < len(kept)):
+            store.write({stamps[place]: values[place] for place in places[found]})
+    return Embeddings(values[found], places[found], bad, int(found.sum() - known.sum()))
+
+
+def _compute(weights: Weights, photos: list[Path], missing: np.ndarray, progress: bool, **how):
+    """(place, Outcome) for each of the missing photos."""
+    if not len(missing):
+        return
+    from ...common.progress import Progress
+    from ...model.model import Model
+    from ..stream import stream
+
+    outcomes = stream(Model(weights, num_threads=1), [photos[place] for place in missing], outputs=("global_pool",),
+                      **how)
+    shown = Progress(len(photos), done=len(photos) - len(missing)) if progress else contextlib.nullcontext()
+    with contextlib.closing(outcomes), shown as counter:
+        for place, outcome in zip(missing, outcomes):
+            yield place, outcome
+            if counter:
+                counter.advance()
+
+
+class Store:
+    """The file with the embeddings of one folder by one network."""
+
+    def __init__(self, folder: Path, weights: Weights, say: Callable[[str], None], exif: bool = False):
+        """say: told in a line when the file is damaged or can't be written, which costs time and nothing else
+
+        exif: whether photos are turned as their EXIF data say
+        """
+        self.folder, self.say, self.exif = Path(folder), say, exif
+        self.key, self.width = network_key(weights, exif), weights.architecture.head_hidden_size
+        place = hashlib.sha256(os.fsencode(self.folder.resolve())).hexdigest()
+        self.path = cache_directory() / "embeddings" / f"{place[:16]}-{self.key[:16]}.npz"
+
+    def stamp(self, photo: Path) -> tuple | None:
+        """What a photo is known by: (path, size, two times in ns); None where it can't be examined."""
+        try:
+            found = os.stat(photo)
+        except OSError:
+            return None
+        return os.fsencode(os.path.relpath(photo, self.folder)), found.st_size, found.st_mtime_ns, found.st_ctime_ns
+
+    def read(self) -> dict[tuple, np.ndarray]:
+        """Stamp -> embedding, float32 (features,); empty where there is no file or it is damaged."""
+        try:
+            check_private(self.path)
+            private_directory(self.path.parent)
+            file = open(self.path, "rb")
+        except FileNotFoundError:
+            return {}
+        except OSError as problem:
+            self.say(f"cache {str(self.path)!r}: it can't be read ({problem.strerror}); every photo is computed again")
+            return {}
+        with file:
+            try:
+                kept = self._parse(file)
+            except Exception as problem:  # a broken zip or array shows in a dozen ways
+                self.say(f"cache {str(self.path)!r} is damaged ({type(problem).__name__}: {problem}); every photo is "
+                         "computed again")
+                return {}
+        with contextlib.suppress(OSError):
+            os.utime(self.path)  # what was used last is deleted last
+        return kept
+
+    def _parse(self, file) -> dict[tuple, np.ndarray]:
+        with np.load(file, allow_pickle=False) as arrays:
+            key, names, marks, values = (arrays[name] for name in ("key", "names", "marks", "values"))
+        names = names.tobytes().split(b"\0")[:-1]
+        if key.tobytes().decode() != self.key or marks.shape != (len(names), 3) or marks.dtype != np.int64:
+            raise ValueError("not the embeddings of this network")
+        if values.shape != (len(names), self.width) or values.dtype != np.float32 or not np.isfinite(values).all():
+            raise ValueError(f"embeddings {values.dtype} {values.shape}")
+        return {(name, *mark): row for name, mark, row in zip(names, marks.tolist(), values)}
+
+    def write(self, embeddings: dict[tuple | None, np.ndarray]) -> None:
+        """Replace the file by stamps and their embeddings; where that fails, say so and leave the old one."""
+        kept = {mark: row for mark, row in embeddings.items() if mark is not None}
+        arrays = {"key": np.frombuffer(self.key.encode(), np.uint8),
+                  "names": np.frombuffer(b"".join(name + b"\0" for name, *_ in kept), np.uint8),
+                  "marks": np.array([mark[1:] for mark in kept], np.int64).reshape(-1, 3),
+                  "values": np.array(list(kept.values()), np.float32).reshape(-1, self.width)}
+        try:
+            private_directory(self.path.parent)
+            with replacing(self.path, force=True, mode=0o600) as part, open(part, "wb") as file:
+                np.savez(file, **arrays)
+            _shrink(self.path.parent)
+        except (OSError, ArgumentError) as problem:
+            why = getattr(problem, "strerror", None) or problem  # the system names the path as well
+            self.say(f"cache {str(self.path)!r}: it can't be written ({why}); the next run computes every photo again")
+
+
+def _shrink(directory: Path) -> None:
+    """Delete what was used longest ago until LIMIT bytes are left: also what a killed process left half written."""
+    files = []
+    for path in directory.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another process shrinks it, too
+            state = path.stat()
+            files.append((state.st_mtime_ns, state.st_size, path))
+    total = 0
+    for _, size, path in sorted(files, reverse=True):
+        total += size
+        if total > LIMIT:
+            path.unlink(missing_ok=True)
+
+
+def network_key(weights: Weights, exif: bool = False) -> str:
+    """A hash of all that an embedding depends on beside its photo, 64 hex digits; the classifier is no part of it."""
+    from PIL import __version__ as pillow
+
+    from ...common.version import __version__
+    from ...kernels.processor import identity
+
+    network = weights.architecture
+    digest = hashlib.sha256(repr((__version__, pillow, identity(), network.name, network.in_chans,
+                                  network.global_pool, weights.preprocessing, exif)).encode())
+    for name, array in sorted(weights.parameters.items()):
+        if not name.startswith("classifier."):
+            digest.update(f"{name} {array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()

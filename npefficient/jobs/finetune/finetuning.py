@@ -1,0 +1,201 @@
+"""Teach the network classes of your own: a new last layer, fitted to photos in one folder for each class.
+
+    photos ── the network up to its global pool ──► embeddings ── logistic regression ──► weight and bias
+
+The network below stays as it is, so each photo goes through it once (`embeddings`), and fitting takes seconds.
+"""
+import numbers
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from ...common.paths import check_target
+from ...common.text import plain
+from ...errors import ArgumentError, WeightsError
+from ...images.photo_file import check_in_chans
+from ...network.parameters import Source, Weights, check_labels
+from ...weights.adapt import classifier_arrays, with_classifier
+from ..accuracy import confusion_matrix
+from ..class_folders import ClassFolders, read_classes
+from . import linear_classifier
+from .embeddings import Embeddings, Store, embed
+from .finetune_result import FinetuneResult
+from .linear_classifier import Linear
+
+FEW = 10  # photos of a class, below which a remark is made
+POOLS = ("avg", "max", "avgmax")  # over one row and column they change nothing
+ROUNDING = 1e-3  # of the largest logit: what float32 may change in the fitted layer
+
+
+def finetune(photos_dir, output=None, *, model: str | None = None, weights=None, val_split: float = 0.2, seed: int = 0,
+             refit: bool = False, exif: bool = False, max_pixels: int | None = None, cache: bool = True,
+             force: bool = False, workers: int | None = None, batch_size: int = 1,
+             say: Callable[[str], None] = lambda text: None, progress: bool = False) -> FinetuneResult:
+    """Fit a new last layer to the photos in `photos_dir`, which has a sub-folder for each class, named like the class.
+
+    The classes are numbered in timm's order of such folders.
+
+    output: the weight file (.h5) to write; None writes none. `force` lets it replace a file.
+    model: "lite0" (the default) to "lite4" with the official weights
+    weights: a weight file, a checkpoint or `parameters.Weights` to start from instead
+    val_split: the share of each class that is kept out to choose the regularisation and to measure the accuracy (so the
+        accuracy is slightly flattered)
+    seed: of the split
+    refit: fit once more, with the regularisation found, to all photos. Then the result has seen the validation part
+        too, and the accuracy is that of the classifier before. Otherwise the result is what was measured.
+    cache: keep the embeddings, so that the next run with the same network computes those of other photos only
+    exif: turn photos as their EXIF data say; the network is then to be used with upright photos, too
+    max_pixels, workers, batch_size: as for `stream`
+    say: called with each remark as it comes up
+    progress: show on stderr how far it is
+
+    Photos that can't be read are left out and listed in the result. Raises ArgumentError for a folder that can't be
+    used: missing, without sub-folders, fewer than two classes, a class without two photos that can be read, a name that
+    can't be a label.
+    """
+    linear_classifier.check_installed()
+    _check_arguments(model, weights, val_split, seed)
+    if output is not None:
+        check_target(output, force=force)
+    folders, remarks = read_classes(photos_dir), []
+
+    def remark(text):
+        remarks.append(text)
+        say(text)
+
+    for text in [*folders.unlisted, *folders.remarks]:
+        remark(text)
+    _check_folders(folders, photos_dir)
+    base = _base(model, weights)
+    photos = [photo for photo, _ in folders.photos]
+    embeddings = embed(base, photos, _store(photos_dir, base, remark, exif) if cache else None, exif=exif,
+                       max_pixels=max_pixels, workers=workers, batch_size=batch_size, progress=progress)
+    classes = np.array([index for _, index in folders.photos])[embeddings.places]
+    _check_readable(folders, classes, embeddings)
+    _remark_on(folders, classes, remark)
+
+    x, validation = embeddings.values, linear_classifier.split(classes, val_split, seed)
+    fitted, trials = linear_classifier.choose(x, classes, validation)
+    best = min(trials, key=lambda trial: trial.loss)
+    made = _with_classifier(base, fitted, folders.labels, photos_dir, int((~validation).sum()), exif)
+    logits = _logits(made, x[validation], fitted)
+    predictions = logits.argmax(axis=1)
+    if refit:
+        fitted = linear_classifier.fit(x, classes, best.penalty)
+        made = _with_classifier(base, fitted, folders.labels, photos_dir, len(classes), exif)
+        logits = _logits(made, x[validation], fitted)
+    if not fitted.converged:
+        remark(f"the regression had not converged after {linear_classifier.ITERATIONS} iterations: what it has reached "
+               "is taken")
+    if output is not None:
+        _write(output, made, force, x[validation], logits)
+    confusion = confusion_matrix(classes[validation], predictions, len(folders.labels))
+    return FinetuneResult(made, folders.labels, [photos[place] for place in embeddings.places], classes, validation,
+                          predictions, confusion, trials, best.penalty, refit, embeddings.bad, embeddings.computed,
+                          remarks)
+
+
+def _check_arguments(model, weights, val_split, seed) -> None:
+    if model is not None and weights is not None:
+        raise ArgumentError(f"model={model!r} and weights={str(weights)!r}: give one of them")
+    if not isinstance(val_split, numbers.Real) or not 0 < val_split < 1:
+        raise ArgumentError(f"val_split {val_split!r}: it must be a share above 0 and below 1, such as 0.2")
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0:
+        raise ArgumentError(f"seed {seed!r}: it must be a whole number of at least 0")
+
+
+def _check_folders(folders: ClassFolders, photos_dir) -> None:
+    """Refuse, before the network runs, what can't become classes."""
+    if len(folders.labels) < 2:
+        raise ArgumentError(f"folder {str(photos_dir)!r}: it has one class only, {folders.labels[0]!r}; a classifier "
+                            "needs two or more to tell apart")
+    for label in folders.labels:
+        try:
+            check_labels([label], 1)
+        except WeightsError as problem:
+            raise ArgumentError(f"folder {str(Path(photos_dir) / label)!r}: its name becomes a label, which is a line "
+                                "of UTF-8 text without control characters; rename it") from problem
+    for label, count in zip(folders.labels, folders.counts()):
+        if count < 2:
+            has = "has one photo only" if count else "has no photo"
+            raise ArgumentError(f"class {label!r} {has}: it needs one to fit and one to measure with, and {FEW} or "
+                                "more to be any good")
+
+
+def _check_readable(folders: ClassFolders, classes: np.ndarray, embeddings: Embeddings) -> None:
+    readable = np.bincount(classes, minlength=len(folders.labels))
+    for index, (label, count) in enumerate(zip(folders.labels, folders.counts())):
+        if readable[index] < 2:
+            why = next(why for photo, why in embeddings.bad if (photo, index) in folders.photos)
+            raise ArgumentError(f"class {label!r}: {readable[index]} of its {count} photos can be read, and it needs "
+                                f"two or more; of the others the first: {why}")
+
+
+def _remark_on(folders: ClassFolders, classes: np.ndarray, remark) -> None:
+    counts = np.bincount(classes, minlength=len(folders.labels))
+    if counts.min() < FEW:
+        few = [label for label, count in zip(folders.labels, counts) if count < FEW]
+        more = f" and {len(few) - 3} more" if len(few) > 3 else ""
+        remark(f"fewer than {FEW} photos of {', '.join(map(repr, few[:3]))}{more}: how good they are is hardly known")
+
+
+def _base(model, weights) -> Weights:
+    """The weights to start from."""
+    from ...model.loading import load_weights
+
+    if weights is None:
+        from ...hub import pretrained
+        from ...network.variants import canonical_name
+
+        return load_weights(pretrained(canonical_name(model or "lite0")))
+    base = weights if isinstance(weights, Weights) else load_weights(weights)
+    network = base.architecture
+    check_in_chans(network.in_chans)
+    if network.global_pool not in POOLS:
+        raise ArgumentError(f"weights {base.source.name!r} with the pool {network.global_pool!r}: fitting to photos "
+                            f"needs one of {', '.join(POOLS)}")
+    return base
+
+
+def _store(photos_dir, base: Weights, remark, exif: bool) -> Store | None:
+    try:
+        return Store(Path(photos_dir), base, remark, exif)
+    except ArgumentError as problem:
+        remark(f"embeddings are not kept: {problem}")
+        return None
+
+
+def _with_classifier(base: Weights, linear: Linear, labels, photos_dir, fitted_to: int, exif: bool) -> Weights:
+    """The base with another last layer; its source is named, but is no longer a file with a hash."""
+    made = with_classifier(base, *classifier_arrays(base.architecture, linear.weight, linear.bias, labels))
+    turned = ", turned by EXIF" if exif else ""
+    name = f"{base.source.name}, classifier fitted to {fitted_to} photos of {Path(photos_dir).resolve().name}{turned}"
+    return replace(made, source=Source(plain(name), "", "finetuned"))
+
+
+def _logits(weights: Weights, embeddings: np.ndarray, linear: Linear) -> np.ndarray:
+    """What the engine's last layer makes of embeddings, float32 (N, classes); found to be what was fitted."""
+    got, expected = _head(weights, embeddings), linear(embeddings)
+    off = float(np.abs(got - expected).max())
+    if off > ROUNDING * max(1.0, float(np.abs(expected).max())):
+        raise WeightsError(f"the fitted classifier does not survive float32: its logits move by {off:.3g}")
+    return got
+
+
+def _head(weights: Weights, embeddings: np.ndarray) -> np.ndarray:
+    """Embeddings (N, features) -> logits; they go in as last feature maps of one row and column (see POOLS)."""
+    from ...model.model import Model
+
+    return Model(weights, num_threads=1).forward_head(embeddings[:, None, None, :])
+
+
+def _write(output, made: Weights, force: bool, held_out: np.ndarray, logits: np.ndarray) -> None:
+    """Write the weight file, and see that the network read back answers as the one that was measured."""
+    from ...weights.weight_file import read_weights, write_weights
+
+    write_weights(output, made, force=force)
+    if not np.array_equal(_head(read_weights(output), held_out), logits):
+        raise WeightsError(f"weight file {str(output)!r}: read back, it gives other logits than what was written; "
+                           "check the disk")

@@ -1,0 +1,93 @@
+"""Where a rung's values lie: arrays on cache lines, zeros around pictures and behind channels, blocks, packed weights.
+
+All of this happens before a rung is timed. Pictures are (rows, columns, channels), float32.
+"""
+import math
+
+import numpy as np
+
+from ..network.architecture import same_padding
+from ..kernels.layout import FLOAT32
+from ..kernels.memory import aligned, read_blocks, write_blocks
+from ..kernels.memory import blocks as blocks_in
+from ..kernels.packing import pack_weight, packed_size
+
+LAYOUT = FLOAT32  # of the engine: the last rungs run its kernels
+LANES, VECTOR, UNROLL = LAYOUT.lanes, LAYOUT.vector, LAYOUT.unroll
+
+
+def zeros(*shape) -> np.ndarray:
+    """float32 zeros that start on a cache line."""
+    return aligned(LAYOUT.item * math.prod(shape)).view(np.float32).reshape(shape)
+
+
+def placed(array, multiple: int = 1, axis: int = -1) -> np.ndarray:
+    """A copy on cache lines, with zeros behind it along one axis up to a multiple."""
+    shape = list(array.shape)
+    shape[axis] = -(-shape[axis] // multiple) * multiple
+    result = zeros(*shape)
+    result[tuple(map(slice, array.shape))] = array
+    return result
+
+
+# --- padding ---------------------------------------------------------------------------------------------------------
+
+
+def padding(height: int, width: int, conv) -> list[tuple[int, int]]:
+    """Pixels of zeros (before, after) the rows and the columns of a convolution's picture."""
+    return [same_padding(size, conv.weight.shape[-1], conv.stride) for size in (height, width)]
+
+
+def bordered(make, height: int, width: int, channels: int, conv):
+    """Zeros for a picture and its padding, made by `zeros` or `blocks` -> all of them, and the view of the picture."""
+    (top, bottom), (left, right) = padding(height, width, conv)
+    every = make(top + height + bottom, left + width + right, channels)
+    return every, every[..., top : top + height, left : left + width, :]
+
+
+# --- blocks of channels ----------------------------------------------------------------------------------------------
+
+
+def blocks(rows: int, columns: int, channels: int) -> np.ndarray:
+    """Zeros for a picture in blocks of LANES channels, (blocks, rows, columns, LANES), a gap between two blocks."""
+    memory = aligned(LAYOUT.vectors(channels) * LAYOUT.plane_size(rows * columns))
+    return blocks_in(memory, LAYOUT, rows, columns, channels)
+
+
+def in_blocks(picture) -> np.ndarray:
+    """(H, W, C) -> (blocks, H, W, LANES)."""
+    planes = blocks(*picture.shape)
+    write_blocks(planes, picture)
+    return planes
+
+
+def out_of_blocks(planes, channels: int) -> np.ndarray:
+    """(blocks, Q, R, LANES) -> (Q, R, C)."""
+    picture = np.empty((*planes.shape[1:3], channels), np.float32)
+    read_blocks(planes, picture)
+    return picture
+
+
+# --- addresses: whoever keeps them keeps the arrays as well ----------------------------------------------------------
+
+
+def address(array) -> int:
+    """Where an array starts."""
+    return array.ctypes.data
+
+
+def planes_of(planes) -> tuple[int, int, int]:
+    """(blocks, H, W, LANES), or a part of it -> address, bytes from block to block, bytes from row to row."""
+    return address(planes), *planes.strides[:2]
+
+
+# --- weights ---------------------------------------------------------------------------------------------------------
+
+
+def packed(weight) -> np.ndarray:
+    """(K, M) -> [panel][K][channels of the panel], 1-D, as a tile reads it: 3 or 2 vectors wide, the last vector of all
+    only a half one where that is enough."""
+    matrix = weight.T[:, :, None, None]  # (M, K, 1, 1)
+    result = zeros(packed_size(LAYOUT, "pointwise", matrix.shape))
+    pack_weight(LAYOUT, "pointwise", matrix, result)
+    return result

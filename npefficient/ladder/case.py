@@ -1,0 +1,126 @@
+"""What every rung of a ladder takes and gives: one layer, or one block, on one picture.
+
+    case = Case("pointwise", x, (Folded(weight, bias),))
+    ready = rung.prepare(case)  # packing, layouts and room for the result: not timed
+    ready.call()  # the work
+    out = ready.result()  # (Q, R, M), float32
+"""
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..errors import ArgumentError
+from ..kernels.layout import FLOAT32
+
+CONVS = {"depthwise": 1, "pointwise": 1, "block": 3}  # of each operator; a block's are expand, depthwise, project
+
+
+@dataclass(frozen=True)
+class Folded:
+    """One convolution with its batch norm folded in; all float32."""
+
+    weight: np.ndarray  # (M, C, K, K), depthwise (C, 1, K, K)
+    bias: np.ndarray  # (M,)
+    stride: int = 1
+    relu6: bool = True
+
+
+@dataclass(frozen=True)
+class Case:
+    """One operator on one picture; `residual` is added to the result of a pointwise convolution or a block."""
+
+    op: str  # one of CONVS
+    x: np.ndarray  # (H, W, C), float32
+    convs: tuple[Folded, ...]
+    residual: np.ndarray | None = None  # (Q, R, M), float32
+
+    def __post_init__(self):
+        """Raises ArgumentError for what no rung could compute; rungs check nothing."""
+        if self.op not in CONVS or len(self.convs) != CONVS[self.op]:
+            raise ArgumentError(f"op {self.op!r} with {len(self.convs)} convolutions: it must be one of {CONVS}")
+        arrays = [self.x, *([] if self.residual is None else [self.residual])]
+        arrays += [array for conv in self.convs for array in (conv.weight, conv.bias)]
+        for array in arrays:
+            if array.dtype != np.float32 or 0 in array.shape:
+                raise ArgumentError(f"an array {array.dtype} of shape {array.shape}: it must be float32 and not empty")
+        shapes = [self.x.shape, *(shape for conv in self.convs for shape in (conv.weight.shape, conv.bias.shape))]
+        if self.x.ndim != 3 or not self._fits():
+            raise ArgumentError(f"{self.op} of shapes {shapes}: they do not fit; x is (H, W, C), weights are "
+                                "(M, C, K, K), depthwise (C, 1, K, K) with K 3 or 5")
+        if self.residual is not None and (self.residual.shape != self.out_shape or self.op == "depthwise"):
+            raise ArgumentError(f"residual of shape {self.residual.shape} for a {self.op}: it must have the result's "
+                                f"shape {self.out_shape}, and nothing is added to a depthwise convolution")
+
+    def _fits(self) -> bool:
+        channels = self.x.shape[-1]
+        for conv, op in zip(self.convs, self._ops()):
+            m, c, *kernel = conv.weight.shape
+            right = (c, *kernel) == (channels, 1, 1) and conv.stride == 1 if op == "pointwise" else (
+                m == channels and conv.relu6 and (c, *kernel) in ((1, 3, 3), (1, 5, 5)) and conv.stride in (1, 2))
+            if not right or conv.bias.shape != (m,):
+                return False
+            channels = m
+        return True
+
+    def _ops(self) -> tuple[str, ...]:
+        return ("pointwise", "depthwise", "pointwise") if self.op == "block" else (self.op,)
+
+    @property
+    def stride(self) -> int:
+        return max(conv.stride for conv in self.convs)
+
+    @property
+    def out_shape(self) -> tuple[int, int, int]:
+        """(Q, R, M), 'SAME' padding."""
+        h, w, _ = self.x.shape
+        return -(-h // self.stride), -(-w // self.stride), len(self.convs[-1].bias)
+
+    @property
+    def flops(self) -> int:
+        """Two for each product; those with zeros around the picture are counted, as everywhere."""
+        sizes, count = [self.x.shape[:2], self.out_shape[:2]], len(self.convs)
+        outs = [sizes[0], sizes[1], sizes[1]] if count == 3 else [sizes[1]]  # a block's first keeps the size
+        return sum(2 * math.prod(size) * conv.weight.size for size, conv in zip(outs, self.convs, strict=True))
+
+    @property
+    def bytes(self) -> int:
+        """The least that has to be read and written: input, weights, output, and a residual that is not the input."""
+        values = self.x.size + math.prod(self.out_shape) + sum(c.weight.size + c.bias.size for c in self.convs)
+        return FLOAT32.item * (values + (0 if self.residual is None or self.residual is self.x else self.residual.size))
+
+    def top(self, rows: int) -> "Case":
+        """The same on the first `rows` rows of the picture."""
+        x = self.x[:rows]
+        if self.residual is None or self.residual is self.x:
+            return replace(self, x=x, residual=None if self.residual is None else x)
+        return replace(self, x=x, residual=self.residual[: -(-rows // self.stride)])
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A rung ready to run."""
+
+    function: Callable
+    arguments: tuple
+    read: Callable[[], np.ndarray]
+    holds: tuple = ()  # the arrays whose addresses are among the arguments
+
+    def call(self) -> None:
+        """Do the work, from the start; this alone is timed."""
+        self.function(*self.arguments)
+
+    def result(self) -> np.ndarray:
+        """(Q, R, M), float32, a copy, after a call."""
+        return self.read()
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One way to compute an operator."""
+
+    op: str
+    name: str  # how, in words
+    reason: str  # what the rung before it was short of, and what this one does about it
+    prepare: Callable[[Case], Prepared]

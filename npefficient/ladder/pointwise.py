@@ -1,0 +1,255 @@
+"""1x1 convolution, from plain loops to what the engine runs:
+
+    out[p, m] = bias[m] + sum over k of x[p, k] * weight[m, k], then ReLU6, or + residual[p, m]
+
+    x (P, K), weight (M, K), bias (M,), out and residual (P, M), or (0, M) for none; P pixels, all float32
+    FLOPs 2 P K M: a multiplication and an addition for each pixel and weight
+    bytes at least 4 (P K + K M + P M): each value read or written once
+
+Every rung computes the same sums. What changes is where the values wait, counted in loads and stores for each fused
+multiply-add (FMA): a core starts one or two vector FMAs a cycle, and as many loads, and each FMA's result is there
+after four cycles. Source of the scheme: Goto & van de Geijn 2008 (doi 10.1145/1356052.1356053).
+"""
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from ..kernels.lanes import family
+from ..kernels.pointwise import pointwise_kernel
+from .arrays import (LANES, LAYOUT, UNROLL, VECTOR, address, blocks, in_blocks, out_of_blocks, packed, placed,
+                     planes_of, zeros)
+from .case import Case, Folded, Prepared, Rung
+
+ZERO, SIX = np.float32(0), np.float32(6)  # of Python's ints, Numba would make float64
+
+
+# --- plain loops: the formula ----------------------------------------------------------------------------------------
+
+
+def plain_loops(x, weight, bias, relu6, residual, out):
+    """weight (M, K). FLOPs and bytes as above, and some hundred instructions of Python's for each."""
+    for p in range(x.shape[0]):
+        for m in range(weight.shape[0]):
+            total = bias[m]
+            for k in range(x.shape[1]):
+                total += x[p, k] * weight[m, k]
+            if relu6:
+                total = min(max(total, ZERO), SIX)
+            if len(residual):
+                total += residual[p, m]
+            out[p, m] = total
+
+
+# --- compiled loops: the same function as machine code ---------------------------------------------------------------
+
+compiled_loops = njit(plain_loops)
+
+
+# --- lanes over channels: output channels innermost ------------------------------------------------------------------
+
+
+@njit(fastmath={"contract"})  # a multiplication and an addition may become one FMA
+def lanes_over_channels(x, weight, bias, relu6, residual, out):
+    """weight (K, M). For each vector FMA 2 loads (weight, sum) and 1 store (sum)."""
+    for p in range(x.shape[0]):
+        out[p] = bias
+        for k in range(x.shape[1]):
+            for m in range(weight.shape[1]):
+                out[p, m] += x[p, k] * weight[k, m]
+        for m in range(weight.shape[1]):
+            if relu6:
+                out[p, m] = min(max(out[p, m], ZERO), SIX)
+            if len(residual):
+                out[p, m] += residual[p, m]
+
+
+# --- explicit vectors: sums in registers -----------------------------------------------------------------------------
+
+
+def vector_tile(t, x, x_pixel, weight, weight_row, bias, relu6, has_residual, residual, out, out_pixel, steps, tiles,
+                *, PIXELS, VECTORS):
+    """`tiles` tiles of PIXELS pixels by VECTORS vectors of output channels; addresses and distances in bytes."""
+    places = [(p, v) for p in range(PIXELS) for v in range(VECTORS)]
+
+    def tile(i, x, residual, out):
+        def multiply_add(k, x, weight, *acc):
+            weights = [t.load(weight + v * VECTOR) for v in range(VECTORS)]
+            pixels = [t.splat(x + x_pixel * p) for p in range(PIXELS)]
+            acc = [t.fma(pixels[p], weights[v], a) for a, (p, v) in zip(acc, places)]
+            return [x + t.layout.item, weight + weight_row, *acc]
+
+        def add_residual(*acc):
+            return [a + t.load(residual + out_pixel * p + v * VECTOR) for a, (p, v) in zip(acc, places)]
+
+        _, _, *acc = t.loop(steps, multiply_add, x, weight, *(t.load(bias + v * VECTOR) for _, v in places))
+        acc = t.when(relu6, lambda *acc: [a.relu6() for a in acc], *acc)
+        acc = t.when(has_residual, add_residual, *acc)
+        for a, (p, v) in zip(acc, places):
+            t.store(a, out + out_pixel * p + v * VECTOR)
+        return x + x_pixel * PIXELS, residual + out_pixel * PIXELS, out + out_pixel * PIXELS
+
+    t.loop(tiles, tile, x, residual, out)
+
+
+TILE = 4  # pixels: 4 x 3 sums, 3 weights and a pixel fill the 16 registers that every processor has
+TILES = family(vector_tile, LAYOUT, PIXELS=(1, TILE), VECTORS=range(1, LAYOUT.panel + 1))
+
+
+@njit
+def panel_of_tiles(pixels, count, x, weight, bias, relu6, residual, out):
+    """All pixels of `x` that tiles of so many cover, by the first `count` vectors of output channels."""
+    TILES(pixels, count, x.ctypes.data, x.strides[0], weight.ctypes.data, weight.strides[0],
+          bias.ctypes.data, int(relu6), len(residual), residual.ctypes.data, out.ctypes.data, out.strides[0],
+          x.shape[1], len(x) // pixels)
+
+
+@njit
+def explicit_vectors(x, weight, bias, relu6, residual, out, sizes):
+    """x (rows, P, K), so that zeros may lie between the rows of out; weight (K, M), M a multiple of LANES, in panels of
+    `sizes` vectors.
+
+    3 sums at a time stay in registers: for 3 FMAs 4 loads (3 weights, the pixel), no store.
+    """
+    for row in range(len(x)):
+        m = 0
+        for count in sizes:
+            panel_of_tiles(1, count, x[row], weight[:, m:], bias[m:], relu6, residual[row, :, m:], out[row, :, m:])
+            m += count * LANES
+
+
+# --- tiled in registers: several pixels to a weight ------------------------------------------------------------------
+
+
+@njit
+def tiled_in_registers(x, weight, bias, relu6, residual, out, sizes):
+    """As before, but 12 sums of 4 pixels: for 12 FMAs 7 loads, and enough sums that none waits for the one before."""
+    for row in range(len(x)):
+        m, rest = 0, x.shape[1] // TILE * TILE
+        for count in sizes:
+            for pixels, p in ((TILE, 0), (1, rest)):
+                panel_of_tiles(pixels, count, x[row, p:], weight[:, m:], bias[m:], relu6, residual[row, p:, m:],
+                               out[row, p:, m:])
+            m += count * LANES
+
+
+# --- packed weights: what the engine runs ----------------------------------------------------------------------------
+
+
+pointwise = pointwise_kernel(LAYOUT)
+
+
+@njit
+def packed_weights(x, x_plane, x_row, weight, bias, sizes, channels, half, relu6, has_residual, residual,
+                   out, out_plane, out_row, rows, columns):
+    """`rows` rows of `columns` pixels of x [K / LANES][..][LANES], weight [panel][K][vectors][LANES], out and residual
+    [M / LANES][..][LANES]: addresses, and bytes from plane to plane and from row to row. `sizes`: vectors of each
+    panel; `half`: the last vector is a half one.
+
+    A tile reads weights in the order in which they lie, and its pixels at constant distances from one address. It has
+    as many pixels as the registers allow: with 32 of them, for 24 FMAs 11 loads.
+    """
+    for row in range(rows):
+        first = 0
+        for i in range(len(sizes)):
+            at = row * out_row + first * out_plane
+            pointwise(x=x + row * x_row, x_plane=x_plane, weight=weight + first * VECTOR * channels,
+                      next_weight=weight + (first + sizes[i]) * VECTOR * channels, bias=bias + first * VECTOR,
+                      relu6=relu6, has_residual=has_residual, residual=residual + at, out=out + at,
+                      out_plane=out_plane, steps=channels // UNROLL, pixels=columns, vectors=sizes[i],
+                      half=half if i == len(sizes) - 1 else 0, calls_before=0)
+            first += sizes[i]
+
+
+# --- the ladder ------------------------------------------------------------------------------------------------------
+
+
+def flat(picture):
+    """(H, W, C) -> (P, C), the same memory."""
+    return picture.reshape(-1, picture.shape[2])
+
+
+def residual_of(case: Case, multiple: int = 1):
+    """(P, M), M up to a multiple, or (0, M) for none."""
+    return placed(zeros(0, case.out_shape[2]) if case.residual is None else flat(case.residual), multiple)
+
+
+def matrix_of(conv: Folded, transposed: bool):
+    """(M, K), or (K, M)."""
+    weight = conv.weight[:, :, 0, 0]
+    return placed(weight.T if transposed else weight)
+
+
+def panels_of(conv: Folded):
+    """Weight (K, M) and bias (M,) for whole vectors, M a multiple of LANES, and the vectors of each panel."""
+    sizes = np.array(LAYOUT.panel_sizes(LAYOUT.vectors(len(conv.bias))))
+    return placed(matrix_of(conv, True), LANES), placed(conv.bias, LANES), sizes
+
+
+class Panels(NamedTuple):
+    """Packed weights as `packed_weights` takes them."""
+
+    weight: int  # address of [panel][K][vectors of the panel][LANES], a half vector with LANES / 2
+    bias: int  # address of [M / LANES][LANES]
+    sizes: np.ndarray  # vectors of each panel
+    channels: int  # K
+    half: int  # 1 where the last vector is a half one
+
+
+def packed_panels(conv: Folded):
+    """(Panels, the arrays that it points to)."""
+    _, bias, sizes = panels_of(conv)
+    weight = placed(matrix_of(conv, True), UNROLL, axis=0)  # the kernel takes so many input channels at a time
+    arrays = packed(weight), bias
+    return Panels(*map(address, arrays), sizes, len(weight), int(LAYOUT.is_half(len(conv.bias)))), arrays
+
+
+def _loops(function, transposed: bool):
+    """How to prepare loops over the arrays of the formula."""
+
+    def prepare(case: Case) -> Prepared:
+        (conv,), out = case.convs, zeros(*case.out_shape)
+        x, weight, bias = flat(placed(case.x)), matrix_of(conv, transposed), placed(conv.bias)
+        return Prepared(function, (x, weight, bias, conv.relu6, residual_of(case), flat(out)), out.copy)
+
+    return prepare
+
+
+def _vectors(function):
+    """How to prepare whole vectors of output channels."""
+
+    def prepare(case: Case) -> Prepared:
+        (conv,), (q, r, channels) = case.convs, case.out_shape
+        weight, bias, sizes = panels_of(conv)
+        out = zeros(q, r, len(bias))
+        x, residual, pixels = (array[None] for array in (flat(placed(case.x)), residual_of(case, LANES), flat(out)))
+        return Prepared(function, (x, weight, bias, conv.relu6, residual, pixels, sizes),
+                        lambda: out[:, :, :channels].copy())
+
+    return prepare
+
+
+def _packed(case: Case) -> Prepared:
+    (conv,), (q, r, channels) = case.convs, case.out_shape
+    panels, arrays = packed_panels(conv)
+    x, out = in_blocks(case.x), blocks(q, r, channels)
+    residual = out if case.residual is None else in_blocks(case.residual)
+    arguments = (*planes_of(x), *panels, int(conv.relu6), int(residual is not out), address(residual), *planes_of(out),
+                 1, q * r)
+    return Prepared(packed_weights, arguments, lambda: out_of_blocks(out, channels), (x, residual, *arrays))
+
+
+RUNGS = (
+    Rung("pointwise", "plain loops", "the formula as it stands", _loops(plain_loops, False)),
+    Rung("pointwise", "compiled loops", "short of the interpreter's time, some hundred instructions for each product: "
+         "Numba compiles the same loops", _loops(compiled_loops, False)),
+    Rung("pointwise", "lanes over channels", "short of independent sums, as each addition waited for the one before: "
+         f"output channels go innermost, so that a vector holds {LANES} sums", _loops(lanes_over_channels, True)),
+    Rung("pointwise", "explicit vectors", "short of loads and stores, three for each vector multiply-add: the sums "
+         "stay in registers", _vectors(explicit_vectors)),
+    Rung("pointwise", "tiled in registers", "short of independent sums again, and of loads: four pixels at a time "
+         "share every weight", _vectors(tiled_in_registers)),
+    Rung("pointwise", "packed weights", "short of little, but rows lie far apart, and rests of tiles and halves of "
+         "vectors cost whole ones: weights in the order of their use, tiles as equal as can be; this is the engine's "
+         "kernel", _packed),
+)

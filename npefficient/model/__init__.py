@@ -1,0 +1,1 @@
+"""`Model`: what users hold, and what scripts for timm ask of it."""

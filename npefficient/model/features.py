@@ -1,0 +1,120 @@
+"""Feature maps at several resolutions, as detectors and the like take them: timm's `features_only` and `feature_info`.
+
+Source: timm 1.0 `models/_features.py` (FeatureInfo, feature_take_indices), `models/efficientnet.py`.
+"""
+import numbers
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import ArgumentError
+from ..network.architecture import Architecture
+from .timm_names import ABSENT_OF_FEATURES, TimmModule
+
+
+@dataclass(frozen=True)
+class FeatureInfo(Sequence):
+    """What the feature maps of a network are; `model.feature_info[i]["num_chs"]` as in timm.
+
+    info: one dictionary for each with "module" (timm's name), "num_chs" (channels), "reduction" (rows of the input for
+        each of its own), "stage" and "index"
+    out_indices: those that a `features_only` model puts out
+    """
+
+    info: tuple[dict, ...]
+    out_indices: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.info)
+
+    def __getitem__(self, index):
+        return self.info[index]
+
+    def get(self, key: str, idx=None):
+        """One value of `info` for every output; for one map or several where `idx` is a number or a list of them."""
+        return self._chosen(idx, lambda feature: feature[key])
+
+    def get_dicts(self, keys=None, idx=None):
+        """The dictionaries of every output, or as `get` has it; with `keys` only these of their entries."""
+        return self._chosen(idx, lambda feature: {key: feature[key] for key in feature if keys is None or key in keys})
+
+    def _chosen(self, idx, take):
+        if idx is None or isinstance(idx, (tuple, list)):
+            return [take(self.info[i]) for i in (self.out_indices if idx is None else idx)]
+        return take(self.info[idx])
+
+    def channels(self, idx=None):
+        """The channels of every output, or as `get` has it."""
+        return self.get("num_chs", idx)
+
+    def reduction(self, idx=None):
+        """How often the input's rows hold those of every output, or as `get` has it."""
+        return self.get("reduction", idx)
+
+    def module_name(self, idx=None):
+        """timm's name for the layer of every output, or as `get` has it."""
+        return self.get("module", idx)
+
+
+def feature_info(network: Architecture, out_indices=None) -> FeatureInfo:
+    """The five feature maps of a network; raises ArgumentError for indices that it has not."""
+    info = tuple({"stage": int(feature.module.rpartition(".")[2]) + 1, "reduction": feature.reduction,
+                  "module": feature.module, "num_chs": feature.num_chs, "index": i}
+                 for i, feature in enumerate(network.features))
+    return FeatureInfo(info, tuple(take_indices(len(info), out_indices, "out_indices")))
+
+
+def take_indices(count: int, indices, what: str = "indices") -> list[int]:
+    """Which of `count` maps are meant: all for None, the last n for a number, those named by a list (-1 the last).
+
+    They come in the order of execution, each once. Raises ArgumentError, naming `what`, for any that there is not, and
+    where none is meant.
+    """
+    if indices is None:
+        return list(range(count))
+    if not isinstance(indices, Iterable):
+        if _is_whole(indices) and 0 < indices <= count:
+            return list(range(count - indices, count))
+        raise ArgumentError(f"{what} {indices!r}: a single number means the last so many, from 1 to {count}")
+    chosen = list(indices)
+    for index in chosen:
+        if not _is_whole(index) or not -count <= index < count:
+            raise ArgumentError(f"{what} {indices!r}: {index!r} is none of the {count} maps; they count from 0, and -1 "
+                                "is the last")
+    if not chosen:
+        raise ArgumentError(f"{what} {indices!r}: it must name at least one of the {count} maps")
+    return sorted({int(index) % count for index in chosen})
+
+
+def _is_whole(value) -> bool:
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+class FeatureModel(TimmModule):
+    """A model that puts out feature maps: float32 (N, H, W, C) -> a list of (N, h, w, c), the finest first.
+
+    Only the part of the network that they need is run. It can be pickled and copied, as `model` can.
+    """
+
+    absent = ABSENT_OF_FEATURES
+
+    def __init__(self, model, out_indices=None):
+        self.model = model
+        self.feature_info = feature_info(model.architecture, out_indices)
+        self.architecture, self.pretrained_cfg = model.architecture, model.pretrained_cfg
+        self.preprocessing, self.transform, self.activations = model.preprocessing, model.transform, model.activations
+
+    def __reduce__(self):
+        return FeatureModel, (self.model, self.feature_info.out_indices)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The layers that a call puts out, by the names that `activations` knows."""
+        return tuple(self.feature_info.module_name())
+
+    def __call__(self, x) -> list[np.ndarray]:
+        return list(self.activations(x, self.outputs).values())
+
+    def __repr__(self) -> str:
+        return f"FeatureModel({', '.join(self.outputs)} of {self.model!r})"

@@ -1,0 +1,271 @@
+"""What users hold: a network with its weights, its preprocessing and its class names."""
+import functools
+import io
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+
+from ..common.text import counted, short
+from ..errors import ArgumentError, WeightsError
+from ..network.architecture import FLAT
+from ..network.layers import find_layers
+from ..network.parameters import Weights
+from ..scores import softmax, top_k
+from .features import FeatureInfo, FeatureModel, feature_info, take_indices
+from .loading import held, prepared, wanted, wanted_weights
+from .timm_names import check_options
+from .weight_holder import WeightHolder
+
+BACKENDS = ("engine", "reference")
+
+
+def create_model(model_name=None, pretrained=False, *, pretrained_cfg=None, pretrained_cfg_overlay=None,
+                 checkpoint_path=None, num_classes=None, in_chans=None, global_pool=None, features_only=False,
+                 out_indices=None, num_threads=None, backend="engine", **timms) -> "Model | FeatureModel":
+    """Make a model by timm's name.
+
+    model_name: "tf_efficientnet_lite0" .. "tf_efficientnet_lite4", or "lite0" .. "lite4"; "hf-hub:timm/.." and the tag
+        ".in1k" may be there; "local-dir:<folder>" for a folder that timm's `save_for_hf` wrote. May be left out where
+        a weight file (.h5) is given, which knows it
+    pretrained: fetch the official ImageNet weights on first use (see `npefficient.hub`)
+    pretrained_cfg: the tag of the official weights, "in1k"
+    pretrained_cfg_overlay: what differs from `get_pretrained_cfg`: "file" in place of the official weights, and any
+        of input_size, interpolation, mean, std, crop_pct, crop_mode
+    checkpoint_path: a weight file (.h5), a checkpoint (.pth, .safetensors) or a folder of timm's hub to read instead
+    num_classes: 0 for pooled features in place of logits; another number than the official weights have brings a
+        classifier with random weights, as in timm
+    in_chans: input channels; the stem of official weights is adapted, as in timm
+    global_pool: "avg", "max", "avgmax", "catavgmax", or "" for none (with num_classes=0)
+    features_only, out_indices: a model that puts out a list of feature maps instead (`features.FeatureModel`)
+    num_threads: processors to use; None takes all that this process may use
+    backend: "engine" (compiled) or "reference" (plain NumPy)
+    timms: timm's other arguments; those for training have no effect (`timm_names.NO_EFFECT`)
+
+    Without weights the model has seeded random ones whose activations are of ordinary size. Raises ArgumentError for an
+    argument that breaks a rule, WeightsError for a file that can't be used, DownloadError when fetching fails.
+    """
+    if backend not in BACKENDS:
+        raise ArgumentError(f"backend {backend!r}: it must be 'engine' or 'reference'")
+    check_options("create_model", timms)
+    if out_indices is not None and not features_only:
+        raise ArgumentError(f"out_indices={out_indices!r} without features_only=True: a whole model puts out logits")
+    name, place, settings = wanted(model_name, pretrained, checkpoint_path, pretrained_cfg, pretrained_cfg_overlay)
+    wishes = {"num_classes": 0 if features_only else num_classes, "in_chans": in_chans, "global_pool": global_pool}
+    load = functools.partial(wanted_weights, name, pretrained, place, **wishes)
+    if settings:
+        load = functools.partial(prepared, load, settings)
+    model = Model(load(), num_threads=num_threads, backend=backend, load=load)
+    return FeatureModel(model, out_indices) if features_only else model
+
+
+class Model(WeightHolder):
+    """A network ready to run. Arrays are NHWC: (pictures, rows, columns, channels).
+
+    A model can be pickled, copied, and sent to other processes (`__reduce__`).
+    """
+
+    def __init__(self, weights: Weights, *, num_threads: int | None = None, backend: str = "engine",
+                 load: Callable[[], Weights] | None = None):
+        """load: how to get the same weights once more; without it, they are kept beside the engine's own copy."""
+        self.backend, self.num_threads = backend, num_threads
+        self._wish = num_threads  # a copy in another process is made with it
+        if backend == "engine":
+            from ..engine.workers import available_threads, check_threads
+
+            self.num_threads = check_threads(num_threads)
+            if self.num_threads > available_threads():
+                warnings.warn(f"num_threads {num_threads}: more than the {available_threads()} processors that this "
+                              "process may use take turns on them, which is slower; leave it out", stacklevel=3)
+        self._take(weights, load or functools.partial(held, weights))
+
+    def _make(self, weights: Weights):
+        if self.backend == "engine":
+            from ..engine.engine import Engine
+
+            return Engine(weights, self.num_threads)
+        from ..network.reference import Network
+
+        return Network(weights.architecture, weights.parameters)
+
+    @property
+    def num_classes(self) -> int:
+        """Classes, 0 without a classifier."""
+        return self.architecture.num_classes
+
+    @property
+    def num_features(self) -> int:
+        """Channels of the last feature map."""
+        return self.architecture.head.out_channels
+
+    @property
+    def head_hidden_size(self) -> int:
+        """Values of the pooled features."""
+        return self.architecture.head_hidden_size
+
+    @property
+    def global_pool(self) -> str:
+        """The pool before the classifier, as `create_model` takes it; in timm a module."""
+        return self.architecture.global_pool
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The layer that a call puts out, by the name that `activations` knows; a FeatureModel has several."""
+        return (self.architecture.head.bn if not self.global_pool else self.architecture.output,)
+
+    @property
+    def feature_info(self) -> FeatureInfo:
+        """The five feature maps of `forward_intermediates`: their layers, channels and reductions."""
+        return feature_info(self.architecture)
+
+    def __call__(self, x) -> np.ndarray:
+        """float32 (N, H, W, in_chans), any N and any H and W from 1 on -> logits float32 (N, num_classes).
+
+        Without a classifier the pooled features (N, head_hidden_size), without a pool the last feature map. Raises
+        ArgumentError for another shape or dtype, or values that are not finite. Each picture's logits are the same to
+        the last bit whatever batch it sits in and however many threads compute it (backend "engine").
+        """
+        return _finite({self.architecture.output: self._network(self._checked(x))})[self.architecture.output]
+
+    def forward_features(self, x) -> np.ndarray:
+        """(N, H, W, in_chans) -> the last feature map (N, h, w, num_features), before the pool."""
+        return self._outputs(x, [self.architecture.head.bn])[0]
+
+    def forward_head(self, x, pre_logits: bool = False) -> np.ndarray:
+        """(N, h, w, num_features) -> logits (N, num_classes); with `pre_logits` the pooled features.
+
+        `forward_head(forward_features(x))` has the bits of `model(x)`.
+        """
+        network = self.architecture
+        x = _checked(x, self.num_features, "features", "they come from model.forward_features")
+        if not network.global_pool:
+            return x
+        layer = "global_pool" if pre_logits else network.output
+        return _finite(self._network.head_outputs(x, [layer]))[layer]
+
+    def forward_intermediates(self, x, indices=None, norm: bool = False, stop_early: bool = False,
+                              output_fmt: str = "NHWC", intermediates_only: bool = False, extra_blocks: bool = False):
+        """(N, H, W, in_chans) -> (last feature map, list of feature maps), the latter alone with `intermediates_only`.
+
+        indices: which of the five in `feature_info` (see `features.take_indices`); with `extra_blocks` of the eight
+            that the stem and the seven stages put out
+        stop_early: the first of the two is the last feature map asked for, where that is not the last stage's
+        norm: without effect, as in timm: each map has its batch norm behind it
+        output_fmt: "NHWC", or "NCHW" for the same values in timm's order of axes
+        """
+        if output_fmt not in ("NHWC", "NCHW"):
+            raise ArgumentError(f"output_fmt {output_fmt!r}: it must be 'NHWC' or 'NCHW'")
+        network = self.architecture
+        stages = [stage[-1].name.rpartition(".")[0] for stage in network.stages]
+        maps = [network.stem.bn, *stages] if extra_blocks else [feature.module for feature in network.features]
+        names = [maps[i] for i in take_indices(len(maps), indices)]
+        last = names[-1] if stop_early and names[-1] != stages[-1] else network.head.bn
+        made = self._outputs(x, names if intermediates_only else [*names, last])
+        if output_fmt == "NCHW":
+            made = [features.transpose(0, 3, 1, 2) for features in made]
+        return made if intermediates_only else (made[-1], made[:-1])
+
+    def activations(self, x, names) -> dict[str, np.ndarray]:
+        """(N, H, W, in_chans) -> what each of these layers puts out, by timm's names, such as "blocks.2.0.conv_dw".
+
+        (N, h, w, channels) each, (N, channels) of "global_pool" and "classifier". `npefficient.network.layers` says
+        which names there are; only the part of the network up to the last one is run. Raises ArgumentError for a name
+        that there is not.
+        """
+        wanted, x = find_layers(self.architecture, names), self._checked(x)
+        sources = [layer.source for layer in wanted.values() if layer.source is not None]
+        made = {None: x} | (_finite(self._network.outputs(x, sources)) if sources else {})
+        return {name: made[layer.source] if layer.finish is None else layer.finish(self._plain(), made[layer.source])
+                for name, layer in wanted.items()}
+
+    def _outputs(self, x, names) -> list[np.ndarray]:
+        made = self.activations(x, names)
+        return [made[name] for name in names]
+
+    def _plain(self):
+        """The plain network with the same weights, for what the engine never forms."""
+        if self.backend == "reference":
+            return self._network
+        if self._reference is None:
+            from ..network.reference import Network
+
+            self._reference = Network(self.architecture, self.weights().parameters)
+        return self._reference
+
+    def _checked(self, x) -> np.ndarray:
+        return _checked(x, self.architecture.in_chans, "input", "model.transform makes one from a photo")
+
+    def transform(self, image) -> np.ndarray:
+        """A photo -> float32 (H, W, in_chans), as timm's evaluation transform.
+
+        image: a PIL image, an array (H, W, 3), or a file: its path, a binary file object, or all its bytes
+        """
+        from ..images.image import transform
+
+        return transform(_opened(image, self.in_chans), self.preprocessing, in_chans=self.in_chans)
+
+    def classify(self, image, topk: int = 5) -> list[tuple[str, float]]:
+        """A photo, as `transform` takes it -> [(label, probability)], the most probable first.
+
+        Warns where the classifier, or the whole network, has random weights.
+        """
+        if not self.num_classes:
+            raise ArgumentError(f"{self.architecture.name} without a classifier names no classes: make the model "
+                                "without num_classes=0, or call it for its features")
+        if self.source.random:
+            warnings.warn(f"{self!r}: random weights tell no classes apart; take trained ones (pretrained=True, "
+                          "checkpoint_path=..), or see set_classifier and npefficient.finetune", stacklevel=2)
+        values, classes = top_k(softmax(self(self.transform(image)[None]))[0], topk)
+        return [(self.labels[c], float(p)) for p, c in zip(values, classes)]
+
+    def _repr_html_(self) -> str:
+        from ..display.notebook import model_html
+
+        return model_html(self)
+
+    def __repr__(self) -> str:
+        network = self.architecture
+        rows, columns = self.preprocessing.input_size
+        random = self.source.random == "weights"
+        weights = f"RANDOM weights ({short(self.source.name)})" if random else f"weights from {short(self.source.name)}"
+        weights += ", RANDOM classifier" * (self.source.random == "classifier")
+        return (f"Model({network.name}, {counted(network.num_classes, 'class')}, {rows}x{columns}x{network.in_chans}, "
+                f"{weights}, {self.backend})")
+
+
+def _opened(image, in_chans: int):
+    """A PIL image or an array as it is, anything else as `open_image` reads it."""
+    from PIL import Image
+
+    from ..images.image import open_image
+
+    if isinstance(image, (Image.Image, np.ndarray)):
+        return image
+    image = io.BytesIO(image) if isinstance(image, (bytes, bytearray, memoryview)) else image
+    return open_image(image, in_chans=in_chans)
+
+
+def _checked(x, channels: int, what: str, origin: str) -> np.ndarray:
+    """A contiguous float32 array (N, H, W, channels); `what` and `origin` tell a user whose array is none."""
+    if not isinstance(x, np.ndarray):
+        raise ArgumentError(f"{what} of type {type(x).__name__}: it must be a NumPy array (N, H, W, {channels}); "
+                            f"{origin}")
+    if x.ndim != 4 or x.shape[3] != channels or 0 in x.shape[1:]:
+        hint = "add the batch axis with x[None]" if x.ndim == 3 else "NHWC: the channels come last"
+        raise ArgumentError(f"{what} of shape {x.shape}: it must be (N, H, W, {channels}); {hint}")
+    if x.dtype != np.float32:
+        raise ArgumentError(f"{what} of dtype {x.dtype}: it must be float32, normalised; model.transform makes it "
+                            "from a photo or a uint8 array, x.astype(np.float32) from other floats")
+    if not np.isfinite(x).all():
+        raise ArgumentError(f"{what} with {x[~np.isfinite(x)][0]}: every value must be finite")
+    return np.ascontiguousarray(x)
+
+
+def _finite(made: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What layers have put out; raises WeightsError where pooled features or logits are no numbers."""
+    for name in [name for name in FLAT if name in made]:
+        wrong = made[name][~np.isfinite(made[name])]
+        if wrong.size:
+            raise WeightsError(f"{name!r} puts out {wrong[0]}: the weights are not those of a network that was trained "
+                               "on such pictures, or the input is far out of its range")
+    return made

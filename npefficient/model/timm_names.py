@@ -1,0 +1,200 @@
+"""What a script for timm may say here.
+
+- **Same**: `list_models`, `list_pretrained`, `is_model`, `is_model_pretrained`, `get_pretrained_cfg`,
+  `resolve_data_config`, `resolve_model_data_config`, `create_transform(input_size, interpolation, mean, std, crop_pct,
+  crop_mode)`, `create_model(model_name, pretrained, checkpoint_path, num_classes, in_chans, global_pool,
+  features_only, out_indices)`; `model.forward`, `model.forward_features`, `model.forward_head`,
+  `model.reset_classifier`, `model.num_classes`, `model.num_features`, `model.head_hidden_size`, `model.in_chans`,
+  `model.feature_info`, `model.pretrained_cfg`, `model.default_cfg`.
+- **Different**: arrays are NumPy's and NHWC; `model.forward_intermediates` knows NCHW besides. `model.state_dict` gives
+  copies and `model.load_state_dict` is always strict. `model.classifier` and `model.get_classifier` have a weight and a
+  bias, and `model.set_classifier` takes others; `model.global_pool` is a word. `create_model(pretrained_cfg,
+  pretrained_cfg_overlay)`: the tag; a file, and settings of the preprocessing.
+- **Without effect**: what is for training in `create_model(drop_rate, drop_path_rate, bn_momentum, scriptable,
+  exportable, no_jit)` and in `create_transform(scale, ratio, hflip, color_jitter, auto_augment, re_prob)` and the like;
+  `model.eval`, `model.cpu`, `model.float`, `model.compile`, `model.set_grad_checkpointing`; `model.to`, `model.train`
+  and `model.requires_grad_` where nothing would change, and else an error.
+- **Absent**, with an error that says what to do instead: `create_model(cache_dir, img_size, act_layer, norm_layer)`,
+  `create_transform(tf_preprocessing, normalize, use_prefetcher, separate)`, `is_training`; `model.parameters`,
+  `model.named_modules`, `model.register_forward_hook`, `model.blocks`, `model.conv_stem`, `model.cuda`, `model.half`,
+  `model.zero_grad`, `model.prune_intermediate_layers` and whatever else torch's modules have.
+
+`tests/model/test_timm_names.py` holds this page and the tables below against timm's own signatures: no name is
+forgotten.
+"""
+from ..errors import ArgumentError, MissingError
+from ..network.architecture import BN_EPS, PADDING
+
+_LAYERS = "model.activations(x, ['blocks.2']) gives what any layer puts out, model.state_dict() the weights by name"
+_WEIGHTS = ("model.state_dict() has every array by its name, model.architecture.param_count() says how many parameters "
+            "there are")
+_TRAINING = "there is no training here; npefficient.finetune fits a classifier to photos"
+_FLOAT32 = "all is computed in float32 by the processor; create_model(num_threads=..) says how many of it"
+_STATE = "model.state_dict() and model.load_state_dict(arrays) are all there is"
+_SET = "set_classifier and reset_classifier exchange the last layer, load_state_dict all weights"
+_FIXED = "the network is the one of the official weights, layer by layer; leave it out"
+_INTERNAL = "it is internal to timm; leave it out"
+_PIXELS = ("npefficient.images.image.preview(photo, preprocessing).cropped has the pixels before they are normalised, as "
+           "uint8")
+_TOKENS = "it is for networks that take patches; leave it out"
+
+
+def _each(*groups: tuple[str, str]) -> dict[str, str]:
+    """(remedy, names) -> name -> remedy."""
+    return {name: remedy for remedy, names in groups for name in names.split()}
+
+
+# --- arguments: what evaluation does not ask for, what must be as it is, and what to do instead of the rest -----------
+
+NO_EFFECT = {
+    "create_model": frozenset("drop_rate drop_path_rate bn_momentum scriptable exportable no_jit".split()),
+    "create_transform": frozenset(
+        "no_aug train_crop_mode scale ratio hflip vflip color_jitter color_jitter_prob grayscale_prob "
+        "gaussian_blur_prob auto_augment re_prob re_mode re_count re_num_splits patch_size max_seq_len "
+        "patchify_channels_last patchify_flatten".split()),
+}
+AS_IT_IS = {
+    "create_model": {"bn_eps": BN_EPS, "pad_type": PADDING, "output_stride": 32, "device": "cpu", "dtype": "float32",
+                     "pruned": False},
+    "create_transform": {"crop_border_pixels": 0, "tf_preprocessing": False, "use_prefetcher": False,
+                         "normalize": True, "separate": False, "naflex": False, "patchify": False},
+}
+INSTEAD = {
+    "create_model": _each(
+        ("the environment variable NPEFFICIENT_CACHE names the directory of fetched weights", "cache_dir"),
+        ("a network takes pictures of any size; pretrained_cfg_overlay={'input_size': (3, 64, 64)} says what "
+         "model.transform makes", "img_size"),
+        ("features_only models put out a list; leave it out", "feature_cls"),
+        (_FIXED, "bn_eps pad_type output_stride pruned block_args num_features stem_size stem_kernel_size fix_stem "
+                 "act_layer norm_layer aa_layer se_layer round_chs_fn"),
+        (_FLOAT32, "device dtype"),
+        (_INTERNAL, "pretrained_strict pretrained_filter_fn pretrained_model_args kwargs_filter model_cfg "
+                    "feature_cfg")),
+    "create_transform": _each(
+        ("cut the photo first, with image.crop", "crop_border_pixels"),
+        ("npefficient.images.tensorflow.tf_transform prepares photos as TensorFlow does", "tf_preprocessing"),
+        (_PIXELS, "use_prefetcher normalize"),
+        (_TRAINING, "separate"),
+        (_TOKENS, "naflex patchify")),
+}
+
+# --- attributes of a model that are not there ------------------------------------------------------------------------
+
+ABSENT = _each(
+    (_LAYERS, "as_sequential blocks bn1 bn2 conv_head conv_stem children modules named_children named_modules "
+              "get_submodule set_submodule add_module register_module apply register_forward_hook "
+              "register_forward_pre_hook feature_hooks"),
+    (_WEIGHTS, "parameters named_parameters buffers named_buffers get_parameter get_buffer register_parameter "
+               "register_buffer"),
+    (_TRAINING, "drop_rate grad_checkpointing group_matcher zero_grad register_backward_hook "
+                "register_full_backward_hook register_full_backward_pre_hook"),
+    (_FLOAT32, "cuda xpu ipu mtia half double bfloat16 type to_empty"),
+    (_STATE, "get_extra_state set_extra_state register_state_dict_pre_hook register_state_dict_post_hook "
+             "register_load_state_dict_pre_hook register_load_state_dict_post_hook"),
+    ("create_model(features_only=True, out_indices=..) runs no further than the last map asked for",
+     "prune_intermediate_layers"),
+    ("model.feature_info says which layers its maps come from", "stage_ends"),
+    ("a forked process shares the memory of a model, and a pickled one reads its file again", "share_memory"),
+    ("repr(model) and model.architecture say what there is to say", "extra_repr pretrained_model_args"),
+    ("it is internal to torch", "T_destination call_super_init dump_patches"),
+)
+ABSENT_OF_FEATURES = ABSENT | _each(
+    ("the whole model, features.model, has it", "state_dict load_state_dict"))
+
+
+def check_options(function: str, given: dict) -> None:
+    """Raise ArgumentError for an argument of timm's `function` that would change something and that we don't have."""
+    no_effect, as_it_is, instead = NO_EFFECT[function], AS_IT_IS[function], INSTEAD[function]
+    for name, value in given.items():
+        if name in no_effect or name in instead and (value is None or name in as_it_is and _is(value, as_it_is[name])):
+            continue
+        if name in instead:
+            rule = f" (only {as_it_is[name]!r})" if name in as_it_is else ""
+            raise ArgumentError(f"{function}({name}={value!r}) can't be had{rule}: {instead[name]}")
+        raise ArgumentError(f"{function} has no argument {name!r}, neither here nor in timm: check its spelling")
+
+
+def _is(value, expected) -> bool:
+    return is_as_it_is(value) if isinstance(expected, str) and value != expected else value == expected
+
+
+def is_as_it_is(value) -> bool:
+    """True for the device, dtype or memory format that a model has anyway, as torch or NumPy name it."""
+    name = str(getattr(value, "__name__", value)).removeprefix("torch.").removesuffix(":0")
+    return name in ("cpu", "float32", "channels_last", "contiguous_format", "preserve_format")
+
+
+class TimmModule:
+    """What timm's models have besides their outputs: a script that switches modes or devices runs on, where it may.
+
+    Each method that changes nothing returns the model itself, as in torch. An attribute that timm's models have and
+    ours have not raises MissingError, which says what to do instead.
+    """
+
+    absent = ABSENT
+
+    @property
+    def training(self) -> bool:
+        """False."""
+        return False
+
+    def forward(self, x):
+        """Call the model."""
+        return self(x)
+
+    @property
+    def default_cfg(self) -> dict:
+        """`pretrained_cfg`, by its older name."""
+        return self.pretrained_cfg
+
+    @property
+    def in_chans(self) -> int:
+        """Input channels."""
+        return self.architecture.in_chans
+
+    def eval(self):
+        """Return the model itself: it only ever evaluates."""
+        return self
+
+    def train(self, mode: bool = True):
+        """Return the model itself for `mode` False; raises ArgumentError for True."""
+        if mode:
+            raise ArgumentError(f"train(): a model only evaluates; {_TRAINING}")
+        return self
+
+    def requires_grad_(self, requires_grad: bool = True):
+        """Return the model itself for False; raises ArgumentError for True."""
+        if requires_grad:
+            raise ArgumentError(f"requires_grad_(): there are no gradients; {_TRAINING}")
+        return self
+
+    def to(self, *wanted, **options):
+        """Return the model itself for "cpu", float32 and any memory format; raises ArgumentError for others."""
+        for value in (*wanted, *options.values()):
+            if not (value is None or isinstance(value, bool) or is_as_it_is(value)):
+                raise ArgumentError(f"to({value!r}): {_FLOAT32}")
+        return self
+
+    def cpu(self):
+        """Return the model itself: it is there already."""
+        return self
+
+    def float(self):
+        """Return the model itself: it computes in float32."""
+        return self
+
+    def compile(self, *arguments, **options) -> None:
+        """Do nothing: a model is compiled already."""
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Do nothing: without gradients there is nothing to keep for them."""
+
+    def __getattr__(self, name):  # asked only for what is not there
+        if name in self.absent:
+            raise MissingError(f"{type(self).__name__}.{name}: {self.absent[name]}")
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+
+    def __setattr__(self, name, value):
+        if name in self.absent or isinstance(getattr(type(self), name, None), property):
+            raise MissingError(f"{type(self).__name__}.{name} can't be set: {self.absent.get(name, _SET)}")
+        super().__setattr__(name, value)

@@ -1,0 +1,1 @@
+"""The network as data and as plain NumPy: variants, layers, parameters, and what they compute."""

@@ -1,0 +1,63 @@
+"""The layers of a network by timm's names, and how the output of each is got.
+
+    conv_stem, conv_head, blocks.2.0.conv_dw ..   a convolution alone, before its batch norm
+    bn1, bn2, blocks.2.0.bn2 ..                   a batch norm with its activation; so does "blocks.2.0.bn2.act"
+    blocks.2.0, blocks.2                          a block, with its shortcut; a stage: its last block
+    global_pool, classifier
+
+The engine forms the outputs of whole layers (`architecture.layers`): a convolution with its batch norm, activation and
+shortcut. What lies inside one is computed by the plain network, from the engine's output of the layer before.
+"""
+import functools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from ..common.text import meant
+from ..errors import ArgumentError
+from .architecture import Architecture
+
+
+@dataclass(frozen=True)
+class Layer:
+    """How to get one output: the layer that the engine forms, and what the plain network makes of its output."""
+
+    source: str | None  # by the name of `architecture.layers`; None for the network's input
+    finish: Callable | None = None  # (plain network, source's output) -> output; None where the source's is it
+
+
+@functools.lru_cache(maxsize=16)  # asked for with every photo of a stream
+def named_layers(network: Architecture) -> dict[str, Layer]:
+    """Every name that `find_layers` knows."""
+    layers = {}
+
+    def add(conv, before, shortcut=False):
+        layers[conv.name] = Layer(before, lambda plain, x: plain.convolution(x, conv))
+        whole = Layer(before, lambda plain, x: plain.conv(x, conv)) if shortcut else Layer(conv.name)
+        layers[conv.bn] = layers[f"{conv.bn}.act"] = whole
+
+    before = network.stem.name
+    add(network.stem, None)
+    for block in network.blocks:
+        for conv in block.convs:
+            add(conv, before, shortcut=block.skip and conv == block.convs[-1])
+            before = conv.name
+        layers[block.name] = layers[block.name.rpartition(".")[0]] = Layer(before)
+    add(network.head, before)
+    if network.global_pool:
+        layers["global_pool"] = Layer("global_pool")
+    if network.num_classes:
+        layers["classifier"] = Layer("classifier")
+    return layers
+
+
+def find_layers(network: Architecture, names) -> dict[str, Layer]:
+    """The layers of these names, in this order; raises ArgumentError for a name that there is not."""
+    if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
+        example = names if isinstance(names, str) else network.head.bn
+        raise ArgumentError(f"layers {names!r}: give a list of names, such as [{example!r}]")
+    names, known = list(names), named_layers(network)
+    for name in names:
+        if not isinstance(name, str) or name not in known:
+            raise ArgumentError(f"layer {name!r}: {network.name} has none of this name{meant(str(name), known)}; "
+                                "npefficient.network.layers.named_layers lists them all")
+    return {name: known[name] for name in names}

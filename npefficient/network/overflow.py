@@ -1,0 +1,52 @@
+"""Weights that are finite, and yet lead out of float32 on the way through the network."""
+import math
+
+import numpy as np
+
+from ..errors import WeightsError
+from .architecture import BN_EPS, Architecture, Conv
+
+LARGEST = float(np.finfo(np.float32).max)
+INPUT = 255.0  # the largest value of a picture, of one that nobody has normalised; others stay within 3
+
+
+def check_overflow(parameters: dict[str, np.ndarray], network: Architecture) -> None:
+    """Raise WeightsError naming the first layer that can exceed float32, its batch norm folded or not.
+
+    What is compared is a bound: a sum of n products is at most n times the largest weight times the largest input.
+    """
+    bound = _after(network.stem, parameters, INPUT)
+    for block in network.blocks:
+        shortcut = bound
+        for conv in block.convs:
+            bound = _after(conv, parameters, bound)
+        if block.skip:
+            bound += shortcut
+    bound = _after(network.head, parameters, bound)
+    if network.num_classes:
+        weight, bias = (_largest(parameters[f"classifier.{leaf}"]) for leaf in ("weight", "bias"))
+        _check("'classifier'", weight * bound * network.head_hidden_size + bias)
+
+
+def _after(conv: Conv, parameters, bound: float) -> float:
+    """The largest output of a convolution and its batch norm, for inputs of at most `bound`."""
+    scale, shift, mean = (np.abs(parameters[f"{conv.bn}.{leaf}"].astype(np.float64))
+                          for leaf in ("weight", "bias", "running_mean"))
+    std = np.sqrt(parameters[f"{conv.bn}.running_var"].astype(np.float64) + BN_EPS)
+    products = math.prod(conv.weight_shape[1:]) * max(bound, 1.0)  # from 1 on: the folded weights must fit as well
+    sums = products * _largest(parameters[f"{conv.name}.weight"], axis=(1, 2, 3)) + mean
+    out = sums / std * scale + shift
+    _check(f"{conv.name!r} with its batch norm {conv.bn!r}", np.max([sums, sums / std, out]))
+    largest = float(out.max())
+    return min(largest, 6.0) if conv.relu6 else largest
+
+
+def _largest(array: np.ndarray, axis=None):
+    """The largest absolute values along axes, float64, without a copy of the array."""
+    return np.maximum(array.max(axis), -array.min(axis)).astype(np.float64)
+
+
+def _check(layer: str, value: float) -> None:
+    if not value < LARGEST:
+        raise WeightsError(f"layer {layer}: its weights can give values up to {value:.2g}, which float32 can't hold; "
+                           "the training run that wrote them has diverged")

@@ -1,0 +1,171 @@
+"""The parameters of one network: what they are, how they are checked, and random ones to try a network with."""
+import math
+import re
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ..common.text import counted, plain, quoted, short
+from ..errors import WeightsError
+from .architecture import Architecture
+from .overflow import check_overflow
+from .preprocessing import Preprocessing
+
+TRACKED = "num_batches_tracked"
+RANDOM_CLASSIFIER = ", random classifier"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where weights came from."""
+
+    name: str  # file name
+    sha256: str  # of the whole file, 64 hex digits; empty where the weights are of no file
+    # "torch-zip", "torch-legacy", "safetensors", "finetuned", "memory" (arrays that were handed over) or "random"; with
+    # RANDOM_CLASSIFIER at the end where the classifier has not been trained
+    kind: str
+
+    @property
+    def random(self) -> str:
+        """What of the weights is random: all "weights", the "classifier" alone, or "" for nothing."""
+        return "weights" if self.kind == "random" else "classifier" if self.kind.endswith(RANDOM_CLASSIFIER) else ""
+
+    def with_classifier(self, random: bool) -> "Source":
+        """The same source of weights whose classifier is a `random` one, or none at all."""
+        kind = self.kind.removesuffix(RANDOM_CLASSIFIER)
+        return replace(self, kind=kind + RANDOM_CLASSIFIER if random and kind != "random" else kind)
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Unfolded parameters of one network with all that is needed to use them."""
+
+    architecture: Architecture
+    parameters: dict[str, np.ndarray]  # names and shapes of architecture.parameters(); float32 or float16, counts int64
+    preprocessing: Preprocessing
+    labels: tuple[str, ...] | None
+    source: Source
+
+    def __repr__(self) -> str:
+        return f"Weights({self.architecture.name}, {self.architecture.interface}, from {short(self.source.name)})"
+
+
+def fingerprint(weights: Weights, labels: tuple[str, ...]) -> str:
+    """sha256 over all parameters and labels, in hex."""
+    import hashlib  # both take longer to import than the rest of this file
+    import json
+
+    digest = hashlib.sha256(json.dumps(labels).encode())
+    for name, array in sorted(weights.parameters.items()):
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+def check_parameters(parameters: dict[str, np.ndarray], expected: Architecture) -> None:
+    """Compare every name, shape, dtype and value with what the architecture asks for.
+
+    Raises WeightsError with all missing, unexpected and mismatched names together; then for values that are not
+    finite; then for a negative running variance; then for layers that can exceed float32.
+    """
+    shapes = expected.parameters()
+    problems = [f"missing {name!r} {shape}" for name, shape in shapes.items() if name not in parameters]
+    problems += [f"unexpected {quoted(name)} {array.shape}" for name, array in parameters.items() if name not in shapes]
+    for name in shapes.keys() & parameters.keys():
+        array, allowed = parameters[name], (np.int64,) if name.endswith(TRACKED) else (np.float32, np.float16)
+        if array.shape != shapes[name]:
+            problems.append(f"{name!r} is {array.shape} instead of {shapes[name]}")
+        elif array.dtype not in allowed:
+            problems.append(f"{name!r} is {array.dtype} instead of {' or '.join(np.dtype(t).name for t in allowed)}")
+    if problems:
+        shown = "; ".join(sorted(problems)[:20]) + (f"; and {len(problems) - 20} more" if len(problems) > 20 else "")
+        raise WeightsError(f"these are not the parameters of {expected.name} ({expected.interface}): {shown}")
+    for name, array in parameters.items():
+        if not np.isfinite((array.min(), array.max())).all():  # min and max pass NaN on; no copy of the whole array
+            raise WeightsError(f"{name!r} holds {array[~np.isfinite(array)][0]}: every weight must be finite; "
+                               "the training run that wrote it has diverged")
+        if name.endswith("running_var") and array.min() < 0:
+            raise WeightsError(f"{name!r} holds {array.min()}: a variance can't be negative")
+    check_overflow(parameters, expected)
+
+
+def check_labels(labels, num_classes: int) -> tuple[str, ...] | None:
+    """Return the class names as a tuple; raises WeightsError unless there is one line of plain text for every class."""
+    if labels is None:
+        return None
+    labels = tuple(labels)
+    if len(labels) != num_classes:
+        raise WeightsError(f"{counted(len(labels), 'label')} for {counted(num_classes, 'class')}: give one label a "
+                           "class, in order")
+    for i, label in enumerate(labels):
+        if not isinstance(label, str) or not label.strip() or plain(label) != label:
+            raise WeightsError(f"label {i} is {quoted(label)}: a label is one line of text that is not empty and has "
+                               "no control characters")
+    return labels
+
+
+def check_source(source: Source) -> None:
+    """Raises WeightsError unless name and kind are plain text, and the sha256 is 64 hex digits or empty."""
+    for what, text in (("name", source.name), ("kind", source.kind)):
+        if plain(text) != text:
+            raise WeightsError(f"source {what} {quoted(text)}: it must be text without control characters")
+    if not re.fullmatch("[0-9a-f]{64}|", source.sha256):
+        raise WeightsError(f"source sha256 {quoted(source.sha256)}: it must be 64 hex digits, or empty")
+
+
+def same_bits(one: np.ndarray, other: np.ndarray) -> bool:
+    """True where two arrays agree in dtype, shape and every bit; contiguous ones are compared in place, by the MiB."""
+    if one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    raw, step = [array.ravel().view(np.uint8) for array in (one, other)], 1 << 20
+    return all(np.array_equal(*(part[at : at + step] for part in raw)) for at in range(0, one.nbytes, step))
+
+
+def random_weights(network: Architecture, seed: int = 0) -> Weights:
+    """Make seeded weights whose activations are of ordinary size, for benchmarks and for teaching.
+
+    Weights have variance 1 / fan-in. The running mean and variance of each channel are worked out from layer to layer
+    as if activations were Gaussian and independent, so that each batch norm gives its own scale and shift. The means
+    matter: left at zero, what is common to all pictures would drown, layer by layer, what tells them apart.
+    """
+    rng = np.random.default_rng(seed)
+    normal = rng.standard_normal(1000)  # stands for the values of one channel
+    parameters: dict[str, np.ndarray] = {}
+
+    def add(conv, mean, var):
+        """Add one convolution and its batch norm; mean and variance of each channel, (C,), (C,) -> (M,), (M,)."""
+        fan_in = math.prod(conv.weight_shape[1:])
+        scale = rng.uniform(0.5, 1.5, conv.out_channels)
+        shift = rng.uniform(-0.5, 1.0, conv.out_channels) if conv.relu6 else np.zeros(conv.out_channels)
+        weight = rng.normal(0.0, fan_in**-0.5, conv.weight_shape)
+        mix, spread = weight.sum((2, 3)), (weight**2).sum((2, 3))  # (M, C), or (C, 1) where each channel sees itself
+        depthwise = conv.op == "depthwise"
+        running_mean, running_var = (gain[:, 0] * moment if depthwise else (gain * moment).sum(1)
+                                     for gain, moment in ((mix, mean), (spread, var)))
+        values = dict(weight=scale, bias=shift, running_mean=running_mean, running_var=running_var)
+        parameters[f"{conv.name}.weight"] = weight.astype(np.float32)
+        parameters.update((f"{conv.bn}.{leaf}", array.astype(np.float32)) for leaf, array in values.items())
+        parameters[f"{conv.bn}.{TRACKED}"] = np.array(0, np.int64)
+        out = shift[:, None] + scale[:, None] * normal
+        out = np.clip(out, 0.0, 6.0) if conv.relu6 else out
+        return out.mean(1), out.var(1)
+
+    mean, var = add(network.stem, np.zeros(network.in_chans), np.full(network.in_chans, 1.0 / 3.0))  # uniform in -1..1
+    for block in network.blocks:
+        shortcut = mean, var
+        for conv in block.convs:
+            mean, var = add(conv, mean, var)
+        if block.skip:
+            mean, var = mean + shortcut[0], var + shortcut[1]
+    add(network.head, mean, var)
+    parameters.update(random_classifier(network, rng))
+    return Weights(network, parameters, network.variant.preprocessing, None, Source(f"seed {seed}", "", "random"))
+
+
+def random_classifier(network: Architecture, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """The classifier's parameters, with weights of variance 1 / fan-in; none where the network has no classifier."""
+    if not network.num_classes:
+        return {}
+    weight = rng.normal(0.0, network.head_hidden_size**-0.5, (network.num_classes, network.head_hidden_size))
+    bias = np.zeros(network.num_classes, np.float32)
+    return {"classifier.weight": weight.astype(np.float32), "classifier.bias": bias}

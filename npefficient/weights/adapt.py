@@ -1,0 +1,93 @@
+"""The same weights for another job: other classes, another pool, other input channels, as timm adapts them, or a
+classifier of one's own.
+
+Source: timm 1.0 `models/_manipulate.py` (adapt_input_conv), `models/_builder.py` (load_pretrained),
+`models/efficientnet.py` (reset_classifier).
+"""
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from ..errors import ArgumentError, WeightsError
+from ..network import architecture
+from ..network.parameters import Source, Weights, check_labels, random_classifier
+
+
+def adapt(weights: Weights, *, num_classes: int | None = None, in_chans: int | None = None,
+          global_pool: str | None = None, new_classifier: bool = False) -> Weights:
+    """Return weights for a network that differs in classes, input channels or pool; None leaves each as it is.
+
+    Another number of classes brings a classifier with seeded random weights and no labels, 0 none at all; so does
+    `new_classifier` in any case. Another number of input channels brings an adapted stem. Raises ArgumentError for
+    numbers and pools that can't be, and for a pool that the classifier does not fit.
+    """
+    old, parameters = weights.architecture, dict(weights.parameters)
+    network = architecture.build(old.name, *(own if wish is None else wish for wish, own in (
+        (num_classes, old.num_classes), (in_chans, old.in_chans), (global_pool, old.global_pool))))
+    if network.in_chans != old.in_chans:
+        stem = f"{network.stem.name}.weight"
+        parameters[stem] = adapt_stem(parameters[stem], network.in_chans)
+    if not new_classifier and network.num_classes == old.num_classes:
+        if network.num_classes and network.head_hidden_size != old.head_hidden_size:
+            raise ArgumentError(
+                f"global_pool {network.global_pool!r} gives {network.head_hidden_size} features: the classifier takes "
+                f"{old.head_hidden_size}; choose another pool, or another number of classes for another classifier")
+        return replace(weights, architecture=network, parameters=parameters)
+    parameters = {name: array for name, array in parameters.items() if not name.startswith("classifier.")}
+    parameters |= random_classifier(network, np.random.default_rng(0))
+    source = weights.source.with_classifier(random=network.num_classes > 0)
+    return replace(weights, architecture=network, parameters=parameters, labels=None, source=source)
+
+
+def with_classifier(weights: Weights, weight: np.ndarray, bias: np.ndarray, labels=None) -> Weights:
+    """Return weights with another last layer, of `classifier_arrays`."""
+    old, source = weights.architecture, weights.source
+    network = architecture.build(old.name, len(weight), old.in_chans, old.global_pool)
+    source = Source(f"{source.name}, classifier of one's own", "", "random" if source.random == "weights" else "memory")
+    return replace(weights, architecture=network, labels=labels, source=source, parameters={
+        **weights.parameters, "classifier.weight": weight, "classifier.bias": bias})
+
+
+def classifier_arrays(old: architecture.Architecture, weight, bias, labels=None):
+    """Check a last layer for a network: weight (classes, features), bias (classes,) -> the same in float32, labels.
+
+    features are the values that the pool gives (`head_hidden_size`). labels: one for each class, None for none. Raises
+    ArgumentError for arrays that do not fit or are not finite, and for labels that can't be.
+    """
+    weight, bias = (_real(name, values) for name, values in (("weight", weight), ("bias", bias)))
+    if not old.global_pool or weight.ndim != 2 or not len(weight) or weight.shape[1] != old.head_hidden_size:
+        rule = f"(classes, {old.head_hidden_size})" if old.global_pool else "one of a model with a pool"
+        raise ArgumentError(f"weight of shape {weight.shape}: it must be {rule}, for the pooled features of {old.name}")
+    if bias.shape != weight.shape[:1]:
+        raise ArgumentError(f"bias of shape {bias.shape}: it must be {weight.shape[:1]}, one for each class")
+    if isinstance(labels, str) or not isinstance(labels, (Iterable, type(None))):
+        raise ArgumentError(f"labels {labels!r}: give a list of names, one for each class")
+    try:
+        labels = check_labels(labels, len(weight))
+    except WeightsError as problem:
+        raise ArgumentError(str(problem)) from problem
+    return weight, bias, labels
+
+
+def _real(name: str, values) -> np.ndarray:
+    """float32, a copy; raises ArgumentError for what is not an array of finite real numbers."""
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
+        raise ArgumentError(f"{name} {type(values).__name__}: it must be a NumPy array of real numbers")
+    with np.errstate(over="ignore"):
+        made = values.astype(np.float32)
+    if not np.isfinite(made).all():
+        raise ArgumentError(f"{name} with {values[~np.isfinite(made)][0]}: every value must be finite, in float32")
+    return made
+
+
+def adapt_stem(weight: np.ndarray, in_chans: int) -> np.ndarray:
+    """(M, C, K, K) -> (M, in_chans, K, K), in the dtype given: for one channel the sum over C; for other counts the
+    channels in turn, scaled by C / in_chans, so that the stem's output keeps its size.
+    """
+    channels, wide = weight.shape[1], weight.astype(np.float32)
+    if in_chans == 1:
+        adapted = wide.sum(axis=1, keepdims=True)
+    else:
+        adapted = wide[:, np.arange(in_chans) % channels] * np.float32(channels / in_chans)
+    return adapted.astype(weight.dtype)

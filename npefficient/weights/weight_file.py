@@ -1,0 +1,256 @@
+"""The HDF5 file that keeps the weights of one network.
+
+Layout, version 1 (HDF5 1.8's structures, which carry checksums; superblock version 2, nothing before or behind it):
+
+    /<name>                one dataset per parameter under timm's flat name ("blocks.1.0.conv_pw.weight"), unfolded,
+                           little-endian float32 or float16, contiguous, no filters, no attributes
+    /labels                optional: uint8, the class names as UTF-8 text, separated by one "\\n"
+    attributes of the root (text: fixed-length UTF-8; whole numbers: int64; the others float64):
+    format                 "npefficient weights"
+    format_version         1
+    variant                "tf_efficientnet_lite0"
+    num_classes, in_chans  whole numbers; num_classes 0: no classifier
+    global_pool            optional: "max", "avgmax", "catavgmax", "" (none); average where it is missing
+    bn_eps, padding        0.001, "same"
+    input_size             (rows, columns)
+    crop_pct, interpolation, mean (3), std (3), crop_mode      the preprocessing: `preprocessing.Preprocessing`
+    source_name, source_sha256, source_kind                    the file that was converted
+    num_batches_tracked    one per batch norm, in the order of execution
+    checksums              uint8 (parameters, 32): sha256 of each dataset's bytes, in the order of timm's state_dict
+    sha256                 guards the rest, so that no bit of meaning is unguarded: 64 hex digits, of the text
+                           json.dumps({"attributes": {name: value, ..}, "labels": [..] or null}, sort_keys=True)
+                           over all other attributes; arrays as (nested) lists, floats as Python writes them
+
+Nothing is folded: the file is lossless and can be exported back. The same weights give the same bytes. The reader
+checks the file's header, then every attribute's and label's type and extent, then their digest, their values, the
+whole table of names, shapes, sizes and places of the datasets against the architecture; only then is a single weight
+read. Links, external storage, virtual datasets and filters are refused: the file can neither lead elsewhere nor unpack
+to more than its own size.
+"""
+import contextlib
+import hashlib
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from ..common.paths import replacing
+from ..common.text import plain
+from ..errors import ArgumentError, WeightsError
+from ..network import architecture
+from ..network.architecture import Architecture
+from ..network.parameters import TRACKED, Source, Weights, check_labels, check_parameters, check_source, same_bits
+from ..network.preprocessing import Preprocessing, check_preprocessing
+from .hdf5 import (MAGIC, StoredArray, check_apart, check_attributes, check_datasets, check_superblock, file_image,
+                   has_attribute, has_dataset, read_arrays, read_attribute)
+
+FORMAT, FORMAT_VERSION = "npefficient weights", 1
+LABELS_LIMIT = 1 << 22  # bytes
+
+_ATTRIBUTES = {  # name -> kind and shape, as `hdf5.read_attribute` takes them
+    "format": ("text", ()), "format_version": ("int", ()), "variant": ("text", ()), "num_classes": ("int", ()),
+    "in_chans": ("int", ()), "bn_eps": ("float", ()), "padding": ("text", ()), "input_size": ("int", (2,)),
+    "crop_pct": ("float", ()), "interpolation": ("text", ()), "mean": ("float", (3,)), "std": ("float", (3,)),
+    "crop_mode": ("text", ()), "source_name": ("text", ()), "source_sha256": ("text", ()), "source_kind": ("text", ()),
+    TRACKED: ("int", (None,)), "checksums": ("bytes", (None, 32)), "sha256": ("text", ()), "global_pool": ("text", ()),
+}
+_OPTIONAL = {"global_pool": "avg"}  # with the value that a file without them means
+_PYTHON = {"int": np.int64, "float": np.float64, "bytes": np.uint8}
+
+
+# --- writing ---------------------------------------------------------------------------------------------------------
+
+
+def write_weights(path, weights: Weights, *, force: bool = False) -> None:
+    """Write a weight file, read it back, compare everything, and only then put it in its place.
+
+    Raises ArgumentError where the target exists and `force` is not set, and for a preprocessing that can't be carried
+    out; WeightsError for parameters, labels or a source that do not fit; OSError when the disk is full or not
+    writable. The old file stays in all these cases.
+    """
+    check_parameters(weights.parameters, weights.architecture)
+    labels = check_labels(weights.labels, weights.architecture.num_classes)
+    check_preprocessing(weights.preprocessing)
+    source = Source(plain(weights.source.name), weights.source.sha256, weights.source.kind)
+    check_source(source)
+    weights = replace(weights, labels=labels, source=source)
+    with replacing(Path(path), force=force) as part:
+        part.write_bytes(file_image(lambda file: _fill(file, weights)))
+        _compare(read_weights(part), weights, part)
+
+
+def _fill(file, weights: Weights) -> None:
+    for name in _stored_names(weights.architecture):
+        array = weights.parameters[name]
+        file.create_dataset(name, data=array.astype(array.dtype.newbyteorder("<"), order="C", copy=False))
+    if weights.labels is not None:
+        file.create_dataset("labels", data=np.frombuffer("\n".join(weights.labels).encode(), np.uint8))
+    attributes = _attributes(weights)
+    attributes["sha256"] = _digest(attributes, weights.labels)
+    for name, value in attributes.items():
+        if _ATTRIBUTES[name][0] == "text":
+            text = value.encode()
+            file.attrs.create(name, np.bytes_(text), dtype=h5py.string_dtype("utf-8", max(1, len(text))))
+        else:
+            file.attrs.create(name, value)
+
+
+def _stored_names(network: Architecture) -> list[str]:
+    return [name for name in network.parameters() if not name.endswith(TRACKED)]
+
+
+def _attributes(weights: Weights) -> dict:
+    """Every root attribute but `sha256`, as str or as an array of the dtype that is stored."""
+    network, parameters, source = weights.architecture, weights.parameters, weights.source
+    checksums = [hashlib.sha256(np.ascontiguousarray(parameters[n])).digest() for n in _stored_names(network)]
+    values = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "variant": network.name,
+        "num_classes": network.num_classes,
+        "in_chans": network.in_chans,
+        "bn_eps": architecture.BN_EPS,
+        "padding": architecture.PADDING,
+        **asdict(weights.preprocessing),
+        **{f"source_{part}": value for part, value in asdict(source).items()},
+        TRACKED: [int(parameters[n]) for n in network.parameters() if n.endswith(TRACKED)],
+        "checksums": np.frombuffer(b"".join(checksums), np.uint8).reshape(-1, 32),
+        "global_pool": network.global_pool,
+    }
+    values = {name: value for name, value in values.items() if name not in _OPTIONAL or value != _OPTIONAL[name]}
+    return {name: value if _ATTRIBUTES[name][0] == "text" else np.array(value, _PYTHON[_ATTRIBUTES[name][0]])
+            for name, value in values.items()}
+
+
+def _digest(attributes: dict, labels) -> str:
+    """The attribute `sha256`, over the other attributes (str, int, float or array) and the labels."""
+    values = {k: v.tolist() if isinstance(v, (np.ndarray, np.generic)) else v for k, v in attributes.items()}
+    text = json.dumps({"attributes": values, "labels": None if labels is None else list(labels)}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _compare(got: Weights, expected: Weights, part: Path) -> None:
+    """Raise WeightsError unless a file read back holds just what was written."""
+    for name, array in expected.parameters.items():
+        if not same_bits(got.parameters[name], array):
+            raise WeightsError(f"{name!r} read back from {str(part)!r} differs from what was written: check the disk")
+    for what in ("architecture", "preprocessing", "labels", "source"):
+        back, written = getattr(got, what), getattr(expected, what)
+        if what == "preprocessing":
+            written = Preprocessing(**{k: tuple(v) if isinstance(v, list) else v for k, v in asdict(written).items()})
+        if back != written:
+            raise WeightsError(f"{what} read back from {str(part)!r} differs: {back!r} instead of {written!r}")
+
+
+# --- reading ---------------------------------------------------------------------------------------------------------
+
+
+def read_weights(path) -> Weights:
+    """Read and verify a weight file.
+
+    Raises WeightsError naming the file for anything but a whole, unaltered file of this format.
+    """
+    path = Path(path)
+    size = check_superblock(path)
+    with _naming(path):
+        # Everything is read and the file closed at once: an HDF5 handle kept over a fork corrupts.
+        with h5py.File(path, "r", locking="best-effort") as file:
+            return _read(file.id, size)
+
+
+def is_hdf5(path) -> bool:
+    """True for a file that starts as HDF5 does, or that is called .h5 whatever it holds."""
+    path = Path(path)
+    if path.suffix.lower() in (".h5", ".hdf5"):
+        return True
+    with contextlib.suppress(OSError):
+        if path.is_file():
+            with path.open("rb") as file:
+                return file.read(len(MAGIC)) == MAGIC
+    return False
+
+
+@contextlib.contextmanager
+def _naming(path: Path):
+    """Put the file's name in front of every error; HDF5 reports a broken file by almost any exception."""
+    try:
+        yield
+    except (ArgumentError, WeightsError) as error:
+        raise WeightsError(f"weight file {str(path)!r}: {error}") from error
+    except Exception as error:
+        raise WeightsError(f"weight file {str(path)!r} is damaged or not one of ours ({' '.join(str(error).split())}): "
+                           "fetch it again, or convert the checkpoint again") from error
+
+
+def _read(file_id, size: int) -> Weights:
+    """All checks in their order; the cheap ones first, the weights last."""
+    attributes = _read_attributes(file_id)
+    labels, arrays = None, {}
+    if has_dataset(file_id, "labels"):
+        arrays["labels"] = StoredArray(file_id, "labels", ("bytes",), (None,), file_size=size, limit=LABELS_LIMIT)
+        labels = next(read_arrays([arrays["labels"]])).tobytes().decode().split("\n")
+    if _digest({k: v for k, v in attributes.items() if k != "sha256"}, labels) != attributes["sha256"]:
+        raise WeightsError("its attributes or labels do not match their checksum: the file was altered or damaged")
+    empty = _described(attributes, labels)
+    shapes, stored = empty.architecture.parameters(), _stored_names(empty.architecture)
+    check_datasets(file_id, [*stored, *arrays])
+    for name in stored:
+        arrays[name] = StoredArray(file_id, name, ("float32", "float16"), shapes[name], file_size=size)
+    check_apart(arrays.values())
+    parameters = _read_parameters(arrays, stored, attributes)
+    counts = iter(attributes[TRACKED])
+    for name in shapes:  # in timm's order
+        empty.parameters[name] = np.array(next(counts)) if name.endswith(TRACKED) else parameters[name]
+    check_parameters(empty.parameters, empty.architecture)
+    return empty
+
+
+def _read_attributes(file_id) -> dict:
+    """Every attribute as str, int, float or array; the fixed ones have their value."""
+    def read(name):
+        return read_attribute(file_id, name, *_ATTRIBUTES[name])
+
+    if not has_attribute(file_id, "format"):
+        raise WeightsError("it has no attribute 'format': it is an HDF5 file, but no weight file of npefficient")
+    for name, value in (("format", FORMAT), ("format_version", FORMAT_VERSION)):
+        if has_attribute(file_id, name) and read(name) != value:
+            raise WeightsError(f"{name} {read(name)!r}: this release reads {value!r}; update npefficient or "
+                               "convert the checkpoint again")
+    there = [name for name in _ATTRIBUTES if name not in _OPTIONAL or has_attribute(file_id, name)]
+    check_attributes(file_id, there)
+    return {name: read(name) for name in there}
+
+
+def _described(attributes: dict, labels) -> Weights:
+    """Weights without their parameters: what the attributes say, every value checked."""
+    for name, value in (("bn_eps", architecture.BN_EPS), ("padding", architecture.PADDING)):
+        if attributes[name] != value:
+            raise WeightsError(f"attribute {name!r} is {attributes[name]!r}: it must be {value!r}")
+    attributes = _OPTIONAL | attributes
+    network = architecture.build(*(attributes[name] for name in ("variant", "num_classes", "in_chans", "global_pool")))
+    if attributes["variant"] != network.name:
+        raise WeightsError(f"attribute 'variant' is {attributes['variant']!r}: it must be the full name "
+                           f"{network.name!r}")
+    values = {k: attributes[k] for k in Preprocessing.__dataclass_fields__}
+    values = {k: tuple(v.tolist()) if isinstance(v, np.ndarray) else v for k, v in values.items()}
+    preprocessing = Preprocessing(**values)
+    check_preprocessing(preprocessing)
+    source = Source(*(attributes[f"source_{part}"] for part in ("name", "sha256", "kind")))
+    check_source(source)
+    for name, expected in (("checksums", len(_stored_names(network))), (TRACKED, len(network.convs))):
+        if len(attributes[name]) != expected:
+            raise WeightsError(f"attribute {name!r} has {len(attributes[name])} entries: {network.name} needs "
+                               f"{expected}")
+    return Weights(network, {}, preprocessing, check_labels(labels, network.num_classes), source)
+
+
+def _read_parameters(arrays: dict, stored: list[str], attributes: dict) -> dict[str, np.ndarray]:
+    parameters = {}
+    contents = read_arrays([arrays[name] for name in stored])
+    for name, array, checksum in zip(stored, contents, attributes["checksums"]):
+        if hashlib.sha256(array).digest() != checksum.tobytes():
+            raise WeightsError(f"{name!r} does not match its checksum: the file was altered or damaged")
+        parameters[name] = array
+    return parameters

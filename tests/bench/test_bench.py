@@ -1,0 +1,247 @@
+"""The benchmarks: that they refuse wrong results, and that what they count and print is right; never how fast."""
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_clock import Clock
+
+from npefficient.bench import machine, measure, peak, probes, process, report, subject, verify
+from npefficient.engine import workers
+from npefficient.errors import ArgumentError, NpefficientError
+
+# --- timing ----------------------------------------------------------------------------------------------------------
+
+
+def test_measure_counts_what_the_clock_says():
+    clock, durations, calls = Clock(), [9.0, 1.0, 2.0, 3.0, 4.0, 5.0], []
+
+    def call():
+        clock.now += durations[min(len(calls), 5)]
+        calls.append(clock.now)
+
+    timing = measure.measure(call, 15.0, clock)  # one call warms up: 9 is more than a quarter of 15
+    assert timing == measure.Timing(5, 1.0, 3.0, pytest.approx(4.6), pytest.approx(4.96))
+
+
+def test_measure_makes_some_runs_of_a_slow_call():
+    clock = Clock()
+
+    def call():
+        clock.now += 1000
+
+    assert measure.measure(call, 1.0, clock).runs == measure.FEWEST
+
+
+def test_measure_leaves_out_the_warm_up():
+    clock, calls = Clock(), []
+
+    def call():
+        clock.now += 50.0 if len(calls) < 1 else 0.5
+        calls.append(1)
+
+    assert measure.measure(call, 4.0, clock).p99 == 0.5
+
+
+@pytest.mark.parametrize("each", [1e-7, 1e-3, 5.0])
+def test_repeats_fill_the_time(each):
+    clock, first = Clock(), []
+
+    def call(repeats):
+        clock.now += each * repeats + (0.0 if first else 60.0)  # the first call compiles
+        first.append(1)
+
+    repeats = measure.repeats_for(call, 2e-3, clock)
+    assert repeats == max(1, round(2e-3 / each))
+
+
+# --- verifying -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wrong", [1e-3, np.nan, np.inf], ids=str)
+def test_verify_refuses(wrong):
+    expected = np.linspace(-1, 1, 9, dtype=np.float32)
+    assert verify.verify("it", expected, expected, 9) == 0
+    with pytest.raises(NpefficientError, match=r"it: WRONG RESULT, it differs by"):
+        verify.verify("it", expected + np.float32([wrong] + [0] * 8), expected, 9)
+    with pytest.raises(NpefficientError, match=r"shape \(9, 1\) instead of \(9,\)"):
+        verify.verify("it", expected[:, None], expected, 9)
+
+
+def test_verify_has_the_tests_tolerance():
+    import tolerance
+
+    assert verify.LOGITS == tolerance.LOGITS
+    for length, largest in ((1, 0.1), (1758, 3.0)):
+        assert verify.tolerance(length, largest) == tolerance.tolerance(np.float32, length, largest)
+
+
+# --- the machine -----------------------------------------------------------------------------------------------------
+
+
+def test_environment_is_json_and_knows_the_versions():
+    found = json.loads(json.dumps(machine.environment()))
+    assert found["versions"]["numpy"] == np.__version__ and found["cpu"] and found["caches"]["L1"] > 1024
+
+
+def test_cache_sizes_are_read_and_assumed(tmp_path):
+    for i, (level, kind, size) in enumerate([("3", "Unified", "32M"), ("1", "Data", "48K"), ("1", "Instruction", "7K"),
+                                             ("2", "Unified", "2048K")]):
+        (tmp_path / "cache" / f"index{i}").mkdir(parents=True)
+        for name, text in (("level", level), ("type", kind), ("size", size)):
+            (tmp_path / "cache" / f"index{i}" / name).write_text(text + "\n")
+    assert machine.cache_sizes(tmp_path) == {"L1": 48 << 10, "L2": 2 << 20, "L3": 32 << 20}
+    assert machine.cache_sizes(tmp_path / "none") == machine.ASSUMED
+
+
+def test_frequencies_where_readable(tmp_path):
+    (tmp_path / "cpufreq").mkdir()
+    (tmp_path / "cpufreq" / "scaling_cur_freq").write_text("3400000\n")
+    (tmp_path / "cpuinfo").write_text("model name\t: Some CPU @ 3\ncpu MHz\t\t: 2596.140\n")
+    assert machine.frequencies(tmp_path, tmp_path / "cpuinfo") == {"now": 3400.0, "cpuinfo": 2596.14}
+    assert machine.frequencies(tmp_path / "none", tmp_path / "none") == {}
+    assert machine.cpu_name(tmp_path / "cpuinfo") == "Some CPU @ 3"
+
+
+def test_features_follow_numbas_setting(monkeypatch):
+    monkeypatch.setenv("NUMBA_CPU_FEATURES", "+avx2,+fma,-avx512f")
+    assert machine.features() == ["avx2", "fma"]
+
+
+def test_resident_peak_grows_with_what_is_touched():
+    """In a process of its own: here, an earlier test may have had more than is touched now."""
+    script = """
+import numpy as np
+from npefficient.bench import machine
+before = machine.resident_peak()
+block = np.ones(64 << 20, np.uint8)
+print(machine.resident_peak() - before)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(machine.__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert 60 << 20 < int(done.stdout) < 80 << 20
+
+
+def test_resident_peak_where_the_system_does_not_tell(monkeypatch):
+    """Windows has neither /proc nor `resource`."""
+    monkeypatch.setattr(machine, "read", lambda path: "")
+    monkeypatch.setitem(sys.modules, "resource", None)
+    assert machine.resident_peak() is None
+
+
+def test_working_sets_fit_their_level():
+    sets = peak.working_sets({"L1": 32 << 10, "L2": 1 << 20, "L3": 32 << 20})
+    assert sets == {"L1": 16 << 10, "L2": 512 << 10, "L3": 8 << 20, "memory": 128 << 20}
+    assert list(peak.working_sets({"L1": 64 << 10, "L2": 128 << 10})) == ["L1", "memory"]
+
+
+def test_the_peak_of_threads_is_that_of_the_cores_there_are(monkeypatch):
+    monkeypatch.setattr(peak, "core_peak", lambda: 10.0)
+    monkeypatch.setattr(workers, "available_threads", lambda: 3)
+    assert [peak.peak_of(threads) for threads in (1, 3, 8)] == [10, 30, 30]
+
+
+def test_the_best_width_is_the_core_s_peak(monkeypatch):
+    """Wider vectors need not be quicker: a core may take them in halves."""
+    widths = [peak.Width(str(lanes), lanes, 32) for lanes in (4, 8, 16)]
+    monkeypatch.setattr(peak, "widths", lambda: widths)
+    for figures in ((1, 2, 3), (1, 4, 3)):
+        monkeypatch.setattr(peak, "fma_peak", lambda width, seconds: dict(zip((4, 8, 16), figures))[width.lanes])
+        assert peak.core_peak() == max(figures)
+
+
+@pytest.mark.parametrize("having, lanes, chains", [
+    (["sse2"], [4], 12), (["sse2", "avx2", "fma"], [4, 8], 12), (["sse2", "avx2", "fma", "avx512f"], [4, 8, 16], 24),
+    (["neon"], [4], 24)], ids=lambda value: "-".join(map(str, value)) if isinstance(value, list) else value)
+def test_widths(having, lanes, chains):
+    found = peak.widths(having)
+    assert (found[0].name == "no FMA") == (having == ["sse2"])
+    assert [w.lanes for w in found] == lanes and {w.chains for w in found} == {chains}
+
+
+# --- peak ------------------------------------------------------------------------------------------------------------
+
+
+def test_peak_prints_both_tables(bench, tmp_path):
+    code, out, err = bench("peak", "--seconds", "0.01", "--json", tmp_path / "peak.json")
+    written = json.loads((tmp_path / "peak.json").read_text())
+    assert code == 0 and err == "" and report.NOTE in out
+    assert [row["lanes"] for row in written["tables"]["fma"]] == [w.lanes for w in peak.widths()]
+    assert all(row["GFLOP/s"] > 0 for row in written["tables"]["fma"])
+    assert {"L1", "memory"} <= {row["level"] for row in written["tables"]["reads"]}
+
+
+def test_peak_refuses_a_wrong_kernel(bench, monkeypatch):
+    right = probes.multiply_adder
+
+    def wrong(lanes, chains):
+        return lambda acc, factor, summand, turns: right(lanes, chains)(acc, factor, summand, turns + 1)
+
+    monkeypatch.setattr(probes, "multiply_adder", wrong)
+    code, _, err = bench("peak", "--seconds", "0.01")
+    assert code == 1 and "multiply-add of" in err and "WRONG RESULT" in err
+
+
+def test_read_bandwidth_refuses_a_wrong_sum(monkeypatch):
+    right = probes.reader
+    monkeypatch.setattr(probes, "reader", lambda lanes: lambda x, turns, acc, n: right(lanes)(x, turns - 1, acc, n))
+    with pytest.raises(NpefficientError, match="reading 4,096 bytes: WRONG RESULT"):
+        peak.read_bandwidth(4096, 4, 0.01)
+
+
+# --- processes, subjects and reports ---------------------------------------------------------------------------------
+
+
+def test_isolated_hands_back_results_verdicts_and_failures():
+    assert process.isolated("json", "dumps", obj=[1, 2], environment={"A": "b"}) == "[1, 2]"
+    with pytest.raises(process.ProcessFailed, match="AttributeError.*'nothing'"):
+        process.isolated("json", "nothing")
+    with pytest.raises(NpefficientError, match="unknown model 'x'"):
+        process.isolated("npefficient.network.variants", "canonical_name", name="x")
+    with pytest.raises(process.ProcessFailed, match="exit code 3"):
+        process.isolated("os", "_exit", status=3)
+
+
+def test_subject_repeats_what_the_plain_network_computed(tmp_path):
+    made = subject.make_subject("lite0", tmp_path, (33, 20))
+    x, logits = made.input(5), made.logits(5)
+    assert x.shape == (5, 33, 20, 3) and logits.shape == (5, 1000) and made.title == "lite0 33x20"
+    assert np.array_equal(x[4], x[0]) and not np.array_equal(x[1], x[0])
+    assert np.array_equal(logits[4], logits[2]) and not np.array_equal(logits[1], logits[0])
+
+
+def test_report_formats_and_keeps(capsys, tmp_path):
+    kept = report.Report(tmp_path / "r.json")
+    first = capsys.readouterr().out
+    assert re.match(r".*, (1 processor|[\d,]+ processors), .*; load (\d+\.\d\d|unknown)\n", first)
+    table = kept.table("title", {"name": "<6", "big": ">12,.1f", "share": ">8.1%"}, "short")
+    table.add(name="x", big=1234567.25, share=0.5, hidden=3)
+    table.add(name="y", big=None, share=0.25)
+    kept.write()
+    lines = capsys.readouterr().out.splitlines()
+    at = lines.index("title")
+    expected = [("name", "big", "share"), ("x", "1,234,567.2", "50.0%"), ("y", "", "25.0%")]
+    assert lines[at + 1:at + 4] == [f"{a:6} {b:>12} {c:>8}" for a, b, c in expected]
+    table.add(name="longer than that", big=1e12, share=1)
+    assert capsys.readouterr().out == "longer than that 1,000,000,000,000.0   100.0%\n"  # never run together
+    rows = json.loads((tmp_path / "r.json").read_text())["tables"]["short"]
+    assert rows[0] == {"name": "x", "big": 1234567.25, "share": 0.5, "hidden": 3}
+    with pytest.raises(ArgumentError, match="none.*its directory does not exist"):
+        report.Report(tmp_path / "none" / "r.json")
+
+
+# --- the command line ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (("kernels", "--layer", "stem", "--size", "8"), "no layer matches --op None --layer 'stem'"),
+    (("peak", "--json", "/nowhere/at/all.json"), "--json '/nowhere/at/all.json'"),
+])
+def test_bench_says_what_is_wrong(bench, arguments, message):
+    code, _, err = bench(*arguments)
+    assert code == 1 and err.startswith("npefficient: error: ") and message in err

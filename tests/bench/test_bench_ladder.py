@@ -1,0 +1,205 @@
+"""The ladders' benchmark and its pictures: what is asked for, what is refused, what is counted; never how fast."""
+import json
+
+import numpy as np
+import pytest
+from fake_clock import Clock
+from PIL import Image
+
+from npefficient.bench import kernels, ladder, plots
+from npefficient.bench.measure import Timing
+from npefficient.errors import ArgumentError, NpefficientError
+from npefficient.ladder.case import Prepared, Rung
+from npefficient.ladder.registry import LADDERS
+from npefficient.network import architecture, reference
+from npefficient.network.parameters import random_weights
+
+NETWORK = architecture.build("lite0")
+SIZE = 40, 33
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return random_weights(NETWORK)
+
+
+@pytest.fixture
+def run(bench, tmp_path):
+    """run(...) -> (exit code, stdout, stderr, tables) of `bench kernels` on small pictures."""
+
+    def call(*arguments):
+        file = tmp_path / "k.json"
+        code, out, err = bench("kernels", "--size", "40x33", "--seconds", "0.001", "--json", file, *arguments)
+        return code, out, err, json.loads(file.read_text())["tables"] if file.exists() else None
+
+    return call
+
+
+def pixels_of(picture):
+    """(pixels, 3), 0 to 255."""
+    with Image.open(picture) as image:
+        return np.asarray(image.convert("RGB"), int).reshape(-1, 3)
+
+
+# --- what is asked for -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("op, layer, expected", [
+    (None, "blocks.3.1.conv_pw", "pointwise"), ("pointwise", "blocks.3.1.conv_pwl", "pointwise"),
+    (None, "blocks.0.0.conv_dw", "depthwise"), ("block", "blocks.2.1", "block"), (None, "blocks.2.1", "block"),
+    (None, None, None), ("pointwise", None, None), (None, "*.conv_pw", None), (None, "conv_stem", None),
+    (None, "blocks.0.0", None), ("depthwise", "blocks.3.1.conv_pw", None), (None, "classifier", None),
+    ("depthwise", "blocks.2.1", None)])
+def test_a_ladder_is_wanted_where_one_layer_is_named(op, layer, expected):
+    assert ladder.wanted(NETWORK, op, layer) == expected
+
+
+@pytest.mark.parametrize("layer", [None, "blocks.0.0", "blocks.2.1.conv_dw", "blocks.2.9", "blocks.*"])
+def test_only_an_inverted_residual_block_has_the_ladder_of_a_block(run, layer):
+    code, _, err, _ = run("--op", "block", *([] if layer is None else ["--layer", layer]))
+    assert code == 1 and f"--op block --layer {layer!r}: name one inverted residual block, such as blocks.1.0" in err
+
+
+@pytest.mark.parametrize("arguments, op", [
+    (("--op", "pointwise", "--layer", "blocks.3.1.conv_pw"), "pointwise"),
+    (("--layer", "blocks.2.1.conv_dw"), "depthwise"),
+    (("--op", "block", "--layer", "blocks.2.1"), "block")], ids=["pointwise", "depthwise", "block"])
+def test_every_rung_of_a_ladder(monkeypatch, run, tmp_path, arguments, op):
+    monkeypatch.setattr(ladder, "LONGEST", 0.01)
+    code, out, err, tables = run(*arguments, "--plot", tmp_path / "ladder.png")
+    rows = tables["ladder"]
+    assert code == 0 and err == "" and ladder.LEGEND in out
+    assert [(row["rung"], row["reason"]) for row in rows] == [(rung.name, rung.reason) for rung in LADDERS[op]]
+    assert all(row["us"] >= row["best"] > 0 and 0 < row["of peak"] < 1 and row["differs"] < 1e-4 for row in rows)
+    assert rows[0]["x before"] is None
+    assert [row["x before"] for row in rows[1:]] == pytest.approx([a["us"] / b["us"] for a, b in zip(rows, rows[1:])])
+    assert len(tables.get("kernels", [])) == (op != "block") and "reads" not in tables
+    assert len(pixels_of(tmp_path / "ladder.png")) > 600 * 300
+
+
+def test_without_one_layer_there_is_no_ladder(run):
+    code, out, err, tables = run("--op", "depthwise", "--layer", "blocks.[01].*")
+    assert code == 0 and err == "" and set(tables) == {"kernels"} and ladder.LEGEND not in out
+
+
+# --- cases and rungs -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layer, op", [(conv.name, conv.op) for conv in NETWORK.convs[1:]]
+                         + [(block.name, "block") for block in NETWORK.blocks[1:]])
+def test_a_case_is_the_layer(weights, layer, op):
+    case = ladder.case_of(weights, op, layer, *SIZE)
+    shapes = [one for one in NETWORK.layers(*SIZE) if one.name == layer or one.name.startswith(f"{layer}.")]
+    assert case.x.shape == (shapes[0].height, shapes[0].width, shapes[0].in_channels)
+    assert case.out_shape == (shapes[-1].out_height, shapes[-1].out_width, shapes[-1].out_channels)
+    assert case.flops == 2 * sum(one.macs for one in shapes)
+    block = next((block for block in NETWORK.blocks if layer.startswith(block.name)), None)
+    assert (case.residual is not None) == bool(block and block.skip and (op == "block" or layer.endswith("pwl")))
+
+
+def test_the_expected_block_is_the_plain_network_s(weights):
+    block = NETWORK.blocks[2]
+    case = ladder.case_of(weights, "block", block.name, *SIZE)
+    plain, x = reference.Network(NETWORK, weights.parameters, np.float64), case.x[None].astype(np.float64)
+    for conv in block.convs:
+        x = plain.conv(x, conv)
+    assert block.skip and np.abs(ladder.expected(case) - (x + case.x)[0]).max() < 1e-5
+
+
+def timed(seconds_a_row, clock, rows):
+    def prepare(case):
+        def call():
+            clock.now += seconds_a_row * len(case.x)
+            rows.append(len(case.x))
+
+        return Prepared(call, (), lambda: ladder.expected(case).astype(np.float32))
+
+    return Rung("pointwise", "timed", "a clock of its own", prepare)
+
+
+@pytest.mark.parametrize("seconds, rows", [(1e-6, 20), (ladder.LONGEST / 20.5, 20), (ladder.LONGEST / 6.5, 6),
+                                           (60.0, 1)])
+def test_a_slow_rung_is_timed_on_some_rows(weights, seconds, rows):
+    clock, case = Clock(), ladder.case_of(weights, "pointwise", "blocks.1.0.conv_pw", *SIZE)
+    part = ladder.portion(timed(seconds, clock, []), case, lambda: clock.now)
+    assert len(part.x) == rows and (part is case) == (rows == 20)
+
+
+def test_the_time_of_some_rows_is_scaled_up(monkeypatch, run):
+    called = []
+    monkeypatch.setattr(ladder, "portion", lambda rung, case: case.top(2))
+    monkeypatch.setitem(ladder.LADDERS, "pointwise", (timed(0.0, Clock(), called),))
+    monkeypatch.setattr(ladder, "measure", lambda call, seconds: Timing(5, 1.0, 2.0, 3.0, 4.0))
+    code, out, _, tables = run("--layer", "blocks.3.1.conv_pw")
+    (row,) = tables["ladder"]
+    assert code == 0 and row["rows"] == "2/3" and "2/3" in out and set(called) == {2}
+    assert row["us"] == pytest.approx(2e6 * 3 / 2) and row["best"] == pytest.approx(1e6 * 3 / 2)
+
+
+def test_a_wrong_rung_is_not_timed(monkeypatch, run):
+    right = LADDERS["pointwise"][1]
+
+    def prepare(case):
+        ready = right.prepare(case)
+        return Prepared(ready.function, ready.arguments, lambda: ready.result() + np.float32(1e-3))
+
+    monkeypatch.setitem(ladder.LADDERS, "pointwise", (Rung("pointwise", "spoilt", "to be found", prepare),))
+    code, _, err, _ = run("--layer", "blocks.3.1.conv_pw")
+    assert code == 1 and "blocks.3.1.conv_pw of lite0 40x33, spoilt: WRONG RESULT" in err
+
+
+# --- pictures --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name, message", [
+    ("ladder.txt", "its name must end in one of .png, .svg, .pdf"), ("ladder", "its name must end in"),
+    ("none/ladder.png", "its directory does not exist")])
+def test_a_picture_needs_a_place(run, tmp_path, name, message):
+    code, _, err, tables = run("--layer", "blocks.3.1.conv_pw", "--plot", tmp_path / name)
+    assert code == 1 and f"--plot {str(tmp_path / name)!r}" in err and message in err and tables is None
+
+
+def test_a_picture_needs_matplotlib(monkeypatch, tmp_path):
+    monkeypatch.setattr(plots, "find_spec", lambda name: None)
+    with pytest.raises(ArgumentError, match=r'ladder.png.*python -m pip install "npefficient\[plot\]"'):
+        plots.target(str(tmp_path / "ladder.png"))
+
+
+def test_a_roofline_of_the_layers(monkeypatch, run, tmp_path):
+    monkeypatch.setattr(kernels, "reads", lambda report, seconds: {"L1": 2e11, "memory": 2e10})
+    drawn = []
+    draw = plots.roofline
+    monkeypatch.setattr(plots, "roofline", lambda rows, *rest: (drawn.extend(rows), draw(rows, *rest)))
+    code, out, err, tables = run("--layer", "blocks.[01].*", "--plot", tmp_path / "roof.png")
+    assert code == 0 and err == "" and f"wrote {tmp_path / 'roof.png'}: the picture" in out
+    assert drawn == tables["kernels"]
+    pixels = pixels_of(tmp_path / "roof.png")
+    for colour in (plots.COLOURS["depthwise"], plots.COLOURS["pointwise"], plots.PEAK):
+        wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+        assert (np.abs(pixels - wanted).max(1) < 60).any(), f"nothing is drawn in {colour}"
+
+
+def test_the_bars_of_a_ladder_end_at_their_speed(monkeypatch, tmp_path):
+    figures = []
+    monkeypatch.setattr(plots, "_write", lambda figure, path: figures.append(figure))
+    rows = [{"rung": "a", "GFLOP/s": 0.02, "x before": None}, {"rung": "b", "GFLOP/s": 50.0, "x before": 2500.0}]
+    plots.ladder(rows, "title", 1e11, tmp_path / "a.png")
+    (axes,) = figures[0].axes
+    assert [bar.get_width() for bar in axes.patches] == [0.02, 50.0]
+    assert list(axes.lines[0].get_xdata()) == [100.0, 100.0]
+    texts = [text.get_text() for text in axes.texts]
+    assert {"0.02", "50", "2.5e+03", "peak 100"} <= set(texts) and axes.get_xlim()[0] < 0.02
+
+
+def test_an_interrupted_picture_leaves_the_old_one(monkeypatch, tmp_path):
+    from matplotlib.figure import Figure
+
+    (tmp_path / "a.png").write_bytes(b"old")
+
+    def savefig(*arguments, **options):
+        raise NpefficientError("interrupted")
+
+    monkeypatch.setattr(Figure, "savefig", savefig)
+    with pytest.raises(NpefficientError, match="interrupted"):
+        plots._write(Figure(), tmp_path / "a.png")
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]

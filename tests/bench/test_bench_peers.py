@@ -1,0 +1,174 @@
+"""Other engines beside ours: their files, their turns, and that a wrong answer or a failure shows; never how fast."""
+import json
+
+import numpy as np
+import pytest
+
+from npefficient.bench import process
+from npefficient.bench.peers import engines, graph, installed, ncnn_file, turns
+from npefficient.bench.subject import make_subject
+from npefficient.errors import NpefficientError
+from npefficient.network import architecture, reference
+from npefficient.network.parameters import random_weights
+
+INSTALLED = [peer for peer in turns.PEERS
+             if not peer.missing() and peer.engine != "torch_compile"]  # that takes a minute
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    return make_subject("lite0", tmp_path_factory.mktemp("small"), (47, 64))  # odd rows: pads differ from axis to axis
+
+
+def evaluate(nodes, x):
+    """The nodes in plain NumPy; x (N, H, W, C)."""
+    values = {graph.INPUT: x}
+    for node in nodes:
+        first, *rest = (values[name] for name in node.inputs)
+        if node.op == "add":
+            out = first + rest[0]
+        elif node.op == "pool":
+            out = first.mean((1, 2))
+        elif node.op == "classifier":
+            out = first @ node.weight.T + node.bias
+        else:
+            top, left, bottom, right = node.pads
+            padded = np.pad(first, ((0, 0), (top, bottom), (left, right), (0, 0)))
+            size, stride = node.weight.shape[2], node.stride
+            windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), (1, 2))[:, ::stride, ::stride]
+            subscripts = "nqrcij,cij->nqrc" if node.op == "depthwise" else "nqrcij,mcij->nqrm"
+            weight = node.weight[:, 0] if node.op == "depthwise" else node.weight
+            out = np.einsum(subscripts, windows, weight, optimize=True) + node.bias
+            out = np.clip(out, 0, 6) if node.relu6 else out
+        assert out.shape[1:] in (node.out_size, node.out_size[2:])
+        values[node.name] = out
+    return values[graph.OUTPUT]
+
+
+def test_nodes_are_the_network(small):
+    weights = random_weights(architecture.build("lite0"))
+    x = small.input(2)
+    expected = reference.Network(weights.architecture, weights.parameters)(x)
+    got = evaluate(graph.nodes(weights, 47, 64), x)
+    assert np.abs(got - expected).max() < 2e-5 * np.abs(expected).max()
+
+
+def test_ncnn_file_counts_its_layers_and_values(small, tmp_path):
+    target = tmp_path / "m.param"
+    ncnn_file.make(str(small.weights), str(target), 1, 47, 64)
+    magic, counts, *lines = target.read_text().splitlines()
+    words = [line.split() for line in lines]
+    outputs = [name for w in words for name in w[4 + int(w[2]):4 + int(w[2]) + int(w[3])]]
+    inputs = [name for w in words for name in w[4:4 + int(w[2])]]
+    assert magic == "7767517" and counts == f"{len(lines)} {len(outputs)}"
+    assert len(set(outputs)) == len(outputs) and len(set(inputs)) == len(inputs)  # each is read once
+    assert set(outputs) - set(inputs) == {graph.OUTPUT}
+    network = architecture.build("lite0")
+    floats = network.param_count() - sum(conv.out_channels for conv in network.convs)  # a bias for scale and shift
+    assert target.with_suffix(".bin").stat().st_size == 4 * (floats + len(network.convs) + 1)
+
+
+def test_all_installed_peers_agree_with_us(bench, tmp_path, monkeypatch):
+    monkeypatch.setattr(turns, "PEERS", tuple(INSTALLED))
+    monkeypatch.setattr(turns, "make_subject", lambda name, directory: make_subject(name, directory, (47, 64)))
+    code, out, _ = bench("peers", "--rounds", "1", "--seconds", "0.01", "--json", tmp_path / "p.json")
+    rows = json.loads((tmp_path / "p.json").read_text())["tables"]["peers"]
+    assert code == 0 and "left out" not in out
+    assert [row["engine"] for row in rows] == ["npefficient", *(peer.engine for peer in INSTALLED)]
+    assert rows[0]["/ ours"] == rows[0]["min / ours"] == 1
+    for row in rows:
+        assert row["min ms"] <= row["median"] and row["start s"] > 0
+        assert row["peak MB"] > 20 and row["installed MB"] > 10
+
+
+@pytest.mark.parametrize("engine", ["npefficient", *(peer.engine for peer in INSTALLED)])
+def test_wrong_logits_of_a_peer_are_found(small, tmp_path, engine):
+    logits = np.load(small._file("logits"))
+    for suffix in ("weights", "input"):
+        source = small.weights if suffix == "weights" else small._file("input")
+        (tmp_path / source.name).write_bytes(source.read_bytes())
+    np.save(tmp_path / small._file("logits").name, logits + np.float32(0.01))
+    other = type(small)(small.name, small.height, small.width, tmp_path)
+    peer = next(peer for peer in (turns.OURS, *turns.PEERS) if peer.engine == engine)
+    assert turns._prepared(peer, other, 1)
+    with pytest.raises(NpefficientError, match=f"{engine}, lite0 47x64, batch 1, 1 thread: WRONG RESULT"):
+        turns.time_peer(peer, other, 1, 1, 0.01)
+
+
+# --- turns -----------------------------------------------------------------------------------------------------------
+
+
+def result(median):
+    return {"minimum": median / 2, "median": median, "start": 1.0, "memory": 10**8, "differs": 0.0}
+
+
+class Rows:
+    def __init__(self):
+        self.rows = []
+
+    def add(self, **row):
+        self.rows.append(row)
+
+
+def test_ratios_are_of_the_same_round():
+    peer = turns.Peer("numpy", "numpy")
+    table = Rows()
+    turns.add_rows(table, "it", 2, {turns.OURS: [result(1.0), result(2.0), result(4.0)],
+                                  peer: [result(2.0), result(3.0), result(12.0)]})
+    row = table.rows[1]
+    assert (row["/ ours"], row["from"], row["to"]) == (2.0, 1.5, 3.0)
+    assert (row["min / ours"], row["min ms"], row["median"]) == (2.0, 1000, 3000)
+    assert row["version"] == np.__version__
+
+
+def test_rounds_take_turns_and_leave_out_what_fails(monkeypatch, small, capsys):
+    turns = []
+
+    def time_peer(peer, *arguments):
+        turns.append(peer.engine)
+        if peer.engine == "b" and turns.count("b") == 2:
+            raise process.ProcessFailed("it fell over")
+        return result(1.0)
+
+    monkeypatch.setattr(turns, "time_peer", time_peer)
+    results = turns.run_rounds(small, [turns.Peer("a", "a"), turns.Peer("b", "b")], 1, 1, 3, 1.0)
+    assert turns == ["npefficient", "a", "b", "a", "b", "npefficient", "npefficient", "a"]
+    assert {peer.engine: len(rounds) for peer, rounds in results.items()} == {"npefficient": 3, "a": 3}
+    assert "left out: b, lite0 47x64, 1 thread (it fell over)" in capsys.readouterr().out
+
+
+def test_our_own_failure_is_no_peer_left_out(monkeypatch, small):
+    def time_peer(*arguments):
+        raise process.ProcessFailed("ours fell over")
+
+    monkeypatch.setattr(turns, "time_peer", time_peer)
+    with pytest.raises(process.ProcessFailed, match="ours fell over"):
+        turns.run_rounds(small, [], 1, 1, 1, 1.0)
+
+
+def test_what_is_not_installed_is_named(bench, monkeypatch, small):
+    monkeypatch.setattr(turns, "PEERS", (turns.Peer("ghost", "ghost", ("no_such_module",)),
+                                       turns.Peer("single", "numpy", ("numpy",), batches=False)))
+    monkeypatch.setattr(turns, "time_peer", lambda *arguments: result(1.0))
+    monkeypatch.setattr(turns, "make_subject", lambda name, directory: small)
+    code, out, _ = bench("peers", "--batch", "2", "--rounds", "1")
+    assert code == 0 and "left out: ghost (not installed: no_such_module)" in out
+    assert "left out: single (takes one picture at a time)" in out and "npefficient" in out
+
+
+def test_a_model_that_cannot_be_made_is_named(monkeypatch, small, capsys):
+    peer = turns.Peer("broken", "numpy", (), ("graph", "nothing"))  # graph has no `make`
+    assert not turns._prepared(peer, small, 1)
+    assert "left out: broken, lite0 47x64 (its model can't be made: AttributeError" in capsys.readouterr().out
+
+
+def test_every_peer_has_its_engine_and_file():
+    for peer in (turns.OURS, *turns.PEERS):
+        assert callable(getattr(engines, peer.engine))
+
+
+def test_installed_size_counts_all_that_is_needed_once():
+    assert installed.needed(["numba"]) >= {"numba", "llvmlite", "numpy"}
+    each = {name: installed.size_of_files(name) for name in installed.needed(["numba"])}
+    assert installed.installed_size("numba") == sum(each.values()) > each["numba"] > 1e6
+    assert installed.installed_size("npefficient") > installed.installed_size("numba")

@@ -1,0 +1,336 @@
+"""`npefficient classify` for many photos: what it prints and writes, and how it is interrupted and resumed."""
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from job_rows import SUFFIXES, read
+from PIL import Image
+from small import save_photos, small_model, small_weights
+
+from npefficient.commands import main
+from npefficient.weights.weight_file import write_weights
+
+ROOT = Path(__file__).parents[2]
+forms = pytest.mark.parametrize("suffix", SUFFIXES)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "small.h5"
+    write_weights(path, small_weights())
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Ten photos, and two that are none."""
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    save_photos(folder, 6)
+    save_photos(folder / "more", 4, ".jpg")
+    (folder / "00003b.png").write_text("no photo")
+    (folder / "more" / "empty.webp").touch()
+    return folder
+
+
+@pytest.fixture
+def classify(weights, capsys):
+    """classify(arguments) -> (exit code, stdout, stderr)."""
+
+    def call(*arguments):
+        try:
+            code = main(["classify", "--weights", str(weights), *map(str, arguments)])
+        except SystemExit as leaving:  # argparse
+            code = leaving.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def names(folder):
+    return [str(folder / name) for name in (
+        "00000.png", "00001.png", "00002.png", "00003.png", "00003b.png", "00004.png", "00005.png", "more/00000.jpg",
+        "more/00001.jpg", "more/00002.jpg", "more/00003.jpg", "more/empty.webp")]
+
+
+# --- printed ---------------------------------------------------------------------------------------------------------
+
+
+def test_folder_prints_as_its_photos_do(classify, folder):
+    code, out, err = classify(folder, "--topk", 2)
+    assert (code, out, err) == classify(*names(folder), "--topk", 2)
+    assert code == 1 and "2 of 12 photos could not be read" in err and out.count("class ") == 20
+
+
+@pytest.mark.parametrize("argument", ["folder", "glob", "list", "-"])
+def test_json_of_several_is_that_of_each(classify, folder, monkeypatch, argument):
+    _, expected, _ = classify(*names(folder), "--json")
+    text = "".join(f"{name}\n" for name in names(folder))
+    (folder / "list.txt").write_text(text)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    photos = {"folder": folder, "glob": f"{folder}/**", "list": folder / "list.txt", "-": "-"}[argument]
+    code, out, err = classify(photos, "--json", "--workers", 3, "--batch-size", 2)
+    assert code == 1 and sorted(out.splitlines()) == sorted(expected.splitlines())
+    assert out == expected or argument == "glob"  # what `**` finds comes in another order
+
+
+@pytest.mark.parametrize("more", [[], ["--output", "out.csv"]], ids=["printed", "written"])
+def test_folder_that_can_not_be_listed_is_said_and_the_exit_code_is_1(classify, tmp_path, monkeypatch, more):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p" / "lost+found").mkdir(parents=True)
+    save_photos(tmp_path / "p", 2)
+    (tmp_path / "p" / "1.heic").touch()
+    listdir = os.listdir
+
+    def refuse(path):
+        if str(path).endswith("lost+found"):
+            raise PermissionError(13, "Permission denied")
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", refuse)  # chmod does not stop root
+    code, out, err = classify("p", *more)
+    assert code == 1 and (out.count("class 4") == 2 or "out.csv: 2 rows" in out)
+    assert "npefficient: error: folder 'p/lost+found': it can't be listed (Permission denied)" in err
+    assert "npefficient: left out of 'p': 1 .heic, which Pillow can't read" in err
+
+
+@pytest.mark.parametrize("more", [[], ["--workers", "1"], ["--output", "out.jsonl"]], ids=["one", "many", "written"])
+def test_a_limit_of_pixels(classify, tmp_path, monkeypatch, more):
+    monkeypatch.chdir(tmp_path)
+    save_photos(tmp_path, 1)
+    code, out, err = classify("00000.png", "--max-pixels", 399, *more)
+    text = "photo '00000.png': 20 x 20 pixels, and at most 399 are allowed; "
+    assert code == 1 and text in (read(tmp_path / "out.jsonl")[0]["error"] if "--output" in more else err)
+    assert classify("00000.png", "--max-pixels", 400, *more, *(["--force"] if "--output" in more else []))[0] == 0
+
+
+def test_demo_writes_its_own_pictures(capsys, tmp_path, nothing_at_hand):
+    assert main(["classify", "--demo", "--output", str(tmp_path / "out.jsonl")]) == 0
+    rows = read(tmp_path / "out.jsonl")
+    assert [Path(row["photo"]).stem for row in rows] == [row["classes"][0]["label"] for row in rows]
+    assert len(rows) == 10 and all(len(row["classes"]) == 1 for row in rows)
+
+
+def test_names_that_are_no_utf8_are_escaped(classify, folder):
+    name = os.path.join(os.fsencode(folder), b"\xe9.png")
+    os.rename(folder / "00000.png", name)
+    for arguments in ([os.fsdecode(name)], [f"{folder}/*.png"]):
+        code, out, err = classify(*arguments)
+        assert "\\udce9.png" in out and "Traceback" not in err
+    code, _, _ = classify(folder, "--output", folder / "out.csv")
+    assert sum(row["photo"].endswith("/\\udce9.png") for row in read(folder / "out.csv")) == 1
+
+
+# --- written ---------------------------------------------------------------------------------------------------------
+
+
+@forms
+def test_output_has_what_the_model_says(classify, folder, tmp_path, suffix):
+    path, model = tmp_path / f"out{suffix}", small_model()
+    code, out, err = classify(folder, "--output", path, "--topk", 3)
+    assert code == 1 and out.endswith(f"\nwrote {path}: 12 rows\n")
+    assert "12 of 12 photos (100%)" in err and "2 of 12 photos could not be read" in err
+    rows = read(path)
+    assert [row["photo"] for row in rows] == names(folder)
+    assert [row["photo"] for row in rows if row["error"]] == [names(folder)[4], names(folder)[11]]
+    assert "not an image" in rows[4]["error"] and rows[4]["classes"] == []
+    for row in rows[:4]:
+        assert [(c["label"], c["probability"]) for c in row["classes"]] == model.classify(row["photo"], 3)
+        assert [model.labels[c["class"]] for c in row["classes"]] == [c["label"] for c in row["classes"]]
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".parquet", ".h5"])
+def test_embeddings_are_the_pooled_features(classify, folder, tmp_path, suffix):
+    path, model = tmp_path / f"out{suffix}", small_model()
+    classify(folder, "--output", path, "--embeddings")
+    for row in read(path):
+        if row["error"] is None:
+            x = model.transform(row["photo"])[None]
+            expected = model.activations(x, ["global_pool"])["global_pool"][0]
+            assert np.float32(row["embedding"]).tobytes() == expected.tobytes()
+        else:
+            assert row["embedding"] is None
+
+
+def test_workers_and_batches_change_nothing(classify, folder, tmp_path):
+    how = [(), ("--workers", 1), ("--workers", 5, "--batch-size", 3), ("--threads", 1, "--batch-size", 50)]
+    for i, arguments in enumerate(how):
+        classify(folder, "--output", tmp_path / f"{i}.jsonl", *arguments)
+    assert len({(tmp_path / f"{i}.jsonl").read_bytes() for i in range(len(how))}) == 1
+
+
+def test_a_good_folder_ends_well(classify, tmp_path):
+    save_photos(tmp_path, 3)
+    code, out, err = classify(tmp_path, "--output", tmp_path / "out.parquet")
+    assert code == 0 and len(read(tmp_path / "out.parquet")) == 3 and "could not" not in err
+
+
+def test_fast_decode_says_what_it_costs(classify, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    for i in range(6):
+        Image.fromarray(np.roll(pixels, i)).resize((480, 320)).save(tmp_path / f"{i}.jpg")
+    code, _, err = classify(tmp_path, "--output", tmp_path / "a.jsonl", "--fast-decode")
+    assert code == 0 and "--fast-decode: on the first 4 photos the logits move by at most 0." in err
+    assert "(the largest is " in err and "the most probable class stays on " in err
+    classify(tmp_path, "--output", tmp_path / "b.jsonl")
+    fast, full = read(tmp_path / "a.jsonl"), read(tmp_path / "b.jsonl")
+    assert [row["photo"] for row in fast] == [row["photo"] for row in full] and fast != full
+    code, _, err = classify(tmp_path, "--output", tmp_path / "b.jsonl", "--fast-decode", "--resume")
+    assert code == 1 and "was begun with fast_decode False, and now True" in err
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (("--output", "o.csv", "--embeddings"), "o.csv': a .csv has no place for embeddings of 1280 values"),
+    (("--output", "o.xls"), "o.xls': it must end in .csv, .jsonl, .parquet or .h5"),
+    (("--output", "none/o.csv"), "none/o.csv': its directory does not exist"),
+    (("none/*.jpg", "--output", "o.csv"), "glob 'none/*.jpg': no photo matches"),
+], ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "")
+def test_wrong_wishes_leave_no_file(classify, folder, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = classify(folder, *arguments)
+    assert code == 1 and err.startswith("npefficient: error: ") and message in err and "wrote" not in out
+    assert os.listdir(tmp_path) == ["photos"]
+
+
+def test_nothing_on_standard_input_leaves_no_file(classify, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"")))
+    code, _, err = classify("-", "--output", tmp_path / "out.csv")
+    assert code == 1 and "standard input: it names no photo" in err and os.listdir(tmp_path) == []
+
+
+def test_without_weights_of_their_own_rows_tell_models_apart(classify, folder, tmp_path, capsys):
+    """Other weights under the same name are other settings."""
+    write_weights(tmp_path / "other.h5", small_weights(seed=1))
+    write_weights(tmp_path / "same.h5", small_weights())
+    classify(folder, "--output", tmp_path / "o.csv")
+    for name, code, message in (("other.h5", 1, "was begun with weights that came from 'seed 0', and now 'seed 1'"),
+                                ("same.h5", 1, "2 of 12 photos could not be read")):
+        assert main(["classify", str(folder), "--weights", str(tmp_path / name), "--output", str(tmp_path / "o.csv"),
+                     "--resume"]) == code
+        assert message in capsys.readouterr().err
+
+
+def test_a_finished_file_has_nothing_to_resume(classify, folder, tmp_path):
+    classify(folder, "--output", tmp_path / "o.csv")
+    before = (tmp_path / "o.csv").read_bytes()
+    code, out, err = classify(folder, "--output", tmp_path / "o.csv", "--resume")
+    assert code == 1 and out.splitlines()[-1].endswith("o.csv has 12 rows already, one for each photo")
+    assert err == "npefficient: 2 of 12 photos could not be read\n" and (tmp_path / "o.csv").read_bytes() == before
+
+
+def test_no_cell_of_a_csv_is_a_formula(classify, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    save_photos(tmp_path, 2)
+    os.rename("00000.png", "=1+1.png")
+    os.rename("00001.png", "'-1.png")
+    photos = ("=1+1.png", "'-1.png", "@none.png")
+    classify(*photos[:2], "--output", "o.csv")
+    classify(*photos, "--output", "o.csv", "--resume")
+    cells = [line.split(",")[0] for line in (tmp_path / "o.csv").read_text().splitlines()[1:]]
+    assert cells == ["'=1+1.png", "''-1.png", "'@none.png"]
+    assert classify(*photos, "--output", "o.csv", "--resume")[1].splitlines()[-1].startswith("nothing to do: ")
+
+
+def test_one_class_of_each_is_in_straight_columns(classify, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "twelve12.png", "a_longer_name.png"):
+        save_photos(tmp_path, 1)
+        os.rename("00000.png", name)
+    for arguments in ((".",), sorted(os.listdir())):
+        _, out, _ = classify(*arguments, "--topk", 1)
+        lines = out.splitlines()[1:]
+        assert len(lines) == 3 and len({line.index("%") for line in lines}) == 1, "the shares end in one column"
+        assert all(" " in line[line.index(".png") :line.index("%")] for line in lines)
+
+
+# --- interrupted -----------------------------------------------------------------------------------------------------
+
+
+def start(weights, *arguments, **options):
+    command = [sys.executable, "-m", "npefficient", "classify", "--weights", weights, *arguments]
+    return subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            env={**os.environ, "PYTHONPATH": str(ROOT)}, **options)
+
+
+def wait_for_rows(process, path, count):
+    """Until the journal of a running job has so many rows."""
+    journal = path if path.suffix in (".csv", ".jsonl") else path.with_name(f".{path.name}.rows.jsonl")
+    patience = time.monotonic() + 120
+    while not journal.exists() or journal.read_bytes().count(b"\n") < count:
+        assert process.poll() is None and time.monotonic() < patience, process.communicate()
+        time.sleep(0.005)
+
+
+@forms
+@pytest.mark.parametrize("how", ["SIGKILL", "SIGINT", "SIGTERM"])
+def test_stopped_half_way_and_resumed(classify, weights, tmp_path, suffix, how):
+    """The list comes through a pipe that stays open, so that the job can't end before it is stopped."""
+    photos = save_photos(tmp_path, 40)
+    (tmp_path / "20b.jpg").touch()
+    photos = [*map(str, photos[:20]), str(tmp_path / "20b.jpg"), *map(str, photos[20:])]
+    path, whole = tmp_path / f"out{suffix}", tmp_path / f"whole{suffix}"
+    process = start(weights, "-", "--output", path, "--topk", 2, stdin=subprocess.PIPE)
+    process.stdin.write("".join(f"{photo}\n" for photo in photos[:30]))
+    process.stdin.flush()
+    wait_for_rows(process, path, 22)
+    process.send_signal(getattr(signal, how))
+    out, err = process.communicate(timeout=60)
+    if how != "SIGKILL":
+        assert process.returncode == {"SIGINT": 130, "SIGTERM": 143}[how] and "Traceback" not in err
+        kept = len(read(path))
+        assert 21 <= kept <= 30 and f"'{path}' has the first {kept} photos; the same command with --resume" in err
+    (tmp_path / "list.txt").write_text("".join(f"{photo}\n" for photo in photos))
+    assert classify(tmp_path / "list.txt", "--output", path, "--topk", 2)[0] == 1  # something is there already
+    code, out, err = classify(tmp_path / "list.txt", "--output", path, "--topk", 2, "--resume")
+    assert code == 1 and "wrote" in out and "1 of 41 photos could not be read" in err
+    classify(tmp_path / "list.txt", "--output", whole, "--topk", 2)
+    assert read(path) == read(whole) and [row["photo"] for row in read(path)] == photos
+    if suffix in (".csv", ".jsonl"):
+        assert path.read_bytes() == whole.read_bytes()
+
+
+def test_2000_photos_to_parquet_interrupted_and_resumed(classify, weights, tmp_path):
+    folder, path = tmp_path / "photos", tmp_path / "out.parquet"
+    folder.mkdir()
+    photos = save_photos(folder, 2000)
+    process = start(weights, folder, "--output", path, "--batch-size", 4)
+    wait_for_rows(process, path, 300)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    before = read(path)
+    assert 300 <= len(before) < 2000
+    code, _, err = classify(folder, "--output", path, "--resume")
+    assert code == 0 and "2,000 of 2,000 photos (100%)" in err
+    rows, model = read(path), small_model()
+    assert rows[:len(before)] == before and [row["photo"] for row in rows] == [str(photo) for photo in photos]
+    for row in rows[::97]:
+        assert [(c["label"], c["probability"]) for c in row["classes"]] == model.classify(row["photo"])
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["out.parquet", "photos"]
+
+
+def test_interrupt_while_standard_input_is_silent(weights, tmp_path):
+    process = start(weights, "-", "--output", tmp_path / "out.csv", "--workers", 1, stdin=subprocess.PIPE)
+    process.stdin.write("none.jpg\nnone.png\n" * 5)
+    process.stdin.flush()
+    wait_for_rows(process, tmp_path / "out.csv", 9)  # with the header; up to two photos wait for more to come
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130 and f"has the first {len(read(tmp_path / 'out.csv'))} photos" in err
+
+
+def test_a_closed_pipe_ends_a_long_print(weights, tmp_path):
+    save_photos(tmp_path, 300)
+    process = start(weights, tmp_path, "--json")
+    assert json.loads(process.stdout.readline())["photo"].endswith("00000.png")
+    process.stdout.close()
+    process.stdout = None
+    assert process.communicate(timeout=60)[1] == "" and process.returncode == 1

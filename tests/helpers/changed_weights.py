@@ -1,0 +1,26 @@
+"""Weights that differ in one tensor."""
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from npefficient.network.architecture import build
+from npefficient.network.parameters import Weights, random_weights
+
+CHANGED = "blocks.2.0.conv_dw.weight"
+
+
+@pytest.fixture(scope="module")
+def weights():
+    made = random_weights(build("lite0", 5))
+    return replace(made, preprocessing=replace(made.preprocessing, input_size=(32, 32)), labels=tuple("abcde"))
+
+
+def changed(weights: Weights, name: str, value) -> Weights:
+    """The same weights but for one tensor: value(array) of it."""
+    return replace(weights, parameters={**weights.parameters, name: value(weights.parameters[name].copy())})
+
+
+def one_ulp(array):
+    array[3, 0, 1, 1] = np.nextafter(array[3, 0, 1, 1], np.float32(np.inf))
+    return array

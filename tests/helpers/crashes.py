@@ -1,0 +1,131 @@
+"""A program: end a job that writes rows at every line of its code in turn, and see whether --resume mends it.
+
+    python tests/helpers/crashes.py kill|interrupt SUFFIX FOLDER STEP
+
+kill: the process ends there and then; interrupt: the signal of Ctrl-C comes. Each time the job goes on with
+what is left, and has to come to the rows of a job that nothing has disturbed. STEP: look at every so many lines.
+"""
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+
+import job_rows
+from job_rows import expected, photos, read, settings, work
+
+import npefficient.jobs.output.h5
+import npefficient.jobs.output.parquet  # noqa: F401 (imported here, so that no child has to)
+from npefficient.common import paths
+from npefficient.jobs import output
+
+OURS = {paths.__file__, *map(str, Path(output.__file__).parent.glob("*.py"))}
+
+
+def fresh(path):
+    work(path, photos(4))
+
+
+def anew(path):
+    """Over a file of another job."""
+    work(path, photos(4), force=True)
+
+
+def longer(path):
+    """From a file that is finished, in two goes, with what is shown after an interruption in between."""
+    work(path, photos(3), resume=True)
+    with output.open_output(path, job_rows.schema(path.suffix), settings(), resume=True) as file:
+        file.skip(iter(photos(3)))
+        file.publish()
+    work(path, photos(4), resume=True)
+
+
+def prepare(job, path):
+    if job is anew:
+        work(path, photos(9)[::-1], made=settings(model="another"))
+    elif job is longer:
+        work(path, photos(2))
+
+
+def at_line(number, stop):
+    """A trace function that calls `stop` before the line of this number that the code comes to."""
+    left = number
+
+    def trace(frame, event, argument):
+        nonlocal left
+        if frame.f_code.co_filename not in OURS:
+            return None
+        if event == "line":
+            left -= 1
+            if left < 0:
+                sys.settrace(None)
+                stop()
+        return trace
+
+    return trace
+
+
+def kill(job, path, number):
+    """True where the job came so far."""
+    child = os.fork()
+    if child == 0:
+        sys.settrace(at_line(number, lambda: os._exit(9)))
+        job(path)
+        os._exit(0)
+    status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    if status not in (0, 9):
+        sys.exit(f"the child failed: {status}")
+    return status == 9
+
+
+def interrupt(job, path, number):
+    """True where the job came so far."""
+    stopped = []
+
+    def stop():
+        stopped.append(True)
+        signal.raise_signal(signal.SIGINT)
+
+    sys.settrace(at_line(number, stop))
+    try:
+        job(path)
+        if stopped:
+            sys.exit(f"line {number}: the job did not notice")
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(None)
+    return bool(stopped)
+
+
+def main(how, suffix, folder, step):
+    count = 0
+    for job in (fresh, anew, longer):
+        number, stopped = 0, True
+        while stopped:
+            place = Path(folder, "crash")
+            place.mkdir()
+            path = place / f"out{suffix}"
+            prepare(job, path)
+            stopped = {"kill": kill, "interrupt": interrupt}[how](job, path, number)
+            repair(job, path)
+            if read(path) != expected(suffix, photos(4)):
+                sys.exit(f"{job.__name__}, stopped at line {number}: {read(path)}")
+            shutil.rmtree(place)
+            number += int(step)
+            count += stopped
+    print(count, "stops, all mended")
+
+
+def repair(job, path):
+    """What a user does: --resume; where that says that the file is still another job's, the same command again."""
+    try:
+        work(path, photos(4), resume=True)
+    except ValueError:
+        if job is not anew or read(path) not in ([], expected(path.suffix, photos(9)[::-1])):
+            raise
+        work(path, photos(4), force=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
