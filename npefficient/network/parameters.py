@@ -1,7 +1,7 @@
 """The parameters of one network: what they are, how they are checked, and random ones to try a network with."""
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from .overflow import check_overflow
 from .preprocessing import Preprocessing
 
 TRACKED = "num_batches_tracked"
+PHOTO_MARK = 8  # bytes
 RANDOM_CLASSIFIER = ", random classifier"
 
 
@@ -24,6 +25,8 @@ class Source:
     # "torch-zip", "torch-legacy", "safetensors", "finetuned", "memory" (arrays that were handed over) or "random"; with
     # RANDOM_CLASSIFIER at the end where the classifier has not been trained
     kind: str
+    # the photos that a finetuned classifier was fitted to, PHOTO_MARK bytes for each (`jobs.photo_marks`)
+    photos: bytes = field(default=b"", repr=False)
 
     @property
     def random(self) -> str:
@@ -33,7 +36,7 @@ class Source:
     def with_classifier(self, random: bool) -> "Source":
         """The same source of weights whose classifier is a `random` one, or none at all."""
         kind = self.kind.removesuffix(RANDOM_CLASSIFIER)
-        return replace(self, kind=kind + RANDOM_CLASSIFIER if random and kind != "random" else kind)
+        return replace(self, kind=kind + RANDOM_CLASSIFIER if random and kind != "random" else kind, photos=b"")
 
 
 @dataclass(frozen=True)
@@ -105,12 +108,15 @@ def check_labels(labels, num_classes: int) -> tuple[str, ...] | None:
 
 
 def check_source(source: Source) -> None:
-    """Raises WeightsError unless name and kind are plain text, and the sha256 is 64 hex digits or empty."""
+    """Raises WeightsError unless name and kind are plain text, the sha256 is 64 hex digits or empty, and the marks of
+    photos are whole."""
     for what, text in (("name", source.name), ("kind", source.kind)):
         if plain(text) != text:
             raise WeightsError(f"source {what} {quoted(text)}: it must be text without control characters")
     if not re.fullmatch("[0-9a-f]{64}|", source.sha256):
         raise WeightsError(f"source sha256 {quoted(source.sha256)}: it must be 64 hex digits, or empty")
+    if len(source.photos) % PHOTO_MARK:
+        raise WeightsError(f"source photos of {len(source.photos)} bytes: it must be {PHOTO_MARK} for each photo")
 
 
 def same_bits(one: np.ndarray, other: np.ndarray) -> bool:

@@ -5,6 +5,8 @@ Layout, version 1 (HDF5 1.8's structures, which carry checksums; superblock vers
     /<name>                one dataset per parameter under timm's flat name ("blocks.1.0.conv_pw.weight"), unfolded,
                            little-endian float32 or float16, contiguous, no filters, no attributes
     /labels                optional: uint8, the class names as UTF-8 text, separated by one "\\n"
+    /photos                optional: uint8, 8 bytes for each photo that the classifier was fitted to: the start of a
+                           sha256, see `jobs.photo_marks`; ascending
     attributes of the root (text: fixed-length UTF-8; whole numbers: int64; the others float64):
     format                 "npefficient weights"
     format_version         1
@@ -19,7 +21,8 @@ Layout, version 1 (HDF5 1.8's structures, which carry checksums; superblock vers
     checksums              uint8 (parameters, 32): sha256 of each dataset's bytes, in the order of timm's state_dict
     sha256                 guards the rest, so that no bit of meaning is unguarded: 64 hex digits, of the text
                            json.dumps({"attributes": {name: value, ..}, "labels": [..] or null}, sort_keys=True)
-                           over all other attributes; arrays as (nested) lists, floats as Python writes them
+                           over all other attributes; arrays as (nested) lists, floats as Python writes them; with
+                           "photos": hex digits where there are any
 
 Nothing is folded: the file is lossless and can be exported back. The same weights give the same bytes. The reader
 checks the file's header, then every attribute's and label's type and extent, then their digest, their values, the
@@ -47,7 +50,7 @@ from .hdf5 import (MAGIC, StoredArray, check_apart, check_attributes, check_data
                    has_attribute, has_dataset, read_arrays, read_attribute)
 
 FORMAT, FORMAT_VERSION = "npefficient weights", 1
-LABELS_LIMIT = 1 << 22  # bytes
+LABELS_LIMIT, PHOTOS_LIMIT = 1 << 22, 1 << 26  # bytes
 
 _ATTRIBUTES = {  # name -> kind and shape, as `hdf5.read_attribute` takes them
     "format": ("text", ()), "format_version": ("int", ()), "variant": ("text", ()), "num_classes": ("int", ()),
@@ -73,7 +76,7 @@ def write_weights(path, weights: Weights, *, force: bool = False) -> None:
     check_parameters(weights.parameters, weights.architecture)
     labels = check_labels(weights.labels, weights.architecture.num_classes)
     check_preprocessing(weights.preprocessing)
-    source = Source(plain(weights.source.name), weights.source.sha256, weights.source.kind)
+    source = replace(weights.source, name=plain(weights.source.name))
     check_source(source)
     weights = replace(weights, labels=labels, source=source)
     with replacing(Path(path), force=force) as part:
@@ -87,8 +90,10 @@ def _fill(file, weights: Weights) -> None:
         file.create_dataset(name, data=array.astype(array.dtype.newbyteorder("<"), order="C", copy=False))
     if weights.labels is not None:
         file.create_dataset("labels", data=np.frombuffer("\n".join(weights.labels).encode(), np.uint8))
+    if weights.source.photos:
+        file.create_dataset("photos", data=np.frombuffer(weights.source.photos, np.uint8))
     attributes = _attributes(weights)
-    attributes["sha256"] = _digest(attributes, weights.labels)
+    attributes["sha256"] = _digest(attributes, weights.labels, weights.source.photos)
     for name, value in attributes.items():
         if _ATTRIBUTES[name][0] == "text":
             text = value.encode()
@@ -114,7 +119,9 @@ def _attributes(weights: Weights) -> dict:
         "bn_eps": architecture.BN_EPS,
         "padding": architecture.PADDING,
         **asdict(weights.preprocessing),
-        **{f"source_{part}": value for part, value in asdict(source).items()},
+        "source_name": source.name,
+        "source_sha256": source.sha256,
+        "source_kind": source.kind,
         TRACKED: [int(parameters[n]) for n in network.parameters() if n.endswith(TRACKED)],
         "checksums": np.frombuffer(b"".join(checksums), np.uint8).reshape(-1, 32),
         "global_pool": network.global_pool,
@@ -124,11 +131,12 @@ def _attributes(weights: Weights) -> dict:
             for name, value in values.items()}
 
 
-def _digest(attributes: dict, labels) -> str:
-    """The attribute `sha256`, over the other attributes (str, int, float or array) and the labels."""
+def _digest(attributes: dict, labels, photos: bytes) -> str:
+    """The attribute `sha256`, over the other attributes (str, int, float or array), the labels and the photos."""
     values = {k: v.tolist() if isinstance(v, (np.ndarray, np.generic)) else v for k, v in attributes.items()}
-    text = json.dumps({"attributes": values, "labels": None if labels is None else list(labels)}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    guarded = {"attributes": values, "labels": None if labels is None else list(labels)}
+    guarded |= {"photos": photos.hex()} if photos else {}
+    return hashlib.sha256(json.dumps(guarded, sort_keys=True).encode()).hexdigest()
 
 
 def _compare(got: Weights, expected: Weights, part: Path) -> None:
@@ -187,13 +195,13 @@ def _naming(path: Path):
 def _read(file_id, size: int) -> Weights:
     """All checks in their order; the cheap ones first, the weights last."""
     attributes = _read_attributes(file_id)
-    labels, arrays = None, {}
-    if has_dataset(file_id, "labels"):
-        arrays["labels"] = StoredArray(file_id, "labels", ("bytes",), (None,), file_size=size, limit=LABELS_LIMIT)
-        labels = next(read_arrays([arrays["labels"]])).tobytes().decode().split("\n")
-    if _digest({k: v for k, v in attributes.items() if k != "sha256"}, labels) != attributes["sha256"]:
+    arrays = {name: StoredArray(file_id, name, ("bytes",), (None,), file_size=size, limit=limit)
+              for name, limit in (("labels", LABELS_LIMIT), ("photos", PHOTOS_LIMIT)) if has_dataset(file_id, name)}
+    beside = {name: next(read_arrays([array])).tobytes() for name, array in arrays.items()}
+    labels, photos = beside["labels"].decode().split("\n") if "labels" in beside else None, beside.get("photos", b"")
+    if _digest({k: v for k, v in attributes.items() if k != "sha256"}, labels, photos) != attributes["sha256"]:
         raise WeightsError("its attributes or labels do not match their checksum: the file was altered or damaged")
-    empty = _described(attributes, labels)
+    empty = _described(attributes, labels, photos)
     shapes, stored = empty.architecture.parameters(), _stored_names(empty.architecture)
     check_datasets(file_id, [*stored, *arrays])
     for name in stored:
@@ -223,7 +231,7 @@ def _read_attributes(file_id) -> dict:
     return {name: read(name) for name in there}
 
 
-def _described(attributes: dict, labels) -> Weights:
+def _described(attributes: dict, labels, photos: bytes) -> Weights:
     """Weights without their parameters: what the attributes say, every value checked."""
     for name, value in (("bn_eps", architecture.BN_EPS), ("padding", architecture.PADDING)):
         if attributes[name] != value:
@@ -237,7 +245,7 @@ def _described(attributes: dict, labels) -> Weights:
     values = {k: tuple(v.tolist()) if isinstance(v, np.ndarray) else v for k, v in values.items()}
     preprocessing = Preprocessing(**values)
     check_preprocessing(preprocessing)
-    source = Source(*(attributes[f"source_{part}"] for part in ("name", "sha256", "kind")))
+    source = Source(*(attributes[f"source_{part}"] for part in ("name", "sha256", "kind")), photos)
     check_source(source)
     for name, expected in (("checksums", len(_stored_names(network))), (TRACKED, len(network.convs))):
         if len(attributes[name]) != expected:

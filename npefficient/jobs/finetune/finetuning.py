@@ -19,6 +19,7 @@ from ...network.parameters import Source, Weights, check_labels
 from ...weights.adapt import classifier_arrays, with_classifier
 from ..accuracy import confusion_matrix
 from ..class_folders import ClassFolders, read_classes
+from ..photo_marks import photo_marks
 from . import linear_classifier
 from .embeddings import Embeddings, Store, embed
 from .finetune_result import FinetuneResult
@@ -79,12 +80,14 @@ def finetune(photos_dir, output=None, *, model: str | None = None, weights=None,
     x, validation = embeddings.values, linear_classifier.split(classes, val_split, seed)
     fitted, trials = linear_classifier.choose(x, classes, validation)
     best = min(trials, key=lambda trial: trial.loss)
-    made = _with_classifier(base, fitted, folders.labels, photos_dir, int((~validation).sum()), exif)
+    readable = [photos[place] for place in embeddings.places]
+    fitted_to = [photo for photo, held_out in zip(readable, validation) if not held_out]
+    made = _with_classifier(base, fitted, folders.labels, photos_dir, fitted_to, exif)
     logits = _logits(made, x[validation], fitted)
     predictions = logits.argmax(axis=1)
     if refit:
         fitted = linear_classifier.fit(x, classes, best.penalty)
-        made = _with_classifier(base, fitted, folders.labels, photos_dir, len(classes), exif)
+        made = _with_classifier(base, fitted, folders.labels, photos_dir, readable, exif)
         logits = _logits(made, x[validation], fitted)
     if not fitted.converged:
         remark(f"the regression had not converged after {linear_classifier.ITERATIONS} iterations: what it has reached "
@@ -92,9 +95,8 @@ def finetune(photos_dir, output=None, *, model: str | None = None, weights=None,
     if output is not None:
         _write(output, made, force, x[validation], logits)
     confusion = confusion_matrix(classes[validation], predictions, len(folders.labels))
-    return FinetuneResult(made, folders.labels, [photos[place] for place in embeddings.places], classes, validation,
-                          predictions, confusion, trials, best.penalty, refit, embeddings.bad, embeddings.computed,
-                          remarks)
+    return FinetuneResult(made, folders.labels, readable, classes, validation, predictions, confusion, trials,
+                          best.penalty, refit, embeddings.bad, embeddings.computed, remarks)
 
 
 def _check_arguments(model, weights, val_split, seed) -> None:
@@ -167,12 +169,14 @@ def _store(photos_dir, base: Weights, remark, exif: bool) -> Store | None:
         return None
 
 
-def _with_classifier(base: Weights, linear: Linear, labels, photos_dir, fitted_to: int, exif: bool) -> Weights:
-    """The base with another last layer; its source is named, but is no longer a file with a hash."""
+def _with_classifier(base: Weights, linear: Linear, labels, photos_dir, fitted_to: list[Path],
+                     exif: bool) -> Weights:
+    """The base with the new last layer; its source is named, but is no longer a file with a hash."""
     made = with_classifier(base, *classifier_arrays(base.architecture, linear.weight, linear.bias, labels))
     turned = ", turned by EXIF" if exif else ""
-    name = f"{base.source.name}, classifier fitted to {fitted_to} photos of {Path(photos_dir).resolve().name}{turned}"
-    return replace(made, source=Source(plain(name), "", "finetuned"))
+    name = (f"{base.source.name}, classifier fitted to {len(fitted_to)} photos of {Path(photos_dir).resolve().name}"
+            f"{turned}")
+    return replace(made, source=Source(plain(name), "", "finetuned", photo_marks(fitted_to)))
 
 
 def _logits(weights: Weights, embeddings: np.ndarray, linear: Linear) -> np.ndarray:

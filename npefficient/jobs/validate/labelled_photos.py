@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...common.text import listed
 from ...common.text_files import LABELS, read_lines
 from ...errors import ArgumentError
 from ...labels import imagenet_labels, imagenet_synsets
@@ -40,19 +41,23 @@ class ClassNames:
     def find(self, names: list[str], what: str) -> list[int]:
         """The class of each name, all of them named in the same way.
 
-        Labels go before synset ids, and those before numbers, which may have zeros in front. Raises ArgumentError, with
-        some of the names that are none, where no way fits all.
+        Labels go before synset ids, and those before numbers, which may have zeros in front. Raises ArgumentError where
+        no way fits all, with the names that are none in any way; or, where each is one, an example of each way.
         """
-        unknown = {}
+        known = {}  # way -> the names that are one in it
         for way, classes in self.ways().items():
             found = [classes.get(name.lstrip("0") or "0" if way.startswith("index") else name) for name in names]
             if None not in found:
                 return found
-            unknown[way] = [name for name, index in zip(names, found) if index is None]
-        way, wrong = min(unknown.items(), key=lambda item: len(item[1]))
-        more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
-        raise ArgumentError(f"{what} {', '.join(map(repr, wrong[:SHOWN]))}{more}: no {way} of these weights; a class "
-                            f"is named by its {' or '.join(unknown)}, all in the same way")
+            known[way] = [name for name, index in zip(names, found) if index is not None]
+        rule = f"a class is named by its {' or '.join(known)}, all in the same way"
+        anywhere = set().union(*known.values())
+        wrong = [name for name in dict.fromkeys(names) if name not in anywhere]
+        if wrong:
+            raise ArgumentError(f"{what} {listed(wrong, SHOWN)}: no {max(known, key=lambda way: len(known[way]))} of "
+                                f"these weights; {rule}")
+        examples = [f"{some[0]!r} ({way})" for way, some in known.items() if some]
+        raise ArgumentError(f"{what} are named in different ways, {' and '.join(examples)}; {rule}")
 
 
 @dataclass
@@ -90,8 +95,7 @@ def _of_folders(directory, names: ClassNames) -> Labelled:
     used = [label for label, count in zip(folders.labels, counts) if count]
     empty = [label for label, count in zip(folders.labels, counts) if not count]
     if empty:
-        more = f" and {len(empty) - SHOWN} more" if len(empty) > SHOWN else ""
-        remarks.append(f"class folders with no photo: {', '.join(map(repr, empty[:SHOWN]))}{more}")
+        remarks.append(f"class folders with no photo: {listed(empty, SHOWN)}")
     try:
         classes = dict(zip(used, names.find(used, f"folder {str(directory)!r}: sub-folders")))
     except ArgumentError as problem:
@@ -167,6 +171,10 @@ def _by_name(directory, labels_file, lines, names: ClassNames) -> Labelled:
     folder = _folder(directory)
     classes, more = _classes(labels_file, lines, names, heading=not os.path.lexists(folder / lines[0][1][0]))
     photos = [folder / fields[0] for _, fields in lines[len(lines) - len(classes):]]
+    missing = [str(photo) for photo in photos if not os.path.lexists(photo)]
+    if len(missing) == len(photos):
+        raise ArgumentError(f"labels file {str(labels_file)!r}: none of its photos exists: {listed(missing, SHOWN)}; "
+                            f"names are relative to the folder {str(directory)!r}")
     (most, count), = Counter(photos).most_common(1)
     if count > 1:
         raise ArgumentError(f"labels file {str(labels_file)!r}: {str(most)!r} has {count} lines; it can have one class")

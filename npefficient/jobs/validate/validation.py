@@ -7,12 +7,13 @@ from pathlib import Path
 import numpy as np
 
 from ...common.progress import Progress
-from ...common.text import plain
+from ...common.text import counted, plain
 from ...errors import ArgumentError
 from ...images.photo_file import check_in_chans
 from ...images.tensorflow import check_tf_preprocessing, tf_transform
 from ...network.architecture import IMAGENET_CLASSES
 from ..accuracy import describe, top_k_hits, wilson_interval
+from ..photo_marks import count_marked
 from ..stream import stream
 from .labelled_photos import ClassNames, labelled_photos
 
@@ -33,6 +34,7 @@ class Validation:
     published: tuple[float, float] | None  # top-1 and top-5 in per cent, where the weights are the official ones
     remarks: list[str]
     unlisted: list[str]  # folders that could not be listed, and why: their photos are missing
+    fitted_to: int = 0  # photos that the classifier was fitted to: of new ones fewer are right
 
     def __repr__(self) -> str:
         five = "" if self.top5 is None else f", top-5 {describe(self.top5, len(self.photos))}"
@@ -67,7 +69,7 @@ class Validation:
 
         published = self.published and {"top1": self.published[0], "top5": self.published[1]}
         return {"photos": len(self.photos), "top1": share(self.top1), "top5": share(self.top5), "published": published,
-                "remarks": self.remarks, "unlisted": self.unlisted, "classes": self.per_class(),
+                "fitted_to": self.fitted_to, "remarks": self.remarks, "unlisted": self.unlisted, "classes": self.per_class(),
                 "unreadable": [{"photo": plain(photo), "error": plain(error)} for photo, error in self.bad]}
 
 
@@ -96,10 +98,15 @@ def validate(model, directory, *, labels_file=None, labels_base: int = 0, prepro
     transform = _preprocess(preprocess, model)
     names = ClassNames(tuple(model.labels), labels_base)
     found = labelled_photos(directory, names, labels_file)
-    for remark in [*found.unlisted, *found.remarks]:
-        say(remark)
     labelled = found.photos
-    outcomes = stream(model, [photo for photo, _ in labelled], batch_size=batch_size, workers=workers, exif=exif,
+    photos = [photo for photo, _ in labelled]
+    fitted_to, remarks = count_marked(photos, model.source.photos), list(found.remarks)
+    if fitted_to:
+        remarks.append(f"warning: the classifier was fitted to {fitted_to:,} of these {counted(len(photos), 'photo')}: "
+                       "the figures are too high for new photos; validate on photos that finetune has not seen")
+    for remark in [*found.unlisted, *remarks]:
+        say(remark)
+    outcomes = stream(model, photos, batch_size=batch_size, workers=workers, exif=exif,
                       max_pixels=max_pixels, preprocess=transform)
     answers, bad = [], []
     shown = Progress(len(labelled)) if progress else contextlib.nullcontext()
@@ -113,8 +120,8 @@ def validate(model, directory, *, labels_file=None, labels_base: int = 0, prepro
                 counter.advance()
     photos, classes, predictions, among5 = zip(*answers) if answers else ((), (), (), ())
     return Validation(names, list(photos), np.array(classes, np.int64), np.array(predictions, np.int64),
-                      np.array(among5, bool) if model.num_classes >= K else None, bad, _published(model), found.remarks,
-                      found.unlisted)
+                      np.array(among5, bool) if model.num_classes >= K else None, bad, _published(model), remarks,
+                      found.unlisted, fitted_to)
 
 
 def _answer(logits: np.ndarray, right: int) -> tuple[int, bool]:
