@@ -8,7 +8,7 @@ def pytest_configure(config):
     # Most models of the suite have random weights, and are asked for classes all the same; test_classify.py is not.
     config.addinivalue_line("filterwarnings", "ignore:.*random weights tell no classes apart:UserWarning")
     # Tests take as many threads as they want, wherever they run.
-    config.addinivalue_line("filterwarnings", "ignore:num_threads .* take turns on them:UserWarning")
+    config.addinivalue_line("filterwarnings", "ignore:.* they take turns, which is slower:UserWarning")
 
 
 def pytest_addoption(parser):

@@ -27,7 +27,7 @@ def run(report, name: str, op: str | None = None, layer: str | None = None, size
         plot=None) -> None:
     """Measure the chosen shapes in the order in which they first occur; `layer` may have wildcards.
 
-    Where it names one layer that has a ladder, or a block, print that as well. plot: a file (`plots.target`) for a
+    Where it names one layer that has a ladder, or a block, print that as well. plot: a file for a
     picture of the ladder, or where there is none, of the shapes between the machine's limits.
     """
     of_ladder = ladder.wanted(build(name), op, layer)

@@ -14,12 +14,14 @@ from pathlib import Path
 
 import numpy as np
 
+from ..common.text import counted
 from ..errors import NpefficientError
 from ..images.image import open_image
 from ..jobs.stream import needed, shift_by_fast_decode, stream
 from ..model.model import Model
 from ..network.architecture import build
 from ..network.parameters import random_weights
+from .report import progress
 
 SIZES = {"500x375": (375, 500, 16), "4000x3000": (3000, 4000, 4)}  # rows, columns, how many different ones
 OCTAVES = (3, 12, 48, 192)  # rows of the noise that a photo is made of
@@ -30,24 +32,29 @@ COLUMNS = {"photos": "<22", "MB": ">6.2f", "decode/s": ">10.1f", "compute/s": ">
 LEGEND = """\
 MB: of a file. decode, compute: photos a second on all processors, each alone; both: together; best: 1 / (1/decode +
 1/compute). fast: decoded at 1/2, 1/4 or 1/8 (--fast-decode). logits move: the largest change that brings, of the
-largest logit; with random weights and photos of noise."""
+largest logit; with random weights and photos of noise. of best: the three are measured one after the other, so that
+a figure a little above 100 % means no more than that the machine was quicker meanwhile: measure with more --seconds."""
 
 
 def run(report, name: str, workers: int, seconds: float) -> None:
     """Measure photos of each size, with full and with fast decoding."""
     model = Model(random_weights(build(name)), num_threads=1)
-    table = report.table(f"photos a second, {name} on {workers} processors", COLUMNS, "photos")
+    found = []  # printed together: until then, stderr says how far it is
     for title, (rows, columns, count) in SIZES.items():
         with tempfile.TemporaryDirectory() as directory:
             photos = make_photos(Path(directory), rows, columns, count)
             verify(model, photos, workers)
             megabytes = sum(photo.stat().st_size for photo in photos) / len(photos) / 1e6
             for fast in (False, True):
-                figures = measure(model, photos, workers, seconds, fast)
+                what = f"{title} JPEG{', fast' if fast else ''}"
+                figures = measure(what, model, photos, workers, seconds, fast)
                 if fast:
                     _, change, largest, _ = shift_by_fast_decode(model, photos)
                     figures["logits move"] = change / largest
-                table.add(photos=f"{title} JPEG{', fast' if fast else ''}", MB=megabytes, **figures)
+                found.append({"photos": what, "MB": megabytes, **figures})
+    table = report.table(f"photos a second, {name} on {counted(workers, 'thread')}", COLUMNS, "photos")
+    for row in found:
+        table.add(**row)
     print(LEGEND)
 
 
@@ -76,7 +83,7 @@ def verify(model, photos: list[Path], workers: int) -> None:
             raise NpefficientError(f"{outcome.photo.name}: WRONG RESULT, other logits in the stream; nothing is timed")
 
 
-def measure(model, photos: list[Path], workers: int, seconds: float, fast: bool) -> dict:
+def measure(what: str, model, photos: list[Path], workers: int, seconds: float, fast: bool) -> dict:
     """The medians of some rounds in which decoding, computing and both have their turns."""
     draft = needed(model.preprocessing) if fast else None
     pictures = [model.transform(photo)[None] for photo in photos]
@@ -85,8 +92,11 @@ def measure(model, photos: list[Path], workers: int, seconds: float, fast: bool)
         with contextlib.closing(stream(model, itertools.cycle(photos), workers=workers, fast_decode=fast)) as outcomes:
             return rate(outcomes, seconds)
 
-    rounds = [(alone(lambda photo: model.transform(open_image(photo, draft=draft)), photos, workers, seconds),
-               alone(model, pictures, workers, seconds), together()) for _ in range(ROUNDS)]
+    rounds = []
+    for i in range(ROUNDS):
+        progress(f"{what}, round {i + 1} of {ROUNDS}")
+        rounds.append((alone(lambda photo: model.transform(open_image(photo, draft=draft)), photos, workers, seconds),
+                       alone(model, pictures, workers, seconds), together()))
     decode, compute, both = map(statistics.median, zip(*rounds))
     best = 1 / (1 / decode + 1 / compute)
     return {"decode/s": decode, "compute/s": compute, "both/s": both, "best/s": best, "of best": both / best,

@@ -1,28 +1,14 @@
 """Pictures of a ladder, and of layers between the limits of the machine."""
 import math
-from importlib.util import find_spec
 from pathlib import Path
 
 from ..common.paths import replacing
+from ..common.picture_files import check_picture
 from ..common.text import plain
-from ..errors import ArgumentError
 
-SUFFIXES = (".png", ".svg", ".pdf")
 COLOURS = {"stem": "#8c564b", "depthwise": "#d95f02", "pointwise": "#1b6ca8", "pool": "#7f7f7f",
            "classifier": "#2a9d5c"}
 GREY, PEAK = "#666666", "#b2182b"
-
-
-def target(path: str) -> Path:
-    """Where a picture is to go. Raises ArgumentError where that, or drawing at all, is not possible."""
-    found = Path(path).absolute()
-    if found.suffix not in SUFFIXES:
-        raise ArgumentError(f"--plot {path!r}: its name must end in one of {', '.join(SUFFIXES)}")
-    if not found.parent.is_dir():
-        raise ArgumentError(f"--plot {path!r}: its directory does not exist; make it first")
-    if find_spec("matplotlib") is None:
-        raise ArgumentError(f'--plot {path!r}: drawing needs matplotlib; python -m pip install "npefficient[plot]"')
-    return found
 
 
 def _figure(width: float, height: float):
@@ -37,7 +23,7 @@ def _figure(width: float, height: float):
 
 def _write(figure, path: Path) -> None:
     with replacing(path, force=True) as part:
-        figure.savefig(part, format=path.suffix[1:], dpi=150, bbox_inches="tight")
+        figure.savefig(part, format=check_picture(path), dpi=150, bbox_inches="tight")
     print(f"wrote {plain(path)}: the picture")
 
 

@@ -3,20 +3,24 @@ import json
 import sys
 from pathlib import Path
 
-from ..common.paths import replacing
+from ..common.paths import check_target, replacing
 from ..common.text import counted, plain
-from ..errors import ArgumentError
 from .machine import environment
 
 NOTE = "Figures of one run compare with each other only: another run, load or machine gives others."
+
+
+def progress(text: str) -> None:
+    """Say on stderr what a long measurement is at; its table is printed as a whole, after it."""
+    print(text, file=sys.stderr, flush=True)
 
 
 class Report:
     """Prints tables as they come in and keeps their rows; `write` puts them into a file."""
 
     def __init__(self, json_path=None):
-        if json_path is not None and not Path(json_path).absolute().parent.is_dir():
-            raise ArgumentError(f"--json {str(json_path)!r}: its directory does not exist; make it first")
+        if json_path is not None:
+            check_target(json_path, force=True)
         self.json_path = json_path
         self.environment = environment()
         self.tables: dict[str, list[dict]] = {}
@@ -24,7 +28,7 @@ class Report:
         print(f"{plain(e['cpu'])}, {counted(e['threads_available'], 'processor')}, {' '.join(e['features'])}; load "
               + (f"{e['load_average'][0]:.2f}" if e["load_average"] else "unknown"))
         if e["load_average"] and e["load_average"][0] > 0.5 * e["threads_available"]:
-            print("WARNING: the machine is busy with other work, the figures will be too low")
+            print("WARNING: the machine is busy with other work: times will be too long, and speeds too low")
 
     def table(self, title: str, columns: dict[str, str], name: str | None = None) -> "Table":
         """Start a table: `columns` maps each key of a row to its format, such as "<20", ">10.2f" or ">7.1%"."""

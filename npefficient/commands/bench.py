@@ -1,65 +1,78 @@
-"""Measure: the processor's limits, models, layers and kernels, other engines beside ours, and photos in bulk.
+"""Measure speed: of the processor, models, layers, kernels, other engines, and of whole folders of photos.
 
-Every benchmark verifies its results first (exit code 1 when they are wrong), warms up, then times. Figures of one run
-compare with each other only. --json FILE keeps them with the machine and the versions they belong to.
+Every benchmark verifies its results first (exit code 1 when they are wrong), warms up, then times. Only figures of the
+same run compare with each other. --json FILE keeps them with the machine and the versions they belong to.
+
+'npefficient bench WHAT --help' explains a benchmark.
 """
-from .options import model_name, model_names, option, seconds, size, whole, wholes
+from ..common.picture_files import PICTURES
+from .options import (add_json, add_threads, check_outputs, model_name, model_names, option, picture, seconds, size,
+                      whole, wholes)
+
+PEERS = ("openvino", "litert", "onnxruntime", "ncnn", "torch_compile", "torch_eager")  # of `bench.peers.turns`
 
 
 def add_arguments(parser):
-    verbs = parser.add_subparsers(dest="bench", metavar="WHAT", required=True)
+    benchmarks = parser.add_subparsers(dest="bench", metavar="WHAT", required=True)
 
     def add(name, text, default):
-        part = verbs.add_parser(name, help=text[0].lower() + text[1:], description=f"{text}.")
+        part = benchmarks.add_parser(name, help=text, description=f"{text}.")
         part.add_argument("--seconds", metavar="S", type=seconds, default=default,
-                          help="to measure each figure for (default: %(default)s)")
-        part.add_argument("--json", metavar="FILE", help="write the figures and their environment there")
+                          help="how long to measure each figure (default: %(default)s)")
+        add_json(part)
         return part
 
     add("peak", "What one core can do at most: multiply-adds, and reads from each level of memory", 0.5)
-    part = add("model", "Whole models: start, speed, share of the peak, memory", 3.0)
+    part = add("model", "Whole models: speed and its share of the peak, the time to start, and memory", 3.0)
     _models(part, "lite0", several=True)
     part.add_argument("--batch", metavar="N,..", type=wholes, default="1",
-                      help="pictures in a call, such as 1,16 (default: %(default)s)")
-    part.add_argument("--threads", metavar="N,..", type=wholes, default="1",
-                      help="processors to use, such as 1,2 (default: %(default)s)")
+                      help="pictures in a call, one or more numbers such as 1,16 (default: %(default)s)")
+    _threads(part)
     _size(part)
-    part = add("layers", "The steps of a forward pass one by one, in place, and their sum beside the whole", 3.0)
+    part = add("layers", "The steps of a forward pass one by one, and their sum beside the time of the whole", 3.0)
     _models(part, "lite0", several=False)
-    part.add_argument("--threads", metavar="N", type=whole, default=1, help="processors to use (default: %(default)s)")
+    add_threads(part, default=1)
     _size(part)
-    part = add("kernels", "Every kernel on every distinct layer shape of a model, hot; and for one layer or block the "
-               "ladder from plain loops to what the engine runs", 0.2)
+    part = add("kernels", "Each kernel alone on each shape of a layer in a model, with its data in the cache; for one "
+               "layer or block also the ladder from plain loops to what the engine runs", 0.2)
     _models(part, "lite0", several=False)
     part.add_argument("--op", choices=("stem", "depthwise", "pointwise", "pool", "classifier", "block"),
-                      help="only this operator; block: the ladder of the inverted residual block that --layer names")
-    part.add_argument("--layer", metavar="NAME", help="only these layers, such as '*.conv_dw'; where it names one, "
-                      "such as blocks.1.0.conv_pw, its ladder as well")
-    part.add_argument("--plot", metavar="FILE", help="draw the ladder where there is one, else the layers between the "
-                      "machine's limits (.png, .svg or .pdf; needs matplotlib)")
+                      help="only this operator; block: only the ladder of the inverted residual block that --layer "
+                           "names")
+    part.add_argument("--layer", metavar="NAME", help="only these layers, such as '*.conv_dw'; for a single one, such as "
+                      "blocks.1.0.conv_pw, its ladder as well ('npefficient info lite0 --layers' lists the names)")
+    part.add_argument("--plot", metavar="PICTURE", type=picture,
+                      help="draw the ladder if there is one, else the layers between the machine's limits "
+                           f"({', '.join(PICTURES)}), in place of an older file")
     _size(part)
-    part = add("peers", "Other engines beside ours, with the same weights, threads and precision (float32)", 2.0)
+    part = add("peers", "Other inference engines beside ours, with the same weights, threads and precision (float32)",
+               2.0)
     _models(part, "lite0", several=True)
     part.add_argument("--peer", metavar="NAME,..", type=_peer_list, default="all",
-                      help="only these (default: all that are installed)")
-    part.add_argument("--threads", metavar="N,..", type=wholes, default="1",
-                      help="processors to use, such as 1,2 (default: %(default)s)")
+                      help=f"only these of {', '.join(PEERS)} (default: all that are installed)")
+    _threads(part)
     part.add_argument("--batch", metavar="N", type=whole, default=1, help="pictures in a call (default: %(default)s)")
     part.add_argument("--rounds", metavar="N", type=whole, default=3,
                       help="how often each engine has its turn (default: %(default)s)")
-    part = add("photos", "Photos from the file to the logits: decoding, computing, and both together", 3.0)
+    part = add("photos", "Photos from the file to the logits: decoding, computing, and both together", 1.0)
     _models(part, "lite0", several=False)
-    part.add_argument("--threads", metavar="N", type=whole, help="processors to use (default: all that are allowed)")
+    add_threads(part)
 
 
 def _models(part, default, several):
     part.add_argument("--model", metavar="NAME,.." if several else "NAME", default=default,
                       type=model_names if several else model_name,
-                      help=f"lite0 to lite4{', or all' if several else ''} (default: %(default)s)")
+                      help=f"lite0 to lite4{', several with commas, or all' if several else ''} "
+                           "(default: %(default)s)")
+
+
+def _threads(part):
+    part.add_argument("--threads", metavar="N,..", type=wholes, default="1",
+                      help="threads to compute with, one or more numbers such as 1,2 (default: %(default)s)")
 
 
 def _size(part):
-    part.add_argument("--size", metavar="N or HxW", type=size, help="input size in pixels (default: the variant's own)")
+    part.add_argument("--size", metavar="N or HxW", type=size, help="input size in pixels (default: the model's own)")
 
 
 @option
@@ -71,7 +84,11 @@ def _peer_list(text: str) -> list:
 
 def run(args) -> int:
     from ..bench.report import Report
+    from ..engine.workers import check_threads
 
+    threads = getattr(args, "threads", None)
+    for count in threads if isinstance(threads, list) else [threads]:
+        check_threads(count)  # warns of too many; those of a benchmark may be in processes of their own
     measure = MEASURES[args.bench](args)
     report = Report(args.json)
     measure(report)
@@ -98,9 +115,15 @@ def _layers(args):
 
 
 def _kernels(args):
-    from ..bench import kernels, plots
+    from pathlib import Path
 
-    plot = args.plot and plots.target(args.plot)
+    from ..bench import kernels
+    from ..common.picture_files import check_matplotlib
+
+    check_outputs(args, "json", "plot", force=True)
+    if args.plot:
+        check_matplotlib("plot")
+    plot = args.plot and Path(args.plot).absolute()
     return lambda report: kernels.run(report, args.model, args.op, args.layer, args.size, args.seconds, plot)
 
 

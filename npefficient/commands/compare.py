@@ -1,15 +1,15 @@
-"""Compare two networks: weights side by side, and on a photo where their activations part ways.
+"""Compare two networks: their weights side by side, and on a photo the layer where their activations part ways.
 
 A tensor or a layer differs when max |a - b| / max(|a|, |b|) is above --tolerance. Values are compared: precision,
 source and the batches that batch norms have seen are shown but do not count. "|" stands between settings that differ.
 
-Exit code, as diff's: 0 the two are the same, 1 they differ, 2 trouble (the reason is on stderr), 70 a
-fault of npefficient itself.
+Exit code, as diff's: 0 the two are the same, 1 they differ, 2 the comparison failed (the reason is on stderr) or the
+command line is wrong, 70 a fault of npefficient itself.
 """
 import math
 
 from ..common.text import plain, short
-from .options import add_reading, number, reading, weight_file
+from .options import add_json, add_reading, check_outputs, number, reading, weight_file
 
 TROUBLE = 2  # exit code of an error, here where 1 has a meaning
 SHOWN = 10  # tensors
@@ -21,15 +21,16 @@ def add_arguments(parser):
     what = "a weight file (.h5), a checkpoint (.pth, .safetensors), or lite0 to lite4 for the official weights"
     parser.add_argument("a", metavar="A", help=what)
     parser.add_argument("b", metavar="B", help="the same, to compare with")
-    parser.add_argument("photo", metavar="PHOTO", nargs="?", help="any picture that Pillow reads, given to both")
+    parser.add_argument("photo", metavar="PHOTO", nargs="?", help="a photo, given to both to compare their activations")
     parser.add_argument("--tolerance", metavar="X", type=tolerance, default=0.0,
-                        help="relative difference that does not count, such as 1e-3 (default: 0)")
+                        help="relative difference up to which two count as the same, such as 1e-3 (default: 0)")
     parser.add_argument("--layers", action="store_true",
-                        help="with a photo: every convolution and batch norm, not only whole blocks")
+                        help="with a photo: compare every convolution and batch norm, not only whole blocks")
     parser.add_argument("--all", action="store_true",
-                        help=f"every tensor that differs, in the network's order, not the {SHOWN} farthest apart")
+                        help="show every tensor that differs, in the network's order (default: the "
+                             f"{SHOWN} farthest apart)")
     add_reading(parser)
-    parser.add_argument("--json", metavar="FILE", help="write everything that was found there")
+    add_json(parser)
 
 
 def run(args) -> int:
@@ -39,6 +40,7 @@ def run(args) -> int:
 
     if args.layers and args.photo is None:
         args.refuse("--layers without a PHOTO: name one to compare activations on")
+    check_outputs(args, "json", force=True)
     image = None if args.photo is None else open_image(args.photo, **reading(args))
     a, b = (load_weights(weight_file(given)) for given in (args.a, args.b))
     found = compare(a, b, image, every_layer=args.layers, tolerance=args.tolerance)

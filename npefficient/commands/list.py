@@ -1,11 +1,13 @@
-"""List the models, by name or by wildcard.
+"""List the models, all or those whose names match.
 
-weights: where the official ones come from, kept by npefficient (cache), in an installed package, or fetched (download).
+GMACs: billions of multiply-accumulates for one photo. top-1, top-5: timm's published accuracy on ImageNet. weights:
+where the official ones come from: npefficient's cache, an installed package, or a download on first use.
 """
 
 
 def add_arguments(parser):
-    parser.add_argument("pattern", nargs="?", default="*", help="shell-style wildcards, such as '*lite[0-2]'")
+    parser.add_argument("pattern", metavar="PATTERN", nargs="?", default="*",
+                        help="names to list, with shell-style wildcards, such as '*lite[0-2]' (default: all)")
 
 
 def run(args) -> int:

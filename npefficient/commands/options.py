@@ -1,4 +1,4 @@
-"""What several verbs have in common: the values of options, which weights they run, how they read photos, and on how
+"""What several subcommands have in common: the values of options, which weights they run, how they read photos, and on how
 many processors."""
 import functools
 import math
@@ -84,6 +84,24 @@ def size(text: str) -> tuple[int, int]:
     return int(words[0]), int(words[-1])
 
 
+@option
+def weights_name(text: str) -> str:
+    """The name of a weight file to write."""
+    from ..weights.weight_file import check_weights_name
+
+    check_weights_name(text)
+    return text
+
+
+@option
+def picture(text: str) -> str:
+    """The name of a picture that matplotlib can write."""
+    from ..common.picture_files import check_picture
+
+    check_picture(text)
+    return text
+
+
 def add_weights(parser, demo: str | None = None) -> None:
     """--model or --weights, and --demo where it is explained; `weights_path` says what was chosen."""
     weights = parser.add_mutually_exclusive_group()
@@ -101,8 +119,8 @@ def add_weights(parser, demo: str | None = None) -> None:
 def add_reading(parser) -> None:
     """--exif and --max-pixels; `reading` says what was chosen."""
     parser.add_argument("--exif", action="store_true", help="turn photos as their EXIF data say (timm does not)")
-    parser.add_argument("--max-pixels", metavar="N", type=whole, help="decode photos of up to so many pixels (default: "
-                                                                    "134,217,728, and fewer in a very small file)")
+    parser.add_argument("--max-pixels", metavar="N", type=whole, help="refuse photos with more pixels (default: "
+                                                                    "134,217,728; fewer for a file under 512 KiB)")
 
 
 def reading(args) -> dict:
@@ -129,15 +147,43 @@ def list_photos(arguments) -> tuple:
     return each_photo(arguments, error=error, remark=say), unlisted
 
 
-def add_threads(parser) -> None:
+def add_threads(parser, default: int | None = None) -> None:
     """--threads, for None all that this process may use."""
-    parser.add_argument("--threads", metavar="N", type=whole, help="processors to use (default: all that are allowed)")
+    usual = "all that this process may use" if default is None else default
+    parser.add_argument("--threads", metavar="N", type=whole, default=default,
+                        help=f"threads to compute with, one for each processor (default: {usual})")
+
+
+def add_json(parser) -> None:
+    """--json of a command that measures or compares; each run replaces the file."""
+    parser.add_argument("--json", metavar="FILE", help="write all figures as JSON, in place of an older file")
+
+
+def check_outputs(args, *options: str, force: bool) -> None:
+    """Refuse, before any work, files to write (names of options, such as "output") that can't all be written.
+
+    Raises ArgumentError as `check_target` does.
+    """
+    from pathlib import Path
+
+    from ..common.paths import check_target
+
+    seen = {}
+    for option in options:
+        given = getattr(args, option)
+        if given is None:
+            continue
+        before = seen.setdefault(Path(given).absolute(), option)
+        if before != option:
+            args.refuse(f"--{before} and --{option} {given!r}: they are the same file; name two")
+        check_target(given, force=force)
 
 
 def add_workers(parser) -> None:
     """--workers, for None one for each processor."""
-    parser.add_argument("--workers", metavar="N", type=whole, help="threads that read photos and compute (default: one "
-                                                                 "for each processor; more help where reading waits)")
+    parser.add_argument("--workers", metavar="N", type=whole,
+                        help="photos to work on at the same time, each in a thread of its own (default: --threads; "
+                             "more help where files come over a network)")
 
 
 def weights_path(args):

@@ -1,11 +1,12 @@
 """Show where the time of one photo goes, layer by layer.
 
-For each step of the network, in its place in a real forward pass: time (median of many passes, and of the quickest),
-multiply-accumulates, bytes, GFLOP/s and the share of what the processor can do at most; beside them what reading and
-preparing the photo take. The network is verified first. The sum of the steps stands beside the whole. Times do not
-depend on the weights: official ones are taken where they are at hand, else random ones.
+First the time of reading and preparing the photo, of the network, and of naming the classes. Then, for each step of the
+network, in its place in a real forward pass: time (the median of many passes, and that of the quickest),
+multiply-accumulates, bytes, GFLOP/s, and the share of what the processor can do at most; last, the sum of the steps
+beside the whole pass. The network is verified before it is timed. Times do not depend on the weights: without --weights,
+the official ones are taken if they are in the cache or in an installed package, else random ones.
 """
-from .options import add_reading, model_name, reading, seconds, whole
+from .options import add_json, add_reading, add_threads, check_outputs, model_name, reading, seconds
 
 
 def add_arguments(parser):
@@ -14,25 +15,28 @@ def add_arguments(parser):
     weights.add_argument("--model", metavar="NAME", type=model_name, default="lite0",
                          help="lite0 to lite4 (default: %(default)s)")
     weights.add_argument("--weights", metavar="FILE", help="a weight file (.h5) or checkpoint (.pth, .safetensors)")
-    parser.add_argument("--threads", metavar="N", type=whole, default=1,
-                        help="processors to use (default: %(default)s)")
+    add_threads(parser, default=1)
     add_reading(parser)
     parser.add_argument("--seconds", metavar="S", type=seconds, default=3.0,
                         help="how long to measure (default: %(default)s)")
-    parser.add_argument("--json", metavar="FILE", help="write the figures and their environment there")
-    parser.add_argument("--trace", metavar="FILE", help="write a Chrome trace (JSON), for ui.perfetto.dev")
+    add_json(parser)
+    parser.add_argument("--trace", metavar="FILE",
+                        help="write a Chrome trace (JSON) for ui.perfetto.dev, in place of an older file")
 
 
 def run(args) -> int:
     from ..bench import profile
     from ..bench.report import Report
     from ..demo import photographs
+    from ..engine.workers import check_threads
     from ..model.loading import load_weights
 
+    check_outputs(args, "json", "trace", force=True)
+    threads = check_threads(args.threads)
     weights = load_weights(args.weights) if args.weights else _weights(args.model)
     photo = photographs()[0] if args.photo is None and weights.architecture.in_chans == 3 else args.photo
     report = Report(args.json)
-    profile.run(report, weights, photo, args.threads, args.seconds, args.trace, **reading(args))
+    profile.run(report, weights, photo, threads, args.seconds, args.trace, **reading(args))
     report.write()
     return 0
 

@@ -14,8 +14,10 @@ import os
 import sys
 import threading
 import time
+import warnings
 from pathlib import Path
 
+from ..common.text import counted
 from ..errors import ArgumentError
 from ..kernels.memory import aligned
 from .compiled import driver
@@ -268,10 +270,14 @@ def _read(path: Path) -> str:
 
 
 def check_threads(num_threads: int | None) -> int:
-    """The number of threads to use: as given, or as many as the environment allows."""
+    """The number of threads to use: as given, with a warning above what the environment allows, or as many as that."""
+    available = available_threads()
     if num_threads is None:
-        return available_threads()
+        return available
     if isinstance(num_threads, bool) or not isinstance(num_threads, int) or num_threads < 1:
         raise ArgumentError(f"num_threads {num_threads!r}: it must be a whole number of at least 1, or None for all "
-                            f"{available_threads()} that this process may use")
+                            f"{available} that this process may use")
+    if num_threads > available:
+        warnings.warn(f"{num_threads} threads: this process may use {counted(available, 'processor')}, so they take "
+                      f"turns, which is slower; use {available}" + " or fewer" * (available > 1), stacklevel=4)
     return num_threads

@@ -61,6 +61,16 @@ def read_classes(directory) -> ClassFolders:
     return ClassFolders(labels, photos, remarks, unlisted)
 
 
+def check_folder(directory, holds: str = "the photos") -> Path:
+    """The path of a folder; raises ArgumentError where there is none, or something else that does not hold `holds`."""
+    directory = Path(directory)
+    if not os.path.lexists(directory):
+        raise ArgumentError(f"folder {str(directory)!r}: there is no such folder; check the path")
+    if not directory.is_dir():
+        raise ArgumentError(f"{str(directory)!r} is not a folder: name the one that holds {holds}")
+    return directory
+
+
 def _natural(name: str) -> tuple[list, str]:
     """timm's key, and the name itself where that is the same for two, such as "a1" and "A01"."""
     pieces = re.split(r"(\d+)", name.lower())  # text and digits in turn
@@ -69,10 +79,7 @@ def _natural(name: str) -> tuple[list, str]:
 
 def _listed(directory: Path) -> list[str]:
     """The sorted names in `directory`, less the hidden ones."""
-    if not os.path.lexists(directory):
-        raise ArgumentError(f"folder {str(directory)!r}: there is no such folder; check the path")
-    if not directory.is_dir():
-        raise ArgumentError(f"{str(directory)!r} is not a folder: name the one that holds a sub-folder for each class")
+    check_folder(directory, "a sub-folder for each class")
     try:
         return sorted(name for name in os.listdir(directory) if not name.startswith("."))
     except OSError as problem:

@@ -71,12 +71,9 @@ class Model(WeightHolder):
         self.backend, self.num_threads = backend, num_threads
         self._wish = num_threads  # a copy in another process is made with it
         if backend == "engine":
-            from ..engine.workers import available_threads, check_threads
+            from ..engine.workers import check_threads
 
             self.num_threads = check_threads(num_threads)
-            if self.num_threads > available_threads():
-                warnings.warn(f"num_threads {num_threads}: more than the {available_threads()} processors that this "
-                              "process may use take turns on them, which is slower; leave it out", stacklevel=3)
         self._take(weights, load or functools.partial(held, weights))
 
     def _make(self, weights: Weights):

@@ -2,11 +2,10 @@
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from ..errors import ArgumentError, WeightsError
+from ..errors import WeightsError
 from ..network.architecture import IMAGENET_CLASSES
 from ..network.parameters import Weights, fingerprint
 from ..weights.adapt import classifier_arrays
@@ -131,11 +130,9 @@ class WeightHolder(TimmModule):
         `npefficient.export` makes a safetensors file for timm from it. Raises ArgumentError for a file that exists
         (unless `force`) and for another suffix; OSError where it can't be written.
         """
-        if Path(path).suffix.lower() not in (".h5", ".hdf5"):
-            raise ArgumentError(f"{str(path)!r}: a weight file is called .h5; npefficient.export makes .safetensors of "
-                                "it")
-        from ..weights.weight_file import write_weights
+        from ..weights.weight_file import check_weights_name, write_weights
 
+        check_weights_name(path)
         write_weights(path, self.weights(), force=force)
 
 

@@ -50,6 +50,7 @@ from .hdf5 import (MAGIC, StoredArray, check_apart, check_attributes, check_data
                    has_attribute, has_dataset, read_arrays, read_attribute)
 
 FORMAT, FORMAT_VERSION = "npefficient weights", 1
+SUFFIXES = (".h5", ".hdf5")
 LABELS_LIMIT, PHOTOS_LIMIT = 1 << 22, 1 << 26  # bytes
 
 _ATTRIBUTES = {  # name -> kind and shape, as `hdf5.read_attribute` takes them
@@ -64,6 +65,13 @@ _PYTHON = {"int": np.int64, "float": np.float64, "bytes": np.uint8}
 
 
 # --- writing ---------------------------------------------------------------------------------------------------------
+
+
+def check_weights_name(path) -> None:
+    """Raise ArgumentError for a file to write that does not end as a weight file does."""
+    if Path(path).suffix.lower() not in SUFFIXES:
+        raise ArgumentError(f"weight file {str(path)!r}: its name must end in {' or '.join(SUFFIXES)}; export makes "
+                            ".safetensors of one")
 
 
 def write_weights(path, weights: Weights, *, force: bool = False) -> None:
@@ -171,7 +179,7 @@ def read_weights(path) -> Weights:
 def is_hdf5(path) -> bool:
     """True for a file that starts as HDF5 does, or that is called .h5 whatever it holds."""
     path = Path(path)
-    if path.suffix.lower() in (".h5", ".hdf5"):
+    if path.suffix.lower() in SUFFIXES:
         return True
     with contextlib.suppress(OSError):
         if path.is_file():

@@ -213,7 +213,7 @@ def test_save_and_read_again(model, tmp_path):
     with pytest.raises(ArgumentError, match="mine.h5' exists already: .*force=True"):
         model.save(tmp_path / "mine.h5")
     model.save(str(tmp_path / "mine.h5"), force=True)
-    with pytest.raises(ArgumentError, match="mine.pth': a weight file is called .h5; npefficient.export makes"):
+    with pytest.raises(ArgumentError, match="mine.pth': its name must end in .h5 or .hdf5; export makes"):
         model.save(tmp_path / "mine.pth")
     assert not (tmp_path / "mine.pth").exists()
 

@@ -1,6 +1,5 @@
 """Time every engine in interleaved rounds and set it beside ours."""
 import importlib.util
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from ...errors import ArgumentError
 from ..machine import resident_peak
 from ..measure import measure
 from ..process import ProcessFailed, isolated
+from ..report import progress
 from ..subject import Subject, make_subject
 from ..verify import LOGITS, verify
 from . import engines
@@ -69,19 +69,26 @@ def run(report, names, peers, threads, batch: int = 1, rounds: int = 3, seconds:
     there = []
     for peer in peers:
         if peer.missing():
-            print(f"left out: {peer.engine} (not installed: {', '.join(peer.missing())})")
+            progress(f"left out: {peer.engine} (not installed: {', '.join(peer.missing())})")
         elif batch > 1 and not peer.batches:
-            print(f"left out: {peer.engine} (takes one picture at a time)")
+            progress(f"left out: {peer.engine} (takes one picture at a time)")
         else:
             there.append(peer)
-    print(LEGEND)
-    table = report.table(f"float32, batch {batch}, {counted(rounds, 'round')} of {seconds:g} s", COLUMNS, "peers")
-    for name in names:
-        with tempfile.TemporaryDirectory() as directory:
-            subject = make_subject(name, directory)
-            ready = [peer for peer in there if _prepared(peer, subject, batch)]
-            for count in threads:
-                add_rows(table, subject.title, count, run_rounds(subject, ready, batch, count, rounds, seconds))
+    found = []
+    try:
+        for name in names:
+            with tempfile.TemporaryDirectory() as directory:
+                subject = make_subject(name, directory)
+                ready = [peer for peer in there if _prepared(peer, subject, batch)]
+                for count in threads:
+                    found.append((subject.title, count, run_rounds(subject, ready, batch, count, rounds, seconds)))
+    finally:  # what is there after an interruption is worth minutes
+        if found:
+            table = report.table(f"float32, batch {batch}, {counted(rounds, 'round')} of {seconds:g} s", COLUMNS,
+                                 "peers")
+            for title, count, results in found:
+                add_rows(table, title, count, results)
+            print(LEGEND)
 
 
 def _prepared(peer: Peer, subject: Subject, batch: int) -> bool:
@@ -93,24 +100,24 @@ def _prepared(peer: Peer, subject: Subject, batch: int) -> bool:
                  width=subject.width, target=engines.model_file(subject, batch, peer.file[1]))
         return True
     except ProcessFailed as failure:
-        print(f"left out: {peer.engine}, {subject.title} (its model can't be made: {failure})")
+        progress(f"left out: {peer.engine}, {subject.title} (its model can't be made: {failure})")
         return False
 
 
 def run_rounds(subject, peers, batch, threads, rounds, seconds) -> dict[Peer, list[dict]]:
-    """Each round runs every engine once, starting with another one each time; what fails is named and left out."""
+    """Each round runs every engine once, each time from the next one on; what fails is named and left out."""
     results = {peer: [] for peer in (OURS, *peers)}
     for r in range(rounds):
         order = list(results)
         for peer in order[r % len(order):] + order[: r % len(order)]:
             what = f"{subject.title}, {counted(threads, 'thread')}"
-            print(f"{what}, round {r + 1} of {rounds}: {peer.engine}", file=sys.stderr)
+            progress(f"{what}, round {r + 1} of {rounds}: {peer.engine}")
             try:
                 results[peer].append(time_peer(peer, subject, batch, threads, seconds))
             except ProcessFailed as failure:
                 if peer is OURS:  # nothing to compare with
                     raise
-                print(f"left out: {peer.engine}, {what} ({failure})")
+                progress(f"left out: {peer.engine}, {what} ({failure})")
                 del results[peer]
     return results
 

@@ -1,55 +1,55 @@
 """Draw a confusion matrix with matplotlib, straight into a file: no window, no state of matplotlib's is touched."""
-import os
-import warnings
+import contextlib
 from pathlib import Path
 
 import numpy as np
 
 from ...common.paths import replacing
-from ...errors import ArgumentError
+from ...common.picture_files import check_matplotlib, check_picture
 
 MANY = 100  # classes up to which every row has its name; above, one in several
 COUNTED = 2000  # cells that are not zero, up to which each shows its count: drawing a number takes some milliseconds
 LONGEST = 28  # characters of a name
 
 
-def check_picture(path) -> None:
-    """Raise ArgumentError unless matplotlib can be imported and can write a picture of this name."""
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-    except ModuleNotFoundError as missing:
-        raise ArgumentError(f"drawing the confusion matrix needs matplotlib ({missing}): "
-                            'python -m pip install "npefficient[finetune]"') from missing
-    kinds = FigureCanvasAgg.get_supported_filetypes()
-    if _kind(path) not in kinds:
-        raise ArgumentError(f"picture {str(path)!r}: its name must end in .{', .'.join(sorted(kinds))}")
-
-
 def draw_confusion(confusion: np.ndarray, labels, path, *, force: bool = False) -> list[str]:
     """Write the picture of a confusion matrix: a row for each right class, a column for each answer.
 
-    Returns the labels with letters that the font lacks, which are shown as boxes: no font has every script.
+    Letters that matplotlib's font lacks come from other fonts that are installed; what none of them has is drawn as
+    escapes. Returns the labels with such letters.
 
     confusion: int (classes, classes). The colour of a cell is its share of its row, so that classes with few photos
-    look like those with many. Raises ArgumentError as `check_picture` does, and where `path` exists and `force` is not
-    set.
+    look like those with many. Raises ArgumentError for a suffix that is none of a picture, without matplotlib, and where
+    `path` exists and `force` is not set.
     """
-    check_picture(path)
-    figure = _figure(confusion, [_shortened(label) for label in labels])
-    with replacing(Path(path), force=force) as part, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing")  # the caller is told
-        figure.savefig(part, format=_kind(path), dpi=150, bbox_inches="tight")
-    return _boxed(labels)
+    kind = check_picture(path)
+    check_matplotlib("finetune")
+    fonts, lacking = _fonts({letter for label in labels for letter in label})
+    escapes = {ord(letter): letter.encode("unicode_escape").decode() for letter in lacking}
+    figure = _figure(confusion, [_shortened(label.translate(escapes)) for label in labels], fonts)
+    with replacing(Path(path), force=force) as part:
+        figure.savefig(part, format=kind, dpi=150, bbox_inches="tight")
+    return [label for label in labels if not lacking.isdisjoint(label)]
 
 
-def _boxed(labels) -> list[str]:
-    from matplotlib.font_manager import FontProperties, findfont, get_font
+def _fonts(letters: set[str]) -> tuple[list[str], set[str]]:
+    """The names of fonts that have these letters between them, the usual one first; and the letters that none has."""
+    from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 
-    letters = get_font(findfont(FontProperties())).get_charmap()
-    return [label for label in labels if any(ord(letter) not in letters for letter in label)]
+    usual = FontProperties()
+    names, lacking = [usual.get_name()], letters - set(map(chr, get_font(findfont(usual)).get_charmap()))
+    for font in fontManager.ttflist:
+        if not lacking:
+            break
+        if font.style != "normal" or font.weight != 400 or font.name.startswith("Last Resort"):  # that one has boxes
+            continue
+        with contextlib.suppress(OSError, RuntimeError):  # a damaged font of the system's
+            found = {letter for letter in lacking if ord(letter) in get_font(font.fname).get_charmap()}
+            names, lacking = names + [font.name] * bool(found), lacking - found
+    return names, lacking
 
 
-def _figure(confusion: np.ndarray, labels: list[str]):
+def _figure(confusion: np.ndarray, labels: list[str], fonts=None):
     from matplotlib.figure import Figure
 
     classes, photos = len(labels), confusion.sum(axis=1, keepdims=True)
@@ -60,7 +60,7 @@ def _figure(confusion: np.ndarray, labels: list[str]):
     axes = figure.add_subplot()
     image = axes.imshow(confusion / np.maximum(photos, 1), cmap="Blues", vmin=0, vmax=1, interpolation="nearest")
     for set_ticks, turned in ((axes.set_xticks, 90), (axes.set_yticks, 0)):
-        set_ticks(ticks, [labels[i] for i in ticks], rotation=turned, fontsize=size, parse_math=False)
+        set_ticks(ticks, [labels[i] for i in ticks], rotation=turned, fontsize=size, fontfamily=fonts, parse_math=False)
     axes.set_xlabel("answer of the network")
     axes.set_ylabel("class of the photo")
     right, total = int(confusion.trace()), int(confusion.sum())
@@ -77,7 +77,3 @@ def _figure(confusion: np.ndarray, labels: list[str]):
 
 def _shortened(label: str) -> str:
     return label if len(label) <= LONGEST else f"{label[:LONGEST - 1]}…"
-
-
-def _kind(path) -> str:
-    return os.path.splitext(path)[1].lower().removeprefix(".")

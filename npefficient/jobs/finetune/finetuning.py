@@ -59,6 +59,9 @@ def finetune(photos_dir, output=None, *, model: str | None = None, weights=None,
     linear_classifier.check_installed()
     _check_arguments(model, weights, val_split, seed)
     if output is not None:
+        from ...weights.weight_file import check_weights_name
+
+        check_weights_name(output)
         check_target(output, force=force)
     folders, remarks = read_classes(photos_dir), []
 

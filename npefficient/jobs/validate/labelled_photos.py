@@ -9,7 +9,7 @@ from ...common.text import listed
 from ...common.text_files import LABELS, read_lines
 from ...errors import ArgumentError
 from ...labels import imagenet_labels, imagenet_synsets
-from ..class_folders import read_classes
+from ..class_folders import check_folder, read_classes
 from ..photo_paths import photos_below
 
 DEVKIT = "ILSVRC2012_validation_ground_truth.txt"
@@ -168,7 +168,7 @@ def _by_name(directory, labels_file, lines, names: ClassNames) -> Labelled:
         if len(fields) == 1:
             raise ArgumentError(f"labels file {str(labels_file)!r}, line {number}: {fields[0]!r} alone, where other "
                                 "lines have a name and a class")
-    folder = _folder(directory)
+    folder = check_folder(directory)
     classes, more = _classes(labels_file, lines, names, heading=not os.path.lexists(folder / lines[0][1][0]))
     photos = [folder / fields[0] for _, fields in lines[len(lines) - len(classes):]]
     missing = [str(photo) for photo in photos if not os.path.lexists(photo)]
@@ -188,11 +188,5 @@ def _by_name(directory, labels_file, lines, names: ClassNames) -> Labelled:
 def _photos(directory) -> tuple[list[Path], list[str], list[str]]:
     """The photos in a folder and below, what is to be remarked, and what could not be listed."""
     remarks, unlisted = [], []
-    photos = photos_below(str(_folder(directory)), error=unlisted.append, remark=remarks.append)
+    photos = photos_below(str(check_folder(directory)), error=unlisted.append, remark=remarks.append)
     return list(map(Path, photos)), remarks, unlisted
-
-
-def _folder(directory) -> Path:
-    if not os.path.isdir(directory):
-        raise ArgumentError(f"folder {str(directory)!r}: there is no such folder; check the path")
-    return Path(directory)

@@ -1,0 +1,21 @@
+"""The files that matplotlib draws for a command: which there are, and what has to be there to draw them."""
+from importlib.util import find_spec
+from pathlib import Path
+
+from ..errors import ArgumentError
+
+PICTURES = (".png", ".pdf", ".svg", ".jpg")
+
+
+def check_picture(path) -> str:
+    """Return matplotlib's name of the format; raises ArgumentError for another suffix than those of PICTURES."""
+    suffix = Path(path).suffix.lower()
+    if suffix not in PICTURES:
+        raise ArgumentError(f"picture {str(path)!r}: its name must end in {', '.join(PICTURES[:-1])} or {PICTURES[-1]}")
+    return suffix[1:]
+
+
+def check_matplotlib(extra: str) -> None:
+    """Raise ArgumentError, which names the extra that brings it, where matplotlib is not installed."""
+    if find_spec("matplotlib") is None:
+        raise ArgumentError(f'drawing a picture needs matplotlib: python -m pip install "npefficient[{extra}]"')
