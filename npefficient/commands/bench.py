@@ -39,8 +39,9 @@ def add_arguments(parser):
     part.add_argument("--op", choices=("stem", "depthwise", "pointwise", "pool", "classifier", "block"),
                       help="only this operator; block: only the ladder of the inverted residual block that --layer "
                            "names")
-    part.add_argument("--layer", metavar="NAME", help="only these layers, such as '*.conv_dw'; for a single one, such as "
-                      "blocks.1.0.conv_pw, its ladder as well ('npefficient info lite0 --layers' lists the names)")
+    part.add_argument("--layer", metavar="NAME",
+                      help="only these layers, such as '*.conv_dw'; for a single one, such as blocks.1.0.conv_pw, its "
+                           "ladder as well ('npefficient info lite0 --layers' lists the names)")
     part.add_argument("--plot", metavar="PICTURE", type=picture,
                       help="draw the ladder if there is one, else the layers between the machine's limits "
                            f"({', '.join(PICTURES)}), in place of an older file")

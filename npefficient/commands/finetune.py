@@ -74,7 +74,8 @@ def run(args) -> int:
         escaped = draw_confusion(result.confusion, result.labels, args.report, force=args.force)
         print(f"wrote {plain(args.report)}: the confusion matrix")
         if escaped:
-            say(f"warning: {plain(args.report)} has escapes for letters that no installed font has, in {listed(escaped)}")
+            say(f"warning: {plain(args.report)} has escapes for letters that no installed font has, in "
+                f"{listed(escaped)}")
     print(f"wrote {plain(args.output)}: {result.weights.architecture.name} with "
           f"{counted(len(result.labels), 'class')}, numbered in timm's order of such folders")
     for _, error in result.bad:
@@ -93,9 +94,9 @@ def _print(result) -> None:
           f"through the network, {kept:,} had been kept from before")
     losses = {trial.penalty: trial.loss for trial in result.trials}
     strongest, weakest = max(losses), min(losses)
-    end = {strongest: ", the strongest one", weakest: ", the weakest one"}.get(result.penalty, "")
-    print(f"regularisation: {result.penalty:g} gives the lowest loss ({losses[result.penalty]:.3f}) of {len(losses)} "
-          f"strengths from {strongest:g} to {weakest:g}{end}\n")
+    end = {strongest: "; none stronger was tried", weakest: "; none weaker was tried"}.get(result.penalty, "")
+    print(f"regularisation: {result.penalty:g}, of {len(losses)} strengths from {strongest:g} to {weakest:g} the one "
+          f"with the lowest loss on the photos held out ({losses[result.penalty]:.3f}){end}\n")
     labels = [short(label) for label in result.labels]
     width = max(5, *map(len, labels))
     print(f"{'class':{width}}  train    val  correct  accuracy")

@@ -1,5 +1,5 @@
-"""What several subcommands have in common: the values of options, which weights they run, how they read photos, and on how
-many processors."""
+"""What several subcommands have in common: the values of options, which weights they run, how they read photos, and on
+how many processors."""
 import functools
 import math
 import threading

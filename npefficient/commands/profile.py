@@ -1,10 +1,10 @@
 """Show where the time of one photo goes, layer by layer.
 
-First the time of reading and preparing the photo, of the network, and of naming the classes. Then, for each step of the
-network, in its place in a real forward pass: time (the median of many passes, and that of the quickest),
+First the time of reading and preparing the photo, of the network, and of naming the classes. Then, for each step of
+the network, in its place in a real forward pass: time (the median of many passes, and that of the quickest),
 multiply-accumulates, bytes, GFLOP/s, and the share of what the processor can do at most; last, the sum of the steps
-beside the whole pass. The network is verified before it is timed. Times do not depend on the weights: without --weights,
-the official ones are taken if they are in the cache or in an installed package, else random ones.
+beside the whole pass. The network is verified before it is timed. Times do not depend on the weights: without
+--weights, the official ones are taken if they are in the cache or in an installed package, else random ones.
 """
 from .options import add_json, add_reading, add_threads, check_outputs, model_name, reading, seconds
 

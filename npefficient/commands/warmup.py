@@ -1,6 +1,7 @@
 """Compile the kernels now, so that the first photo does not have to wait.
 
-That takes some seconds, once on each machine: the code is kept in ~/.cache/npefficient, or where NPEFFICIENT_CACHE says.
+That takes some seconds, once on each machine: the code is kept in ~/.cache/npefficient, or where NPEFFICIENT_CACHE
+says.
 """
 from .options import compile_kernels
 

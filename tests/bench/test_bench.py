@@ -235,12 +235,22 @@ def test_report_formats_and_keeps(capsys, tmp_path):
         report.Report(tmp_path / "none" / "r.json")
 
 
+def test_a_busy_machine_is_said_to_make_times_long_and_speeds_low(capsys, monkeypatch):
+    """Above tables of milliseconds and of images a second alike."""
+    found = machine.environment()
+    for load, busy in ((0.0, False), (found["threads_available"], True)):
+        monkeypatch.setattr(report, "environment", lambda load=load: {**found, "load_average": [load, 0.0, 0.0]})
+        report.Report()
+        warning = "WARNING: the machine is busy with other work: times will be too long, and speeds too low\n"
+        assert (warning in capsys.readouterr().out) is busy
+
+
 # --- the command line ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("arguments, message", [
     (("kernels", "--layer", "stem", "--size", "8"), "no layer matches --op None --layer 'stem'"),
-    (("peak", "--json", "/nowhere/at/all.json"), "--json '/nowhere/at/all.json'"),
+    (("peak", "--json", "/nowhere/at/all.json"), "'/nowhere/at/all.json': its directory does not exist"),
 ])
 def test_bench_says_what_is_wrong(bench, arguments, message):
     code, _, err = bench(*arguments)

@@ -4,6 +4,7 @@ import json
 import numpy as np
 import pytest
 
+from npefficient import commands
 from npefficient.bench import process
 from npefficient.bench.peers import engines, graph, installed, ncnn_file, turns
 from npefficient.bench.subject import make_subject
@@ -134,7 +135,7 @@ def test_rounds_take_turns_and_leave_out_what_fails(monkeypatch, small, capsys):
     results = turns.run_rounds(small, [turns.Peer("a", "a"), turns.Peer("b", "b")], 1, 1, 3, 1.0)
     assert turns == ["npefficient", "a", "b", "a", "b", "npefficient", "npefficient", "a"]
     assert {peer.engine: len(rounds) for peer, rounds in results.items()} == {"npefficient": 3, "a": 3}
-    assert "left out: b, lite0 47x64, 1 thread (it fell over)" in capsys.readouterr().out
+    assert "left out: b, lite0 47x64, 1 thread (it fell over)" in capsys.readouterr().err
 
 
 def test_our_own_failure_is_no_peer_left_out(monkeypatch, small):
@@ -151,15 +152,41 @@ def test_what_is_not_installed_is_named(bench, monkeypatch, small):
                                        turns.Peer("single", "numpy", ("numpy",), batches=False)))
     monkeypatch.setattr(turns, "time_peer", lambda *arguments: result(1.0))
     monkeypatch.setattr(turns, "make_subject", lambda name, directory: small)
-    code, out, _ = bench("peers", "--batch", "2", "--rounds", "1")
-    assert code == 0 and "left out: ghost (not installed: no_such_module)" in out
-    assert "left out: single (takes one picture at a time)" in out and "npefficient" in out
+    code, out, err = bench("peers", "--batch", "2", "--rounds", "1")
+    assert code == 0 and "left out: ghost (not installed: no_such_module)" in err
+    assert "left out: single (takes one picture at a time)" in err and "npefficient" in out
+
+
+def test_the_table_is_whole_and_progress_is_beside_it(bench, monkeypatch, small):
+    """Also after an interruption: what was measured until then is printed."""
+    calls = []
+
+    def time_peer(*arguments):
+        calls.append(arguments)
+        if len(calls) > 4:
+            raise KeyboardInterrupt
+        return result(1.0)
+
+    monkeypatch.setattr(turns, "PEERS", (turns.Peer("numpy", "numpy"),))
+    monkeypatch.setattr(turns, "time_peer", time_peer)
+    monkeypatch.setattr(turns, "make_subject", lambda name, directory: small)
+    code, out, err = bench("peers", "--rounds", "1", "--threads", "1,1,2")
+    assert code == 130 and "lite0 47x64, 1 thread, round 1 of 1: numpy" in err and "round" not in err.splitlines()[-1]
+    lines = out.splitlines()
+    heading = next(i for i, line in enumerate(lines) if line.startswith("model "))
+    assert lines[heading - 1].startswith("float32, batch 1, 1 round of ")
+    assert [line.split()[2] for line in lines[heading + 1:heading + 5]] == ["npefficient", "numpy"] * 2
+    assert lines[heading + 5] == turns.LEGEND.splitlines()[0]
+
+
+def test_help_names_every_peer():
+    assert commands.bench.PEERS == tuple(peer.engine for peer in turns.PEERS)
 
 
 def test_a_model_that_cannot_be_made_is_named(monkeypatch, small, capsys):
     peer = turns.Peer("broken", "numpy", (), ("graph", "nothing"))  # graph has no `make`
     assert not turns._prepared(peer, small, 1)
-    assert "left out: broken, lite0 47x64 (its model can't be made: AttributeError" in capsys.readouterr().out
+    assert "left out: broken, lite0 47x64 (its model can't be made: AttributeError" in capsys.readouterr().err
 
 
 def test_every_peer_has_its_engine_and_file():

@@ -82,7 +82,9 @@ def test_verify_refuses_other_logits(tmp_path):
 def test_bench_photos(bench, tmp_path, monkeypatch):
     monkeypatch.setattr(photos, "SIZES", {"100x75": (75, 100, 2), "1400x1050": (1050, 1400, 2)})
     code, out, err = bench("photos", "--seconds", 0.01, "--json", tmp_path / "photos.json", "--threads", 2)
-    assert code == 0 and err == "" and "photos a second, lite0 on 2 processors" in out
+    assert code == 0 and "photos a second, lite0 on 2 threads" in out
+    assert [line for line in err.splitlines() if "round" in line] == [
+        f"{photo} JPEG{fast}, round {i} of 3" for photo in photos.SIZES for fast in ("", ", fast") for i in (1, 2, 3)]
     rows = json.loads((tmp_path / "photos.json").read_text())["tables"]["photos"]
     assert [row["photos"] for row in rows] == ["100x75 JPEG", "100x75 JPEG, fast", "1400x1050 JPEG",
                                                "1400x1050 JPEG, fast"]

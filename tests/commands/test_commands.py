@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import warnings
 
 import numpy as np
 import pytest
@@ -15,8 +16,8 @@ from PIL import Image
 import npefficient
 import weights_convert
 from npefficient import hub
-from npefficient.commands import VERBS, options
-from npefficient.engine import compiled
+from npefficient.commands import VERBS, bench, options
+from npefficient.engine import compiled, workers
 from npefficient.network import architecture
 from npefficient.network.parameters import random_weights
 from npefficient.weights.weight_file import write_weights
@@ -46,6 +47,23 @@ def test_help_names_every_verb(command):
 def test_help_of_every_verb(command, verb):
     code, out, _ = command(verb, "--help")
     assert code == 0 and out.startswith(f"usage: npefficient {verb}")
+
+
+@pytest.mark.parametrize("arguments", [
+    "classify none.png --weights {ten}", "explain none.png --weights {ten} -o none.html",
+    "classify none.png --weights {ten} --output rows.csv", "finetune . -o m.h5 --weights none.h5",
+    "validate . --weights none.h5", "profile --weights none.h5", "bench layers", "bench model", "bench peers",
+    "bench photos",
+])
+def test_more_threads_than_processors_are_said_in_the_same_words(command, ten, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(workers, "available_threads", lambda: 3)
+    monkeypatch.setattr(bench, "MEASURES", dict.fromkeys(bench.MEASURES, lambda args: lambda report: None))
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        _, _, err = command(*arguments.format(ten=ten).split(), "--threads", 4)
+    assert err.count("npefficient: warning: 4 threads: this process may use 3 processors, so they take turns, which is "
+                     "slower; use 3 or fewer\n") == 1
 
 
 def test_list(command, nothing_at_hand):

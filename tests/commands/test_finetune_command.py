@@ -1,5 +1,6 @@
 """`npefficient finetune`: what it prints and writes, and what it refuses before any work."""
 import json
+import sys
 
 import pytest
 from class_photos import save_classes
@@ -28,7 +29,6 @@ def test_finetune_and_classify(command, base, photos, tmp_path):
     code, out, err = command("finetune", photos, "-o", mine, "--weights", base, "--report", picture, "--json", figures)
     lines = out.splitlines()
     assert code == 0 and lines[0] == "36 photos of 3 classes: 36 went through the network, 0 had been kept from before"
-    assert lines[1].startswith("regularisation ") and "10 (" in lines[1]
     table = [line.split() for line in lines[3:7]]
     assert table[0] == ["class", "train", "val", "correct", "accuracy"]
     assert [row[:3] for row in table[1:]] == [["blue", "8", "2"], ["green", "11", "3"], ["red", "10", "2"]]
@@ -38,9 +38,11 @@ def test_finetune_and_classify(command, base, photos, tmp_path):
                           "folders"]
     assert "36 of 36 photos" in err
     found = json.loads(figures.read_text())
-    tried = [trial["penalty"] for trial in found["trials"]]
-    ends = {max(tried): "; none stronger was tried", min(tried): "; none weaker was tried"}
-    assert ends.get(found["penalty"], "by cross-entropy") in out and out.count("was tried") == (found["penalty"] in ends)
+    losses = {trial["penalty"]: trial["loss"] for trial in found["trials"]}
+    ends = {max(losses): "; none stronger was tried", min(losses): "; none weaker was tried"}
+    assert lines[1] == (
+        f"regularisation: {found['penalty']:g}, of 6 strengths from 10 to 0.0001 the one with the lowest loss on the "
+        f"photos held out ({min(losses.values()):.3f}){ends.get(found['penalty'], '')}")
     assert (found["val"], found["correct"], found["accuracy"], found["computed"]) == (7, 7, 1.0, 36)
     assert [row["label"] for row in found["classes"]] == ["blue", "green", "red"]
     assert sum(map(sum, found["confusion"])) == 7 and found["unreadable"] == []
@@ -81,7 +83,6 @@ def test_the_options_reach_the_fit(command, base, photos, tmp_path):
 
 
 @pytest.mark.parametrize("options, text", [
-    (("--report", "c.doc"), "picture 'c.doc': its name must end in"),
     (("--report", "none/c.png"), "none/c.png': its directory does not exist"), (("--json", "none/f"), "none/f'"),
 ], ids=lambda value: value[0] if isinstance(value, tuple) else None)
 def test_options_of_no_use(command, base, photos, tmp_path, monkeypatch, options, text):
@@ -101,6 +102,28 @@ def test_nothing_is_overwritten_without_force(command, base, photos, tmp_path):
         path.unlink()
 
 
-def test_a_folder_that_is_missing(command):
+def test_a_folder_that_is_missing(command, before_any_work):
     code, _, err = command("finetune", "none", "-o", "m.h5", "--weights", "x.h5")
     assert code == 1 and "folder 'none': there is no such folder" in err
+
+
+@pytest.fixture
+def before_any_work(monkeypatch):
+    """Neither code is compiled nor a photo read."""
+    monkeypatch.setattr("npefficient.commands.finetune.compile_kernels", None)
+
+
+def test_an_extra_that_is_missing_is_said_before_any_work(command, before_any_work, photos, monkeypatch):
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "sklearn.linear_model", None)
+        code, _, err = command("finetune", photos, "-o", "m.h5", "--weights", "x.h5")
+        assert code == 1 and 'python -m pip install "npefficient[finetune]"' in err
+    monkeypatch.setattr("npefficient.common.picture_files.find_spec", lambda name: None)
+    code, _, err = command("finetune", photos, "-o", "m.h5", "--weights", "x.h5", "--report", "c.png")
+    assert code == 1 and 'matplotlib: python -m pip install "npefficient[finetune]"' in err
+
+
+def test_letters_that_no_font_has_are_warned_of(command, base, photos, tmp_path):
+    (photos / "red").rename(photos / "\U00013080")  # a hieroglyph
+    code, _, err = command("finetune", photos, "-o", tmp_path / "m.h5", "--weights", base, "--report", tmp_path / "c.png")
+    assert code == 0 and f"npefficient: warning: {tmp_path / 'c.png'} has escapes for letters that no installed" in err

@@ -54,6 +54,19 @@ def test_bad_photos_are_named_counted_and_the_exit_code_is_1(command, five, phot
     assert err.splitlines()[-1] == "npefficient: 1 of 9 photos could not be read"
 
 
+def test_without_a_photo_that_can_be_read_there_is_no_accuracy(command, five, tmp_path):
+    save_classes(tmp_path / "bad", **{"0": 1})
+    (tmp_path / "bad" / "0" / "00.png").write_text("no picture")
+    code, out, err = command("validate", tmp_path / "bad", "--weights", five)
+    assert code == 1 and "top-1" not in out and err.splitlines()[-1] == "npefficient: 1 of 1 photo could not be read"
+
+
+def test_a_folder_that_is_missing_is_said_before_any_work(command, monkeypatch):
+    monkeypatch.setattr("npefficient.model.model.create_model", None)
+    code, out, err = command("validate", "none")
+    assert code == 1 and out == "" and err == "npefficient: error: folder 'none': there is no such folder; check the path\n"
+
+
 def test_exif_and_a_limit_of_pixels(command, five, photos, tmp_path):
     """One photo lies on its side; the limit leaves out all of them."""
     with Image.open(photos / "4" / "01.png") as photo:
@@ -126,10 +139,12 @@ def test_the_published_figures_stand_beside_the_official_weights(command, five, 
 @pytest.mark.parametrize("options, text", [
     (("--csv", "none/c.csv"), "none/c.csv': its directory does not exist"), (("--json", "old"), "old' exists already"),
     (("--labels-file", "none.txt"), "labels file 'none.txt'"),
+    (("--labels-file", "elsewhere.txt"), "none of its photos exists: 'x/a.png', 'x/b.png'; names are relative"),
 ], ids=lambda value: value[0] if isinstance(value, tuple) else None)
 def test_options_of_no_use(command, five, photos, tmp_path, monkeypatch, options, text):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "old").write_text("old")
+    (tmp_path / "elsewhere.txt").write_text("x/a.png,1\nx/b.png,2\n")
     code, out, err = command("validate", photos, "--weights", five, *options)
     assert code == 1 and "top-1" not in out and "npefficient: error: " in err and text in err
     assert (tmp_path / "old").read_text() == "old"

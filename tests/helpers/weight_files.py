@@ -80,7 +80,10 @@ def digest(file: h5py.File) -> str:
         value = file.attrs[name]
         values[name] = value.decode() if isinstance(value, bytes) else value.tolist()
     labels = bytes(file["labels"][()]).decode().split("\n") if "labels" in file else None
-    return hashlib.sha256(json.dumps({"attributes": values, "labels": labels}, sort_keys=True).encode()).hexdigest()
+    guarded = {"attributes": values, "labels": labels}
+    if "photos" in file:
+        guarded["photos"] = bytes(file["photos"][()]).hex()
+    return hashlib.sha256(json.dumps(guarded, sort_keys=True).encode()).hexdigest()
 
 
 def sign(file: h5py.File) -> None:

@@ -148,8 +148,10 @@ def test_model_takes_weights_directly():
 
 def test_more_threads_than_processors_are_said(recwarn):
     available = available_threads()
-    with pytest.warns(UserWarning, match=f"num_threads {available + 1}: more than the {available} processors .* leave"):
+    with pytest.warns(UserWarning, match=f"{available + 1} threads: this process may use {available} processor.*take "
+                      f"turns, which is slower; use {available}") as warned:
         assert npefficient.create_model("lite0", num_classes=10, num_threads=available + 1).num_threads == available + 1
+    assert [warning.filename for warning in warned] == [__file__]
     npefficient.create_model("lite0", num_classes=10, num_threads=available)
     npefficient.create_model("lite0", num_classes=10)
     assert not recwarn.list

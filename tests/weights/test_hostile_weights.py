@@ -49,6 +49,10 @@ def labels(text: bytes):
     return edit
 
 
+def photos(marks: bytes):
+    return lambda file: file.__setitem__("photos", np.frombuffer(marks, np.uint8))
+
+
 def without(name):
     return lambda file: file.__delitem__(name)
 
@@ -106,6 +110,7 @@ VALUES = {
     "label_blank": (labels(TEN.replace(b"c", b"   ")), "label 2 is '   '"),
     "label_carriage_return": (labels(TEN.replace(b"j", b"j\r")), r"label 9 is 'j\\r'"),
     "label_line_separator": (labels(TEN.replace(b"a", "a\u2028b".encode())), r"label 0 is 'a\\u2028b'"),
+    "photos_9": (photos(b"123456789"), "source photos of 9 bytes: it must be 8 for each"),
     "label_escape": (labels(TEN.replace(b"a", b"\x1b[31m")), r"label 0 is '\\x1b\[31m'"),
 }
 
@@ -126,6 +131,7 @@ HARMLESS = {  # values that no rule forbids: the digest alone guards them
     "counts": attribute("num_batches_tracked", np.arange(49)),
     "labels": labels(TEN),
     "labels_gone": without("labels"),
+    "photos": photos(b"12345678"),
     "sha256": attribute("sha256", np.bytes_(b"0" * 64)),
 }
 

@@ -91,6 +91,7 @@ def test_weights_odd_source_name(tmp_path, small, name, expected):
     ("labels", ["a"] * 9 + ["\ud800"], WeightsError, r"label 9 is '\\ud800'"),
     ("source", Source("a", "ABC", "b"), WeightsError, "source sha256 'ABC'"),
     ("source", Source("a", "", "b\0"), WeightsError, r"source kind 'b\\x00'"),
+    ("source", Source("a", "", "b", b"1234567"), WeightsError, "source photos of 7 bytes: it must be 8 for each photo"),
     ("preprocessing", Preprocessing(crop_pct=0.0), ArgumentError, r"crop_pct=0\.0"),
     ("preprocessing", Preprocessing((0, 224)), ArgumentError, r"input_size=\(0, 224\)"),
     ("architecture", architecture.build("lite1", 10), WeightsError, "not the parameters of tf_efficientnet_lite1"),
@@ -99,6 +100,17 @@ def test_weights_unfit_are_not_written(tmp_path, small, field, value, error, mes
     with pytest.raises(error, match=message):
         write_weights(tmp_path / "a.h5", replace(small, **{field: value}))
     assert content(tmp_path) == {}
+
+
+def test_weights_keep_the_photos_they_were_fitted_to(tmp_path, small):
+    fitted = Source("a", "", "finetuned", bytes(range(24)))
+    write_weights(tmp_path / "a.h5", replace(small, source=fitted))
+    assert read_weights(tmp_path / "a.h5").source == fitted and "photos" not in repr(fitted)
+    with h5py.File(tmp_path / "a.h5") as file:
+        assert bytes(file["photos"][()]) == fitted.photos and file.attrs["sha256"].decode() == digest(file)
+    write_weights(tmp_path / "a.h5", replace(small, labels=None, source=fitted), force=True)
+    assert read_weights(tmp_path / "a.h5").source == fitted
+    assert fitted.with_classifier(random=False).photos == b""  # another classifier was fitted to nothing
 
 
 # --- the format, read with h5py alone --------------------------------------------------------------------------------

@@ -15,8 +15,8 @@ LONGEST = 28  # characters of a name
 def draw_confusion(confusion: np.ndarray, labels, path, *, force: bool = False) -> list[str]:
     """Write the picture of a confusion matrix: a row for each right class, a column for each answer.
 
-    Letters that matplotlib's font lacks come from other fonts that are installed; what none of them has is drawn as
-    escapes. Returns the labels with such letters.
+    Letters that matplotlib's font lacks come from other fonts that are installed; what none has is drawn as escapes.
+    Returns the labels with such letters.
 
     confusion: int (classes, classes). The colour of a cell is its share of its row, so that classes with few photos
     look like those with many. Raises ArgumentError for a suffix that is none of a picture, without matplotlib, and where

@@ -171,7 +171,7 @@ def _by_name(directory, labels_file, lines, names: ClassNames) -> Labelled:
     folder = check_folder(directory)
     classes, more = _classes(labels_file, lines, names, heading=not os.path.lexists(folder / lines[0][1][0]))
     photos = [folder / fields[0] for _, fields in lines[len(lines) - len(classes):]]
-    missing = [str(photo) for photo in photos if not os.path.lexists(photo)]
+    missing = [photo.relative_to(folder).as_posix() for photo in photos if not os.path.lexists(photo)]
     if len(missing) == len(photos):
         raise ArgumentError(f"labels file {str(labels_file)!r}: none of its photos exists: {listed(missing, SHOWN)}; "
                             f"names are relative to the folder {str(directory)!r}")

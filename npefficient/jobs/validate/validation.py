@@ -69,7 +69,8 @@ class Validation:
 
         published = self.published and {"top1": self.published[0], "top5": self.published[1]}
         return {"photos": len(self.photos), "top1": share(self.top1), "top5": share(self.top5), "published": published,
-                "fitted_to": self.fitted_to, "remarks": self.remarks, "unlisted": self.unlisted, "classes": self.per_class(),
+                "fitted_to": self.fitted_to, "remarks": self.remarks, "unlisted": self.unlisted,
+                "classes": self.per_class(),
                 "unreadable": [{"photo": plain(photo), "error": plain(error)} for photo, error in self.bad]}
 
 

@@ -3,10 +3,13 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib import font_manager
 from PIL import Image
 
+from npefficient.common.picture_files import check_matplotlib, check_picture
 from npefficient.errors import ArgumentError
-from npefficient.jobs.finetune.confusion_picture import LONGEST, _figure, _shortened, check_picture, draw_confusion
+from npefficient.jobs.finetune import confusion_picture
+from npefficient.jobs.finetune.confusion_picture import LONGEST, _figure, _fonts, _shortened, draw_confusion
 
 
 def confusion(classes):
@@ -58,10 +61,22 @@ def test_many_wrong_answers_have_names_and_no_counts():
 
 def test_labels_are_plain_text(tmp_path):
     """Neither formulas, nor warnings about letters that the font lacks, nor endless names."""
-    boxed = draw_confusion(confusion(3), ["$x^é", "日本語", "x" * 300], tmp_path / "c.png")
-    assert boxed == ["日本語"]
+    assert draw_confusion(confusion(3), ["$x^é", "\U0001d49c", "x" * 300], tmp_path / "c.png") == []
     assert (tmp_path / "c.png").exists()
     assert _shortened("x" * LONGEST) == "x" * LONGEST and _shortened("x" * 300) == "x" * (LONGEST - 1) + "…"
+
+
+def test_letters_come_from_the_fonts_that_have_them(tmp_path, monkeypatch):
+    """DejaVu Sans lacks a script A, which matplotlib's other fonts have; a font that has Chinese is not everywhere."""
+    names, lacking = _fonts({"é", "\U0001d49c"})
+    assert names[0] == "DejaVu Sans" and len(names) == 2 and lacking == set()
+    assert _fonts({"é"}) == (["DejaVu Sans"], set())
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", [])
+    assert _fonts({"a", "本"}) == (["DejaVu Sans"], {"本"})
+    figures = []
+    monkeypatch.setattr(confusion_picture, "_figure", lambda *given: figures.append(given) or _figure(*given))
+    assert draw_confusion(confusion(2), ["日本", "b"], tmp_path / "c.png") == ["日本"]
+    assert figures[0][1:] == ([r"\u65e5\u672c", "b"], ["DejaVu Sans"])
 
 
 def test_no_window_and_nothing_of_matplotlibs_is_touched(tmp_path):
@@ -69,10 +84,13 @@ def test_no_window_and_nothing_of_matplotlibs_is_touched(tmp_path):
     assert "matplotlib.pyplot" not in sys.modules
 
 
-@pytest.mark.parametrize("name", ["c", "c.h5", "c.png.xyz", "png"])
+@pytest.mark.parametrize("name", ["c", "c.h5", "c.png.xyz", "png", "c.gif"])
 def test_another_suffix_is_refused(tmp_path, name):
-    with pytest.raises(ArgumentError, match=f"picture '{tmp_path}/{name}': its name must end in .*[.]png"):
+    rule = "its name must end in .png, .pdf, .svg or .jpg"
+    with pytest.raises(ArgumentError, match=f"picture '{tmp_path}/{name}': {rule}"):
         check_picture(tmp_path / name)
+    with pytest.raises(ArgumentError, match=rule):
+        draw_confusion(confusion(2), "ab", tmp_path / name)
 
 
 def test_a_picture_that_exists_stays(tmp_path):
@@ -85,6 +103,8 @@ def test_a_picture_that_exists_stays(tmp_path):
 
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
-    with pytest.raises(ArgumentError, match=r'matplotlib \(.*pip install "npefficient\[finetune\]"'):
-        check_picture("c.png")
+    monkeypatch.setattr("npefficient.common.picture_files.find_spec", lambda name: None)
+    with pytest.raises(ArgumentError, match=r'matplotlib: python -m pip install "npefficient\[finetune\]"'):
+        draw_confusion(confusion(2), "ab", "c.png")
+    with pytest.raises(ArgumentError, match=r'"npefficient\[plot\]"'):
+        check_matplotlib("plot")

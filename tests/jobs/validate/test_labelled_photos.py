@@ -40,6 +40,11 @@ def test_find(names, given, expected):
 
 @pytest.mark.parametrize("names, given, text", [
     (FIVE, ["cat", "5"], "folders '5': no label of these weights; .* label or index from 0 to 4, all in the same way"),
+    (FIVE, ["dog", "1", "cat", "0"], r"folders are named in different ways, 'dog' \(label\) and '1' \(index from 0 to "
+     r"4\); a class is named by its label or index from 0 to 4, all in the same way"),
+    (IMAGENET, ["goldfinch, Carduelis carduelis", "n01440764", "n01443537"],
+     r"'goldfinch, Carduelis carduelis' \(label\) and 'n01440764' \(synset id\); "),
+    (FIVE, ["cat", "1", "pig", "cow", "fox", "pig"], "folders 'pig', 'fox': no label"),
     (FIVE, ["0", "5", "-1"], "folders '5', '-1': no index from 0 to 4"),
     (ClassNames(FIVE.labels, 1), ["0", "1"], "folders '0': no index from 1 to 5"),
     (FIVE, ["Cat", "dog"], "'Cat': no label"),
@@ -47,7 +52,8 @@ def test_find(names, given, expected):
     (IMAGENET, ["n01440764", "n00000001"], "'n00000001': no synset id .* label or synset id or index from 0 to 999"),
     (IMAGENET, ["crane"], "'crane': no label"),
     (FIVE, ["n01440764"], "'n01440764': no label"),
-], ids=["mixed", "number", "from_one", "case", "many", "synset", "ambiguous", "synset_of_others"])
+], ids=["none_of_both", "mixed", "mixed_imagenet", "mixed_and_none", "number", "from_one", "case", "many", "synset",
+        "ambiguous", "synset_of_others"])
 def test_find_refuses(names, given, text):
     with pytest.raises(ArgumentError, match=text):
         names.find(given, "folders")
@@ -124,6 +130,9 @@ def test_a_file_with_names(flat, text):
 
 def test_a_file_with_names_that_have_spaces_and_commas(flat):
     folder, write = flat
+    (folder / "sub").mkdir()
+    for name in ("a, b.png", "my photo.png"):
+        (folder / name).write_bytes(b"")
     photos = labelled_photos(folder, IMAGENET, write('"a, b.png","tench, Tinca tinca"\nx y.png,bolete')).photos
     assert photos == [(folder / "a, b.png", 0), (folder / "x y.png", 997)]
     photos = labelled_photos(folder, FIVE, write("my photo.png cat\nsub/other one.png ant")).photos
@@ -147,6 +156,14 @@ def test_a_file_that_names_some_of_the_photos(flat):
     photos, remarks = found(folder, FIVE, write("03.png,2\nnone.png,1"))
     assert photos == [("03.png", 2), ("none.png", 1)]
     assert remarks == [f"photos in '{folder}' that the labels file does not name, left out: 3"]
+
+
+def test_a_file_whose_photos_are_elsewhere(flat):
+    """A wrong DIR, or names with a folder too many: no photo is to be measured, and the names say why."""
+    folder, write = flat
+    with pytest.raises(ArgumentError, match=f"none of its photos exists: 'photos/03.png', 'photos/00.png', "
+                                            f"'photos/02.png' and 1 more; names are relative to the folder '{folder}'"):
+        labelled_photos(folder, FIVE, write("".join(f"photos/{name},{index}\n" for name, index in NAMED)))
 
 
 @pytest.mark.parametrize("names, text, expected", [

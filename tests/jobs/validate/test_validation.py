@@ -11,9 +11,10 @@ from small import small_model, small_weights
 from npefficient.errors import ArgumentError
 from npefficient.images.image import open_image
 from npefficient.images.tensorflow import tf_transform
+from npefficient.jobs.finetune.finetuning import finetune
 from npefficient.jobs.validate.labelled_photos import ClassNames
 from npefficient.jobs.validate.validation import Validation, validate
-from npefficient.model.model import Model
+from npefficient.model.model import Model, create_model
 from npefficient.network import architecture, variants
 from npefficient.network.parameters import Source, random_weights
 from npefficient.network.preprocessing import Preprocessing
@@ -120,6 +121,30 @@ def test_a_file_of_labels(tmp_path):
     (tmp_path / "labels.txt").write_text("02.png,3\n")
     got = validate(small_model(), tmp_path / "photos", **how)
     assert got.classes.tolist() == [3] and said == got.remarks and "left out: 2" in said[0]
+
+
+def test_photos_that_the_classifier_was_fitted_to_are_said(tmp_path):
+    """Copies of them too; those held out and new ones are no reason for a warning."""
+    save_classes(tmp_path / "photos", red=10, blue=10)
+    fitted = finetune(tmp_path / "photos", tmp_path / "mine.h5", weights=small_weights(), cache=False)
+    refit = finetune(tmp_path / "photos", weights=small_weights(), cache=False, refit=True)
+    for label in ("red", "blue"):
+        for part in ("new", "copies"):
+            (tmp_path / part / label).mkdir(parents=True)
+    for photo, label, held_out in zip(fitted.photos, np.take(fitted.labels, fitted.classes), fitted.validation):
+        part = "new" if held_out else "copies"
+        (tmp_path / part / label / f"copy of {photo.name}").write_bytes(photo.read_bytes())
+    model, said = create_model(checkpoint_path=tmp_path / "mine.h5", num_threads=1), []
+    for folder, count in (("photos", 16), ("copies", 16), ("new", 0)):
+        got = validate(model, tmp_path / folder, say=said.append)
+        assert got.fitted_to == got.figures()["fitted_to"] == count
+        assert said == got.remarks and len(said) == bool(count)
+        said.clear()
+    assert validate(refit.model(1), tmp_path / "new").remarks == [
+        "warning: the classifier was fitted to 4 of these 4 photos: the figures are too high for new photos; validate on "
+        "photos that finetune has not seen"]
+    model.set_classifier(model.classifier.weight, model.classifier.bias, model.labels)
+    assert validate(model, tmp_path / "photos").fitted_to == 0  # nobody knows what it was fitted to
 
 
 def result(classes, predictions, among5, labels="abcdef", base=0):

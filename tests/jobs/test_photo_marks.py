@@ -1,0 +1,39 @@
+"""Photos are known again by a few bytes, wherever they lie and whatever they are called."""
+import hashlib
+import os
+
+from npefficient.jobs import photo_marks
+from npefficient.jobs.photo_marks import BLOCK, count_marked, photo_mark
+from npefficient.network.parameters import PHOTO_MARK
+
+
+def test_a_mark_is_as_specified(tmp_path):
+    for size in (0, 5, BLOCK, 3 * BLOCK, 5 * BLOCK + 1):
+        data = os.urandom(size)
+        (tmp_path / "a.jpg").write_bytes(data)
+        expected = hashlib.sha256(size.to_bytes(8, "little"))
+        for place in (0, max(0, (size - BLOCK) // 2), max(0, size - BLOCK)):
+            expected.update(data[place:place + BLOCK])
+        assert photo_mark(tmp_path / "a.jpg") == expected.digest()[:PHOTO_MARK]
+
+
+def test_marks_are_sorted_and_each_is_there_once(tmp_path):
+    for i in range(9):
+        (tmp_path / f"{i}.jpg").write_bytes(b"%d" % (i // 2))
+    paths = [*tmp_path.iterdir(), tmp_path / "none.jpg", tmp_path]
+    marks = photo_marks.photo_marks(paths)
+    each = [marks[at:at + PHOTO_MARK] for at in range(0, len(marks), PHOTO_MARK)]
+    assert len(each) == 5 and each == sorted(set(each)) and photo_marks.photo_marks(reversed(paths)) == marks
+
+
+def test_copies_are_known_and_changed_photos_are_not(tmp_path):
+    (tmp_path / "a.jpg").write_bytes(b"one")
+    marks = photo_marks.photo_marks([tmp_path / "a.jpg"])
+    (tmp_path / "copy.png").write_bytes(b"one")
+    (tmp_path / "b.jpg").write_bytes(b"two")
+    assert count_marked([tmp_path / name for name in ("a.jpg", "copy.png", "b.jpg", "none.jpg")], marks) == 2
+
+
+def test_without_marks_no_photo_is_read(monkeypatch):
+    monkeypatch.setattr(photo_marks, "open_regular", None)
+    assert count_marked(["a.jpg"], b"") == 0
