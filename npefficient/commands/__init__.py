@@ -1,8 +1,9 @@
-"""The command line: a file per verb, each with `add_arguments(parser)` and `run(args) -> exit code`.
+"""The command line: a file per subcommand, each with `add_arguments(parser)` and `run(args) -> exit code`.
 
 Exit codes: 0 all is well, 1 something could not be done (the reason is on stderr), 2 the command line is wrong,
-70 npefficient itself is at fault, 130 interrupted, 143 terminated. A verb whose answer is yes or no says no with 1, and
-has another code for errors in TROUBLE. A verb refuses a command line with `args.refuse(text)`, which shows its usage.
+70 npefficient itself is at fault, 130 interrupted, 143 terminated. A subcommand whose answer is yes or no says no with
+1, and has its own code for errors in TROUBLE. It refuses a command line with `args.refuse(text)`, which shows its
+usage.
 """
 import argparse
 import importlib
@@ -11,14 +12,15 @@ import sys
 
 from . import terminal
 
-VERBS = ("bench", "classify", "compare", "convert", "explain", "export", "finetune", "info", "list", "profile",
-         "validate", "warmup")
+SUBCOMMANDS = ("bench", "classify", "compare", "convert", "explain", "export", "finetune", "info", "list", "profile",
+               "validate", "warmup")
 WRONG, FAULT, INTERRUPTED, TERMINATED = 1, 70, 130, 143  # 70: EX_SOFTWARE of sysexits.h; 128 + the signal's number
 TRACEBACK = "NPEFFICIENT_TRACEBACK"
+SETTINGS = ("NPEFFICIENT_CACHE", "NPEFFICIENT_MIRROR", TRACEBACK)  # environment variables
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong with the usage of the innermost verb, on one line."""
+    """Says what is wrong with the usage of the innermost subcommand, on one line."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -36,25 +38,25 @@ class _Parser(argparse.ArgumentParser):
         super().error(short(message, ERROR))
 
 
-def _module(verb: str):
-    return importlib.import_module(f"{__name__}.{verb}")
+def _module(name: str):
+    return importlib.import_module(f"{__name__}.{name}")
 
 
 def _parser(chosen: str | None = None) -> argparse.ArgumentParser:
-    """The parser of every verb; of the chosen one alone where it is known, which is quicker."""
+    """The parser of every subcommand; of the chosen one alone where it is known, which is quicker."""
     from ..common.version import __version__
 
     parser = _Parser(
         prog="npefficient", description="EfficientNet-Lite on the CPU, without PyTorch.",
-        epilog="'npefficient VERB --help' explains a verb. Exit code 0: all is well; 1: something failed, the reason "
-               "is on stderr; 2: the command line is wrong; 70: a fault of npefficient itself, "
+        epilog="'npefficient SUBCOMMAND --help' explains a subcommand. Exit code 0: all is well; 1: something failed, "
+               "the reason is on stderr; 2: the command line is wrong; 70: a fault of npefficient itself, "
                f"{TRACEBACK}=1 shows where; 130 and 143: interrupted by Ctrl-C or SIGTERM.")
     parser.add_argument("--version", action="version", version=f"npefficient {__version__}")
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-    for verb in [chosen] if chosen in VERBS else VERBS:
-        module = _module(verb)
+    parts = parser.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True)
+    for name in [chosen] if chosen in SUBCOMMANDS else SUBCOMMANDS:
+        module = _module(name)
         first, _, rest = module.__doc__.partition("\n")
-        part = verbs.add_parser(verb, help=first.rstrip("."), description=first, epilog=rest.strip() or None,
+        part = parts.add_parser(name, help=first.rstrip("."), description=first, epilog=rest.strip() or None,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
         module.add_arguments(part)
     return parser
@@ -70,11 +72,12 @@ def _run(arguments: list[str]) -> int:
     """Run a command; whatever goes wrong is a line on stderr and an exit code."""
     from ..errors import NpefficientError
 
-    verb = None
+    subcommand = None
     try:
         args = _parser(*arguments[:1]).parse_args(arguments)
-        verb = _module(args.verb)
-        code = verb.run(args)
+        _warn_of_unknown_settings()
+        subcommand = _module(args.subcommand)
+        code = subcommand.run(args)
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
@@ -91,7 +94,16 @@ def _run(arguments: list[str]) -> int:
     except Exception as fault:
         _show(fault)
         return FAULT
-    return getattr(verb, "TROUBLE", WRONG)
+    return getattr(subcommand, "TROUBLE", WRONG)
+
+
+def _warn_of_unknown_settings() -> None:
+    from ..common.text import meant
+
+    for name in sorted(os.environ):
+        if name.startswith("NPEFFICIENT_") and name not in SETTINGS:
+            terminal.say(f"warning: the environment variable {name} has no meaning{meant(name, SETTINGS)}; there are "
+                         f"{', '.join(SETTINGS)}")
 
 
 def _show(fault: Exception) -> None:

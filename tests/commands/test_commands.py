@@ -3,11 +3,13 @@ import hashlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
 import time
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +18,7 @@ from PIL import Image
 import npefficient
 import weights_convert
 from npefficient import hub
-from npefficient.commands import VERBS, bench, options
+from npefficient.commands import SETTINGS, SUBCOMMANDS, bench, options
 from npefficient.engine import compiled, workers
 from npefficient.network import architecture
 from npefficient.network.parameters import random_weights
@@ -38,15 +40,26 @@ def photo(tmp_path):
     return path
 
 
-def test_help_names_every_verb(command):
+def test_help_names_every_subcommand(command):
     code, out, _ = command("--help")
-    assert code == 0 and all(f"\n    {verb} " in out for verb in VERBS)
+    assert code == 0 and all(f"\n    {subcommand} " in out for subcommand in SUBCOMMANDS)
 
 
-@pytest.mark.parametrize("verb", VERBS)
-def test_help_of_every_verb(command, verb):
-    code, out, _ = command(verb, "--help")
-    assert code == 0 and out.startswith(f"usage: npefficient {verb}")
+@pytest.mark.parametrize("subcommand", SUBCOMMANDS)
+def test_help_of_every_subcommand(command, subcommand):
+    code, out, _ = command(subcommand, "--help")
+    assert code == 0 and out.startswith(f"usage: npefficient {subcommand}")
+
+
+def test_settings_that_there_are_not_are_warned_of(command, monkeypatch):
+    monkeypatch.setenv("NPEFFICIENT_MIROR", "x")
+    code, _, err = command("list")
+    assert code == 0 and err == (
+        "npefficient: warning: the environment variable NPEFFICIENT_MIROR has no meaning (did you mean "
+        "'NPEFFICIENT_MIRROR'?); there are NPEFFICIENT_CACHE, NPEFFICIENT_MIRROR, NPEFFICIENT_TRACEBACK\n")
+    sources = "".join(path.read_text() for package in (npefficient, weights_convert)
+                      for path in Path(package.__file__).parent.rglob("*.py"))
+    assert set(re.findall("NPEFFICIENT_[A-Z]+", sources)) == set(SETTINGS)
 
 
 @pytest.mark.parametrize("arguments", [
@@ -175,7 +188,7 @@ def test_module_and_console_script_are_the_same():
     assert script.stdout == expected
 
 
-def test_weights_convert_is_the_verb_convert():
+def test_weights_convert_is_the_subcommand_convert():
     assert run("-m", "weights_convert", "--help").stdout == run("-m", "npefficient", "convert", "--help").stdout
 
 

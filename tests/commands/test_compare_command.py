@@ -28,8 +28,8 @@ def files(weights, tmp_path_factory):
 
 
 @pytest.fixture
-def verb(files, capsys, monkeypatch):
-    """verb("a.h5", ...) -> (exit code, stdout, stderr) of `npefficient compare`, where the files are."""
+def compared(files, capsys, monkeypatch):
+    """compared("a.h5", ...) -> (exit code, stdout, stderr) of `npefficient compare`, where the files are."""
     monkeypatch.chdir(files)
 
     def call(*arguments):
@@ -43,34 +43,34 @@ def verb(files, capsys, monkeypatch):
     return call
 
 
-def test_verb_same(verb):
-    code, out, err = verb("a.h5", "same.h5", "photo.png")
+def test_compare_same(compared):
+    code, out, err = compared("a.h5", "same.h5", "photo.png")
     assert (code, err) == (0, "") and "tensor " not in out and "|" not in out
     assert out.splitlines()[-1] == "the same: all 247 tensors, architecture, preprocessing and labels"
     assert "seed 0 (random)" in out and "copy (random)" in out
 
 
-def test_verb_names_the_tensor_and_the_place(verb):
-    code, out, _ = verb("a.h5", "ulp.h5")
+def test_compare_names_the_tensor_and_the_place(compared):
+    code, out, _ = compared("a.h5", "ulp.h5")
     row = next(line for line in out.splitlines() if line.startswith(CHANGED))
     assert code == 1 and " 3 0 1 1 " in row and row.split()[-1] != row.split()[-2]
     assert out.splitlines()[-1].startswith(f"1 of 247 tensors differ, the largest is {CHANGED} (relative ")
-    assert verb("a.h5", "ulp.h5", "--tolerance", "1e-6")[0] == 0
+    assert compared("a.h5", "ulp.h5", "--tolerance", "1e-6")[0] == 0
 
 
-def test_verb_shows_ten_tensors_or_all(verb):
-    code, out, _ = verb("a.h5", "seven.h5")
+def test_compare_shows_ten_tensors_or_all(compared):
+    code, out, _ = compared("a.h5", "seven.h5")
     shown = [line for line in out.splitlines() if line.count("e-") + line.count("e+") >= 2]
     assert code == 1 and len(shown) == 0  # the same seed: only the classifier's shapes differ
     assert "\nclassifier.weight                 5 x 1280 | 7 x 1280\n" in out
-    _, out, _ = verb("a.h5", "lite1.h5")
+    _, out, _ = compared("a.h5", "lite1.h5")
     assert "\nblocks.1.2.conv_pw.weight         only in B\n" in out and "more (--all shows them)" in out
-    _, out, _ = verb("a.h5", "lite1.h5", "--all")
+    _, out, _ = compared("a.h5", "lite1.h5", "--all")
     assert "--all" not in out and out.count("\nblocks.2.1.") > 5 and out.count("only in B") > 50
 
 
-def test_verb_with_a_photo(verb, tmp_path):
-    code, out, _ = verb("a.h5", "scaled.h5", "photo.png", "--layers", "--json", tmp_path / "out.json")
+def test_compare_with_a_photo(compared, tmp_path):
+    code, out, _ = compared("a.h5", "scaled.h5", "photo.png", "--layers", "--json", tmp_path / "out.json")
     marked = [line.split()[0] for line in out.splitlines() if "they part ways here" in line]
     assert code == 1 and marked == ["blocks.2.0.conv_dw"]
     assert out.splitlines()[-1].endswith("; on the photo they part ways at blocks.2.0.conv_dw")
@@ -81,14 +81,14 @@ def test_verb_with_a_photo(verb, tmp_path):
     assert next(got for got in report["tensors"] if got["name"] == CHANGED)["relative"] == pytest.approx(1 / 3)
 
 
-def test_verb_reads_checkpoints_and_official_weights(verb, tmp_path, monkeypatch):
+def test_compare_reads_checkpoints_and_official_weights(compared, tmp_path, monkeypatch):
     official = random_weights(build("lite0"))
     (tmp_path / "weights").mkdir()
     stored = tmp_path / "weights" / official.architecture.variant.file.replace(".pth", ".h5")
     write_weights(stored, official)
     weights_convert.export(stored, tmp_path / "lite0.safetensors")
     monkeypatch.setenv("NPEFFICIENT_CACHE", str(tmp_path))
-    code, out, err = verb("lite0", tmp_path / "lite0.safetensors")
+    code, out, err = compared("lite0", tmp_path / "lite0.safetensors")
     assert (code, err) == (0, "") and out.splitlines()[-1].startswith("the same: all 247 tensors")
 
 
@@ -100,6 +100,6 @@ def test_verb_reads_checkpoints_and_official_weights(verb, tmp_path, monkeypatch
     (("a.h5", "a.h5", "none.png"), "none.png"),
     (("a.h5", "a.h5", "--json", "none/out.json"), "none/out.json"),
 ], ids=lambda value: value if isinstance(value, str) else "")
-def test_verb_trouble_is_2(verb, arguments, message):
-    code, _, err = verb(*arguments)
+def test_compare_trouble_is_2(compared, arguments, message):
+    code, _, err = compared(*arguments)
     assert code == 2 and err.startswith("npefficient: error: ") and message in err

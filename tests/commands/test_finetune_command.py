@@ -125,5 +125,6 @@ def test_an_extra_that_is_missing_is_said_before_any_work(command, before_any_wo
 
 def test_letters_that_no_font_has_are_warned_of(command, base, photos, tmp_path):
     (photos / "red").rename(photos / "\U00013080")  # a hieroglyph
-    code, _, err = command("finetune", photos, "-o", tmp_path / "m.h5", "--weights", base, "--report", tmp_path / "c.png")
+    code, _, err = command("finetune", photos, "-o", tmp_path / "m.h5", "--weights", base, "--report",
+                           tmp_path / "c.png")
     assert code == 0 and f"npefficient: warning: {tmp_path / 'c.png'} has escapes for letters that no installed" in err

@@ -138,7 +138,7 @@ def test_full_standard_output_is_named(place):
 @LINUX
 @pytest.mark.parametrize("name", ["\udce9", f"a{ESCAPES}\nb", "-=1+1"], ids=["no_utf8", "escapes", "formula"])
 def test_commands_with_any_name(place, command, name):
-    """Every verb reads and writes files of this name, and what it says is plain."""
+    """Every subcommand reads and writes files of this name, and what it says is plain."""
     kinds = ("h5", "png", "safetensors", "csv", "jsonl", "parquet", "json", "html")
     files = {kind: f"./{name}.{kind}" for kind in kinds}
     (place / "small.h5").rename(files["h5"])
@@ -245,4 +245,4 @@ def test_main_in_another_thread(capsys):
     thread = threading.Thread(target=lambda: codes.append(main(["list"])))
     thread.start()
     thread.join()
-    assert codes == [0] and npefficient.commands.VERBS and "tf_efficientnet_lite0" in capsys.readouterr().out
+    assert codes == [0] and npefficient.commands.SUBCOMMANDS and "tf_efficientnet_lite0" in capsys.readouterr().out

@@ -64,7 +64,8 @@ def test_without_a_photo_that_can_be_read_there_is_no_accuracy(command, five, tm
 def test_a_folder_that_is_missing_is_said_before_any_work(command, monkeypatch):
     monkeypatch.setattr("npefficient.model.model.create_model", None)
     code, out, err = command("validate", "none")
-    assert code == 1 and out == "" and err == "npefficient: error: folder 'none': there is no such folder; check the path\n"
+    assert code == 1 and out == ""
+    assert err == "npefficient: error: folder 'none': there is no such folder; check the path\n"
 
 
 def test_exif_and_a_limit_of_pixels(command, five, photos, tmp_path):

@@ -42,7 +42,7 @@ def ray(directory, place):
     ray.shutdown()
 
 
-def test_verb_starts_ray_and_writes_the_rows_of_one_process(directory, place):
+def test_classify_starts_ray_and_writes_the_rows_of_one_process(directory, place):
     environment = {**os.environ, "HOME": directory, "RAY_TMPDIR": directory, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-m", "npefficient", "classify", "photos", "--weights", "small.h5",
                            "--engine", "ray", "--workers", "2", "--output", "rows.parquet"], cwd=place, env=environment, text=True,

@@ -131,8 +131,8 @@ def test_explain_grey(tmp_path):
     assert "<svg" in got.to_html() or "<img" in got.to_html()
 
 
-@pytest.mark.parametrize("verb", ["classify", "classify_many", "classify_written", "explain", "profile", "compare"])
-def test_commands_take_photographs_for_one_channel(written, tmp_path, capsys, monkeypatch, verb):
+@pytest.mark.parametrize("case", ["classify", "classify_many", "classify_written", "explain", "profile", "compare"])
+def test_commands_take_photographs_for_one_channel(written, tmp_path, capsys, monkeypatch, case):
     monkeypatch.chdir(tmp_path)
     photo("RGB").save("a.png")
     arguments = {"classify": ["classify", "a.png", "--weights", written(1)],
@@ -140,13 +140,13 @@ def test_commands_take_photographs_for_one_channel(written, tmp_path, capsys, mo
                  "classify_written": ["classify", "a.png", "--weights", written(1), "--output", "rows.csv"],
                  "explain": ["explain", "a.png", "--weights", written(1), "--png", "heat.png"],
                  "profile": ["profile", "a.png", "--weights", written(1), "--seconds", "0.02"],
-                 "compare": ["compare", written(1), written(1), "a.png"]}[verb]
+                 "compare": ["compare", written(1), written(1), "a.png"]}[case]
     assert main(arguments) == 0, capsys.readouterr().err
 
 
 @pytest.mark.parametrize("in_chans", [2, 4])
-@pytest.mark.parametrize("verb", ["classify", "classify_written", "explain", "profile", "validate", "finetune"])
-def test_commands_refuse_photographs_for_other_numbers_and_write_nothing(written, tmp_path, capsys, monkeypatch, verb,
+@pytest.mark.parametrize("case", ["classify", "classify_written", "explain", "profile", "validate", "finetune"])
+def test_commands_refuse_photographs_for_other_numbers_and_write_nothing(written, tmp_path, capsys, monkeypatch, case,
                                                                          in_chans):
     monkeypatch.chdir(tmp_path)
     for label in "01":
@@ -157,7 +157,7 @@ def test_commands_refuse_photographs_for_other_numbers_and_write_nothing(written
     arguments = {"classify": ["classify", "photos/0/a.png"], "explain": ["explain", "photos/0/a.png"],
                  "classify_written": ["classify", "photos", "--output", "rows.csv"],
                  "profile": ["profile", "photos/0/a.png"], "validate": ["validate", "photos", "--csv", "a.csv"],
-                 "finetune": ["finetune", "photos", "-o", "mine.h5"]}[verb]
+                 "finetune": ["finetune", "photos", "-o", "mine.h5"]}[case]
     before = sorted(tmp_path.iterdir())
     assert main(arguments + weights) == 1
     text = f"npefficient: error: a network with {in_chans} input channels takes no photographs: they make 3, or grey 1"

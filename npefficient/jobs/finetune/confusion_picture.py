@@ -19,7 +19,7 @@ def draw_confusion(confusion: np.ndarray, labels, path, *, force: bool = False) 
     Returns the labels with such letters.
 
     confusion: int (classes, classes). The colour of a cell is its share of its row, so that classes with few photos
-    look like those with many. Raises ArgumentError for a suffix that is none of a picture, without matplotlib, and where
+    look like those with many. Raises ArgumentError for another suffix than a picture's, without matplotlib, and where
     `path` exists and `force` is not set.
     """
     kind = check_picture(path)

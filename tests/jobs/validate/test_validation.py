@@ -141,8 +141,8 @@ def test_photos_that_the_classifier_was_fitted_to_are_said(tmp_path):
         assert said == got.remarks and len(said) == bool(count)
         said.clear()
     assert validate(refit.model(1), tmp_path / "new").remarks == [
-        "warning: the classifier was fitted to 4 of these 4 photos: the figures are too high for new photos; validate on "
-        "photos that finetune has not seen"]
+        "warning: the classifier was fitted to 4 of these 4 photos: the figures are too high for new photos; validate "
+        "on photos that finetune has not seen"]
     model.set_classifier(model.classifier.weight, model.classifier.bias, model.labels)
     assert validate(model, tmp_path / "photos").fitted_to == 0  # nobody knows what it was fitted to
 
