@@ -30,7 +30,7 @@ WARM_UP = 0.25  # of the seconds that are measured
 COLUMNS = {"photos": "<22", "MB": ">6.2f", "decode/s": ">10.1f", "compute/s": ">10.1f", "both/s": ">10.1f",
            "best/s": ">10.1f", "of best": ">8.1%", "of slower": ">9.1%", "logits move": ">12.2%"}
 LEGEND = """\
-MB: of a file. decode, compute: photos a second on all processors, each alone; both: together; best: 1 / (1/decode +
+MB: of a file. decode, compute: photos a second with all threads, each alone; both: together; best: 1 / (1/decode +
 1/compute). fast: decoded at 1/2, 1/4 or 1/8 (--fast-decode). logits move: the largest change that brings, of the
 largest logit; with random weights and photos of noise. of best: the three are measured one after the other, so that
 a figure a little above 100 % means no more than that the machine was quicker meanwhile: measure with more --seconds."""

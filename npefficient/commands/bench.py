@@ -6,7 +6,7 @@ same run compare with each other. --json FILE keeps them with the machine and th
 'npefficient bench WHAT --help' explains a benchmark.
 """
 from ..common.picture_files import PICTURES
-from .options import (add_json, add_threads, check_outputs, model_name, model_names, option, picture, seconds, size,
+from .options import (add_json, add_threads, check_outputs, ending, model_name, model_names, option, seconds, size,
                       whole, wholes)
 
 PEERS = ("openvino", "litert", "onnxruntime", "ncnn", "torch_compile", "torch_eager")  # of `bench.peers.turns`
@@ -42,7 +42,7 @@ def add_arguments(parser):
     part.add_argument("--layer", metavar="NAME",
                       help="only these layers, such as '*.conv_dw'; for a single one, such as blocks.1.0.conv_pw, its "
                            "ladder as well ('npefficient info lite0 --layers' lists the names)")
-    part.add_argument("--plot", metavar="PICTURE", type=picture,
+    part.add_argument("--plot", metavar="PICTURE", type=ending(*PICTURES),
                       help="draw the ladder if there is one, else the layers between the machine's limits "
                            f"({', '.join(PICTURES)}), in place of an older file")
     _size(part)

@@ -1,8 +1,8 @@
 """Say what is on photos.
 
 For each photo the most probable classes with their probability. A photo that can't be read is reported on stderr, the
-others go on, and the exit code is 1 at the end. --demo needs no photo: it shows Lite0 on four photographs that come with
-npefficient, or, where the official weights are neither kept nor installed, the embedded model, a Lite0 trained on
+others go on, and the exit code is 1 at the end. --demo needs no photo: it shows Lite0 on four photographs that come
+with npefficient, or, where the official weights are neither kept nor installed, the embedded model, a Lite0 trained on
 scikit-learn's handwritten digits, on ten digits that it has not seen.
 
 PHOTO may also be a folder (every photo in it and below, sorted; hidden ones left out), a quoted glob ('**' for any
@@ -37,8 +37,8 @@ def add_arguments(parser):
     many.add_argument("--output", metavar="FILE", help="write rows there: .csv, .jsonl, .parquet or .h5, by its suffix")
     many.add_argument("--embeddings", action="store_true", help="add the pooled features to each row; not for .csv")
     how = many.add_mutually_exclusive_group()
-    how.add_argument("--resume", action="store_true", help="keep the rows that FILE has and go on behind them")
-    how.add_argument("--force", action="store_true", help="begin FILE anew")
+    how.add_argument("--resume", action="store_true", help="keep the rows that FILE has and go on after them")
+    how.add_argument("--force", action="store_true", help="overwrite FILE")
     add_workers(many)
     many.add_argument("--batch-size", metavar="N", type=whole, help="photos that a worker reads before it computes "
                                                                     "(default: 1)")

@@ -12,7 +12,7 @@ def add_arguments(parser):
     parser.add_argument("source", metavar="MODEL|FILE.h5", help="a weight file of npefficient, or lite0 to lite4 for "
                                                                 "the official weights")
     parser.add_argument("target", metavar="OUT.safetensors|FOLDER/", help="the file to write, or a folder for timm")
-    parser.add_argument("--force", action="store_true", help="overwrite what is there")
+    parser.add_argument("--force", action="store_true", help="overwrite existing files")
 
 
 def run(args) -> int:

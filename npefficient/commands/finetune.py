@@ -17,10 +17,11 @@ longest is deleted.
 
 Photos that can't be read are named on stderr and left out; the exit code stays 0 as long as each class has two left.
 """
+from ..common.paths import WEIGHT_FILES
 from ..common.picture_files import PICTURES
 from ..common.text import counted, listed, plain, short
-from .options import (add_reading, add_threads, add_weights, add_workers, check_outputs, compile_kernels, number,
-                      picture, reading, weights_name)
+from .options import (add_reading, add_threads, add_weights, add_workers, check_outputs, compile_kernels, ending, number,
+                      reading)
 from .terminal import say
 
 share = number(float, "a share above 0 and below 1, such as 0.2", lambda value: 0 < value < 1)
@@ -29,7 +30,7 @@ seed = number(int, "a whole number of at least 0", lambda value: value >= 0)
 
 def add_arguments(parser):
     parser.add_argument("photos_dir", metavar="PHOTOS_DIR", help="folder with a sub-folder for each class")
-    parser.add_argument("-o", "--output", metavar="OUT.h5", type=weights_name, required=True,
+    parser.add_argument("-o", "--output", metavar="OUT.h5", type=ending(*WEIGHT_FILES), required=True,
                         help="the weight file to write")
     add_weights(parser)
     parser.add_argument("--val-split", metavar="SHARE", type=share, default=0.2,
@@ -38,7 +39,7 @@ def add_arguments(parser):
                         help="chooses which photos are held out (default: %(default)s)")
     parser.add_argument("--refit", action="store_true", help="after measuring, fit once more, to all photos")
     add_reading(parser)
-    parser.add_argument("--report", metavar="PICTURE", type=picture,
+    parser.add_argument("--report", metavar="PICTURE", type=ending(*PICTURES),
                         help=f"draw the confusion matrix ({', '.join(PICTURES)})")
     parser.add_argument("--json", metavar="FILE", help="write all figures as JSON")
     parser.add_argument("--force", action="store_true", help="overwrite existing files")

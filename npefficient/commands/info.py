@@ -11,8 +11,8 @@ def add_arguments(parser):
     parser.add_argument("model", metavar="MODEL|FILE", help="a model's name (lite0 to lite4), a weight file (.h5) or a "
                                                           "checkpoint (.pth, .safetensors)")
     parser.add_argument("--size", metavar="N or HxW", type=size,
-                        help="input size in pixels; default: the variant's own")
-    parser.add_argument("--layers", action="store_true", help="one row per layer instead of per stage")
+                        help="input size in pixels (default: the model's own)")
+    parser.add_argument("--layers", action="store_true", help="a row for each layer, not for each stage")
 
 
 def run(args) -> int:

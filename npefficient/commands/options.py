@@ -26,6 +26,19 @@ def option(read):
     return convert
 
 
+def ending(*suffixes: str):
+    """A `type=` of argparse: the name of a file to write, which ends in one of these."""
+    @option
+    def convert(text: str) -> str:
+        from ..errors import ArgumentError
+
+        if not text.lower().endswith(suffixes):
+            raise ArgumentError(f"{text!r}: its name must end in {' or '.join(suffixes)}")
+        return text
+
+    return convert
+
+
 def number(kind, rule: str, holds):
     """A `type=` of argparse: a number for which `holds`; `rule` says so in words."""
     def convert(text: str):
@@ -82,24 +95,6 @@ def size(text: str) -> tuple[int, int]:
     if len(words) > 2 or not all(word.isdecimal() and int(word) > 0 for word in words):
         raise ArgumentError(f"{text!r}: give pixels as one number, such as 224, or as rows x columns, such as 256x320")
     return int(words[0]), int(words[-1])
-
-
-@option
-def weights_name(text: str) -> str:
-    """The name of a weight file to write."""
-    from ..weights.weight_file import check_weights_name
-
-    check_weights_name(text)
-    return text
-
-
-@option
-def picture(text: str) -> str:
-    """The name of a picture that matplotlib can write."""
-    from ..common.picture_files import check_picture
-
-    check_picture(text)
-    return text
 
 
 def add_weights(parser, demo: str | None = None) -> None:

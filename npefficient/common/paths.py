@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ..errors import ArgumentError, NpefficientError
 
+WEIGHT_FILES = (".h5", ".hdf5")  # what their names end in
 ABANDONED = 86_400  # seconds after which nobody writes a temporary file any more
 
 

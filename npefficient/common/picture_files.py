@@ -11,7 +11,7 @@ def check_picture(path) -> str:
     """Return matplotlib's name of the format; raises ArgumentError for another suffix than those of PICTURES."""
     suffix = Path(path).suffix.lower()
     if suffix not in PICTURES:
-        raise ArgumentError(f"picture {str(path)!r}: its name must end in {', '.join(PICTURES[:-1])} or {PICTURES[-1]}")
+        raise ArgumentError(f"picture {str(path)!r}: its name must end in {' or '.join(PICTURES)}")
     return suffix[1:]
 
 

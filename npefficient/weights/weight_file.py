@@ -39,7 +39,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ..common.paths import replacing
+from ..common.paths import WEIGHT_FILES, replacing
 from ..common.text import plain
 from ..errors import ArgumentError, WeightsError
 from ..network import architecture
@@ -50,7 +50,6 @@ from .hdf5 import (MAGIC, StoredArray, check_apart, check_attributes, check_data
                    has_attribute, has_dataset, read_arrays, read_attribute)
 
 FORMAT, FORMAT_VERSION = "npefficient weights", 1
-SUFFIXES = (".h5", ".hdf5")
 LABELS_LIMIT, PHOTOS_LIMIT = 1 << 22, 1 << 26  # bytes
 
 _ATTRIBUTES = {  # name -> kind and shape, as `hdf5.read_attribute` takes them
@@ -69,8 +68,8 @@ _PYTHON = {"int": np.int64, "float": np.float64, "bytes": np.uint8}
 
 def check_weights_name(path) -> None:
     """Raise ArgumentError for a file to write that does not end as a weight file does."""
-    if Path(path).suffix.lower() not in SUFFIXES:
-        raise ArgumentError(f"weight file {str(path)!r}: its name must end in {' or '.join(SUFFIXES)}; export makes "
+    if Path(path).suffix.lower() not in WEIGHT_FILES:
+        raise ArgumentError(f"weight file {str(path)!r}: its name must end in {' or '.join(WEIGHT_FILES)}; export makes "
                             ".safetensors of one")
 
 
@@ -179,7 +178,7 @@ def read_weights(path) -> Weights:
 def is_hdf5(path) -> bool:
     """True for a file that starts as HDF5 does, or that is called .h5 whatever it holds."""
     path = Path(path)
-    if path.suffix.lower() in SUFFIXES:
+    if path.suffix.lower() in WEIGHT_FILES:
         return True
     with contextlib.suppress(OSError):
         if path.is_file():

@@ -152,7 +152,7 @@ def test_a_wrong_rung_is_not_timed(monkeypatch, run):
 
 
 @pytest.mark.parametrize("name, message, expected", [
-    ("ladder.txt", "its name must end in .png, .pdf, .svg or .jpg", 2), ("ladder", "its name must end in", 2),
+    ("ladder.txt", "its name must end in .png or .pdf or .svg or .jpg", 2), ("ladder", "its name must end in", 2),
     ("none/ladder.png", "its directory does not exist", 1)])
 def test_a_picture_needs_a_place(run, tmp_path, name, message, expected):
     code, _, err, tables = run("--layer", "blocks.3.1.conv_pw", "--plot", tmp_path / name)

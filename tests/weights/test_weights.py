@@ -12,7 +12,7 @@ from npefficient.network import architecture
 from npefficient.network.parameters import Source, Weights, random_weights
 from npefficient.network.preprocessing import Preprocessing
 from npefficient.weights.weight_file import is_hdf5, read_weights, write_weights
-from weight_files import LABELS, content, difference, in_a_process, small_weights
+from weight_files import LABELS, content, difference, digest, in_a_process, small_weights
 
 
 # --- in and out ------------------------------------------------------------------------------------------------------

@@ -86,7 +86,7 @@ def test_no_window_and_nothing_of_matplotlibs_is_touched(tmp_path):
 
 @pytest.mark.parametrize("name", ["c", "c.h5", "c.png.xyz", "png", "c.gif"])
 def test_another_suffix_is_refused(tmp_path, name):
-    rule = "its name must end in .png, .pdf, .svg or .jpg"
+    rule = "its name must end in .png or .pdf or .svg or .jpg"
     with pytest.raises(ArgumentError, match=f"picture '{tmp_path}/{name}': {rule}"):
         check_picture(tmp_path / name)
     with pytest.raises(ArgumentError, match=rule):
