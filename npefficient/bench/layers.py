@@ -48,7 +48,7 @@ def print_steps(report, title: str, steps: Steps, seconds: float) -> Passes:
     threads = steps.engine.num_threads
     peak = peak_of(threads)
     taken, whole, look = time_rounds(steps, seconds)
-    # Not each step's shortest time: while this thread sleeps on a busy machine, a helper does whole steps alone.
+    # Not each step's shortest time: while this thread sleeps on a busy machine, a worker does whole steps alone.
     median, best = np.median(taken, axis=0), taken[taken.sum(axis=1).argmin()]
     table = report.table(f"{title}, {counted(threads, 'thread')}, every step in its place; peak "
                          f"{peak / 1e9:.1f} GFLOP/s", COLUMNS, "layers")
@@ -96,5 +96,5 @@ def time_rounds(steps: Steps, seconds: float, clock=time.perf_counter):
         steps.whole()
         whole.append(clock() - before)
         rounds.append(steps.in_place(clock))
-    looks = [steps.looks(clock) for _ in range(FEWEST)]  # not in between: helpers may come too late to leave in time
+    looks = [steps.looks(clock) for _ in range(FEWEST)]  # not in between: workers may come too late to leave in time
     return np.array(rounds), summary(whole), float(np.median(looks))

@@ -88,7 +88,7 @@ def version(distribution: str) -> str | None:
 def environment() -> dict:
     """All of it, as JSON can hold it."""
     from ..common.version import __version__
-    from ..engine.workers import available_threads
+    from ..engine.cpus import available_threads
 
     versions = {"npefficient": __version__, "python": platform.python_version(),
                 **{name: version(name) for name in ("numpy", "numba", "llvmlite")}}

@@ -72,7 +72,7 @@ def core_peak(seconds: float = 0.2) -> float:
 
 def peak_of(threads: int) -> float:
     """FLOP/s of so many threads: of as many cores as this process may use, and no more."""
-    from ..engine.workers import available_threads
+    from ..engine.cpus import available_threads
 
     return core_peak() * min(threads, available_threads())
 

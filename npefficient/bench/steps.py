@@ -13,7 +13,6 @@ from ..engine import workers
 from ..engine.activation import Activation
 from ..engine.compiled import driver
 from ..engine.engine import Buffers, Engine, Run
-from ..engine.job import GIVE_WAY
 from ..engine.plan import make_plan
 from ..kernels.layout import FLOAT32
 from ..network import reference
@@ -135,8 +134,8 @@ class Steps:
     def in_place(self, clock=time.perf_counter) -> np.ndarray:
         """Make a whole pass that looks at the clock before its first step and after each.
 
-        Returns the seconds of what comes before, which is to prepare the run and to ask for help, and of each step:
-        (1 + steps,). Helpers walk through the steps as ever; this thread is sent through them one at a time, as
+        Returns the seconds of what comes before, which is to prepare the run and to ask workers, and of each step:
+        (1 + steps,). Workers walk through the steps as ever; this thread is sent through them one at a time, as
         `Engine.share` sends it through all.
         """
         return self._look_after_each(self.buffers, clock)
@@ -150,18 +149,13 @@ class Steps:
         posted, start, count = (memoryview(job.record[field]) for field in ("posted", "start", "count"))  # the quickest
         times = [clock()]
         run, others = self._run(buffers), self.engine.num_threads - 1
-        helpers = workers.ask([run] * others) if others else []
+        active = workers.ask([run] * others) if others else []
         job.fill(run)
         times.append(clock())
         for i in range(len(buffers.plan.steps)):
             start[0], count[0] = i, i + 1
             posted[0] += 1  # job.post()
-            since = time.perf_counter()
-            while work(job.address, 0) == GIVE_WAY:  # a helper still has a part of the step
-                if helpers and time.perf_counter() - since > workers.STUCK:
-                    workers.call_off(helpers)
-                    helpers = []
-                time.sleep(0)
+            active = workers.finish(work, job, active)
             times.append(clock())
         return np.diff(times)
 

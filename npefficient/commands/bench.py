@@ -85,7 +85,7 @@ def _peer_list(text: str) -> list:
 
 def run(args) -> int:
     from ..bench.report import Report
-    from ..engine.workers import check_threads
+    from ..engine.cpus import check_threads
 
     threads = getattr(args, "threads", None)
     for count in threads if isinstance(threads, list) else [threads]:
@@ -136,7 +136,7 @@ def _peers(args):
 
 def _photos(args):
     from ..bench import photos
-    from ..engine.workers import available_threads
+    from ..engine.cpus import available_threads
 
     return lambda report: photos.run(report, args.model, args.threads or available_threads(), args.seconds)
 

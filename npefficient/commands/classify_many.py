@@ -6,7 +6,7 @@ from collections import deque
 
 from ..common.progress import Progress
 from ..common.text import counted, plain
-from ..engine.workers import check_threads
+from ..engine.cpus import check_threads
 from ..jobs.output import open_output
 from ..jobs.output.settings import settings_of
 from ..jobs.rows import Schema

@@ -50,7 +50,7 @@ def add_arguments(parser):
 
 def run(args) -> int:
     from ..common.picture_files import check_matplotlib
-    from ..engine.workers import check_threads
+    from ..engine.cpus import check_threads
     from ..jobs.class_folders import check_folder
     from ..jobs.figure_files import write_json
     from ..jobs.finetune.confusion_picture import draw_confusion

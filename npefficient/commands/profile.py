@@ -28,7 +28,7 @@ def run(args) -> int:
     from ..bench import profile
     from ..bench.report import Report
     from ..demo import photographs
-    from ..engine.workers import check_threads
+    from ..engine.cpus import check_threads
     from ..model.loading import load_weights
 
     check_outputs(args, "json", "trace", force=True)

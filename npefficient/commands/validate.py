@@ -40,7 +40,7 @@ def add_arguments(parser):
 
 
 def run(args) -> int:
-    from ..engine.workers import check_threads
+    from ..engine.cpus import check_threads
     from ..jobs.class_folders import check_folder
     from ..jobs.figure_files import write_csv, write_json
     from ..jobs.validate.validation import validate

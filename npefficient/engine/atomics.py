@@ -1,15 +1,18 @@
 """Atomic operations on int64 words in memory, for Numba code; addresses in bytes, aligned to 8.
 
 Several threads walk one table of steps. `claim` hands each chunk of a step to one of them, and the second counter of
-the step counts the chunks done. Both (`counters.py`) carry the run's number ("epoch"): a thread that comes late, from a
-run that is over, finds another epoch and leaves without touching anything.
+the step counts the chunks done. Both (`records.py`) carry the run's number ("epoch"): a thread that comes late, from a
+run that is over, finds a different epoch and leaves without touching anything.
+
+What a thread has written of a chunk must be seen by those that read it in the next step. It adds to the count of chunks
+done after that, with release order, and they see the count full, with acquire order, before they go on.
 """
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from ..kernels.lanes import arithmetic
-from .counters import EPOCH_BITS, STALE
+from .records import EPOCH_BITS, STALE
 
 _I64 = ir.IntType(64)
 _WORD = 8  # bytes
@@ -47,7 +50,11 @@ def compare_and_swap(typing_context, address, expected, new):
 
 @intrinsic
 def relax(typing_context):
-    """Tell the processor that this thread only waits, where there is an instruction for it."""
+    """Tell the processor that this thread only spins, where there is an instruction for it.
+
+    x86's PAUSE leaves the core to its other hyperthread for a moment, and spares the end of the loop a pipeline full of
+    loads to be undone. ARM's `yield` does nothing on cores without hyperthreads, which are almost all.
+    """
 
     def generate(context, builder, signature, arguments):
         if builder.module.triple.startswith(("x86", "i686")):
@@ -60,7 +67,10 @@ def relax(typing_context):
 
 @arithmetic
 def claim(counter, epoch, chunks):
-    """Take the next chunk: its number, `chunks` when none is left, STALE when the run is over."""
+    """Take the next chunk: its number, `chunks` when none is left, STALE when the run is over.
+
+    Not by `atomic_add`: that would count a counter of the next run up before its epoch has been looked at.
+    """
     while True:
         word = atomic_load(counter)
         if word >> EPOCH_BITS != epoch:

@@ -1,7 +1,6 @@
 """An engine holds one network's packed weights and its plans, and runs them."""
 import functools
 import threading
-import time
 
 import numpy as np
 
@@ -10,10 +9,9 @@ from ..network.architecture import FLAT
 from ..network.parameters import Weights
 from . import workers
 from .compiled import driver
-from .counters import COUNTERS_SIZE, EPOCH_BITS
-from .job import GIVE_WAY
 from .pack import Packed, pack
 from .plan import Plan, make_head_plan, make_plan
+from .records import COUNTERS_SIZE, EPOCH_BITS
 from .workers import Job
 
 PLANS_KEPT = 8  # input sizes and sets of outputs, each with its buffers
@@ -121,7 +119,7 @@ class Engine:
             for i, run in enumerate(runs, first):
                 for name, array in made.items():
                     run.read(name, array[i])
-                pool.free.append(run.buffers)  # after an interrupted run they are left to the helpers still in them
+                pool.free.append(run.buffers)  # after an interrupted run they are left to the workers still in them
         return {name: array[:, 0, 0] if name in FLAT else array for name, array in made.items()}
 
     def _turns(self, pictures: int):
@@ -137,9 +135,9 @@ class Engine:
         yield from ((i, 1, self.num_threads) for i in range(apart, pictures))
 
     def share(self, runs: list[Run], threads: int) -> None:
-        """Finish these runs: this thread goes through all of them, and helpers take part beside it.
+        """Finish these runs: this thread goes through all of them, and workers take part beside it.
 
-        A signal handler that interrupts a call does without helpers: that call may have locked them.
+        A signal handler that interrupts a call does without workers: that call may have locked them.
         """
         inside = _here.shares
         try:
@@ -149,21 +147,14 @@ class Engine:
             _here.shares = inside
 
     def _share(self, runs: list[Run], parts: list[Run]) -> None:
-        """parts: the runs that helpers are asked to take part in, one each."""
+        """parts: the runs that workers are asked to take part in, one each."""
         work, job = driver(), self._jobs.take()
-        helpers = asked = workers.ask(parts) if parts else []
+        asked = active = workers.ask(parts) if parts else []
         for run in runs:
             job.fill(run)
             job.post(run)
-            step, since = None, 0.0
-            while work(job.address, 0) == GIVE_WAY:  # a helper still has a part of a step
-                if job.start() != step:
-                    step, since = job.start(), time.perf_counter()
-                elif helpers and time.perf_counter() - since > workers.STUCK:
-                    workers.call_off(helpers)
-                    helpers = []
-                time.sleep(0)
-        job.let_go()
+            active = workers.finish(work, job, active)
+        job.release()
         self._jobs.free.append(job)
-        for helper in asked:
-            helper.let_go()  # a late one does so itself
+        for worker in asked:
+            worker.release()  # a late one does so itself

@@ -21,9 +21,8 @@ from ..kernels.pool import pool_kernel
 from ..kernels.rows import copy_kernel, zero_columns_kernel, zero_kernel
 from ..kernels.stem import KERNEL, stem_kernel
 from .atomics import atomic_add, atomic_load, claim, finished, relax
-from .counters import COUNTERS_SIZE, DONE, STALE
-from .job import DONE_JOBS, GIVE_WAY, IDLE, JOB, POSTED
 from .plan import DEPTHWISE, EXPANDED, FROM_PICTURE, POINTWISE, STEM, STEP
+from .records import COUNTERS_SIZE, DONE, DONE_JOBS, IDLE, JOB, POSTED, STALE, YIELD
 
 # What the driver is compiled for; the packed weights and the plan that it is given are of the same layout.
 LAYOUT = FLOAT32
@@ -227,7 +226,7 @@ def walk(job, weights, arena, picture, scratch):
 def work(address, looks):
     """Do the job at an address, and those posted after it; returns IDLE when none was posted for so many looks.
 
-    Returns GIVE_WAY where it waits for another thread that seems not to run: let it run, and call again.
+    Returns YIELD where it waits for another thread that seems not to run: let it run, and call again.
     """
     job = job_at(address)
     while True:
@@ -240,5 +239,5 @@ def work(address, looks):
         at = walk(job, job.weights, job.arena, job.picture, job.scratch)
         if 0 <= at < job.count:
             set_start(address, at)
-            return GIVE_WAY
+            return YIELD
         atomic_add(address + DONE_JOBS, 1)

@@ -1,32 +1,57 @@
-"""Threads that help a caller with its run.
+"""Worker threads that take part in a caller's runs.
 
-They are ordinary Python threads inside compiled code that has let go of the interpreter, so calls from many threads at
-once are safe on every platform. Each has a job record of its own (`job.py`). A caller fills those of helpers that
-have nothing to do, and computes on its own meanwhile; a helper that comes late finds nothing left to claim, and one
-that gets stuck is called off. So a busy machine costs parallelism, and never blocks. A helper looks for its next job a
-moment before it goes to sleep.
+    caller                                         worker (a thread of its own, one job record)
+    ------                                         --------------------------------------------
+    ask:     fill the record, posted += 1  ----->  sees posted != done, walks the steps of the run:
+    finish:  walks the same steps, claims  <---->  claims a chunk, computes it, counts it done,
+             chunks, waits at each step            waits until the step is done, goes on
+             until all its chunks are done         |
+             |                                     nothing left to claim: done += 1
+    release: drops the run's arrays                spins for 2 ms: is there another job?
+                                                   sleeps until `_wake` is released by the next `post`
+
+             where a step is not done for 1 ms:
+    cancel:  epoch = CANCELLED             ----->  finds every counter stale, once its chunk is computed:
+             no workers for 5 to 100 ms            leaves, done += 1
+
+Workers are ordinary Python threads inside compiled code that has released the interpreter's lock, so calls from many
+threads at once are safe on every platform. The caller computes too and can do all of the work alone: a worker that
+comes late finds nothing left to claim. So a busy machine costs parallelism; the caller waits for one thing alone, a
+chunk that a worker has claimed. That chunk can't be done twice, as it may add to what it overwrites.
+
+What may come in between:
+- An exception, such as Ctrl-C, ends the caller's part between any two lines. Its workers compute that run to its end;
+  their jobs keep its arrays alive until then (`Job.post`), and no other run gets them.
+- A fork gives the child one thread, no workers, and locks that may be held for ever: it starts with a new pool.
+- At the end of the process no worker may be in compiled code (`WorkerPool.stop`).
 """
 import atexit
-import contextlib
-import ctypes
 import math
 import os
-import sys
 import threading
 import time
-import warnings
-from pathlib import Path
 
-from ..common.text import counted
-from ..errors import ArgumentError
 from ..kernels.memory import aligned
+from . import cpus
 from .compiled import driver
-from .job import GIVE_WAY, JOB
+from .records import CANCELLED, JOB, YIELD
 
-LOOKOUT = 0.002  # seconds that a helper looks for the next job before it goes to sleep
-STUCK = 0.001  # seconds to wait for a helper until it counts as stuck: other programs want its processor
-PAUSE, LONGEST = 0.005, 0.1  # seconds without help after that, doubled each time that it was too short
-TRIAL = 1 << 10  # looks to find out how long one takes
+# Seconds for which a worker spins for its next job before it sleeps. To wake it costs the call 0.7 to 1.2 ms (measured
+# with lite0 on two cores of a Zen 4: 1.7 ms beside a worker that spins, 2.4 to 2.9 ms beside one that sleeps). To spin
+# for about as long as that costs little more than the best choice, whenever the next call comes: Karlin et al. 1991,
+# "Empirical studies of competitive spinning for a shared-memory multiprocessor", SOSP, pages 41-55.
+SPIN_SECONDS = 0.002
+
+# Seconds without progress after which workers count as stuck: other programs want their processors. A chunk takes some
+# 0.05 ms of lite0 and 0.5 ms of lite4 at their own sizes (at most 11 and 53 MFLOP, on two threads at 100 GFLOP/s each);
+# a worker that has lost its processor is away for a time slice of the system's, some milliseconds.
+STUCK = 0.001
+
+# Seconds without workers after that, doubled up to the maximum. The next attempt may cost STUCK in vain: a sixth of the
+# time with the first of them, 1 % with the second.
+BACKOFF, MAX_BACKOFF = 0.005, 0.1
+
+TRIAL_SPINS = 1 << 10  # to find out how long one takes: some 10 to 100 us in all
 
 
 class Job:
@@ -50,14 +75,14 @@ class Job:
     def post(self, run) -> None:
         """Hand over what `fill` has written, and keep the run's arrays alive from now on.
 
-        Not from `fill` on: until the job is posted it counts as free, and `let_go` would drop them.
+        Not from `fill` on: until the job is posted it counts as free, and `release` would drop them.
         """
         self.holds = run
         self.record["posted"] += 1
 
-    def call_off(self) -> None:
-        """Let the thread leave after the chunk that it is in."""
-        self.record["epoch"] = -1
+    def cancel(self) -> None:
+        """Let the thread leave after the chunk that it is in: it reads the epoch again for each claim and each wait."""
+        self.record["epoch"] = CANCELLED
 
     def start(self) -> int:
         """The step to go on with."""
@@ -67,14 +92,18 @@ class Job:
         """True where the thread has left the last job."""
         return bool(self.record["posted"][0] == self.record["done"][0])
 
-    def let_go(self) -> None:
-        """Let go of the last job's arrays, if the thread has left it."""
+    def release(self) -> None:
+        """Drop the last job's arrays, if the thread has left it."""
         if self.is_free():
             self.holds = None
 
 
-class _Helper:
-    """One thread and its job."""
+class _Worker:
+    """One thread and its job.
+
+    `_lock` is held for a few lines at a time, by callers and by the thread, never while it computes or sleeps. The
+    thread sleeps in `_wake`, which is released by whoever finds `_asleep` set.
+    """
 
     def __init__(self):
         self.job, self.ended = Job(), False
@@ -87,16 +116,19 @@ class _Helper:
         """Let the thread take part in a run; it must have nothing to do."""
         with self._lock:
             self.job.fill(run)
-        with self._lock:  # what was filled in is in memory by now
+        # NumPy's stores are plain ones, which a weakly ordered processor (ARM) may make visible in any order: the
+        # thread could see the new `posted` beside old fields. Releasing the lock and taking it again keeps the stores
+        # above before those below; the thread reads `posted` with acquire order (`atomics.atomic_load`).
+        with self._lock:
             if self._asleep:
-                _keep_off(self.thread.native_id)
+                cpus.avoid_current(self.thread.native_id)
                 self._wake_up()
             self.job.post(run)  # last: an interrupt before it has woken the thread for nothing, no more
 
-    def let_go(self) -> None:
-        """Let go of the last run's arrays, if the thread has left it."""
+    def release(self) -> None:
+        """Drop the last run's arrays, if the thread has left it."""
         with self._lock:
-            self.job.let_go()
+            self.job.release()
 
     def end(self) -> None:
         """Let the thread end as soon as it has left its job, even if whoever was to wake it was interrupted."""
@@ -105,179 +137,137 @@ class _Helper:
             self._wake_up()
 
     def _wake_up(self) -> None:
-        if self._wake.locked():  # once too often does no harm
+        if self._wake.locked():  # once too often does no harm: the thread finds nothing to do and sleeps again
             self._wake.release()
-        self._asleep = False  # last, in case of an interrupt
+        self._asleep = False  # last, in case of an interrupt: the next `post` then wakes it once more
 
     def _serve(self) -> None:
-        work, looks = driver(), self._looks()
+        work, spins = driver(), self._spins()
         while not self.ended:
-            if work(self.job.address, looks) == GIVE_WAY:
-                time.sleep(0)
+            if work(self.job.address, spins) == YIELD:
+                yield_processor()
             else:
                 self._sleep()
 
-    def _looks(self) -> int:
-        """How often to look for a job in LOOKOUT seconds: how long a look takes is very different among processors."""
+    def _spins(self) -> int:
+        """How many spins take SPIN_SECONDS.
+
+        It has to be measured: x86's PAUSE alone takes 10 cycles before Skylake and 140 since (Intel's optimization
+        manual), and other processors have none (`atomics.relax`).
+        """
         work, nothing, shortest = driver(), Job(), math.inf
-        for _ in range(3):
+        for _ in range(3):  # a trial that is preempted takes too long
             start = time.perf_counter()
-            work(nothing.address, TRIAL)
+            work(nothing.address, TRIAL_SPINS)
             shortest = min(shortest, time.perf_counter() - start)
-        return max(1, int(TRIAL * LOOKOUT / shortest))
+        return max(1, int(TRIAL_SPINS * SPIN_SECONDS / shortest))
 
     def _sleep(self) -> None:
-        allowed = _affinity()
-        with self._lock:
-            self.job.let_go()
+        allowed = cpus.affinity()  # looked up before anyone can find it asleep and take one away
+        with self._lock:  # a job is posted under it as well: either it is seen here, or its caller sees `_asleep`
+            self.job.release()
             sleeps = self._asleep = self.job.is_free() and not self.ended
         if sleeps:
             self._wake.acquire()
-            _set_affinity(threading.get_native_id(), allowed)  # it may run again wherever it could before
+            cpus.set_affinity(threading.get_native_id(), allowed)  # it may run again wherever it could before
 
 
-class Workers:
-    """Helper threads of this process, started on demand and shared by all models."""
+class WorkerPool:
+    """The workers of this process, started on demand and shared by all models."""
 
     def __init__(self):
         self._lock = threading.Lock()
-        self._helpers: list[_Helper] = []
-        self._pause, self._resume, self._stopped = PAUSE, 0.0, False
+        self._workers: list[_Worker] = []
+        self._backoff, self._resume, self._stopped = BACKOFF, 0.0, False
 
-    def ask(self, runs) -> list[_Helper]:
-        """Let a helper take part in each of these runs, as far as there are helpers with nothing to do."""
+    def ask(self, runs) -> list[_Worker]:
+        """Let a worker take part in each of these runs, as far as there are workers with nothing to do."""
         if self._stopped or time.perf_counter() < self._resume:
             return []
-        with self._lock:
-            while len(self._helpers) < len(runs) and not self._stopped and self._start():
+        with self._lock:  # else two callers could choose the same worker
+            while len(self._workers) < len(runs) and not self._stopped and self._start():
                 pass
-            free = [helper for helper in self._helpers if helper.job.is_free()][: len(runs)]
-            for helper, run in zip(free, runs):
-                helper.post(run)
+            free = [worker for worker in self._workers if worker.job.is_free()][: len(runs)]
+            for worker, run in zip(free, runs):
+                worker.post(run)
         return free
 
-    def call_off(self, helpers: list[_Helper]) -> None:
-        """Do without these, since they don't get on, and without any for a while."""
-        for helper in helpers:
-            helper.job.call_off()
+    def cancel(self, workers: list[_Worker]) -> None:
+        """Do without these, which are stuck, and without any for a while: twice as long where the last while was too
+        short, as long as at first where all has been well for ten times as long as it lasted."""
+        for worker in workers:
+            worker.job.cancel()
         now = time.perf_counter()
-        self._pause = min(2 * self._pause, LONGEST) if now - self._resume < 10 * self._pause else PAUSE
-        self._resume = now + self._pause
+        too_short = now - self._resume < 10 * self._backoff
+        self._backoff = min(2 * self._backoff, MAX_BACKOFF) if too_short else BACKOFF
+        self._resume = now + self._backoff
 
     def _start(self) -> bool:
         try:
-            self._helpers.append(_Helper())
+            self._workers.append(_Worker())
         except RuntimeError:  # a limit on threads: go on with fewer
             return False
         return True
 
     def stop(self) -> None:
-        """End all helpers, so that none is inside compiled code while the interpreter shuts down, and start none more.
+        """End all workers, so that none is inside compiled code while the interpreter shuts down, and start none more.
 
         A thread that is started while the interpreter shuts down never runs: its starter would wait forever.
         """
         with self._lock:
             self._stopped = True
-            helpers, self._helpers = self._helpers, []
-        for helper in helpers:
-            helper.end()
-        for helper in helpers:
-            helper.thread.join()
+            workers, self._workers = self._workers, []
+        for worker in workers:
+            worker.end()
+        for worker in workers:
+            worker.thread.join()
 
 
-def _keep_off(thread: int) -> None:
-    """Let a sleeping thread wake up on another processor than this one.
-
-    Linux likes to wake a thread beside the one that wakes it, and there it waits until the caller's time slice is over.
-    """
-    if sched_getcpu:
-        _set_affinity(thread, _affinity(thread) - {sched_getcpu()})
-
-
-def _affinity(thread: int = 0) -> set[int]:
-    """The processors that a thread may run on; empty where the system does not tell."""
-    try:
-        return os.sched_getaffinity(thread) if sched_getcpu else set()
-    except OSError:  # the thread has just ended
-        return set()
-
-
-def _set_affinity(thread: int, processors: set[int]) -> None:
-    if processors:
-        with contextlib.suppress(OSError):  # a hint: the thread has ended, or the process may not run there any more
-            os.sched_setaffinity(thread, processors)
-
-
-sched_getcpu = getattr(ctypes.CDLL(None), "sched_getcpu", None) if sys.platform == "linux" else None
-
-workers = Workers()
-atexit.register(lambda: workers.stop())
+pool = WorkerPool()
+atexit.register(lambda: pool.stop())  # the pool of that moment: a forked child has a new one
 
 
 def _start_anew() -> None:
-    """A forked child has none of its parent's threads: it starts with workers of its own."""
-    global workers
-    workers = Workers()
+    """In a forked child, where the old pool's threads are gone."""
+    global pool
+    pool = WorkerPool()
 
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_start_anew)
 
 
-def ask(runs) -> list[_Helper]:
-    """Let helpers of this process take part in these runs, one in each."""
-    return workers.ask(runs)
+def ask(runs) -> list[_Worker]:
+    """Let workers of this process take part in these runs, one in each; returns those that do."""
+    return pool.ask(runs)
 
 
-def call_off(helpers: list[_Helper]) -> None:
-    """Do without these helpers, since they don't get on, and without any for a while."""
-    workers.call_off(helpers)
+def cancel(workers: list[_Worker]) -> None:
+    """Do without these workers, which are stuck, and without any for a while."""
+    pool.cancel(workers)
 
 
-def available_threads() -> int:
-    """Processors this process may use: its affinity, and the CPU quota of its control group."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, math.ceil(min(count, _cgroup_quota())))
+def finish(work, job: Job, workers: list[_Worker]) -> list[_Worker]:
+    """Do a posted job in this thread by `work` (the driver); returns the workers that are still asked.
+
+    Those are cancelled when the job stays at one step for longer than STUCK. The driver has spun for a fraction of a
+    millisecond before it returns the first time: `run.PATIENCE`.
+    """
+    step, since = None, 0.0
+    while work(job.address, 0) == YIELD:  # a worker still has a chunk of the step
+        if job.start() != step:
+            step, since = job.start(), time.perf_counter()
+        elif workers and time.perf_counter() - since > STUCK:
+            cancel(workers)
+            workers = []  # once: the chunk that they have is still waited for
+        yield_processor()
+    return workers
 
 
-def _cgroup_quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
-    """CPUs that the control groups above this process grant it, v2 or v1; infinite where there is no limit."""
-    quota = math.inf
-    for line in _read(own).splitlines():
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":
-            names, base = ("cpu.max",), root
-        elif "cpu" in controllers.split(","):
-            names, base = ("cpu.cfs_quota_us", "cpu.cfs_period_us"), root / "cpu"
-        else:
-            continue
-        group = base / path.lstrip("/")
-        for directory in (group, *group.parents):  # a limit further up holds as well
-            words = " ".join(_read(directory / name) for name in names).split()
-            if len(words) == 2 and words[0] not in ("max", "-1"):
-                quota = min(quota, int(words[0]) / int(words[1]))
-            if directory == base:
-                break
-    return quota
+def yield_processor() -> None:
+    """Let others run: threads that wait for the interpreter's lock, and those that wait for this processor.
 
-
-def _read(path: Path) -> str:
-    """The text of a file of the kernel's; empty where there is none (another system, or another version)."""
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
-
-
-def check_threads(num_threads: int | None) -> int:
-    """The number of threads to use: as given, with a warning above what the environment allows, or as many as that."""
-    available = available_threads()
-    if num_threads is None:
-        return available
-    if isinstance(num_threads, bool) or not isinstance(num_threads, int) or num_threads < 1:
-        raise ArgumentError(f"num_threads {num_threads!r}: it must be a whole number of at least 1, or None for all "
-                            f"{available} that this process may use")
-    if num_threads > available:
-        warnings.warn(f"{num_threads} threads: this process may use {counted(available, 'processor')}, so they take "
-                      f"turns, which is slower; use {available}" + " or fewer" * (available > 1), stacklevel=4)
-    return num_threads
+    Under Linux it sleeps for the slack of the system's timers, 50 us (78 us were measured); before Python 3.11 it does
+    no more than release the lock.
+    """
+    time.sleep(0)

@@ -2,7 +2,7 @@
 
 Each worker takes a photo all the way: Pillow and the engine both let go of the interpreter, so that one worker on each
 processor keeps it busy, whichever of decoding and computing is the slower. For the same reason the model had better
-have num_threads=1: helpers of its own would only stand in the way of the other workers.
+have num_threads=1: further threads would only stand in the way of the other workers.
 """
 import contextlib
 import itertools
@@ -59,7 +59,7 @@ def stream(model, photos: Iterable, *, outputs=None, batch_size: int = 1, worker
     of a photo are the same to the last bit whatever the workers and batches.
     """
     if workers is None:
-        from ..engine.workers import available_threads
+        from ..engine.cpus import available_threads
 
         workers = available_threads()
     for name, value in (("batch_size", batch_size), ("workers", workers)):

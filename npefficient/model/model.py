@@ -71,7 +71,7 @@ class Model(WeightHolder):
         self.backend, self.num_threads = backend, num_threads
         self._wish = num_threads  # a copy in another process is made with it
         if backend == "engine":
-            from ..engine.workers import check_threads
+            from ..engine.cpus import check_threads
 
             self.num_threads = check_threads(num_threads)
         self._take(weights, load or functools.partial(held, weights))

@@ -11,7 +11,7 @@ import pytest
 from fake_clock import Clock
 
 from npefficient.bench import machine, measure, peak, probes, process, report, subject, verify
-from npefficient.engine import workers
+from npefficient.engine import cpus
 from npefficient.errors import ArgumentError, NpefficientError
 
 # --- timing ----------------------------------------------------------------------------------------------------------
@@ -142,7 +142,7 @@ def test_working_sets_fit_their_level():
 
 def test_the_peak_of_threads_is_that_of_the_cores_there_are(monkeypatch):
     monkeypatch.setattr(peak, "core_peak", lambda: 10.0)
-    monkeypatch.setattr(workers, "available_threads", lambda: 3)
+    monkeypatch.setattr(cpus, "available_threads", lambda: 3)
     assert [peak.peak_of(threads) for threads in (1, 3, 8)] == [10, 30, 30]
 
 

@@ -6,7 +6,7 @@ import pytest
 from numba import njit
 
 from npefficient.engine.atomics import atomic_add, atomic_load, claim, compare_and_swap, finished, relax
-from npefficient.engine.counters import COUNTERS_SIZE, DONE, EPOCH_BITS, STALE
+from npefficient.engine.records import COUNTERS_SIZE, DONE, EPOCH_BITS, STALE
 
 THREADS = 4
 WAIT = 120  # seconds
@@ -53,12 +53,12 @@ def swap(address, expected, new):
 
 @njit(nogil=True)
 def wait_until(address, value):
-    """Wait as the driver does; returns how often it looked."""
-    looks = 1
+    """Spin as the driver does; returns how often it read the word."""
+    reads = 1
     while atomic_load(address) != value:
         relax()
-        looks += 1
-    return looks
+        reads += 1
+    return reads
 
 
 @njit(nogil=True)
@@ -212,20 +212,20 @@ def test_two_threads_may_share_the_work():
 
 
 def test_run_after_run_on_the_same_counters():
-    """Helpers fall behind by whole runs; each run still does each of its chunks once, and late ones leave."""
+    """Workers fall behind by whole runs; each run still does each of its chunks once, and late ones leave."""
     chunks, runs = 40, 3000
     cells, claimed, done = counters(0)
     marks = np.zeros((runs + 1, chunks), np.int64)
     now = [-1]
 
-    def helper():
+    def worker():
         while now[0] <= runs:
             epoch = now[0]  # by the time it claims, this run may be over
             take_part(claimed, done, epoch, chunks, marks[epoch])
 
     take_part(claimed, done, 1, chunks, marks[0])  # compiled; another epoch: nothing to do
-    helpers = [threading.Thread(target=helper, daemon=True) for _ in range(THREADS - 1)]
-    for thread in helpers:
+    others = [threading.Thread(target=worker, daemon=True) for _ in range(THREADS - 1)]
+    for thread in others:
         thread.start()
     for epoch in range(1, runs + 1):
         now[0] = epoch
@@ -233,7 +233,7 @@ def test_run_after_run_on_the_same_counters():
         take_part(claimed, done, epoch, chunks, marks[epoch])
         assert cells[DONE // 8] == at(epoch, chunks)
     now[0] = runs + 1
-    for thread in helpers:
+    for thread in others:
         thread.join(WAIT)
-    assert not any(thread.is_alive() for thread in helpers), "a thread hangs"
+    assert not any(thread.is_alive() for thread in others), "a thread hangs"
     assert (marks[1:] == 1).all() and not marks[0].any()

@@ -145,7 +145,7 @@ def wrong_answers(engines, inputs, expected, calls, callers=8):
 
 @pytest.mark.parametrize("variants", [["lite0"], ["lite0", "lite1", "lite0"]], ids=["one_model", "several"])
 def test_engine_many_callers_at_once(variants):
-    """Eight Python threads, a thousand calls each, on engines that have helpers beside them: one bit would show."""
+    """Eight Python threads, a thousand calls each, on engines that have workers beside them: one bit would show."""
     engines = [Engine(weights(variant, 10), threads) for variant, threads in zip(variants, (2, 3, 2))]
     inputs = [pixels(1 + i % 2, 3 + i % 3, 5 + i % 4, 3, seed=i) for i in range(8)]
     expected = [[Engine(weights(variant, 10), 1)(x) for x in inputs] for variant in variants]

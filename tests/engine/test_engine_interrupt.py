@@ -22,7 +22,7 @@ def run(how):
 
 
 def test_interrupt_ends_a_long_batch():
-    """Within a second of the signal, with and without helpers; then the answers are right, and the process ends."""
+    """Within a second of the signal, with and without workers; then the answers are right, and the process ends."""
     done = run("signal")
     assert done.returncode == 0, done.stderr[-2000:]
     lines = [line.split() for line in done.stdout.splitlines()]
@@ -31,7 +31,7 @@ def test_interrupt_ends_a_long_batch():
 
 
 def test_interrupt_at_any_line_loses_nothing():
-    """Whatever line the interrupt comes at: the next answers are right, and every helper is there for them."""
+    """Whatever line the interrupt comes at: the next answers are right, and every worker is there for them."""
     done = run("anywhere")
     assert re.search(r"\n?\d{3,} interrupts, 0 wrong answers\n$", done.stdout), done.stdout + done.stderr[-2000:]
     assert "lost" not in done.stdout, done.stdout

@@ -15,7 +15,7 @@ from engines import assert_same_bits, engine, logits, memory_from, pixels, weigh
 import npefficient
 from npefficient.engine.compiled import driver
 from npefficient.engine.engine import PLANS_KEPT, Buffers, Engine, Run
-from npefficient.engine.job import GIVE_WAY, IDLE, JOB
+from npefficient.engine.records import IDLE, JOB, YIELD
 from npefficient.engine.workers import Job
 
 PROGRAM = Path(__file__).parents[1] / "helpers" / "fenced_engine.py"
@@ -57,7 +57,7 @@ def test_engine_writes_only_into_its_own_memory(threads):
             before = x.tobytes()
             assert_same_bits(e(x), engine("lite0", 1)(x))
             assert x.tobytes() == before
-        assert len(pool._helpers) <= threads - 1
+        assert len(pool._workers) <= threads - 1
     memory.check()
     sizes = [size for _, _, size in memory.made]
     for plan, _ in e._plans.values():
@@ -152,7 +152,7 @@ def test_fences_can_fail(what):
     assert done.returncode in (-signal.SIGSEGV, -signal.SIGBUS), done.stderr[-2000:]
 
 
-# --- late helpers ----------------------------------------------------------------------------------------------------
+# --- late workers ----------------------------------------------------------------------------------------------------
 
 
 def late(change):
@@ -169,14 +169,14 @@ def late(change):
     job.post(first)
     assert driver()(job.address, 0) == IDLE
     assert job.is_free()
-    job.let_go()
+    job.release()
     assert job.holds is None
     return before, (buffers.arena.tobytes(), buffers.counters.tobytes(), job.scratch.tobytes())
 
 
-def call_off(e, job, run):
+def cancel(e, job, run):
     job.fill(run)
-    job.call_off()
+    job.cancel()
 
 
 def finish(e, job, run):
@@ -187,32 +187,32 @@ def finish(e, job, run):
 @pytest.mark.parametrize("change", [
     pytest.param(lambda e, job, run: None, id="an_old_run"),
     pytest.param(lambda e, job, run: e.share([run], 1), id="two_runs_late"),
-    pytest.param(call_off, id="called_off"),
+    pytest.param(cancel, id="cancelled"),
     pytest.param(finish, id="nothing_left"),
 ])
-def test_late_helper_touches_nothing(change):
-    """A helper that comes when its run is over leaves without a write, even while the next run is under way."""
+def test_late_worker_touches_nothing(change):
+    """A worker that comes when its run is over leaves without a write, even while the next run is under way."""
     before, after = late(change)
     assert after == before
 
 
-def test_late_helper_would_be_seen():
+def test_late_worker_would_be_seen():
     """The same with a run that is under way: then it computes."""
     before, after = late(lambda e, job, run: job.fill(run))
     assert all(one != other for one, other in zip(before, after))
 
 
-def test_a_run_goes_on_without_a_helper_that_is_called_off():
-    """A helper that has claimed nothing yet is called off; the caller computes everything by itself."""
+def test_a_run_goes_on_without_a_worker_that_is_cancelled():
+    """A worker that has claimed nothing yet is cancelled; the caller computes everything by itself."""
     e, x = engine("lite0", 2), pixels(40, 40, 3)
     plan = e.plan(40, 40)
     run, job = Run(Buffers(plan), e.packed, x), Job()
     job.fill(run)
     job.post(run)
-    job.call_off()
+    job.cancel()
     e.share([run], 1)
     assert_same_bits(logits(run), engine("lite0", 1)(x[None])[0])
-    assert driver()(job.address, 0) == IDLE != GIVE_WAY
+    assert driver()(job.address, 0) == IDLE != YIELD
 
 
 # --- what is kept ----------------------------------------------------------------------------------------------------
@@ -245,7 +245,7 @@ def test_engine_forgets_old_sizes():
 @pytest.mark.parametrize("threads", [1, 2, 3])
 @pytest.mark.parametrize("batch", [1, 2, 7])
 def test_engine_lets_go_of_the_picture(threads, batch):
-    """A call leaves nothing behind that keeps the input alive; helpers may need a moment to leave."""
+    """A call leaves nothing behind that keeps the input alive; workers may need a moment to leave."""
     e = engine("lite0", threads)
     for _ in range(5):
         x = pixels(batch, 64, 64, 3)

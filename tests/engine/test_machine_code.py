@@ -10,7 +10,7 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
-from npefficient.engine import compiled, engine as engine_module, machine_code
+from npefficient.engine import compiled, elf, engine as engine_module, machine_code
 from npefficient.engine.engine import Engine
 from npefficient.network import architecture
 from npefficient.network.parameters import random_weights
@@ -82,10 +82,10 @@ def test_image_and_object_file_compute_the_same(monkeypatch):
     code, foreign = machine_code.emit(MANY, "many")
     assert foreign == set() and code.startswith(machine_code.IMAGE)
     with monkeypatch.context() as patch:
-        patch.setattr(machine_code, "image", lambda code: None)
-        elf, _ = machine_code.emit(MANY, "many")
-    assert elf.startswith(machine_code.ELF64)
-    functions = [machine_code.load(code, 2), machine_code.load(elf, 2), machine_code.load(code, 2)]
+        patch.setattr(elf, "image", lambda code, entry: None)
+        object_file, _ = machine_code.emit(MANY, "many")
+    assert object_file.startswith(elf.ELF64)
+    functions = [machine_code.load(code, 2), machine_code.load(object_file, 2), machine_code.load(code, 2)]
     assert len({ctypes.cast(function, ctypes.c_void_p).value for function in functions}) == 3
     table, inner = [3, 1, 4, 1], {0: 100, 1: -7, 2: 4, 3: 7, 4: 5}
     for a in range(-2, 6):
@@ -116,8 +116,8 @@ def test_image_is_for_x86_only():
     module = llvm.parse_assembly(SUM)
     module.get_function("sum").name = machine_code.ENTRY
     code = machine.emit_object(module)
-    assert machine_code.image(code) is not None
-    assert machine_code.image(code[:18] + struct.pack("<H", 183) + code[20:]) is None  # ARM64
+    assert elf.image(code, machine_code.ENTRY) is not None
+    assert elf.image(code[:18] + struct.pack("<H", 183) + code[20:], machine_code.ENTRY) is None  # ARM64
 
 
 @pytest.mark.parametrize("system", ["freebsd14", "sunos5", "darwin", "win32"])
@@ -157,7 +157,7 @@ def test_a_system_that_forbids_code_in_memory_is_named(monkeypatch):
 
 def test_undefined_leaves_out_what_is_defined():
     code, _ = machine_code.emit(CALL.format(callee="labs"), "sum")
-    found = machine_code.undefined(code)
+    found = elf.undefined(code)
     assert "labs" in found and machine_code.ENTRY not in found
 
 
@@ -178,7 +178,7 @@ def test_driver_gives_the_same_bits_as_image_and_as_object_file(cfunc, monkeypat
     weights = random_weights(architecture.build("lite0", 10))
     x = np.random.default_rng(0).uniform(-1, 1, (2, 45, 38, 3)).astype(np.float32)
     expected = Engine(weights, 1)(x)
-    monkeypatch.setattr(machine_code, "image", lambda code: None)
+    monkeypatch.setattr(elf, "image", lambda code, entry: None)
     code, _ = machine_code.emit(cfunc.inspect_llvm(), cfunc.native_name)
     work = machine_code.load(code, compiled.ARGUMENTS)
     monkeypatch.setattr(engine_module, "driver", lambda: work)

@@ -22,7 +22,7 @@ def compiled():
 
 
 def test_process_that_sleeps_uses_no_processor():
-    """Helpers look for the next call for some milliseconds, and not longer."""
+    """Workers spin for the next call for some milliseconds, and not longer."""
     script = MODEL + """
 for _ in range(5):
     model(x)
@@ -38,9 +38,9 @@ print("used", time.process_time() - before, threading.active_count())
 # --- the end ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("pause", [0, 0.0005, 0.1], ids=["at_once", "helpers_look_for_jobs", "helpers_sleep"])
-def test_a_process_ends_while_helpers_wait(pause):
-    assert run(MODEL + f"model(x); time.sleep({pause}); print('done')", SECONDS) == "done\n"
+@pytest.mark.parametrize("delay", [0, 0.0005, 0.1], ids=["at_once", "workers_spin", "workers_sleep"])
+def test_a_process_ends_while_workers_wait(delay):
+    assert run(MODEL + f"model(x); time.sleep({delay}); print('done')", SECONDS) == "done\n"
 
 
 def test_a_process_ends_at_any_moment_of_a_callers_thread():
@@ -53,11 +53,11 @@ def call():
 model(x)
 for _ in range(3):
     threading.Thread(target=call, daemon=True).start()
-time.sleep({pause})
+time.sleep({delay})
 print("bye")
 """
-    for pause in (0, 0.01, 0.1, 0.3):
-        assert run(script.replace("{pause}", str(pause)), SECONDS) == "bye\n"
+    for delay in (0, 0.01, 0.1, 0.3):
+        assert run(script.replace("{delay}", str(delay)), SECONDS) == "bye\n"
 
 
 def test_a_process_waits_for_its_own_threads_calls():
@@ -73,9 +73,9 @@ threading.Thread(target=call).start()
     assert run(script, SECONDS) == "20\n"
 
 
-@pytest.mark.parametrize("first", [False, True], ids=["before_the_helpers_end", "when_they_have_ended"])
+@pytest.mark.parametrize("first", [False, True], ids=["before_the_workers_end", "when_they_have_ended"])
 def test_call_at_exit_still_answers(first):
-    """What is registered first is called last: there are no helpers then, and none is started any more."""
+    """What is registered first is called last: there are no workers then, and none is started any more."""
     register = """
 import atexit
 def at_exit():
@@ -116,7 +116,7 @@ class Late:
     assert run(script, SECONDS) == ""
 
 
-def test_helpers_hold_no_process_after_an_error():
+def test_workers_hold_no_process_after_an_error():
     """An exception that nobody catches ends the process as ever."""
     done = subprocess.run([sys.executable, "-c", MODEL + "model(x); raise ValueError('enough')"], cwd=ROOT,
                           env=environment(), capture_output=True, text=True, timeout=SECONDS)
@@ -147,8 +147,8 @@ print(np.array_equal(model(x), expected), threading.active_count(), flush=True)
     killer.start()
     try:
         said, took = [process.stdout.readline()], []
-        for pause in (0.3, 0.17):
-            time.sleep(pause)
+        for delay in (0.3, 0.17):
+            time.sleep(delay)
             start = time.monotonic()
             process.send_signal(signal.SIGINT)
             said.append(process.stdout.readline())

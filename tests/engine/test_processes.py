@@ -44,13 +44,13 @@ forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 
 
 @forks
-@pytest.mark.parametrize("pause", [0.05, 0], ids=["helpers_asleep", "helpers_looking_for_jobs"])
-def test_fork_child_computes_with_threads_of_its_own(pause):
-    """The parent's helpers are not there in the child, whatever they were doing."""
+@pytest.mark.parametrize("delay", [0.05, 0], ids=["workers_asleep", "workers_spinning"])
+def test_fork_child_computes_with_threads_of_its_own(delay):
+    """The parent's workers are not there in the child, whatever they were doing."""
     script = FORK + f"""
 for _ in range(5):
     assert right()
-    time.sleep({pause})
+    time.sleep({delay})
     in_child(lambda: threading.active_count() == 1 and right() and threading.active_count() == 2)
     assert right() and threading.active_count() == 2
 print("all equal")
@@ -60,7 +60,7 @@ print("all equal")
 
 @forks
 def test_fork_while_other_threads_are_inside_calls():
-    """Their calls end in the parent; the child has buffers and helpers of its own."""
+    """Their calls end in the parent; the child has buffers and workers of its own."""
     script = FORK + """
 def call():
     while not ended:

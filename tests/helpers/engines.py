@@ -56,11 +56,11 @@ def assert_same_bits(got, expected):
 
 @contextlib.contextmanager
 def memory_from(aligned):
-    """All memory of the engine comes from `aligned(size)`, the helpers' too: they are new ones, and end with this."""
-    pool = workers_module.Workers()
+    """All memory of the engine comes from `aligned(size)`, the workers' too: they are new ones, and end with this."""
+    pool = workers_module.WorkerPool()
     with contextlib.ExitStack() as stack:
         for module in (engine_module, pack_module, workers_module):
             stack.enter_context(mock.patch.object(module, "aligned", aligned))
-        stack.enter_context(mock.patch.object(workers_module, "workers", pool))
+        stack.enter_context(mock.patch.object(workers_module, "pool", pool))
         stack.callback(pool.stop)
         yield pool

@@ -1,4 +1,4 @@
-"""Stand-ins for the compiled driver and for runs, to see what helpers do; and waits that end."""
+"""Stand-ins for the compiled driver and for runs, to see what workers do; and waits that end."""
 import ctypes
 import threading
 import time
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from npefficient.engine import workers
-from npefficient.engine.job import GIVE_WAY, IDLE, JOB
-from npefficient.engine.workers import Workers
+from npefficient.engine.records import IDLE, JOB, YIELD
+from npefficient.engine.workers import WorkerPool
 
 WAIT = 10  # seconds
 
@@ -22,22 +22,22 @@ def record_at(address):
 class FakeWork:
     """Serves a job's address as the compiled driver does, but does a job by calling `do(record)`.
 
-    The job is done then, except where `do` returns GIVE_WAY. `idle` is how often it looks for a job at most.
+    The job is done then, except where `do` returns YIELD. `idle` is how often it spins for a job at most.
     """
 
     def __init__(self, do=lambda record: None, idle=20):
         self.do, self.idle = do, idle
 
-    def __call__(self, address, looks):
-        record, left = record_at(address), min(looks, self.idle)
+    def __call__(self, address, spins):
+        record, left = record_at(address), min(spins, self.idle)
         while True:
             while record["posted"] == record["done"]:
                 if left == 0:
                     return IDLE
                 time.sleep(0)
                 left -= 1
-            if self.do(record) == GIVE_WAY:
-                return GIVE_WAY
+            if self.do(record) == YIELD:
+                return YIELD
             record["done"] += 1
 
 
@@ -105,19 +105,19 @@ def bounded(function, *arguments):
     return results[0]
 
 
-def all_done(helpers):
-    return lambda: all(helper.job.is_free() for helper in helpers)
+def all_done(asked):
+    return lambda: all(worker.job.is_free() for worker in asked)
 
 
 @pytest.fixture
 def make(monkeypatch):
-    """make(work) -> Workers whose helpers run `work`, or the compiled driver; they end with the test."""
+    """make(work) -> a WorkerPool whose workers run `work`, or the compiled driver; they end with the test."""
     made = []
 
     def start(work=None):
-        work = work or workers.driver()  # it may take long: here, before a helper has to be quick
+        work = work or workers.driver()  # it may take long: here, before a worker has to be quick
         monkeypatch.setattr(workers, "driver", lambda: work)
-        made.append(Workers())
+        made.append(WorkerPool())
         return made[-1]
 
     yield start

@@ -1,8 +1,8 @@
 """A program: interrupt a running model, as Ctrl-C does, and see what is left of it.
 
-    python tests/helpers/interrupts.py signal    from another thread, amid a long batch; prints the seconds until it is back
-    python tests/helpers/interrupts.py anywhere  at every line of the engine in turn; prints where a helper was lost by it
-    python tests/helpers/interrupts.py handler   call the models at every line of the engine, as a signal handler may
+    python tests/helpers/interrupts.py signal      from another thread, amid a long batch; prints the seconds until it is back
+    python tests/helpers/interrupts.py anywhere    at every line of the engine in turn; prints where a worker was lost by it
+    python tests/helpers/interrupts.py handler     call the models at every line of the engine, as a signal handler may
 """
 import collections
 import linecache
@@ -18,7 +18,7 @@ from engines import engine, pixels, weights
 from npefficient.engine import workers
 from npefficient.model.model import Model
 
-ENGINE = tuple(os.path.join("engine", name) for name in ("engine.py", "workers.py", "job.py", "compiled.py"))
+ENGINE = tuple(os.path.join("engine", name) for name in ("engine.py", "workers.py", "cpus.py", "compiled.py"))
 
 
 def interrupted_by_signal(model, x, after):
@@ -81,11 +81,11 @@ def interrupted_at(number, call, by=interrupt):
 
 
 def lost():
-    """The helpers that have not left their job after a while."""
-    patience = time.monotonic() + 2
-    while time.monotonic() < patience and not all(helper.job.is_free() for helper in workers.workers._helpers):
+    """The workers that have not left their job after a while."""
+    deadline = time.monotonic() + 2
+    while time.monotonic() < deadline and not all(worker.job.is_free() for worker in workers.pool._workers):
         time.sleep(0.001)
-    return [helper for helper in workers.workers._helpers if not helper.job.is_free()]
+    return [worker for worker in workers.pool._workers if not worker.job.is_free()]
 
 
 def anywhere():
@@ -93,39 +93,39 @@ def anywhere():
     expected, e = engine("lite0", 1, 10)(x), engine("lite0", 2, 10)
     e(x)
     count, wrong = 0, 0
-    for pause in (0.005, 0.0):  # helpers asleep, helpers on the lookout
+    for delay in (0.005, 0.0):  # workers asleep, workers that spin
         number, place = 0, ""
         while place is not None:
-            time.sleep(pause)
-            workers.workers._resume = 0.0
+            time.sleep(delay)
+            workers.pool._resume = 0.0
             place = interrupted_at(number, lambda: e(x))
             number += 1
             if lost():
-                print("a helper was lost at", place)
-                workers.workers = workers.Workers()  # go on with others
+                print("a worker was lost at", place)
+                workers.pool = workers.WorkerPool()  # go on with others
             wrong += not np.array_equal(e(x), expected)
         count += number - 1
     print(f"{count} interrupts, {wrong} wrong answers", flush=True)
-    os._exit(count < 100)  # a lost helper would not let this process end
+    os._exit(count < 100)  # a lost worker would not let this process end
 
 
 def by_handler():
-    """The handler calls the same model, with a size that it knows or a new one, or another model, with helpers."""
+    """The handler calls the same model, with a size that it knows or a new one, or another model, with workers."""
     x, models = pixels(3, 9, 9, 3), [engine("lite0", 2, 10), engine("lite0", 3, 10)]
     other = pixels(1, 9, 11, 3)
     expected, also = (engine("lite0", 1, 10)(pictures) for pictures in (x, other))
-    plans = collections.deque(maxlen=50)  # their memory stays while a late helper may be in it
+    plans = collections.deque(maxlen=50)  # their memory stays while a late worker may be in it
     count, wrong = 0, 0
 
     def handle():
         nonlocal wrong
         wrong += not np.array_equal(models[count % 2](other), also)
 
-    for pause in (0.005, 0.0):  # helpers asleep, helpers on the lookout
+    for delay in (0.005, 0.0):  # workers asleep, workers that spin
         number, place, made = 0, "", []
         while place is not None:
-            time.sleep(pause)
-            workers.workers._resume = 0.0
+            time.sleep(delay)
+            workers.pool._resume = 0.0
             plans.append(models[0]._plans.copy())
             models[0]._plans.clear()
             place = interrupted_at(number, lambda: made.append(models[0](x)), handle)

@@ -8,7 +8,7 @@ from PIL import Image
 
 import npefficient
 from npefficient import labels
-from npefficient.engine.workers import available_threads
+from npefficient.engine.cpus import available_threads
 from npefficient.errors import ArgumentError, ImageError, WeightsError
 from npefficient.model.loading import load_weights
 from npefficient.model.model import Model

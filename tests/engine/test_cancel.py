@@ -1,4 +1,4 @@
-"""A run and its helpers: they do their part, and a caller does without those that don't get on."""
+"""A run and its workers: they do their part, and a caller does without those that don't get on."""
 import ctypes
 import threading
 import time
@@ -13,11 +13,10 @@ from fake_work import WAIT, FakeWork, Watched, all_done, fake_run, make, record_
 from npefficient.network import architecture
 from npefficient.engine import engine as engine_module, workers
 from npefficient.engine.compiled import driver
-from npefficient.engine.counters import COUNTERS_SIZE, DONE, EPOCH_BITS
 from npefficient.engine.engine import Buffers, Engine, Run
-from npefficient.engine.job import GIVE_WAY, IDLE
 from npefficient.engine.plan import STEP
-from npefficient.engine.workers import LONGEST, PAUSE, STUCK
+from npefficient.engine.records import COUNTERS_SIZE, DONE, EPOCH_BITS, IDLE, YIELD
+from npefficient.engine.workers import BACKOFF, MAX_BACKOFF, STUCK
 from npefficient.kernels.memory import aligned
 from npefficient.network.parameters import random_weights
 
@@ -36,22 +35,21 @@ def alone():
 
 @pytest.fixture
 def pool(make, monkeypatch):
-    """The helpers of all engines during the test; they don't count as stuck, however busy the machine is."""
+    """The workers of all engines during the test; they don't count as stuck, however busy the machine is."""
     monkeypatch.setattr(workers, "STUCK", np.inf)
-    monkeypatch.setattr(workers, "workers", make())
-    return workers.workers
+    monkeypatch.setattr(workers, "pool", make())
+    return workers.pool
 
 
 @pytest.fixture
 def clock(monkeypatch):
-    """The clock that decides whether a helper is stuck, and for how long there is no help."""
+    """The clock that decides whether a worker is stuck, and for how long there is no help."""
     def tick():
-        clock.now += 1e-9  # a helper measures itself on it
+        clock.now += 1e-9  # a worker measures itself on it
         return clock.now
 
     clock = Clock()
-    for module in (workers, engine_module):
-        monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=tick, sleep=time.sleep))
+    monkeypatch.setattr(workers, "time", SimpleNamespace(perf_counter=tick, sleep=time.sleep))
     return clock
 
 
@@ -67,7 +65,7 @@ def chunks_of(counter):
 # --- a part in a run -------------------------------------------------------------------------------------------------
 
 
-def test_helper_alone_computes_a_whole_run(engine, alone, pool):
+def test_worker_alone_computes_a_whole_run(engine, alone, pool):
     """A caller that comes late finds everything done."""
     x = pixels(1)
     run = Run(Buffers(engine.plan(64, 64)), engine.packed, x[0])
@@ -75,34 +73,34 @@ def test_helper_alone_computes_a_whole_run(engine, alone, pool):
     np.testing.assert_array_equal(logits(run), alone(x)[0])
 
 
-def test_helper_takes_part_in_a_call(engine, alone, pool, monkeypatch):
-    """The caller does not begin before a helper has claimed chunks of the run."""
+def test_worker_takes_part_in_a_call(engine, alone, pool, monkeypatch):
+    """The caller does not begin before a worker has claimed chunks of the run."""
     x, claimed = pixels(2), []
     expected = alone(x)
 
-    def late(address, looks):
+    def late(address, spins):
         until(lambda: chunks_of(int(record_at(address)["counters"])))
         claimed.append(1)
-        return driver()(address, looks)
+        return driver()(address, spins)
 
     monkeypatch.setattr(engine_module, "driver", lambda: late)
     for _ in range(5):
-        until(all_done(pool._helpers))
+        until(all_done(pool._workers))
         np.testing.assert_array_equal(engine(x), expected)
     assert len(claimed) >= 5
 
 
 def test_pictures_of_a_batch_go_to_one_thread_each(engine, alone, pool, monkeypatch):
-    """Each helper has its own picture first; the caller goes through all, and waits here until that one is done."""
+    """Each worker has its own picture first; the caller goes through all, and waits here until that one is done."""
     x, seen = np.concatenate([pixels(3), pixels(4)]), []
     expected = alone(x)
     ask = workers.ask
 
     def ask_and_wait(runs):
-        helpers = ask(runs)
-        until(all_done(helpers))
+        asked = ask(runs)
+        until(all_done(asked))
         seen.append([logits(run) for run in runs])
-        return helpers
+        return asked
 
     monkeypatch.setattr(workers, "ask", ask_and_wait)
     np.testing.assert_array_equal(engine(x), expected)
@@ -111,7 +109,7 @@ def test_pictures_of_a_batch_go_to_one_thread_each(engine, alone, pool, monkeypa
 
 
 def test_job_that_is_handed_over_keeps_its_run_while_another_caller_leaves(engine, make, monkeypatch):
-    """One caller lets go of what its helper had, just when a second one has filled in the next job and not posted it.
+    """One caller lets go of what its worker had, just when a second one has filled in the next job and not posted it.
     """
     handing, left, leave, fill = threading.Event(), threading.Event(), threading.Event(), workers.Job.fill
 
@@ -123,7 +121,7 @@ def test_job_that_is_handed_over_keeps_its_run_while_another_caller_leaves(engin
     def do(record):
         assert record["weights"] == 1 or leave.wait(WAIT)
 
-    def work(address, looks):  # the first caller's: it comes back when the helper is free and has been chosen again
+    def work(address, spins):  # the first caller's: it comes back when the worker is free and has been chosen again
         record_at(address)["done"] += 1
         assert handing.wait(WAIT)
         return IDLE
@@ -133,28 +131,28 @@ def test_job_that_is_handed_over_keeps_its_run_while_another_caller_leaves(engin
         left.set()
 
     pool, second = make(FakeWork(do)), fake_run(2)
-    monkeypatch.setattr(workers, "workers", pool)
+    monkeypatch.setattr(workers, "pool", pool)
     monkeypatch.setattr(engine_module, "driver", lambda: work)
     monkeypatch.setattr(workers.Job, "fill", watched_fill)
     caller = threading.Thread(target=first, daemon=True)
     caller.start()
-    until(lambda: pool._helpers and pool._helpers[0].job.record["done"][0] == 1)
-    helper = pool._helpers[0]
-    helper._lock = Watched(helper._lock, threading.current_thread(),
+    until(lambda: pool._workers and pool._workers[0].job.record["done"][0] == 1)
+    worker = pool._workers[0]
+    worker._lock = Watched(worker._lock, threading.current_thread(),
                            after=lambda: handing.is_set() and left.wait(WAIT))
-    assert pool.ask([second]) == [helper]
+    assert pool.ask([second]) == [worker]
     caller.join(WAIT)
-    assert left.is_set() and helper.job.holds is second
+    assert left.is_set() and worker.job.holds is second
     leave.set()
-    until(helper.job.is_free)
-    until(lambda: helper.job.holds is None)  # it lets go itself
+    until(worker.job.is_free)
+    until(lambda: worker.job.holds is None)  # it lets go itself
 
 
-# --- called off ------------------------------------------------------------------------------------------------------
+# --- cancelled -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("late", [False, True], ids=["still_stuck", "gets_on"])
-def test_helper_leaves_when_its_job_is_called_off(pool, late):
+def test_worker_leaves_when_its_job_is_cancelled(pool, late):
     """The compiled driver waits for a chunk of step 0 that never gets done; it claims nothing afterwards."""
     steps, counters = aligned(2 * STEP.itemsize).view(STEP), aligned(2 * COUNTERS_SIZE).view(np.int64)
     steps["chunks"], epoch = 1, 7
@@ -162,42 +160,42 @@ def test_helper_leaves_when_its_job_is_called_off(pool, late):
     counters[0] += 1
     before = counters.copy()
     run = fake_run(steps=steps.ctypes.data, count=2, counters=counters.ctypes.data, epoch=epoch)
-    helpers = pool.ask([run])
-    until(lambda: helpers[0].job.record["posted"][0] == 1)
+    asked = pool.ask([run])
+    until(lambda: asked[0].job.record["posted"][0] == 1)
     time.sleep(0.02)
-    assert not helpers[0].job.is_free()
-    pool.call_off(helpers)
+    assert not asked[0].job.is_free()
+    pool.cancel(asked)
     if late:
         counters[DONE // 8] += 1
         before[DONE // 8] += 1
-    until(all_done(helpers))
+    until(all_done(asked))
     np.testing.assert_array_equal(counters, before)
 
 
-def test_no_help_for_a_while_after_a_call_off(make, clock):
-    """The pause doubles where it was too short, up to a limit, and starts anew after a quiet time."""
-    def pause():
-        """Call off, and measure for how long there is no help."""
-        pool.call_off([])
+def test_no_help_for_a_while_after_a_cancel(make, clock):
+    """The backoff doubles where it was too short, up to a limit, and starts anew after a quiet time."""
+    def backoff():
+        """Cancel, and measure for how long there is no help."""
+        pool.cancel([])
         begin = clock.now
         while not pool.ask([fake_run()]):
-            clock.now += PAUSE / 8
-        until(all_done(pool._helpers))
+            clock.now += BACKOFF / 8
+        until(all_done(pool._workers))
         return clock.now - begin
 
     pool = make(FakeWork())
     assert len(pool.ask([fake_run()])) == 1
-    until(all_done(pool._helpers))
-    expected = [PAUSE, 2 * PAUSE, 4 * PAUSE, 8 * PAUSE, 16 * PAUSE, LONGEST, LONGEST]
-    assert [pause() for _ in expected] == pytest.approx(expected, abs=PAUSE / 4)
-    clock.now += 9 * LONGEST
-    assert pause() == pytest.approx(LONGEST, abs=PAUSE / 4), "not quiet for long enough"
-    clock.now += 11 * LONGEST
-    assert pause() == pytest.approx(PAUSE, abs=PAUSE / 4)
+    until(all_done(pool._workers))
+    expected = [BACKOFF, 2 * BACKOFF, 4 * BACKOFF, 8 * BACKOFF, 16 * BACKOFF, MAX_BACKOFF, MAX_BACKOFF]
+    assert [backoff() for _ in expected] == pytest.approx(expected, abs=BACKOFF / 4)
+    clock.now += 9 * MAX_BACKOFF
+    assert backoff() == pytest.approx(MAX_BACKOFF, abs=BACKOFF / 4), "not quiet for long enough"
+    clock.now += 11 * MAX_BACKOFF
+    assert backoff() == pytest.approx(BACKOFF, abs=BACKOFF / 4)
 
 
-def test_stuck_helper_is_called_off_once(engine, alone, make, monkeypatch):
-    """It claims a chunk of the first step and stays in it, until its job is called off; the caller, in the compiled
+def test_stuck_worker_is_cancelled_once(engine, alone, make, monkeypatch):
+    """It claims a chunk of the first step and stays in it, until its job is cancelled; the caller, in the compiled
     driver, does all the rest. Another call has no help then."""
     stuck, released = threading.Event(), []
 
@@ -211,21 +209,21 @@ def test_stuck_helper_is_called_off_once(engine, alone, make, monkeypatch):
         released.append(chunks_of(counter + COUNTERS_SIZE))
         ctypes.c_int64.from_address(counter + DONE).value += 1
 
-    def late(address, looks):
+    def late(address, spins):
         assert stuck.wait(WAIT)
-        return driver()(address, looks)
+        return driver()(address, spins)
 
     pool = make(FakeWork(do))
-    monkeypatch.setattr(workers, "workers", pool)
+    monkeypatch.setattr(workers, "pool", pool)
     monkeypatch.setattr(engine_module, "driver", lambda: late)
     engine(pixels(5))
-    until(all_done(pool._helpers))
+    until(all_done(pool._workers))
     assert released == [0], "the step after the stuck one had not begun"
-    assert pool._pause == PAUSE, "called off once, however long it took"
+    assert pool._backoff == BACKOFF, "cancelled once, however long it took"
     pool._resume += 1000
     x = pixels(6)
     np.testing.assert_array_equal(engine(x), alone(x))
-    assert released == [0] and len(pool._helpers) == 1
+    assert released == [0] and len(pool._workers) == 1
 
 
 @pytest.mark.parametrize("waits, expected", [
@@ -235,22 +233,22 @@ def test_stuck_helper_is_called_off_once(engine, alone, make, monkeypatch):
     pytest.param([(1, 0.4)] * 40, 1, id="very_long"),
     pytest.param([(1, 0.4)] * 2 + [(2, 0.4)] * 4, 1, id="long_at_another_step"),
 ])
-def test_helper_counts_as_stuck_after_a_while_at_one_step(engine, make, clock, monkeypatch, waits, expected):
-    """`waits`: at which step the caller waits for its helper, time after time, and for how many times STUCK."""
+def test_worker_counts_as_stuck_after_a_while_at_one_step(engine, make, clock, monkeypatch, waits, expected):
+    """`waits`: at which step the caller waits for its worker, time after time, and for how many times STUCK."""
     left, calls = iter(waits), []
 
-    def work(address, looks):
+    def work(address, spins):
         record, wait = record_at(address), next(left, None)
         if wait is None:
             record["done"] += 1
             return IDLE
         record["start"] = wait[0]
         clock.now += wait[1] * STUCK
-        return GIVE_WAY
+        return YIELD
 
     pool = make(FakeWork())
-    monkeypatch.setattr(workers, "workers", pool)
-    monkeypatch.setattr(pool, "call_off", calls.append)
+    monkeypatch.setattr(workers, "pool", pool)
+    monkeypatch.setattr(pool, "cancel", calls.append)
     monkeypatch.setattr(engine_module, "driver", lambda: work)
     engine.share([fake_run()], 2)
-    assert calls == [pool._helpers] * expected
+    assert calls == [pool._workers] * expected

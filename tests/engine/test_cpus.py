@@ -1,0 +1,48 @@
+"""How many processors a process may use."""
+import math
+
+import pytest
+
+from npefficient.engine import cpus
+from npefficient.errors import ArgumentError
+
+
+def cgroup(tmp_path, own, files):
+    """A control group tree below tmp_path; returns the quota that is read from it."""
+    (tmp_path / "own").write_text(own)
+    for name, text in files.items():
+        path = tmp_path / "fs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return cpus._cgroup_quota(tmp_path / "fs", tmp_path / "own")
+
+
+@pytest.mark.parametrize("own, files, expected", [
+    pytest.param("0::/\n", {"cpu.max": "max 100000\n"}, math.inf, id="v2_unlimited"),
+    pytest.param("0::/\n", {"cpu.max": "150000 100000\n"}, 1.5, id="v2_root"),
+    pytest.param("0::/a/b\n", {"a/cpu.max": "300000 100000", "a/b/cpu.max": "max 100000"}, 3.0,
+                 id="v2_limit_further_up"),
+    pytest.param("0::/a/b\n", {"a/cpu.max": "300000 100000", "a/b/cpu.max": "50000 100000"}, 0.5,
+                 id="v2_tightest_counts"),
+    pytest.param("4:cpu,cpuacct:/d\n", {"cpu/d/cpu.cfs_quota_us": "200000", "cpu/d/cpu.cfs_period_us": "100000"}, 2.0,
+                 id="v1"),
+    pytest.param("4:cpu,cpuacct:/d\n", {"cpu/d/cpu.cfs_quota_us": "-1", "cpu/d/cpu.cfs_period_us": "100000"}, math.inf,
+                 id="v1_unlimited"),
+    pytest.param("", {}, math.inf, id="no_control_groups"),
+])
+def test_cgroup_quota(tmp_path, own, files, expected):
+    assert cgroup(tmp_path, own, files) == expected
+
+
+@pytest.mark.parametrize("quota, affinity, expected", [(0.2, 4, 1), (1.5, 4, 2), (math.inf, 4, 4), (16.0, 3, 3)])
+def test_available_threads_take_the_tighter_limit(monkeypatch, quota, affinity, expected):
+    monkeypatch.setattr(cpus, "_cgroup_quota", lambda: quota)
+    monkeypatch.setattr(cpus.os, "sched_getaffinity", lambda pid: set(range(affinity)), raising=False)
+    assert cpus.available_threads() == expected
+    assert cpus.check_threads(None) == expected
+
+
+@pytest.mark.parametrize("number", [0, -1, 1.5, True, "2"])
+def test_check_threads_refuses(number):
+    with pytest.raises(ArgumentError, match=f"num_threads {number!r}: it must be a whole number of at least 1"):
+        cpus.check_threads(number)
