@@ -193,17 +193,19 @@ def _panel_by_panel(case: Case, x, panels, taps, narrow):
 RUNGS = (
     Rung("block", "plain loops", "three formulas, one after the other",
          _loops(pointwise.plain_loops, depthwise.plain_loops, False)),
-    Rung("block", "compiled loops", "short of the interpreter's time: Numba compiles the same loops",
+    Rung("block", "compiled loops", "limited by the interpreter: Numba compiles the same loops",
          _loops(pointwise.compiled_loops, depthwise.compiled_loops, False)),
-    Rung("block", "lanes over channels", f"short of independent sums: channels go innermost, {LANES} to a vector",
+    Rung("block", "lanes over channels", "limited by the latency of additions: channels go "
+         f"innermost, {LANES} to a vector",
          _loops(pointwise.lanes_over_channels, depthwise.lanes_over_channels, True)),
-    Rung("block", "explicit vectors", "short of loads and stores: sums stay in registers, and the expansion writes "
+    Rung("block", "explicit vectors", "limited by loads and stores: sums stay in registers, and the expansion writes "
          "between zeros", _vectors(pointwise.explicit_vectors, depthwise.explicit_vectors)),
-    Rung("block", "tiled in registers", "short of loads, and of independent sums again: four pixels at a time",
+    Rung("block", "tiled in registers", "limited by loads, and by the latency of additions again: four pixels "
+         "at a time",
          _vectors(pointwise.tiled_in_registers, depthwise.tiled_in_registers)),
-    Rung("block", "packed weights", "short of neighbours in the caches: blocks of channels, weights in the order of "
-         "their use; these are the engine's kernels", _in_blocks(_layer_by_layer)),
-    Rung("block", "fused", "short of cache for the wide activation: each panel of channels goes from the expansion to "
-         "the depthwise convolution while it is still there; this is the engine's way",
+    Rung("block", "packed weights", "limited by the caches, as neighbours lie far apart: blocks of channels, weights "
+         "in the order of their use; these are the engine's kernels", _in_blocks(_layer_by_layer)),
+    Rung("block", "fused", "limited by the caches, too small for the wide activation: each panel of channels goes from "
+         "the expansion to the depthwise convolution while it is still there; this is the engine's way",
          _in_blocks(_panel_by_panel)),
 )

@@ -122,5 +122,5 @@ class Rung:
 
     op: str
     name: str  # how, in words
-    reason: str  # what the rung before it was short of, and what this one does about it
+    reason: str  # what the rung before it is limited by, and what this one does about it
     prepare: Callable[[Case], Prepared]

@@ -203,15 +203,16 @@ def _packed(case: Case) -> Prepared:
 
 RUNGS = (
     Rung("depthwise", "plain loops", "the formula as it stands", _loops(plain_loops, False)),
-    Rung("depthwise", "compiled loops", "short of the interpreter's time, some hundred instructions for each product: "
+    Rung("depthwise", "compiled loops", "limited by the interpreter, some hundred instructions for each product: "
          "Numba compiles the same loops", _loops(compiled_loops, False)),
-    Rung("depthwise", "lanes over channels", "short of independent sums, and of answers to what lies inside the "
+    Rung("depthwise", "lanes over channels", "limited by the latency of additions, each of which waits for the one "
+         "before, and by the test whether a tap lies inside the "
          f"picture, asked for each product: channels go innermost, so that a vector holds {LANES} sums and one answer "
          "serves them all", _loops(lanes_over_channels, True)),
-    Rung("depthwise", "explicit vectors", "short of loads and stores, four for each vector multiply-add: the sum stays "
-         "in a register, and zeros around the picture spare the questions", _vectors(explicit_vectors)),
-    Rung("depthwise", "tiled in registers", "short of loads still, and of independent sums: four outputs at a time "
-         "share weights and pixels", _vectors(tiled_in_registers)),
-    Rung("depthwise", "packed weights", "short of room in the first cache, where pixels lie all channels apart: blocks "
-         "of channels make them neighbours, tiles are as equal as can be; this is the engine's kernel", _packed),
+    Rung("depthwise", "explicit vectors", "limited by loads and stores, four for each vector multiply-add: the sum "
+         "stays in a register, and zeros around the picture spare the questions", _vectors(explicit_vectors)),
+    Rung("depthwise", "tiled in registers", "limited by loads still, and by the latency of additions again: four outputs "
+         "at a time share weights and pixels", _vectors(tiled_in_registers)),
+    Rung("depthwise", "packed weights", "limited by the first cache, as pixels lie all channels apart: blocks of "
+         "channels make them neighbours, tiles are as equal as can be; this is the engine's kernel", _packed),
 )

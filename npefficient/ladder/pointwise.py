@@ -241,15 +241,15 @@ def _packed(case: Case) -> Prepared:
 
 RUNGS = (
     Rung("pointwise", "plain loops", "the formula as it stands", _loops(plain_loops, False)),
-    Rung("pointwise", "compiled loops", "short of the interpreter's time, some hundred instructions for each product: "
+    Rung("pointwise", "compiled loops", "limited by the interpreter, some hundred instructions for each product: "
          "Numba compiles the same loops", _loops(compiled_loops, False)),
-    Rung("pointwise", "lanes over channels", "short of independent sums, as each addition waited for the one before: "
-         f"output channels go innermost, so that a vector holds {LANES} sums", _loops(lanes_over_channels, True)),
-    Rung("pointwise", "explicit vectors", "short of loads and stores, three for each vector multiply-add: the sums "
+    Rung("pointwise", "lanes over channels", "limited by the latency of additions, each of which waits for the one "
+         f"before: output channels go innermost, so that a vector holds {LANES} sums", _loops(lanes_over_channels, True)),
+    Rung("pointwise", "explicit vectors", "limited by loads and stores, three for each vector multiply-add: the sums "
          "stay in registers", _vectors(explicit_vectors)),
-    Rung("pointwise", "tiled in registers", "short of independent sums again, and of loads: four pixels at a time "
-         "share every weight", _vectors(tiled_in_registers)),
-    Rung("pointwise", "packed weights", "short of little, but rows lie far apart, and rests of tiles and halves of "
-         "vectors cost whole ones: weights in the order of their use, tiles as equal as can be; this is the engine's "
-         "kernel", _packed),
+    Rung("pointwise", "tiled in registers", "limited by the latency of additions again, and by loads: four pixels at a "
+         "time share every weight", _vectors(tiled_in_registers)),
+    Rung("pointwise", "packed weights", "limited by rows that lie far apart, and by remainders of tiles and halves of "
+         "vectors, which cost whole ones: weights in the order of their use, tiles as equal as can be; this is the "
+         "engine's kernel", _packed),
 )

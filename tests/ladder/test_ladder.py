@@ -177,8 +177,8 @@ def test_registry_names_each_rung_and_its_reason():
     for op, rungs in LADDERS.items():
         names = [rung.name for rung in rungs]
         assert len(set(names)) == len(names) > 2 and {rung.op for rung in rungs} == {op}
-        assert names[0] == "plain loops" and not rungs[0].reason.startswith("short of")
-        assert all(rung.reason.startswith("short of") for rung in rungs[1:])
+        assert names[0] == "plain loops" and not rungs[0].reason.startswith("limited by ")
+        assert all(rung.reason.startswith("limited by ") for rung in rungs[1:])
 
 
 def test_ladders_share_their_names():
