@@ -211,8 +211,8 @@ RUNGS = (
          "serves them all", _loops(lanes_over_channels, True)),
     Rung("depthwise", "explicit vectors", "limited by loads and stores, four for each vector multiply-add: the sum "
          "stays in a register, and zeros around the picture spare the questions", _vectors(explicit_vectors)),
-    Rung("depthwise", "tiled in registers", "limited by loads still, and by the latency of additions again: four outputs "
-         "at a time share weights and pixels", _vectors(tiled_in_registers)),
+    Rung("depthwise", "tiled in registers", "limited by loads still, and by the latency of additions again: four "
+         "outputs at a time share weights and pixels", _vectors(tiled_in_registers)),
     Rung("depthwise", "packed weights", "limited by the first cache, as pixels lie all channels apart: blocks of "
          "channels make them neighbours, tiles are as equal as can be; this is the engine's kernel", _packed),
 )

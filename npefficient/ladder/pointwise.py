@@ -244,7 +244,8 @@ RUNGS = (
     Rung("pointwise", "compiled loops", "limited by the interpreter, some hundred instructions for each product: "
          "Numba compiles the same loops", _loops(compiled_loops, False)),
     Rung("pointwise", "lanes over channels", "limited by the latency of additions, each of which waits for the one "
-         f"before: output channels go innermost, so that a vector holds {LANES} sums", _loops(lanes_over_channels, True)),
+         f"before: output channels go innermost, so that a vector holds {LANES} sums",
+         _loops(lanes_over_channels, True)),
     Rung("pointwise", "explicit vectors", "limited by loads and stores, three for each vector multiply-add: the sums "
          "stay in registers", _vectors(explicit_vectors)),
     Rung("pointwise", "tiled in registers", "limited by the latency of additions again, and by loads: four pixels at a "
