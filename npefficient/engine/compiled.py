@@ -1,7 +1,8 @@
 """The compiled driver: from the user's cache where it is there, else from Numba, once.
 
 A start that finds its code needs llvmlite's bindings alone, and neither imports Numba nor compiles. The code's key is a
-hash of all that it depends on, so an edited kernel, another processor or another version never meets code of before.
+hash of all that it depends on: after an edit of a kernel, on a different processor or with a different version of
+Python or Numba, stale code never runs.
 """
 import hashlib
 import os
@@ -30,7 +31,7 @@ def driver(report=None):
     NpefficientError where a signal handler needs it while the very same thread compiles it.
     """
     global _driver
-    if _driver is not None:  # without the lock: at the end of a process nobody may be left to let go of it
+    if _driver is not None:  # without the lock: at the end of a process nobody may be left to release it
         return _driver
     with _lock:
         if _driver is None:

@@ -2,9 +2,9 @@
 
     <directory>/<key>.code      MAGIC, sha256 of what follows (32 bytes), key (32 bytes), code
 
-What lies there is run as it is, so a file counts only where nobody else could have written it, and the same holds for
-the directory and what leads there (`private_directory.py`). The checksum is against accidents: cut short, altered or of
-another key, a file is as good as absent, and its place is taken by code compiled anew.
+What is kept there is run as it is. So a file is used only where nobody else could have written it, and the same holds
+for the directory and those above it (`private_directory.py`). The checksum is against accidents: a file that is cut
+short, altered or of a different key counts as absent, and code compiled anew replaces it.
 """
 import contextlib
 import hashlib
@@ -15,18 +15,18 @@ from ..common.paths import replacing
 from ..common.private_directory import is_private, private_directory
 
 MAGIC = b"npefficient code 1\n"
-KEPT = 4  # files: some versions or environments side by side, but not everything there ever was
+KEPT = 4  # files: for some versions or environments side by side, not for every one there ever was
 
 
 def path_of(directory: Path, key: bytes) -> Path:
-    """Where the code of a key (32 bytes) lies, if it is there."""
+    """The file for the code of a key (32 bytes), whether it exists or not."""
     return directory / f"{key.hex()[:32]}.code"
 
 
 def read(directory: Path, key: bytes) -> bytes | None:
     """The code kept for a key; None where there is none that can be used.
 
-    Raises OSError where the directory can't be made or read, or where others could change what lies there.
+    Raises OSError where the directory can't be made or read, or where others could change what is kept there.
     """
     path = path_of(private_directory(directory), key)
     try:

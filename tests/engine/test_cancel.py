@@ -11,6 +11,7 @@ from fake_clock import Clock
 from fake_work import WAIT, FakeWork, Watched, all_done, fake_run, make, record_at, until  # noqa: F401
 
 from npefficient.network import architecture
+from npefficient.bench import steps as steps_module
 from npefficient.engine import engine as engine_module, workers
 from npefficient.engine.compiled import driver
 from npefficient.engine.engine import Buffers, Engine, Run
@@ -252,3 +253,25 @@ def test_worker_counts_as_stuck_after_a_while_at_one_step(engine, make, clock, m
     monkeypatch.setattr(engine_module, "driver", lambda: work)
     engine.share([fake_run()], 2)
     assert calls == [pool._workers] * expected
+
+
+def test_benchmark_of_the_steps_cancels_a_stuck_worker_once(make, clock, monkeypatch):
+    """It waits at each step as a call does; the second long wait is for a worker that is cancelled already."""
+    calls, waits = [], {3: 4, 5: 4}  # at which step, and how often
+
+    def work(address, spins):
+        record = record_at(address)
+        step = int(record["start"])
+        if not waits.get(step):
+            record["done"] += 1
+            return IDLE
+        waits[step] -= 1
+        clock.now += 0.4 * STUCK
+        return YIELD
+
+    pool = make(FakeWork())
+    monkeypatch.setattr(workers, "pool", pool)
+    monkeypatch.setattr(pool, "cancel", calls.append)
+    monkeypatch.setattr(steps_module, "driver", lambda: work)
+    steps_module.Steps(random_weights(architecture.build("lite0", 10)), pixels(7), 2).in_place()
+    assert calls == [pool._workers] and waits == {3: 0, 5: 0}
