@@ -251,7 +251,7 @@ def finish(work, job: Job, workers: list[_Worker]) -> list[_Worker]:
     """Do a posted job in this thread by `work` (the driver); returns the workers that are still asked.
 
     Those are cancelled when the job stays at one step for longer than STUCK. The driver has spun for a fraction of a
-    millisecond before it returns the first time: `run.PATIENCE`.
+    millisecond before it returns the first time: `run.SPINS`.
     """
     step, since = None, 0.0
     while work(job.address, 0) == YIELD:  # a worker still has a chunk of the step
