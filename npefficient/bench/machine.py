@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ..kernels.processor import target
+
 CPU0 = Path("/sys/devices/system/cpu/cpu0")
 FEATURES = ("sse2", "avx", "avx2", "fma", "avx512f", "avx512vl", "avx512vnni", "neon")  # in LLVM's words
 ASSUMED = {"L1": 32 << 10, "L2": 1 << 20, "L3": 16 << 20}  # bytes, where the system does not tell
@@ -21,13 +23,8 @@ def read(path: Path) -> str:
 
 def features() -> list[str]:
     """The CPU features that decide how fast kernels are; NUMBA_CPU_FEATURES may take some away from Numba."""
-    import llvmlite.binding as llvm
-
-    asked = os.environ.get("NUMBA_CPU_FEATURES")
-    if asked is None:
-        host = llvm.get_host_cpu_features()
-        return [name for name in FEATURES if host.get(name)]
-    return [name for name in FEATURES if f"+{name}" in asked.split(",")]
+    having = target()[1].split(",")
+    return [name for name in FEATURES if f"+{name}" in having]
 
 
 def cache_sizes(cpu: Path = CPU0) -> dict[str, int]:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .machine import cache_sizes, features
+from ..kernels.processor import vector_units
+from .machine import cache_sizes
 from .measure import measure, repeats_for
 from .verify import verify
 
@@ -31,17 +32,9 @@ class Width:
         return (self.registers - 2) // 4 * 4 if self.registers < 32 else 24
 
 
-def widths(having: list[str] | None = None) -> list[Width]:
+def widths() -> list[Width]:
     """The vector widths of this machine, the widest last; an engine may use the narrower ones, never more."""
-    having = features() if having is None else having
-    registers = 32 if "avx512f" in having or "neon" in having else 16
-    narrow = "NEON" if "neon" in having else "128 bit" if "fma" in having else "no FMA"  # then a library computes it
-    found = [Width(narrow, 4, registers)]
-    if "avx2" in having:
-        found.append(Width("AVX2", 8, registers))
-    if "avx512f" in having:
-        found.append(Width("AVX-512", 16, registers))
-    return found
+    return [Width(*unit) for unit in vector_units()]
 
 
 def fma_peak(width: Width, seconds: float, chains: int | None = None) -> float:

@@ -16,6 +16,9 @@ from .records import EPOCH_BITS, STALE
 
 _I64 = ir.IntType(64)
 _WORD = 8  # bytes
+# ISB on ARM64: YIELD, which is meant for this, takes no time at all on most of its processors (Rust's spin_loop).
+PAUSES = ((("x86", "i686"), "llvm.x86.sse2.pause", []),
+          (("aarch64", "arm64"), "llvm.aarch64.isb", [ir.IntType(32)(15)]))
 
 
 @intrinsic
@@ -57,9 +60,10 @@ def relax(typing_context):
     """
 
     def generate(context, builder, signature, arguments):
-        if builder.module.triple.startswith(("x86", "i686")):
-            pause = ir.FunctionType(ir.VoidType(), [])
-            builder.call(cgutils.get_or_insert_function(builder.module, pause, "llvm.x86.sse2.pause"), [])
+        for architectures, name, constants in PAUSES:
+            if builder.module.triple.startswith(architectures):
+                pause = ir.FunctionType(ir.VoidType(), [constant.type for constant in constants])
+                builder.call(cgutils.get_or_insert_function(builder.module, pause, name), constants)
         return context.get_dummy_value()
 
     return types.void(), generate

@@ -1,13 +1,18 @@
 """What the processor is and what its vectors are like.
 
-LLVM knows, but takes 40 MB and as many milliseconds to say so: where the system has a file about it, that is enough for
-all but compiling. As in Numba, the environment's NUMBA_CPU_NAME and NUMBA_CPU_FEATURES go before.
+The architecture comes first, then its features. LLVM knows these, but takes 40 MB and as many milliseconds to say so:
+where the system has a file about them, that is enough for all but compiling. As in Numba, the environment's
+NUMBA_CPU_NAME and NUMBA_CPU_FEATURES go before.
+
+What is said of the vectors here decides how fast the kernels are, and never what they compute: LLVM splits vectors that
+are too wide for the processor, and keeps in memory what does not fit its registers.
 """
 import os
 import platform
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
+X86, ARM64 = ("x86_64", "amd64", "i386", "i686", "x86"), ("aarch64", "arm64")  # Linux, macOS and Windows differ
 SAME_FOR_ALL_CORES = ("vendor_id", "cpu family", "model", "model name", "stepping", "flags")  # x86's fields
 
 
@@ -27,14 +32,34 @@ def target() -> tuple[str, str]:
     return name or llvm.get_host_cpu_name(), features
 
 
-def vector_unit() -> tuple[int, int]:
-    """(floats in a vector, vector registers) of this processor."""
+def vector_units() -> list[tuple[str, int, int]]:
+    """(name, floats in a vector, vector registers) for each width of this processor's vectors, the widest last."""
+    if _architecture() in ARM64:
+        # NEON, which every ARM64 processor has, Apple's too. Where there is SVE, LLVM still computes vectors of four
+        # floats with NEON, and has to know the width that the hardware chose to use wider ones: it compiles for any.
+        return [("NEON", 4, 32)]
+    if _architecture() not in X86:
+        return [("128 bit", 4, 16)]  # the least that others have (POWER, s390x)
     having = _features()
-    if {"avx512f", "avx512vl"} <= having:
-        return 16, 32
-    if {"avx2", "fma"} <= having:
-        return 8, 16
-    return 4, 32 if "neon" in having else 16
+    avx512 = {"avx512f", "avx512vl"} <= having
+    fma = avx512 or "fma" in having
+    registers = 32 if avx512 else 16
+    units = [("128 bit" if fma else "no FMA", 4, registers)]  # without the instruction, a library computes it
+    if fma and (avx512 or "avx2" in having):
+        units.append(("AVX2", 8, registers))
+    if avx512:
+        units.append(("AVX-512", 16, registers))
+    return units
+
+
+def vector_unit() -> tuple[int, int]:
+    """(floats in a vector, vector registers) of this processor's widest vectors."""
+    _, lanes, registers = vector_units()[-1]
+    return lanes, registers
+
+
+def _architecture() -> str:
+    return platform.machine().lower()
 
 
 def _features() -> set[str]:
@@ -45,7 +70,12 @@ def _features() -> set[str]:
 
 
 def _described() -> dict[str, str]:
-    """What Linux says of the first x86 core; empty elsewhere."""
+    """What Linux says of the first x86 core; empty elsewhere.
+
+    An emulator of another architecture may show the file of the machine that it runs on.
+    """
+    if _architecture() not in X86:
+        return {}
     try:
         first = CPUINFO.read_text().partition("\n\n")[0]
     except OSError:

@@ -155,13 +155,11 @@ def test_the_best_width_is_the_core_s_peak(monkeypatch):
         assert peak.core_peak() == max(figures)
 
 
-@pytest.mark.parametrize("having, lanes, chains", [
-    (["sse2"], [4], 12), (["sse2", "avx2", "fma"], [4, 8], 12), (["sse2", "avx2", "fma", "avx512f"], [4, 8, 16], 24),
-    (["neon"], [4], 24)], ids=lambda value: "-".join(map(str, value)) if isinstance(value, list) else value)
-def test_widths(having, lanes, chains):
-    found = peak.widths(having)
-    assert (found[0].name == "no FMA") == (having == ["sse2"])
-    assert [w.lanes for w in found] == lanes and {w.chains for w in found} == {chains}
+@pytest.mark.parametrize("unit, chains", [(("SSE", 4, 16), 12), (("AVX2", 8, 16), 12), (("NEON", 4, 32), 24),
+                                          (("AVX-512", 16, 32), 24)])
+def test_widths_are_the_processors_vectors(monkeypatch, unit, chains):
+    monkeypatch.setattr(peak, "vector_units", lambda: [unit])
+    assert peak.widths() == [peak.Width(*unit)] and peak.widths()[0].chains == chains
 
 
 # --- peak ------------------------------------------------------------------------------------------------------------

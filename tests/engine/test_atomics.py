@@ -1,6 +1,9 @@
 """Chunks are claimed by one thread each, whatever the threads do; who comes late touches nothing."""
+import platform
+import re
 import threading
 
+import llvmlite.binding as llvm
 import numpy as np
 import pytest
 from numba import njit
@@ -10,6 +13,7 @@ from npefficient.engine.records import COUNTERS_SIZE, DONE, EPOCH_BITS, STALE
 
 THREADS = 4
 WAIT = 120  # seconds
+PAUSE = {"x86_64": "pause", "amd64": "pause", "aarch64": "isb", "arm64": "isb"}.get(platform.machine().lower())
 
 
 def word(value=0):
@@ -139,6 +143,36 @@ def test_relax_changes_nothing_and_comes_back():
     assert wait_until(cell.ctypes.data, 0) == 1  # compiled before the threads start
     results = together(lambda number: wait_until(cell.ctypes.data, 7) if number else add(cell.ctypes.data, 7, 1), 2)
     assert results[0] == 0 and results[1] >= 1 and cell[0] == 7
+
+
+def arm64(function):
+    """The instructions that LLVM writes for ARM64, of a function that has been called here."""
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    (text,) = function.inspect_llvm().values()
+    module = llvm.parse_assembly(re.sub(r"^target .*$", "", text, flags=re.MULTILINE))
+    target = llvm.Target.from_triple("aarch64-unknown-linux-gnu").create_target_machine(opt=3)
+    return set(re.findall(r"^\t([a-z]\w*)\t", target.emit_assembly(module), re.MULTILINE))
+
+
+@pytest.mark.parametrize("function, arguments, loads, stores", [
+    (load, [], {"ldar"}, set()), (add, [1, 1], {"ldaxr"}, {"stlxr"}), (swap, [7, 8], {"ldaxr"}, {"stlxr"}),
+], ids=["load", "add", "compare_and_swap"])
+def test_what_threads_hand_over_is_in_memory_before(function, arguments, loads, stores):
+    """x86 keeps an order of its own. Elsewhere the instruction has to ask for it: loads acquire, stores release."""
+    cell = word()
+    function(cell.ctypes.data, *arguments)
+    found = arm64(function)
+    assert {one for one in found if re.match(r"ld(a|x)", one)} == loads
+    assert {one for one in found if re.match(r"st(l|x)", one)} == stores
+
+
+@pytest.mark.skipif(not PAUSE, reason="waiting: no instruction for it is known on this processor")
+def test_relax_tells_the_processor():
+    cell = word()
+    wait_until(cell.ctypes.data, 0)
+    (text,) = wait_until.inspect_asm().values()
+    assert re.search(rf"^\t{PAUSE}$", text, re.MULTILINE)
 
 
 # --- claiming --------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""How activations and panels lie in memory, and which vectors a processor has."""
+"""How activations and panels lie in memory."""
 import pytest
 from layouts import AVX2, AVX512, NEON, SSE
 
@@ -9,16 +9,6 @@ ALL_CHANNELS = range(8, 2000, 8)
 
 
 LAYOUTS = [SSE, NEON, AVX2, AVX512]
-
-@pytest.mark.parametrize("features, expected", [
-    ("+avx,+avx2,+fma,+avx512f,+avx512vl", (16, 32)), ("+avx2,+fma,+avx512f,-avx512vl", (8, 16)),
-    ("+avx2,+fma", (8, 16)), ("+avx,-avx2", (4, 16)), ("+sse2", (4, 16)), ("", (4, 16)), ("+neon", (4, 32)),
-    ("-neon", (4, 16))])
-def test_vector_unit(monkeypatch, features, expected):
-    monkeypatch.setenv("NUMBA_CPU_NAME", "generic")
-    monkeypatch.setenv("NUMBA_CPU_FEATURES", features)
-    assert vector_unit() == expected
-
 
 def test_layout_is_that_of_this_processor():
     assert (FLOAT32.lanes, FLOAT32.registers) == vector_unit()

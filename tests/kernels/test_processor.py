@@ -1,4 +1,6 @@
-"""What the processor is: from the system's file where there is one, else from LLVM."""
+"""What the processor is: by its architecture, then from the system's file where there is one, else from LLVM."""
+import platform
+
 import pytest
 
 from npefficient.kernels import processor
@@ -21,7 +23,9 @@ flags\t\t: fpu
 
 @pytest.fixture
 def cpuinfo(tmp_path, monkeypatch):
-    """cpuinfo(text) puts a text in the place of the system's file; what the environment asks for is taken away."""
+    """cpuinfo(text) puts a text in the place of the system's file, on x86; what the environment asks for is taken away.
+    """
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     for name in ("NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(processor, "CPUINFO", tmp_path / "cpuinfo")
@@ -43,9 +47,35 @@ def test_vector_unit_needs_multiply_add(cpuinfo):
 def test_elsewhere_llvm_is_asked(cpuinfo, monkeypatch, text):
     if text:
         cpuinfo(text)
-    monkeypatch.setattr(processor, "_host_features", lambda llvm: "+neon,-sve")
-    assert processor.vector_unit() == (4, 32)
-    assert "+neon,-sve" in processor.identity()
+    monkeypatch.setattr(processor, "_host_features", lambda llvm: "+avx2,+fma,-avx512f")
+    assert processor.vector_unit() == (8, 16)
+    assert "+avx2,+fma,-avx512f" in processor.identity()
+
+
+@pytest.mark.parametrize("machine, expected", [
+    ("aarch64", ("NEON", 4, 32)), ("arm64", ("NEON", 4, 32)), ("ARM64", ("NEON", 4, 32)), ("ppc64le", ("128 bit", 4, 16)),
+    ("s390x", ("128 bit", 4, 16)), ("riscv64", ("128 bit", 4, 16)), ("", ("128 bit", 4, 16))])
+def test_another_architecture_has_vectors_of_its_own(cpuinfo, monkeypatch, machine, expected):
+    """Whatever the system's file says: under emulation it is that of another machine. Nor does it tell who this is."""
+    cpuinfo(CPUINFO.format(more="avx512f avx512vl"))
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(processor, "_host_features", lambda llvm: "+sve,-aes")
+    assert processor.vector_units() == [expected] and processor.vector_unit() == expected[1:]
+    found = processor.identity()
+    assert machine in found and "+sve,-aes" in found and "SomeVendor" not in str(found)
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "AMD64", "i686", "x86"])
+@pytest.mark.parametrize("features, expected", [
+    ("+sse2", [("no FMA", 4, 16)]), ("+avx,+avx2", [("no FMA", 4, 16)]), ("+fma,-avx2", [("128 bit", 4, 16)]),
+    ("+avx2,+fma", [("128 bit", 4, 16), ("AVX2", 8, 16)]),
+    ("+avx2,+fma,+avx512f,-avx512vl", [("128 bit", 4, 16), ("AVX2", 8, 16)]),
+    ("+avx512f,+avx512vl", [("128 bit", 4, 32), ("AVX2", 8, 32), ("AVX-512", 16, 32)])])
+def test_vector_units_of_x86_by_llvms_features(cpuinfo, monkeypatch, machine, features, expected):
+    """The narrower ones as well: AVX-512 with 512VL gives them all 32 registers, and implies FMA and AVX2."""
+    monkeypatch.setattr(platform, "machine", lambda: machine)
+    monkeypatch.setattr(processor, "_host_features", lambda llvm: features)
+    assert processor.vector_units() == expected and processor.vector_unit() == expected[-1][1:]
 
 
 def test_the_environment_goes_before(cpuinfo, monkeypatch):
