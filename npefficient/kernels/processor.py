@@ -35,8 +35,8 @@ def target() -> tuple[str, str]:
 def vector_units() -> list[tuple[str, int, int]]:
     """(name, floats in a vector, vector registers) for each width of this processor's vectors, the widest last."""
     if _architecture() in ARM64:
-        # NEON is part of every ARM64 processor, Apple's too. Where there is SVE, LLVM computes vectors of a fixed size with
-        # NEON all the same, or it would have to know how wide SVE is on the processor that runs the code.
+        # NEON is part of every ARM64 processor, Apple's too. Where there is SVE, LLVM computes vectors of a fixed size
+        # with NEON all the same: else it would have to know how wide SVE is on the processor that runs the code.
         return [("NEON", 4, 32)]
     if _architecture() not in X86:
         return [("128 bit", 4, 16)]  # the least that others have (POWER, s390x)
