@@ -1,4 +1,6 @@
 """EfficientNet-Lite0..4 for the CPU: timm's tf_efficientnet_lite in NumPy and Numba, without PyTorch."""
+from typing import TYPE_CHECKING, Any
+
 from .common.version import __version__
 from .errors import ArgumentError, DownloadError, ImageError, MissingError, NpefficientError, WeightsError
 from .images.image import open_image, transform, transform_batch
@@ -12,6 +14,17 @@ from .network.architecture import Architecture
 from .network.preprocessing import Preprocessing
 from .network.variants import is_model, is_model_pretrained, list_models, list_pretrained
 from .scores import softmax, top_k
+
+if TYPE_CHECKING:  # imported when asked for, as _ON_FIRST_USE says
+    from weights_convert.convert import convert
+    from weights_convert.export import export
+
+    from .explanation import Explanation, explain
+    from .jobs.distributed import Classifier
+    from .jobs.finetune.finetuning import finetune
+    from .jobs.photo_paths import find_photos
+    from .jobs.stream import stream
+    from .jobs.validate.validation import validate
 
 __all__ = [
     "Architecture",
@@ -61,7 +74,7 @@ _ON_FIRST_USE = {  # name -> module, imported when asked for
 }
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     if name not in _ON_FIRST_USE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib

@@ -19,6 +19,6 @@ def imagenet_synsets() -> tuple[str, ...]:
 
 
 @functools.cache
-def _table():
+def _table() -> tuple[tuple[str, ...], ...]:
     text = (Path(__file__).parent / "data" / "imagenet_classes.txt").read_text(encoding="utf-8")
     return tuple(zip(*(line.split("\t") for line in text.splitlines())))

@@ -1,17 +1,18 @@
 """From logits to an answer."""
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .errors import ArgumentError
 
 
-def softmax(logits):
+def softmax(logits: ArrayLike) -> np.ndarray:
     """(.., classes) -> (.., classes): probabilities that sum to 1, in the dtype of the logits."""
     logits = np.asarray(logits)
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return shifted / shifted.sum(axis=-1, keepdims=True)
 
 
-def top_k(scores, k: int = 5):
+def top_k(scores: ArrayLike, k: int = 5) -> tuple[np.ndarray, np.ndarray]:
     """The k largest values along the last axis, largest first; among equals the lower class comes first.
 
     scores (.., classes); returns (values (.., k), classes int64 (.., k)). A k above the number of classes gives all.

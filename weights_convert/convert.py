@@ -1,7 +1,9 @@
 """A checkpoint in, a weight file out."""
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from npefficient.common.paths import StrPath
 from npefficient.common.text import quoted
 from npefficient.common.text_files import read_labels
 from npefficient.errors import ArgumentError, WeightsError
@@ -30,9 +32,9 @@ class Conversion:
     config: str  # where timm's config was, "config.json" or "its metadata"; "" where there was none
 
 
-def convert(source, target=None, *, variant: str | None = None, preprocessing: Preprocessing | dict | None = None,
-            labels=None, global_pool: str | None = None, key: str | None = None, prefix: str | None = None,
-            force: bool = False) -> Conversion:
+def convert(source: StrPath, target: StrPath | None = None, *, variant: str | None = None, preprocessing: Preprocessing | dict | None = None,
+            labels: StrPath | None = None, global_pool: str | None = None, key: str | None = None,
+            prefix: str | None = None, force: bool = False) -> Conversion:
     """Convert a `.pth` or `.safetensors` checkpoint, or a folder of timm's hub with one, to a weight file (.h5).
 
     `target` is the checkpoint's name with `.h5` where it is not given; an existing one is overwritten only with
@@ -55,8 +57,8 @@ def convert(source, target=None, *, variant: str | None = None, preprocessing: P
                       checkpoint.config.where if checkpoint.config else "")
 
 
-def load(source, *, variant: str | None = None, preprocessing: Preprocessing | dict | None = None,
-         labels=None, global_pool: str | None = None, key: str | None = None,
+def load(source: StrPath, *, variant: str | None = None, preprocessing: Preprocessing | dict | None = None,
+         labels: StrPath | None = None, global_pool: str | None = None, key: str | None = None,
          prefix: str | None = None) -> tuple[Weights, Checkpoint, tuple[str, ...]]:
     """Read a checkpoint as weights, without a weight file; returns (weights, checkpoint, warnings)."""
     source = find_checkpoint(source)
@@ -82,6 +84,7 @@ def _preprocessing(usual: Preprocessing, given: dict) -> Preprocessing:
     if unknown:
         raise ArgumentError(f"preprocessing has no {quoted(unknown[0])}: it has "
                             f"{', '.join(Preprocessing.__dataclass_fields__)}")
-    made = replace(usual, **{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+    changes: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in given.items()}
+    made = replace(usual, **changes)
     check_preprocessing(made)
     return made

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from npefficient.common.paths import check_target, replacing
+from npefficient.common.paths import StrPath, check_target, replacing
 from npefficient.errors import ArgumentError, WeightsError
 from npefficient.network.parameters import Weights
 from npefficient.weights.weight_file import read_weights
@@ -25,7 +25,7 @@ class Export:
     config: Path | None  # the config.json beside it, where a folder was asked for
 
 
-def export(source_h5, target, *, force: bool = False) -> Export:
+def export(source_h5: StrPath, target: StrPath, *, force: bool = False) -> Export:
     """Write the parameters of a weight file as safetensors under timm's names, and all else in its metadata:
 
         format                      "pt"

@@ -11,6 +11,7 @@ from ..errors import ArgumentError, NpefficientError
 
 WEIGHT_FILES = (".h5", ".hdf5")  # what their names end in
 ABANDONED = 86_400  # seconds after which nobody writes a temporary file any more
+StrPath = str | os.PathLike[str]  # what public functions take as a path
 
 
 def cache_directory() -> Path:
@@ -92,7 +93,7 @@ def _remove_abandoned(target: Path) -> None:
                 os.unlink(entry.path)
 
 
-def check_target(target: Path, *, force: bool) -> None:
+def check_target(target: StrPath, *, force: bool) -> None:
     """Raise ArgumentError where `replacing` would, before the work whose result is to be written."""
     target = Path(target)
     if target.is_dir():

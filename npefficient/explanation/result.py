@@ -1,6 +1,8 @@
 """`explain` and what it returns."""
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,6 +17,11 @@ from ..scores import softmax, top_k
 from .blocks import BlockView, block_views, output_names
 from .evidence import ClassMap, check_pool, class_maps, find_class
 from .times import Times, measure_times
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from ..model.model import Model
 
 THUMBNAIL = 480  # rows and columns of the photo as given, at most
 
@@ -42,14 +49,14 @@ class Explanation:
         """The strongest value, of either sign, in any of the maps."""
         return max(float(np.abs(one.map).max()) for one in self.classes)
 
-    def position(self, chosen=None) -> int:
+    def position(self, chosen: int | str | None = None) -> int:
         """Where a class, by number or name, stands in `classes`; None is the most probable one, the first."""
         if chosen is None:
             return 0
         index = find_class({one.index: one.label for one in self.classes}, chosen)
         return [one.index for one in self.classes].index(index)
 
-    def heat_map(self, chosen=None) -> np.ndarray:
+    def heat_map(self, chosen: int | str | None = None) -> np.ndarray:
         """Return the crop, in grey, with the map of one class over it, uint8 (H, W, 3).
 
         chosen: a class of `classes` by number or name, None for the most probable. Red to yellow speaks for the class,
@@ -58,7 +65,7 @@ class Explanation:
         one = self.classes[self.position(chosen)]
         return pictures.blend(self.cropped, pictures.heat(one.map, self.scale, self.cropped.shape[:2]))
 
-    def to_html(self, chosen=None) -> str:
+    def to_html(self, chosen: int | str | None = None) -> str:
         """Return the whole page, which needs no other file; raises ArgumentError where jinja2 is missing.
 
         chosen: the class whose map is shown at first, as for `heat_map`.
@@ -78,8 +85,9 @@ class Explanation:
                 f"{first.probability:.2%}, {len(self.classes)} classes, {len(self.blocks)} blocks)")
 
 
-def explain(image, model="lite0", *, topk: int = 5, classes=(), exif: bool = False, max_pixels: int | None = None,
-            measure: bool = True, feature_maps: int = 6) -> Explanation:
+def explain(image: "Image | np.ndarray | str | Path", model: "Model | str" = "lite0", *, topk: int = 5,
+            classes: Iterable[int | str] = (), exif: bool = False, max_pixels: int | None = None, measure: bool = True,
+            feature_maps: int = 6) -> Explanation:
     """Show what a network saw in a photo: its input, the evidence for each class, each block's work.
 
     image: a photo as `Model.transform` takes it (PIL image, path, or array (H, W, 3))
@@ -96,7 +104,8 @@ def explain(image, model="lite0", *, topk: int = 5, classes=(), exif: bool = Fal
     """
     in_chans = 3 if isinstance(model, str) else _model(model).architecture.in_chans  # official weights have 3
     name = str(image) if isinstance(image, (str, Path)) else ""
-    image = open_image(image, exif=exif, max_pixels=max_pixels, in_chans=in_chans) if name else image
+    if isinstance(image, (str, Path)):
+        image = open_image(image, exif=exif, max_pixels=max_pixels, in_chans=in_chans)
     model = _model(model)
     check_pool(model.architecture)
     extra = [find_class(dict(enumerate(model.labels)), wish) for wish in classes]
@@ -122,7 +131,7 @@ def _coloured(pixels: np.ndarray) -> np.ndarray:
     return np.repeat(pixels, 3 // pixels.shape[2], axis=2)
 
 
-def _model(model):
+def _model(model: "Model | str") -> "Model":
     from ..model.model import Model, create_model
 
     if isinstance(model, str):

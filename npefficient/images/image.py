@@ -12,13 +12,18 @@ and std have three values, their mean (timm `data/loader.py`, adapt_to_chs).
 Letters: h w rows and columns of the photo, H W those of the network's input, C its channels, 3 or 1.
 """
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..errors import ArgumentError, ImageError
 from ..network.preprocessing import Preprocessing, check_preprocessing
 from .photo_file import MODES, as_mode, check_in_chans, open_image, shorten
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 __all__ = ["Preview", "normalise", "open_image", "preview", "transform", "transform_batch"]
 
@@ -28,7 +33,8 @@ MAX_COMPUTED = 2**30  # pixels that the resampling may compute, some seconds
 MAX_PREVIEW = 2**22  # pixels of a resized picture that is shown: a photo 64 times as wide as high at 256 rows
 
 
-def transform(image, preprocessing: Preprocessing = Preprocessing(), in_chans: int = 3) -> np.ndarray:
+def transform(image: "Image | np.ndarray", preprocessing: Preprocessing = Preprocessing(),
+              in_chans: int = 3) -> np.ndarray:
     """Resize, crop and normalise one photo as timm's `create_transform(**resolve_data_config(...))` does.
 
     `image` is a PIL image of any mode (converted to RGB or, with `in_chans=1`, to grey first), a uint8 array (h, w, 3),
@@ -59,14 +65,15 @@ def _per_channel(values, channels: int):
 class Preview:
     """What `transform` makes of a photo before it normalises it."""
 
-    photo: object  # as a PIL image, RGB or grey
+    photo: "Image"  # as a PIL image, RGB or grey
     size: tuple[int, int]  # rows and columns of the resized photo
     resized: np.ndarray  # uint8 (h, w, C), all of it; of more than MAX_PREVIEW pixels the part around the crop
     box: tuple[int, int, int, int]  # the crop in `resized`: first row, first column, rows, columns; it may stand out
     cropped: np.ndarray  # uint8 (H, W, C): `normalise` makes the network's input of it
 
 
-def preview(image, preprocessing: Preprocessing = Preprocessing(), in_chans: int = 3) -> Preview:
+def preview(image: "Image | np.ndarray", preprocessing: Preprocessing = Preprocessing(),
+            in_chans: int = 3) -> Preview:
     """Resize and crop one photo as `transform` does, and show both pictures; takes and raises the same."""
     image, size = _prepare(image, preprocessing, in_chans)
     cropped = _crop(image, size, preprocessing)
@@ -79,19 +86,20 @@ def preview(image, preprocessing: Preprocessing = Preprocessing(), in_chans: int
     return Preview(image, size, resized, box, cropped)
 
 
-def transform_batch(images, preprocessing: Preprocessing = Preprocessing(), in_chans: int = 3) -> np.ndarray:
+def transform_batch(images: "Iterable[Image | np.ndarray]", preprocessing: Preprocessing = Preprocessing(),
+                    in_chans: int = 3) -> np.ndarray:
     """Transform each of `images` (a list, or an array (N, h, w, 3)); return float32 (N, H, W, C)."""
     batch = [transform(image, preprocessing, in_chans) for image in images]
     return np.stack(batch) if batch else np.empty((0, *preprocessing.input_size, in_chans), np.float32)
 
 
-def _prepare(image, preprocessing, in_chans):
+def _prepare(image: "Image | np.ndarray", preprocessing: Preprocessing, in_chans: int) -> "tuple[Image, tuple[int, int]]":
     """Check the arguments of `transform`; returns the photo as an RGB or grey PIL image, and its size when resized."""
     check_preprocessing(preprocessing)
     check_in_chans(in_chans)
-    image = _to_pil(image, in_chans)
-    image = as_mode(image, str(getattr(image, "filename", "") or type(image).__name__), MODES[in_chans])
-    return image, _resized_size(image.height, image.width, preprocessing)
+    photo = _to_pil(image, in_chans)
+    photo = as_mode(photo, str(getattr(photo, "filename", "") or type(photo).__name__), MODES[in_chans])
+    return photo, _resized_size(photo.height, photo.width, preprocessing)
 
 
 def _resized_size(h, w, preprocessing):
@@ -157,7 +165,7 @@ def _pixels(image) -> np.ndarray:
     return np.asarray(image).reshape(image.height, image.width, -1)
 
 
-def _to_pil(image, in_chans):
+def _to_pil(image: "Image | np.ndarray", in_chans: int) -> "Image":
     """A PIL image as it is, or an array (h, w, 3), uint8 or float in 0..1, as an RGB one; (h, w, 1) as a grey one."""
     from PIL import Image
 
@@ -176,7 +184,7 @@ def _to_pil(image, in_chans):
     return Image.fromarray(np.ascontiguousarray(image if image.shape[2] == 3 else image[..., 0]))
 
 
-def _to_uint8(array):
+def _to_uint8(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind != "f":
         raise ArgumentError(f"image array of dtype {array.dtype}: it must be uint8, or float in 0..1; "
                             "use .astype(np.uint8) if its values are 0..255")

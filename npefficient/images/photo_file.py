@@ -6,10 +6,14 @@ pixels, scans and pieces are counted before they cost anything (`photo_limits.py
 import contextlib
 import io
 import os
+from typing import TYPE_CHECKING, BinaryIO
 
-from ..common.paths import open_regular
+from ..common.paths import StrPath, open_regular
 from ..errors import ArgumentError, ImageError
 from .photo_limits import SLOW, Metered, TooManyPieces, allowed_pixels, count_scans, quiet_pillow
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 # In the order in which they are tried; TGA has no signature of its own. HEIF is there once a plugin has registered it.
 # Left out is what Pillow decodes in Python (QOI, SGI ..), what holds other pictures (ICO, ICNS), and programs (EPS).
@@ -20,7 +24,8 @@ ORIENTATION = 0x0112  # EXIF's tag
 HEAD = 512  # bytes by which other kinds of file are known
 
 
-def open_image(path, *, exif: bool = False, draft: int | None = None, max_pixels: int | None = None, in_chans: int = 3):
+def open_image(path: StrPath | BinaryIO, *, exif: bool = False, draft: int | None = None, max_pixels: int | None = None,
+               in_chans: int = 3) -> "Image":
     """Read a photo as timm's users do, `Image.open(path).convert("RGB")`, and return it as a PIL image.
 
     `path` is the path of a regular file, or a binary file object. Alpha is dropped, the first frame is taken, and the
@@ -104,7 +109,7 @@ def photo_suffixes() -> frozenset[str]:
     return frozenset(suffix for suffix, name in Image.EXTENSION.items() if name in formats)
 
 
-def as_mode(image, name: str, mode: str):
+def as_mode(image: "Image", name: str, mode: str) -> "Image":
     """Decode and convert. A palette's transparency is dropped first: Pillow drops it as well, but with a warning."""
     if 0 in image.size:
         raise ImageError(f"photo {name!r}: {image.width} x {image.height} pixels; it must have at least one")

@@ -10,12 +10,17 @@ makes the very rows that one process would write (`rows.py`).
 import io
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..common.paths import StrPath
 from ..common.text import counted
 from ..errors import ArgumentError, NpefficientError
 from ..network.parameters import Weights
+
+if TYPE_CHECKING:
+    import pyarrow
 
 TASK = 256  # photos at most in a task, whose rows are one file, and are made anew when a worker is lost
 SHARE = 4  # tasks at least for each processor, so that none waits long for the last ones
@@ -33,7 +38,7 @@ class Classifier:
     decoded here.
     """
 
-    def __init__(self, weights, *, topk: int = 5, embeddings: bool = False, exif: bool = False,
+    def __init__(self, weights: Weights | StrPath, *, topk: int = 5, embeddings: bool = False, exif: bool = False,
                  fast_decode: bool = False, max_pixels: int | None = None):
         """weights: `load_weights(..)`, which Ray sends to every worker, or a path that each of them can read
 
@@ -53,10 +58,10 @@ class Classifier:
         allow_pixels(max_pixels)  # a worker is a process of its own
         self.model, self.workers = Model(weights, num_threads=1), _assigned_processors()
         self.schema = Schema.of(self.model, topk, embeddings)
-        self.how = {"exif": exif, "fast_decode": fast_decode, "max_pixels": max_pixels}
+        self.how: dict[str, Any] = {"exif": exif, "fast_decode": fast_decode, "max_pixels": max_pixels}
         self.columns = layout(self.schema, settings_of(weights, self.schema, **self.how))
 
-    def __call__(self, batch: dict[str, np.ndarray]):
+    def __call__(self, batch: dict[str, np.ndarray]) -> "pyarrow.Table":
         """column -> array of a batch of photos -> pyarrow table of a row for each, in their order."""
         from dataclasses import replace
 

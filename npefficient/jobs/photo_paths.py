@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from ..common.paths import StrPath
 from ..common.text_files import LIST, each_path, opened
 from ..errors import ArgumentError
 from ..images.photo_file import photo_suffixes
@@ -22,7 +23,8 @@ FOREIGN = frozenset((".3fr", ".arw", ".cr2", ".cr3", ".dng", ".heic", ".heics", 
 Say = Callable[[str], None]
 
 
-def find_photos(arguments, *, error: Say | None = None, remark: Say | None = None) -> list[Path]:
+def find_photos(arguments: StrPath | Iterable[StrPath], *, error: Say | None = None,
+                remark: Say | None = None) -> list[Path]:
     """List the photos that `arguments` stand for: paths of photos, folders, globs or lists, or a single one of these.
 
     They keep the order of the arguments. A folder stands for all photos in it and below, sorted folder by folder: the
@@ -106,7 +108,9 @@ class _Search:
 
     def __init__(self, error: Say | None, remark: Say | None):
         self.error, self.remark = error, remark
-        self.suffixes, self.foreign, self.unreadable = photo_suffixes(), Counter(), set()
+        self.suffixes = photo_suffixes()
+        self.foreign: Counter[str] = Counter()
+        self.unreadable: set[str] = set()
 
     def left_out(self, before: str) -> str:
         """How many photos are of kinds that Pillow can't read; "" for none."""

@@ -9,15 +9,23 @@ import itertools
 import math
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from ..common.paths import StrPath
 from ..common.text import quoted, short
 from ..errors import ArgumentError, ImageError
 from ..images.photo_file import check_in_chans, check_max_pixels
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from ..model.features import FeatureModel
+    from ..model.model import Model
 
 AHEAD = 2  # batches on their way for each worker: one that is computed, one that waits to be taken
 
@@ -36,9 +44,10 @@ class Outcome:
         return f"Outcome({short(repr(self.photo))}, {what})"
 
 
-def stream(model, photos: Iterable, *, outputs=None, batch_size: int = 1, workers: int | None = None,
-           exif: bool = False, fast_decode: bool = False, max_pixels: int | None = None,
-           preprocess=None) -> Iterator[Outcome]:
+def stream(model: "Model | FeatureModel", photos: "Iterable[StrPath | BinaryIO | Image]", *,
+           outputs: Iterable[str] | None = None, batch_size: int = 1, workers: int | None = None, exif: bool = False,
+           fast_decode: bool = False, max_pixels: int | None = None,
+           preprocess: "Callable[[Image], np.ndarray] | None" = None) -> Generator[Outcome, None, None]:
     """Compute layers of `model` for each of `photos`; return an iterator of Outcomes in the same order.
 
     model: a Model or a FeatureModel, safe to call from several threads; make it with num_threads=1
@@ -86,9 +95,9 @@ def needed(preprocessing) -> int:
     return math.floor(max(preprocessing.input_size) / preprocessing.crop_pct)
 
 
-def _outcomes(task: "_Task", photos: Iterator, batch_size: int, workers: int) -> Iterator[Outcome]:
+def _outcomes(task: "_Task", photos: Iterator, batch_size: int, workers: int) -> Generator[Outcome, None, None]:
     """Keep a bounded number of batches on their way; hand out the oldest as soon as it is there."""
-    pending = deque()
+    pending: deque[Future[list[Outcome]]] = deque()
     with contextlib.ExitStack() as stack:
         pool = ThreadPoolExecutor(workers, thread_name_prefix="npefficient-photos")
         stack.callback(pool.shutdown, cancel_futures=True)

@@ -4,8 +4,9 @@ Source: timm 1.0 `data/config.py`, `data/transforms_factory.py`, `models/_pretra
 (channels, rows, columns) in these; `Preprocessing.input_size` is (rows, columns).
 """
 import numbers
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,7 +15,10 @@ from ..network.architecture import IMAGENET_CLASSES
 from ..network.preprocessing import (DEFAULT_CROP_MODE, DEFAULT_CROP_PCT, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD,
                                      Preprocessing, check_preprocessing)
 from ..network.variants import TAG, VARIANTS, canonical_name
-from .timm_names import check_options
+from .timm_names import TimmModule, check_options
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 
@@ -70,8 +74,9 @@ def _cfg(variant, preprocessing, num_classes, official, in_chans=3) -> Pretraine
         num_classes, tuple(-(-size // 32) for size in p.input_size))
 
 
-def resolve_data_config(args: dict | None = None, pretrained_cfg: dict | PretrainedCfg | None = None, model=None,
-                        use_test_size: bool = False, verbose: bool = False) -> dict:
+def resolve_data_config(args: dict | None = None, pretrained_cfg: dict | PretrainedCfg | None = None,
+                        model: TimmModule | None = None, use_test_size: bool = False,
+                        verbose: bool = False) -> dict:
     """Return the settings of the evaluation transform: those in `args` first, then the model's, then timm's defaults.
 
     args: any of input_size (channels, rows, columns), img_size, in_chans, interpolation, mean, std, crop_pct,
@@ -126,8 +131,9 @@ def _as_tuple(value):
     return tuple(value) if isinstance(value, list) else value
 
 
-def resolve_model_data_config(model, args: dict | None = None, pretrained_cfg: dict | PretrainedCfg | None = None,
-                              use_test_size: bool = False, verbose: bool = False) -> dict:
+def resolve_model_data_config(model: TimmModule, args: dict | None = None,
+                              pretrained_cfg: dict | PretrainedCfg | None = None, use_test_size: bool = False,
+                              verbose: bool = False) -> dict:
     """Return `resolve_data_config(args, pretrained_cfg, model, ..)`."""
     return resolve_data_config(args, pretrained_cfg, model, use_test_size, verbose)
 
@@ -139,15 +145,16 @@ class Transform:
     preprocessing: Preprocessing
     in_chans: int = 3
 
-    def __call__(self, image) -> np.ndarray:
+    def __call__(self, image: "Image | np.ndarray") -> np.ndarray:
         from ..images.image import transform
 
         return transform(image, self.preprocessing, in_chans=self.in_chans)
 
 
-def create_transform(input_size=224, is_training: bool = False, *, interpolation: str = "bilinear",
-                     mean=IMAGENET_DEFAULT_MEAN, std=IMAGENET_DEFAULT_STD, crop_pct: float | None = None,
-                     crop_mode: str | None = None, **timms) -> Transform:
+def create_transform(input_size: int | Sequence[int] = 224, is_training: bool = False, *,
+                     interpolation: str = "bilinear", mean: float | Sequence[float] = IMAGENET_DEFAULT_MEAN,
+                     std: float | Sequence[float] = IMAGENET_DEFAULT_STD, crop_pct: float | None = None,
+                     crop_mode: str | None = None, **timms: Any) -> Transform:
     """Return timm's evaluation transform, `create_transform(**resolve_data_config(model=model))`.
 
     input_size: (channels, rows, columns), (rows, columns), or one number for both; with one channel photos become grey

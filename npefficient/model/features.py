@@ -5,6 +5,7 @@ Source: timm 1.0 `models/_features.py` (FeatureInfo, feature_take_indices), `mod
 import numbers
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -28,14 +29,14 @@ class FeatureInfo(Sequence):
     def __len__(self) -> int:
         return len(self.info)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Any:
         return self.info[index]
 
-    def get(self, key: str, idx=None):
+    def get(self, key: str, idx: int | Sequence[int] | None = None) -> Any:
         """One value of `info` for every output; for one map or several where `idx` is a number or a list of them."""
         return self._chosen(idx, lambda feature: feature[key])
 
-    def get_dicts(self, keys=None, idx=None):
+    def get_dicts(self, keys: Sequence[str] | None = None, idx: int | Sequence[int] | None = None) -> Any:
         """The dictionaries of every output, or as `get` has it; with `keys` only these of their entries."""
         return self._chosen(idx, lambda feature: {key: feature[key] for key in feature if keys is None or key in keys})
 
@@ -44,20 +45,20 @@ class FeatureInfo(Sequence):
             return [take(self.info[i]) for i in (self.out_indices if idx is None else idx)]
         return take(self.info[idx])
 
-    def channels(self, idx=None):
+    def channels(self, idx: int | Sequence[int] | None = None) -> Any:
         """The channels of every output, or as `get` has it."""
         return self.get("num_chs", idx)
 
-    def reduction(self, idx=None):
+    def reduction(self, idx: int | Sequence[int] | None = None) -> Any:
         """How often the input's rows hold those of every output, or as `get` has it."""
         return self.get("reduction", idx)
 
-    def module_name(self, idx=None):
+    def module_name(self, idx: int | Sequence[int] | None = None) -> Any:
         """timm's name for the layer of every output, or as `get` has it."""
         return self.get("module", idx)
 
 
-def feature_info(network: Architecture, out_indices=None) -> FeatureInfo:
+def feature_info(network: Architecture, out_indices: int | Iterable[int] | None = None) -> FeatureInfo:
     """The five feature maps of a network; raises ArgumentError for indices that it has not."""
     info = tuple({"stage": int(feature.module.rpartition(".")[2]) + 1, "reduction": feature.reduction,
                   "module": feature.module, "num_chs": feature.num_chs, "index": i}
@@ -65,7 +66,7 @@ def feature_info(network: Architecture, out_indices=None) -> FeatureInfo:
     return FeatureInfo(info, tuple(take_indices(len(info), out_indices, "out_indices")))
 
 
-def take_indices(count: int, indices, what: str = "indices") -> list[int]:
+def take_indices(count: int, indices: int | Iterable[int] | None, what: str = "indices") -> list[int]:
     """Which of `count` maps are meant: all for None, the last n for a number, those named by a list (-1 the last).
 
     They come in the order of execution, each once. Raises ArgumentError, naming `what`, for any that there is not, and
@@ -99,7 +100,7 @@ class FeatureModel(TimmModule):
 
     absent = ABSENT_OF_FEATURES
 
-    def __init__(self, model, out_indices=None):
+    def __init__(self, model: Any, out_indices: int | Iterable[int] | None = None):
         self.model = model
         self.feature_info = feature_info(model.architecture, out_indices)
         self.architecture, self.pretrained_cfg = model.architecture, model.pretrained_cfg
@@ -113,7 +114,7 @@ class FeatureModel(TimmModule):
         """The layers that a call puts out, by the names that `activations` knows."""
         return tuple(self.feature_info.module_name())
 
-    def __call__(self, x) -> list[np.ndarray]:
+    def __call__(self, x: np.ndarray) -> list[np.ndarray]:
         return list(self.activations(x, self.outputs).values())
 
     def __repr__(self) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from ..common.paths import StrPath
 from ..errors import ArgumentError, WeightsError
 from ..network.architecture import build
 from ..network.parameters import Source, Weights, random_weights
@@ -130,7 +131,7 @@ def _arrays(given) -> dict:
     return arrays
 
 
-def load_weights(path, name: str | None = None) -> Weights:
+def load_weights(path: StrPath, name: str | None = None) -> Weights:
     """Read a weight file (.h5), or a checkpoint (.pth, .safetensors, a folder of timm's hub) as `weights_convert` does.
 
     `name` settles what a checkpoint's shapes leave open; what is doubtful about a checkpoint becomes a UserWarning.

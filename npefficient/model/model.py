@@ -2,10 +2,12 @@
 import functools
 import io
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, overload
 
 import numpy as np
 
+from ..common.paths import StrPath
 from ..common.text import counted, short
 from ..errors import ArgumentError, WeightsError
 from ..network.architecture import FLAT
@@ -17,12 +19,26 @@ from .loading import held, prepared, wanted, wanted_weights
 from .timm_names import check_options
 from .weight_holder import WeightHolder
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 BACKENDS = ("engine", "reference")
 
 
-def create_model(model_name=None, pretrained=False, *, pretrained_cfg=None, pretrained_cfg_overlay=None,
-                 checkpoint_path=None, num_classes=None, in_chans=None, global_pool=None, features_only=False,
-                 out_indices=None, num_threads=None, backend="engine", **timms) -> "Model | FeatureModel":
+@overload
+def create_model(model_name: str | None = None, pretrained: bool = False, *, features_only: Literal[True],
+                 out_indices: int | Iterable[int] | None = None, **others: Any) -> FeatureModel: ...
+@overload
+def create_model(model_name: str | None = None, pretrained: bool = False, *, pretrained_cfg: str | None = None,
+                 pretrained_cfg_overlay: Mapping[str, Any] | None = None, checkpoint_path: StrPath | None = None,
+                 num_classes: int | None = None, in_chans: int | None = None, global_pool: str | None = None,
+                 features_only: Literal[False] = False, num_threads: int | None = None, backend: str = "engine",
+                 **timms: Any) -> "Model": ...
+def create_model(model_name: str | None = None, pretrained: bool = False, *, pretrained_cfg: str | None = None,
+                 pretrained_cfg_overlay: Mapping[str, Any] | None = None, checkpoint_path: StrPath | None = None,
+                 num_classes: int | None = None, in_chans: int | None = None, global_pool: str | None = None,
+                 features_only: bool = False, out_indices: int | Iterable[int] | None = None,
+                 num_threads: int | None = None, backend: str = "engine", **timms: Any) -> "Model | FeatureModel":
     """Make a model by timm's name.
 
     model_name: "tf_efficientnet_lite0" .. "tf_efficientnet_lite4", or "lite0" .. "lite4"; "hf-hub:timm/.." and the tag
@@ -79,8 +95,9 @@ class Model(WeightHolder):
     def _make(self, weights: Weights):
         if self.backend == "engine":
             from ..engine.engine import Engine
+            from ..engine.workers import check_threads
 
-            return Engine(weights, self.num_threads)
+            return Engine(weights, check_threads(self.num_threads))
         from ..network.reference import Network
 
         return Network(weights.architecture, weights.parameters)
@@ -115,7 +132,7 @@ class Model(WeightHolder):
         """The five feature maps of `forward_intermediates`: their layers, channels and reductions."""
         return feature_info(self.architecture)
 
-    def __call__(self, x) -> np.ndarray:
+    def __call__(self, x: np.ndarray) -> np.ndarray:
         """float32 (N, H, W, in_chans), any N and any H and W from 1 on -> logits float32 (N, num_classes).
 
         Without a classifier the pooled features (N, head_hidden_size), without a pool the last feature map. Raises
@@ -124,11 +141,11 @@ class Model(WeightHolder):
         """
         return _finite({self.architecture.output: self._network(self._checked(x))})[self.architecture.output]
 
-    def forward_features(self, x) -> np.ndarray:
+    def forward_features(self, x: np.ndarray) -> np.ndarray:
         """(N, H, W, in_chans) -> the last feature map (N, h, w, num_features), before the pool."""
         return self._outputs(x, [self.architecture.head.bn])[0]
 
-    def forward_head(self, x, pre_logits: bool = False) -> np.ndarray:
+    def forward_head(self, x: np.ndarray, pre_logits: bool = False) -> np.ndarray:
         """(N, h, w, num_features) -> logits (N, num_classes); with `pre_logits` the pooled features.
 
         `forward_head(forward_features(x))` has the bits of `model(x)`.
@@ -140,8 +157,9 @@ class Model(WeightHolder):
         layer = "global_pool" if pre_logits else network.output
         return _finite(self._network.head_outputs(x, [layer]))[layer]
 
-    def forward_intermediates(self, x, indices=None, norm: bool = False, stop_early: bool = False,
-                              output_fmt: str = "NHWC", intermediates_only: bool = False, extra_blocks: bool = False):
+    def forward_intermediates(self, x: np.ndarray, indices: int | Iterable[int] | None = None, norm: bool = False,
+                              stop_early: bool = False, output_fmt: str = "NHWC", intermediates_only: bool = False,
+                              extra_blocks: bool = False) -> Any:
         """(N, H, W, in_chans) -> (last feature map, list of feature maps), the latter alone with `intermediates_only`.
 
         indices: which of the five in `feature_info` (see `features.take_indices`); with `extra_blocks` of the eight
@@ -162,7 +180,7 @@ class Model(WeightHolder):
             made = [features.transpose(0, 3, 1, 2) for features in made]
         return made if intermediates_only else (made[-1], made[:-1])
 
-    def activations(self, x, names) -> dict[str, np.ndarray]:
+    def activations(self, x: np.ndarray, names: Iterable[str]) -> dict[str, np.ndarray]:
         """(N, H, W, in_chans) -> what each of these layers puts out, by timm's names, such as "blocks.2.0.conv_dw".
 
         (N, h, w, channels) each, (N, channels) of "global_pool" and "classifier". `npefficient.network.layers` says
@@ -192,7 +210,7 @@ class Model(WeightHolder):
     def _checked(self, x) -> np.ndarray:
         return _checked(x, self.architecture.in_chans, "input", "model.transform makes one from a photo")
 
-    def transform(self, image) -> np.ndarray:
+    def transform(self, image: "Image | np.ndarray | StrPath | BinaryIO | bytes") -> np.ndarray:
         """A photo -> float32 (H, W, in_chans), as timm's evaluation transform.
 
         image: a PIL image, an array (H, W, 3), or a file: its path, a binary file object, or all its bytes
@@ -201,7 +219,8 @@ class Model(WeightHolder):
 
         return transform(_opened(image, self.in_chans), self.preprocessing, in_chans=self.in_chans)
 
-    def classify(self, image, topk: int = 5) -> list[tuple[str, float]]:
+    def classify(self, image: "Image | np.ndarray | StrPath | BinaryIO | bytes",
+                 topk: int = 5) -> list[tuple[str, float]]:
         """A photo, as `transform` takes it -> [(label, probability)], the most probable first.
 
         Warns where the classifier, or the whole network, has random weights.

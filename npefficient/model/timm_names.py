@@ -22,8 +22,15 @@
 `tests/model/test_timm_names.py` holds this page and the tables below against timm's own signatures: no name is
 forgotten.
 """
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 from ..errors import ArgumentError, MissingError
-from ..network.architecture import BN_EPS, PADDING
+from ..network.architecture import BN_EPS, PADDING, Architecture
+
+if TYPE_CHECKING:
+    import numpy as np
+    from typing_extensions import Self
 
 _LAYERS = "model.activations(x, ['blocks.2']) gives what any layer puts out, model.state_dict() the weights by name"
 _WEIGHTS = ("model.state_dict() has every array by its name, model.architecture.param_count() says how many parameters "
@@ -53,7 +60,7 @@ NO_EFFECT = {
         "gaussian_blur_prob auto_augment re_prob re_mode re_count re_num_splits patch_size max_seq_len "
         "patchify_channels_last patchify_flatten".split()),
 }
-AS_IT_IS = {
+AS_IT_IS: dict[str, dict[str, Any]] = {
     "create_model": {"bn_eps": BN_EPS, "pad_type": PADDING, "output_stride": 32, "device": "cpu", "dtype": "float32",
                      "pruned": False},
     "create_transform": {"crop_border_pixels": 0, "tf_preprocessing": False, "use_prefetcher": False,
@@ -132,13 +139,16 @@ class TimmModule:
     """
 
     absent = ABSENT
+    architecture: Architecture
+    pretrained_cfg: dict
+    __call__: Callable[..., Any]
 
     @property
     def training(self) -> bool:
         """False."""
         return False
 
-    def forward(self, x):
+    def forward(self, x: "np.ndarray") -> Any:
         """Call the model."""
         return self(x)
 
@@ -152,49 +162,50 @@ class TimmModule:
         """Input channels."""
         return self.architecture.in_chans
 
-    def eval(self):
+    def eval(self) -> "Self":
         """Return the model itself: it only ever evaluates."""
         return self
 
-    def train(self, mode: bool = True):
+    def train(self, mode: bool = True) -> "Self":
         """Return the model itself for `mode` False; raises ArgumentError for True."""
         if mode:
             raise ArgumentError(f"train(): a model only evaluates; {_TRAINING}")
         return self
 
-    def requires_grad_(self, requires_grad: bool = True):
+    def requires_grad_(self, requires_grad: bool = True) -> "Self":
         """Return the model itself for False; raises ArgumentError for True."""
         if requires_grad:
             raise ArgumentError(f"requires_grad_(): there are no gradients; {_TRAINING}")
         return self
 
-    def to(self, *wanted, **options):
+    def to(self, *wanted: Any, **options: Any) -> "Self":
         """Return the model itself for "cpu", float32 and any memory format; raises ArgumentError for others."""
         for value in (*wanted, *options.values()):
             if not (value is None or isinstance(value, bool) or is_as_it_is(value)):
                 raise ArgumentError(f"to({value!r}): {_FLOAT32}")
         return self
 
-    def cpu(self):
+    def cpu(self) -> "Self":
         """Return the model itself: it is there already."""
         return self
 
-    def float(self):
+    def float(self) -> "Self":
         """Return the model itself: it computes in float32."""
         return self
 
-    def compile(self, *arguments, **options) -> None:
+    def compile(self, *arguments: Any, **options: Any) -> None:
         """Do nothing: a model is compiled already."""
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Do nothing: without gradients there is nothing to keep for them."""
 
-    def __getattr__(self, name):  # asked only for what is not there
-        if name in self.absent:
-            raise MissingError(f"{type(self).__name__}.{name}: {self.absent[name]}")
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
+    if not TYPE_CHECKING:  # to a type checker, what is not there is missing
+        def __getattr__(self, name):  # asked only for what is not there
+            if name in self.absent:
+                raise MissingError(f"{type(self).__name__}.{name}: {self.absent[name]}")
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}", name=name, obj=self)
 
-    def __setattr__(self, name, value):
+    def __setattr__(self, name: str, value: Any) -> None:
         if name in self.absent or isinstance(getattr(type(self), name, None), property):
             raise MissingError(f"{type(self).__name__}.{name} can't be set: {self.absent.get(name, _SET)}")
         super().__setattr__(name, value)

@@ -1,11 +1,15 @@
 """The weights of a model: where they come from, how others take their place, how they are saved and sent."""
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from ..errors import WeightsError
+from ..common.paths import StrPath
+from ..errors import ArgumentError, WeightsError
 from ..network.architecture import IMAGENET_CLASSES
 from ..network.parameters import Weights, fingerprint
 from ..weights.adapt import classifier_arrays
@@ -36,6 +40,12 @@ class WeightHolder(TimmModule):
     A model keeps its network, which has them folded, and how to get them once more.
     """
 
+    backend: str
+    _wish: int | None  # num_threads as asked for
+    _make: Callable[[Weights], Any]
+    _network: Any
+    _reference: Any
+
     def _take(self, weights: Weights, load: Callable[[], Weights]) -> None:
         network = self._make(weights)
         self.architecture = weights.architecture
@@ -63,7 +73,7 @@ class WeightHolder(TimmModule):
     @property
     def classifier(self) -> "Linear | None":
         """The last layer's arrays; None without a classifier. `set_classifier` takes others."""
-        if not self.num_classes:
+        if not self.architecture.num_classes:
             return None
         parameters = self.weights().parameters
         return Linear(parameters["classifier.weight"].copy(), parameters["classifier.bias"].copy())
@@ -90,7 +100,7 @@ class WeightHolder(TimmModule):
         """Copies of all weights under timm's names, unfolded, in timm's order."""
         return {name: array.copy() for name, array in self.weights().parameters.items()}
 
-    def load_state_dict(self, state_dict, strict: bool = True) -> None:
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> None:
         """Take other weights, a dictionary timm's name -> array; classes, labels and preprocessing stay.
 
         Every name has to be there and every shape to fit, with `strict` False as well: there is nothing here that could
@@ -109,7 +119,7 @@ class WeightHolder(TimmModule):
         self._exchange(functools.partial(adapted, _below(self._load, adapted, reclassified), num_classes=num_classes,
                                          global_pool=pool, new_classifier=True))
 
-    def set_classifier(self, weight, bias, labels=None) -> None:
+    def set_classifier(self, weight: ArrayLike, bias: ArrayLike, labels: Sequence[str] | None = None) -> None:
         """Take a classifier of one's own: weight (classes, head_hidden_size), bias (classes,), a name for each class.
 
         They are as in a torch.nn.Linear, and as `coef_` and `intercept_` of scikit-learn for more than two classes.
@@ -124,7 +134,7 @@ class WeightHolder(TimmModule):
         self.weights()
         self._take(load(), load)
 
-    def save(self, path, force: bool = False) -> None:
+    def save(self, path: StrPath, force: bool = False) -> None:
         """Write a weight file (.h5); `create_model(checkpoint_path=path)` gives this model again, to the bit.
 
         `npefficient.export` makes a safetensors file for timm from it. Raises ArgumentError for a file that exists

@@ -123,8 +123,8 @@ def same_bits(one: np.ndarray, other: np.ndarray) -> bool:
     """True where two arrays agree in dtype, shape and every bit; contiguous ones are compared in place, by the MiB."""
     if one.dtype != other.dtype or one.shape != other.shape:
         return False
-    raw, step = [array.ravel().view(np.uint8) for array in (one, other)], 1 << 20
-    return all(np.array_equal(*(part[at : at + step] for part in raw)) for at in range(0, one.nbytes, step))
+    ours, theirs, step = one.ravel().view(np.uint8), other.ravel().view(np.uint8), 1 << 20
+    return all(np.array_equal(ours[at : at + step], theirs[at : at + step]) for at in range(0, one.nbytes, step))
 
 
 def random_weights(network: Architecture, seed: int = 0) -> Weights:

