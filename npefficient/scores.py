@@ -8,8 +8,9 @@ from .errors import ArgumentError
 def softmax(logits: ArrayLike) -> np.ndarray:
     """(.., classes) -> (.., classes): probabilities that sum to 1, in the dtype of the logits."""
     logits = np.asarray(logits)
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return shifted / shifted.sum(axis=-1, keepdims=True)
+    shifted: np.ndarray = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    shifted /= shifted.sum(axis=-1, keepdims=True)
+    return shifted
 
 
 def top_k(scores: ArrayLike, k: int = 5) -> tuple[np.ndarray, np.ndarray]:

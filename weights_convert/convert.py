@@ -32,9 +32,10 @@ class Conversion:
     config: str  # where timm's config was, "config.json" or "its metadata"; "" where there was none
 
 
-def convert(source: StrPath, target: StrPath | None = None, *, variant: str | None = None, preprocessing: Preprocessing | dict | None = None,
-            labels: StrPath | None = None, global_pool: str | None = None, key: str | None = None,
-            prefix: str | None = None, force: bool = False) -> Conversion:
+def convert(source: StrPath, target: StrPath | None = None, *, variant: str | None = None,
+            preprocessing: Preprocessing | dict | None = None, labels: StrPath | None = None,
+            global_pool: str | None = None, key: str | None = None, prefix: str | None = None,
+            force: bool = False) -> Conversion:
     """Convert a `.pth` or `.safetensors` checkpoint, or a folder of timm's hub with one, to a weight file (.h5).
 
     `target` is the checkpoint's name with `.h5` where it is not given; an existing one is overwritten only with

@@ -5,6 +5,8 @@ import os
 import re
 import stat
 import time
+from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 
 from ..errors import ArgumentError, NpefficientError
@@ -30,7 +32,7 @@ def cache_directory() -> Path:
                             "the full path of a directory") from error
 
 
-def open_regular(path):
+def open_regular(path: StrPath) -> BufferedReader:
     """Open a regular file to read bytes; OSError, with its path, for anything else.
 
     A pipe would wait for a writer for ever, and a device has no end.
@@ -45,7 +47,7 @@ def open_regular(path):
 
 
 @contextlib.contextmanager
-def replacing(target: Path, *, force: bool, mode: int = 0o666):
+def replacing(target: Path, *, force: bool, mode: int = 0o666) -> Iterator[Path]:
     """Yield the path of an empty temporary file beside `target`, which takes the target's place when the block ends.
 
     A failure inside the block, or a crash at any moment, leaves the old target or none; the temporary file that a

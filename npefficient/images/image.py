@@ -93,7 +93,8 @@ def transform_batch(images: "Iterable[Image | np.ndarray]", preprocessing: Prepr
     return np.stack(batch) if batch else np.empty((0, *preprocessing.input_size, in_chans), np.float32)
 
 
-def _prepare(image: "Image | np.ndarray", preprocessing: Preprocessing, in_chans: int) -> "tuple[Image, tuple[int, int]]":
+def _prepare(image: "Image | np.ndarray", preprocessing: Preprocessing,
+             in_chans: int) -> "tuple[Image, tuple[int, int]]":
     """Check the arguments of `transform`; returns the photo as an RGB or grey PIL image, and its size when resized."""
     check_preprocessing(preprocessing)
     check_in_chans(in_chans)

@@ -205,7 +205,7 @@ def _dataset(ray, photos: Sequence[str]):
         tasks = max(-(-len(photos) // TASK), min(len(photos), SHARE * processors))
         # As bytes: Arrow's text can't hold a name that is no UTF-8.
         return ray.data.from_items([{"path": os.fsencode(photo)} for photo in photos], override_num_blocks=tasks)
-    from .photo_paths import photo_suffixes
+    from ..images.photo_file import photo_suffixes
 
     suffixes = sorted(suffix.removeprefix(".") for suffix in photo_suffixes())
     try:

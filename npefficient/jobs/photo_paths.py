@@ -42,7 +42,8 @@ def find_photos(arguments: StrPath | Iterable[StrPath], *, error: Say | None = N
     return [Path(photo) for photo in each_photo(arguments, error=error, remark=remark)]
 
 
-def each_photo(arguments, *, error: Say | None = None, remark: Say | None = None) -> Iterator[str]:
+def each_photo(arguments: StrPath | Iterable[StrPath], *, error: Say | None = None,
+               remark: Say | None = None) -> Iterator[str]:
     """Yield what `find_photos` lists, each photo as soon as it is known."""
     if isinstance(arguments, (str, bytes, os.PathLike)):
         arguments = [arguments]

@@ -3,7 +3,7 @@
 Source: timm 1.0 `models/_features.py` (FeatureInfo, feature_take_indices), `models/efficientnet.py`.
 """
 import numbers
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,7 +40,7 @@ class FeatureInfo(Sequence):
         """The dictionaries of every output, or as `get` has it; with `keys` only these of their entries."""
         return self._chosen(idx, lambda feature: {key: feature[key] for key in feature if keys is None or key in keys})
 
-    def _chosen(self, idx, take):
+    def _chosen(self, idx: Any, take: Callable[[dict], Any]) -> Any:
         if idx is None or isinstance(idx, (tuple, list)):
             return [take(self.info[i]) for i in (self.out_indices if idx is None else idx)]
         return take(self.info[idx])
@@ -88,7 +88,7 @@ def take_indices(count: int, indices: int | Iterable[int] | None, what: str = "i
     return sorted({int(index) % count for index in chosen})
 
 
-def _is_whole(value) -> bool:
+def _is_whole(value: Any) -> bool:
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
@@ -106,7 +106,7 @@ class FeatureModel(TimmModule):
         self.architecture, self.pretrained_cfg = model.architecture, model.pretrained_cfg
         self.preprocessing, self.transform, self.activations = model.preprocessing, model.transform, model.activations
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         return FeatureModel, (self.model, self.feature_info.out_indices)
 
     @property

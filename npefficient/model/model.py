@@ -22,6 +22,9 @@ from .weight_holder import WeightHolder
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from ..engine.engine import Engine
+    from ..network.reference import Network
+
 BACKENDS = ("engine", "reference")
 
 
@@ -92,7 +95,7 @@ class Model(WeightHolder):
             self.num_threads = check_threads(num_threads)
         self._take(weights, load or functools.partial(held, weights))
 
-    def _make(self, weights: Weights):
+    def _make(self, weights: Weights) -> "Engine | Network":
         if self.backend == "engine":
             from ..engine.engine import Engine
             from ..engine.workers import check_threads
@@ -193,11 +196,11 @@ class Model(WeightHolder):
         return {name: made[layer.source] if layer.finish is None else layer.finish(self._plain(), made[layer.source])
                 for name, layer in wanted.items()}
 
-    def _outputs(self, x, names) -> list[np.ndarray]:
+    def _outputs(self, x: np.ndarray, names: Iterable[str]) -> list[np.ndarray]:
         made = self.activations(x, names)
         return [made[name] for name in names]
 
-    def _plain(self):
+    def _plain(self) -> Any:
         """The plain network with the same weights, for what the engine never forms."""
         if self.backend == "reference":
             return self._network
@@ -207,7 +210,7 @@ class Model(WeightHolder):
             self._reference = Network(self.architecture, self.weights().parameters)
         return self._reference
 
-    def _checked(self, x) -> np.ndarray:
+    def _checked(self, x: Any) -> np.ndarray:
         return _checked(x, self.architecture.in_chans, "input", "model.transform makes one from a photo")
 
     def transform(self, image: "Image | np.ndarray | StrPath | BinaryIO | bytes") -> np.ndarray:
@@ -249,7 +252,7 @@ class Model(WeightHolder):
                 f"{weights}, {self.backend})")
 
 
-def _opened(image, in_chans: int):
+def _opened(image: "Image | np.ndarray | StrPath | BinaryIO | bytes", in_chans: int) -> "Image | np.ndarray":
     """A PIL image or an array as it is, anything else as `open_image` reads it."""
     from PIL import Image
 
@@ -261,7 +264,7 @@ def _opened(image, in_chans: int):
     return open_image(image, in_chans=in_chans)
 
 
-def _checked(x, channels: int, what: str, origin: str) -> np.ndarray:
+def _checked(x: Any, channels: int, what: str, origin: str) -> np.ndarray:
     """A contiguous float32 array (N, H, W, channels); `what` and `origin` tell a user whose array is none."""
     if not isinstance(x, np.ndarray):
         raise ArgumentError(f"{what} of type {type(x).__name__}: it must be a NumPy array (N, H, W, {channels}); "

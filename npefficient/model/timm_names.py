@@ -121,11 +121,11 @@ def check_options(function: str, given: dict) -> None:
         raise ArgumentError(f"{function} has no argument {name!r}, neither here nor in timm: check its spelling")
 
 
-def _is(value, expected) -> bool:
-    return is_as_it_is(value) if isinstance(expected, str) and value != expected else value == expected
+def _is(value: Any, expected: Any) -> bool:
+    return is_as_it_is(value) if isinstance(expected, str) and value != expected else bool(value == expected)
 
 
-def is_as_it_is(value) -> bool:
+def is_as_it_is(value: Any) -> bool:
     """True for the device, dtype or memory format that a model has anyway, as torch or NumPy name it."""
     name = str(getattr(value, "__name__", value)).removeprefix("torch.").removesuffix(":0")
     return name in ("cpu", "float32", "channels_last", "contiguous_format", "preserve_format")

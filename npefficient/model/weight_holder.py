@@ -27,11 +27,11 @@ class Linear:
 
     @property
     def in_features(self) -> int:
-        return self.weight.shape[1]
+        return int(self.weight.shape[1])
 
     @property
     def out_features(self) -> int:
-        return self.weight.shape[0]
+        return int(self.weight.shape[0])
 
 
 class WeightHolder(TimmModule):
@@ -55,7 +55,7 @@ class WeightHolder(TimmModule):
         self._labels = labels_of(weights)
         self._load, self._reference, self._network = load, None, network
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple:
         """Pickle how to get the weights, and their sha256, in about a kilobyte.
 
         The other side reads the same file (its path has to lead there), or makes the same random weights, and compares
@@ -146,14 +146,14 @@ class WeightHolder(TimmModule):
         write_weights(path, self.weights(), force=force)
 
 
-def _below(load, *changes):
+def _below(load: Any, *changes: Callable[..., Weights]) -> Any:
     """How to get weights, without these changes on top: another one on top of them would replace what they did."""
     while getattr(load, "func", None) in changes:
         load = load.args[0]
     return load
 
 
-def _again(kind, load, digest: str, how: dict):
+def _again(kind: type, load: Callable[[], Weights], digest: str, how: dict) -> Any:
     """The model that was pickled, with weights that have the same digest."""
     weights = load()
     if _digest(weights) != digest:

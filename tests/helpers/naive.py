@@ -44,14 +44,14 @@ def slide(picture, side, step, outs, contribution):
 
 def dense(picture, filters, step):
     """(rows, cols, ins), (outs, ins, side, side) -> (.., .., outs)."""
-    picture, filters = np.float64(picture), np.float64(filters)
+    picture, filters = np.asarray(picture, np.float64), np.asarray(filters, np.float64)
     outs, _, side, _ = filters.shape
     return slide(picture, side, step, outs, lambda dy, dx, pixel: filters[:, :, dy, dx] @ pixel)
 
 
 def depthwise(picture, filters, step):
     """(rows, cols, channels), (channels, 1, side, side) -> (.., .., channels)."""
-    picture, filters = np.float64(picture), np.float64(filters)
+    picture, filters = np.asarray(picture, np.float64), np.asarray(filters, np.float64)
     channels, _, side, _ = filters.shape
     return slide(picture, side, step, channels, lambda dy, dx, pixel: filters[:, 0, dy, dx] * pixel)
 

@@ -62,7 +62,8 @@ def test_one_ulp_is_seen(weights):
 def test_smallest_number_is_seen(weights):
     """Beside zero the next float32 is 1.4e-45."""
     zero = changed(weights, "classifier.bias", np.zeros_like)
-    tiny = changed(weights, "classifier.bias", lambda array: np.full_like(array, np.nextafter(np.float32(0), 1)))
+    smallest = np.nextafter(np.float32(0), np.float32(1))
+    tiny = changed(weights, "classifier.bias", lambda array: np.full_like(array, smallest))
     assert [got.relative for got in compare(zero, tiny).differing] == [1.0]
 
 

@@ -1,6 +1,7 @@
 """What fine-tuning comes to."""
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -8,6 +9,9 @@ from ...common.text import counted, plain
 from ...network.parameters import Weights
 from ..accuracy import describe, wilson_interval
 from .linear_classifier import Trial
+
+if TYPE_CHECKING:
+    from ...model.model import Model
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class FinetuneResult:
         return [{"label": label, "train": int(n - m), "val": int(m), "correct": int(r), "accuracy": r / m}
                 for label, n, m, r in zip(self.labels, total, measured, right)]
 
-    def model(self, num_threads: int | None = None):
+    def model(self, num_threads: int | None = None) -> "Model":
         """The network, ready to run."""
         from ...model.model import Model
 

@@ -31,9 +31,10 @@ ROUNDING = 1e-3  # of the largest logit: what float32 may change in the fitted l
 
 
 def finetune(photos_dir: StrPath, output: StrPath | None = None, *, model: str | None = None,
-             weights: Weights | StrPath | None = None, val_split: float = 0.2, seed: int = 0, refit: bool = False, exif: bool = False, max_pixels: int | None = None, cache: bool = True,
-             force: bool = False, workers: int | None = None, batch_size: int = 1,
-             say: Callable[[str], None] = lambda text: None, progress: bool = False) -> FinetuneResult:
+             weights: Weights | StrPath | None = None, val_split: float = 0.2, seed: int = 0, refit: bool = False,
+             exif: bool = False, max_pixels: int | None = None, cache: bool = True, force: bool = False,
+             workers: int | None = None, batch_size: int = 1, say: Callable[[str], None] = lambda text: None,
+             progress: bool = False) -> FinetuneResult:
     """Fit a new last layer to the photos in `photos_dir`, which has a sub-folder for each class, named like the class.
 
     The classes are numbered in timm's order of such folders.

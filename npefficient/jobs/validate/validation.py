@@ -80,9 +80,9 @@ class Validation:
 
 
 def validate(model: "Model", directory: StrPath, *, labels_file: StrPath | None = None, labels_base: int = 0,
-             preprocess: str = "timm",
-             exif: bool = False, max_pixels: int | None = None, workers: int | None = None, batch_size: int = 1,
-             say: Callable[[str], None] = lambda text: None, progress: bool = False) -> Validation:
+             preprocess: str = "timm", exif: bool = False, max_pixels: int | None = None, workers: int | None = None,
+             batch_size: int = 1, say: Callable[[str], None] = lambda text: None,
+             progress: bool = False) -> Validation:
     """Count the right answers of `model` for the photos in `directory`.
 
     model: a Model; make it with num_threads=1, the workers share the processors
