@@ -13,16 +13,24 @@ def pytest_configure(config):
 
 def pytest_addoption(parser):
     parser.addoption("--no-skips", action="store_true", help="fail when any test is skipped")
+    parser.addoption("--may-skip", metavar="TEXT", help="but for those whose reason has this text")
 
 
 def _skipped(reporter):
     return reporter.stats.get("skipped", [])
 
 
+def _forbidden(reporter, config):
+    """The reports of tests that must not be skipped."""
+    allowed = config.getoption("--may-skip")
+    return [report for report in _skipped(reporter)
+            if config.getoption("--no-skips") and (allowed is None or allowed not in report.longrepr[2])]
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session, exitstatus):
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if session.config.getoption("--no-skips") and exitstatus == 0 and _skipped(reporter):
+    if exitstatus == 0 and _forbidden(reporter, session.config):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
@@ -30,7 +38,7 @@ def pytest_terminal_summary(terminalreporter, config):
     skipped = _skipped(terminalreporter)
     if not skipped:
         return
-    verdict = "and --no-skips makes that a failure" if config.getoption("--no-skips") else "the rest holds"
+    verdict = "and --no-skips makes that a failure" if _forbidden(terminalreporter, config) else "the rest holds"
     terminalreporter.section(f"{len(skipped)} NOT CHECKED, {verdict}", red=True, bold=True)
     for report in skipped:
         terminalreporter.line(f"{report.nodeid}: {report.longrepr[2]}")

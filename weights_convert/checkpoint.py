@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from npefficient.common.paths import StrPath
 from npefficient.common.text import quoted
 from npefficient.errors import WeightsError
 from npefficient.network.parameters import Source
@@ -37,7 +38,7 @@ class Checkpoint:
     naming: str = TIMM  # whose names the tensors had
 
 
-def read_checkpoint(path, *, key: str | None = None, prefix: str | None = None) -> Checkpoint:
+def read_checkpoint(path: StrPath, *, key: str | None = None, prefix: str | None = None) -> Checkpoint:
     """Read a `.pth` (both forms) or `.safetensors` file, or the one in a folder of timm's hub.
 
     `key` is the entry of the checkpoint's dictionary that holds the weights ("" for the whole object), `prefix` what

@@ -1,5 +1,6 @@
 """How long each layer takes on one core, and how near it comes to what that core can do."""
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +34,7 @@ class Times:
         """Of all steps together."""
         return sum(step.seconds for step in self.steps)
 
-    def share(self, steps) -> float:
+    def share(self, steps: Collection[StepTime]) -> float:
         """The share of the peak that these steps reach together."""
         return sum(step.flops for step in steps) / sum(step.seconds for step in steps) / self.peak
 

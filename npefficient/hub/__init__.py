@@ -32,6 +32,8 @@ from ..network.variants import RELEASE, VARIANTS, Package, Variant, canonical_na
 from . import packaged
 from .download import fetch, mismatch, say
 
+__all__ = ["Origin", "kept", "origin", "pretrained"]
+
 LOCK_WAIT = 600  # seconds to wait for another process before doing the work twice
 ABANDONED = 86_400  # seconds after which a killed process's download directory is removed
 

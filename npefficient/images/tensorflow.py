@@ -19,10 +19,17 @@ Nothing is rounded or clipped between the steps. What differs from TensorFlow: P
 integer transform, TensorFlow by default with the fast one (decode_image_op.cc), which moves pixels a little; and sums
 may differ in their last bit where its compiler fuses a multiplication and an addition.
 """
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from ..errors import ArgumentError, ImageError
 from ..network.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["check_tf_preprocessing", "resize_bicubic", "resize_bilinear", "tf_transform"]
 
 CROP_PADDING = 32
 MEAN, STD = 127.0, 128.0
@@ -41,7 +48,7 @@ def check_tf_preprocessing(preprocessing: Preprocessing) -> None:
                             f"{' and '.join(_RESIZE)}; use timm's")
 
 
-def tf_transform(image, preprocessing: Preprocessing) -> np.ndarray:
+def tf_transform(image: "Image", preprocessing: Preprocessing) -> np.ndarray:
     """A photo (PIL image) -> float32 (H, H, 3), with (H, H) = preprocessing.input_size.
 
     Of `preprocessing` the size and the interpolation count; the rest is TensorFlow's. Raises ArgumentError as

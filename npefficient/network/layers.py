@@ -16,6 +16,8 @@ from ..common.text import meant
 from ..errors import ArgumentError
 from .architecture import Architecture
 
+__all__ = ["Layer", "named_layers"]
+
 
 @dataclass(frozen=True)
 class Layer:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ...common.paths import replacing
+from ...common.paths import StrPath, replacing
 from ...common.text import plain
 from ...errors import ArgumentError
 from ..rows import Schema
@@ -21,7 +21,7 @@ MADE = {".parquet": "parquet", ".h5": "h5"}  # made from the journal, by the mod
 SUFFIXES = (*LINES, *MADE)
 
 
-def open_output(path, schema: Schema, settings: dict, *, resume: bool = False, force: bool = False) -> "Output":
+def open_output(path: StrPath, schema: Schema, settings: dict, *, resume: bool = False, force: bool = False) -> "Output":
     """Begin a file for rows, or go on with it.
 
     path: ends in .csv, .jsonl, .parquet or .h5

@@ -1,0 +1,59 @@
+"""What `.ci/run` relies on: no test is skipped in silence, and the oldest versions are those that setup.cfg names."""
+import configparser
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SKIPS = """
+import pytest
+
+def test_runs():
+    pass
+
+@pytest.mark.skip(reason="needs a gadget: buy one")
+def test_skips():
+    pass
+"""
+
+
+@pytest.mark.parametrize("options, code", [
+    ([], 0), (["--no-skips"], 1), (["--no-skips", "--may-skip", "needs a gadget"], 0),
+    (["--no-skips", "--may-skip", "needs a widget"], 1)],
+    ids=["usually", "none_may", "this_may", "another_may"])
+def test_skipped_tests_are_named_and_may_be_failures(tmp_path, options, code):
+    shutil.copy(ROOT / "tests" / "conftest.py", tmp_path)
+    (tmp_path / "test_it.py").write_text(SKIPS)
+    environment = {**os.environ, "PYTEST_ADDOPTS": ""}
+    done = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, "test_it.py"],
+                          cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "1 NOT CHECKED" in done.stdout and "test_skips: Skipped: needs a gadget: buy one" in done.stdout
+    assert ("makes that a failure" in done.stdout) == bool(code)
+
+
+@pytest.mark.parametrize("demanded", [False, True], ids=["by_hand", "in_CI"])
+def test_a_missing_oldest_python_is_said_and_fails_in_ci(tmp_path, demanded):
+    for tool in ("bash", "dirname", "sed"):
+        (tmp_path / tool).symlink_to(shutil.which(tool))
+    environment = {"PATH": str(tmp_path), "PYENV_ROOT": str(tmp_path)} | ({"CI": "true"} if demanded else {})
+    done = subprocess.run(["bash", ROOT / ".ci" / "oldest"], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == (1 if demanded else 0)
+    assert done.stderr.startswith("NOT CHECKED") and "Python 3.10" in done.stderr and done.stdout == ""
+
+
+def test_the_oldest_versions_are_all_those_of_setup_cfg():
+    """Each requirement has a ">=" that `.ci/oldest` understands, and the classifiers begin with the oldest Python."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    requirements = config["options"]["install_requires"].split()
+    expression = re.search(r"pins=\$\(sed -n '(.*)' setup.cfg\)", (ROOT / ".ci" / "oldest").read_text()).group(1)
+    pins = subprocess.run(["sed", "-n", expression, ROOT / "setup.cfg"], capture_output=True, text=True, check=True).stdout
+    assert pins.split() == [requirement.replace(">=", "==") for requirement in requirements] and len(requirements) == 4
+    versions = re.findall(r"Python :: (3\.\d+)\n", config["metadata"]["classifiers"] + "\n")
+    assert config["options"]["python_requires"] == f">={versions[0]}"
