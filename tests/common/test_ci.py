@@ -57,3 +57,6 @@ def test_the_oldest_versions_are_all_those_of_setup_cfg():
     assert pins.split() == [requirement.replace(">=", "==") for requirement in requirements] and len(requirements) == 4
     versions = re.findall(r"Python :: (3\.\d+)\n", config["metadata"]["classifiers"] + "\n")
     assert config["options"]["python_requires"] == f">={versions[0]}"
+    readme = (ROOT / "README.md").read_text()
+    assert f"Python {versions[0]} to {versions[-1]} " in readme
+    assert [pin for pin in pins.split() if pin.replace("==", " ") not in readme] == []

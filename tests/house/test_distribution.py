@@ -47,4 +47,5 @@ def test_wheel_has_both_packages_and_their_data(built):
     expected, _, wheel = built
     packages = {name for name in expected if name.startswith(("npefficient/", "weights_convert/"))}
     assert {name for name in wheel if ".dist-info/" not in name} == packages
-    assert {"npefficient/data/photos/coffee.jpg", "npefficient/data/photos/LICENSES", "npefficient/data/digits.h5"} <= wheel
+    assert {"npefficient/data/photos/coffee.jpg", "npefficient/data/photos/LICENSES", "npefficient/data/digits.h5",
+            "npefficient/py.typed", "weights_convert/py.typed"} <= wheel
