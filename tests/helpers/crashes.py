@@ -40,9 +40,19 @@ def longer(path):
     work(path, photos(4), resume=True)
 
 
+def again(path):
+    """With new rows in the places of those that say an error."""
+    with output.open_output(path, job_rows.schema(path.suffix), settings(), resume=True) as file:
+        file.skip(iter(photos(4)))
+        file.renew(row for row in expected(path.suffix, photos(4)) if row["error"])
+    work(path, photos(4), resume=True)
+
+
 def prepare(job, path):
     if job is anew:
         work(path, photos(9)[::-1], made=settings(model="another"))
+    elif job is again:
+        work(path, photos(4))
     elif job is longer:
         work(path, photos(2))
 
@@ -100,7 +110,7 @@ def interrupt(job, path, number):
 
 def main(how, suffix, folder, step):
     count = 0
-    for job in (fresh, anew, longer):
+    for job in (fresh, anew, longer, again):
         number, stopped = 0, True
         while stopped:
             place = Path(folder, "crash")

@@ -13,6 +13,7 @@ from ...errors import ArgumentError
 from ..rows import Schema
 from .journal import Journal
 from .lines import Csv, Jsonl
+from .own_file import open_own
 from .settings import check_settings
 from .taken_back import LIMIT, REMEDY, naming, parse_settings
 
@@ -29,40 +30,67 @@ def open_output(path: StrPath, schema: Schema, settings: dict, *, resume: bool =
     resume: keep the rows that are there; `Output.skip` has to be called
     force: begin anew, whatever is there
 
-    Raises ArgumentError where the path can't be used: another suffix, something there already and neither `resume` nor
-    `force`, rows of other settings, another process that writes it, or pyarrow is missing; OSError from the system.
+    Raises ArgumentError as `check_form` and `check_output` do, for rows of other settings, and where another process
+    writes the file; OSError from the system.
     """
-    path = Path(path)
-    suffix = path.suffix.lower()
+    check_form(path, embeddings=schema.embedding > 0)
+    check_output(path, resume=resume, force=force)
+    return Output(Path(path), schema, settings, resume)
+
+
+def check_form(path, *, embeddings: bool) -> None:
+    """Raise ArgumentError for a suffix that no form of rows has, and for one that has no place for what is in them."""
+    suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
         raise ArgumentError(f"output {str(path)!r}: it must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
+    if suffix == ".csv" and embeddings:
+        raise ArgumentError(f"output {str(path)!r}: a .csv has no place for embeddings; write .parquet, .h5 or .jsonl")
+
+
+def check_output(path, *, resume: bool, force: bool) -> None:
+    """Raise ArgumentError where no rows can be written: no directory, something there already and neither `resume` nor
+    `force`, or pyarrow is missing. It needs no rows, and leaves no trace: to be asked before the work.
+    """
+    path = Path(path)
+    if resume and force:
+        raise ArgumentError("resume and force: go on with what is there, or begin anew")
     if path.is_dir() or not path.parent.is_dir():
         raise ArgumentError(f"output {str(path)!r}: " + ("it is a directory; name a file to write" if path.is_dir() else
                                                          "its directory does not exist; make it first"))
-    if suffix == ".csv" and schema.embedding:
-        raise ArgumentError(f"output {str(path)!r}: a .csv has no place for embeddings of {schema.embedding} values; "
-                            "write .parquet, .h5 or .jsonl")
-    if resume and force:
-        raise ArgumentError("resume and force: go on with what is there, or begin anew")
-    return Output(path, schema, settings, resume, force)
+    if path.suffix.lower() in MADE:
+        _made(path).check()
+    there = begun(path)
+    if there and not (resume or force):
+        what = "exists already" if there == path else f"was begun, its rows so far are in {str(there)!r}"
+        raise ArgumentError(f"{str(path)!r} {what}: go on with --resume, begin anew with --force, or name another file")
+
+
+def begun(path) -> Path | None:
+    """The file at a path, or its journal, whichever is there."""
+    return next(filter(os.path.lexists, (Path(path), _journal_path(Path(path)))), None)
+
+
+def _journal_path(path: Path) -> Path:
+    return path.with_name(f".{path.name}.rows.jsonl") if path.suffix.lower() in MADE else path
+
+
+def _made(path: Path):
+    """The module that makes the file at a path from its journal."""
+    return importlib.import_module(f".{MADE[path.suffix.lower()]}", __package__)
 
 
 class Output:
     """Rows on their way into a file. A context manager; leaving it lets go of the file and keeps the rows."""
 
-    def __init__(self, path: Path, schema: Schema, settings: dict, resume: bool, force: bool):
+    def __init__(self, path: Path, schema: Schema, settings: dict, resume: bool):
         self.path, self.schema, self.settings = path, schema, settings
         self.count = self.bad = 0  # rows, and those of photos that could not be read
         suffix = path.suffix.lower()
-        self._made = importlib.import_module(f".{MADE[suffix]}", __package__) if suffix in MADE else None
+        self._made = _made(path) if suffix in MADE else None
         self._lines = LINES.get(suffix, Jsonl)(schema)
         self._settings_path = path.with_name(f".{path.name}.settings.json")
-        self._journal_path = path.with_name(f".{path.name}.rows.jsonl") if self._made else path
-        if self._made:
-            self._made.check()
-        if not (resume or force):
-            self._check_free()
-        if resume and path.exists() and not self._journal_path.exists():
+        self._journal_path = _journal_path(path)
+        if resume and os.path.lexists(path) and not os.path.lexists(self._journal_path):
             self._take_back()
         self._journal = Journal(self._journal_path)
         try:
@@ -77,11 +105,13 @@ class Output:
     def __exit__(self, *error) -> None:
         self._journal.close()
 
-    def skip(self, photos: Iterator) -> None:
+    def skip(self, photos: Iterator) -> list:
         """Take those photos off that have a row already, and count them; to be called before the first `add`.
 
-        Raises ArgumentError where the rows are not those of the first photos.
+        Returns those of them that could not be read, for `renew`. Raises ArgumentError where the rows are not those of
+        the first photos.
         """
+        bad = []
         for row in self._rows():
             photo = next(photos, None)
             if photo is None:
@@ -92,6 +122,38 @@ class Output:
                                     f"{self.count + 1} is {plain(photo)!r}: --resume needs the same photos in the "
                                     "same order; name another file, or begin anew with --force")
             self._counted(row)
+            if row["error"] is not None:
+                bad.append(photo)
+        return bad
+
+    def renew(self, rows: Iterator[dict]) -> int:
+        """Put new rows in the places of those that say an error, in their order; return how many say none now.
+
+        Fewer rows leave the others as they are. So does an interrupt while the next row is awaited, which is raised
+        when those before are in their places; a crash before that leaves all as they were.
+        """
+        mended, stop = 0, None
+        with self._told(), replacing(self._journal_path, force=True) as part:
+            with open(part, "wb") as file:
+                if self._lines.header is not None:
+                    file.write(self._lines.header + b"\n")
+                for line, row in self._entries():
+                    if row["error"] is not None and not stop:
+                        try:
+                            new = next(rows, None)
+                        except KeyboardInterrupt as interrupt:
+                            new, stop = None, interrupt
+                        if new is not None:
+                            line, mended = self._lines.encode(new), mended + (new["error"] is None)
+                    file.write(line + b"\n")
+            if os.name == "nt":  # no open file can be replaced there; elsewhere the lock is held throughout
+                self._journal.close()
+        before, self._journal = self._journal, Journal(self._journal_path)
+        before.close()
+        self.bad -= mended
+        if stop:
+            raise stop
+        return mended
 
     def add(self, row: dict) -> None:
         """Append a row; a process that is killed from here on does not lose it."""
@@ -124,13 +186,6 @@ class Output:
         self.count += 1
         self.bad += row["error"] is not None
 
-    def _check_free(self) -> None:
-        for there in (self.path, self._journal_path):
-            if os.path.lexists(there):
-                what = "exists already" if there == self.path else f"was begun, its rows so far are in {str(there)!r}"
-                raise ArgumentError(f"{str(self.path)!r} {what}: go on with --resume, begin anew with --force, or name "
-                                    "another file")
-
     def _begin(self, resume: bool) -> None:
         """Make sure that the journal's rows are of the same settings, or clear it and write ours down."""
         if not resume:
@@ -148,13 +203,12 @@ class Output:
 
     def _written_settings(self) -> dict:
         try:
-            if not self._settings_path.is_file():  # a pipe would wait for ever
-                raise ValueError("no file")
-            with open(self._settings_path, "rb") as file:
+            with open_own(self._settings_path) as file:
                 return parse_settings(file.read(LIMIT + 1))
-        except ValueError as problem:
+        except (ValueError, OSError) as problem:
             raise ArgumentError(f"{str(self.path)!r}: what made its rows is not known, since "
-                                f"{str(self._settings_path)!r} is missing or damaged ({problem}); "
+                                f"{str(self._settings_path)!r} is missing or damaged "
+                                f"({getattr(problem, 'strerror', None) or problem}); "
                                 f"{REMEDY}") from problem
 
     def _write_settings(self) -> None:
@@ -163,8 +217,7 @@ class Output:
 
     def _take_back(self) -> None:
         """Make a journal from a file that was finished, or whose journal is gone."""
-        if not self.path.is_file():
-            raise ArgumentError(f"{str(self.path)!r} is a pipe or a device: name a file to go on with")
+        open_own(self.path).close()  # a link would be followed, a pipe waits for ever
         with naming(self.path):
             before = self._made.read_settings(self.path)
         check_settings(self.path, before, self.settings)
@@ -181,6 +234,10 @@ class Output:
 
     def _rows(self) -> Iterator[dict]:
         """The journal's rows; a .csv has only "photo" and "error" of each."""
+        return (row for _, row in self._entries())
+
+    def _entries(self) -> Iterator[tuple[bytes, dict]]:
+        """The journal's lines, each with its row."""
         lines = self._journal.lines()
         if self._lines.header is not None and next(lines, None) != self._lines.header:
             raise ArgumentError(f"{str(self.path)!r}: its first line does not name the columns that it has; {REMEDY}")
@@ -190,7 +247,7 @@ class Output:
             except (ValueError, RecursionError, csv.Error) as problem:
                 raise ArgumentError(f"{str(self.path)!r}: row {number} is not as npefficient wrote it ({problem}); "
                                     f"{REMEDY}") from problem
-            yield row
+            yield line, row
 
     @contextlib.contextmanager
     def _told(self):

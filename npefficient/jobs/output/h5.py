@@ -19,10 +19,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ...errors import WeightsError
 from ..rows import Schema
+from .own_file import open_own
 from .taken_back import parse_settings
 
-READ = 256  # rows to take back at once
+READ = 256  # rows of numbers to take back at once
 CHUNK = 1 << 16  # bytes of a dataset's chunk
 KEY = "npefficient"
 LAYOUT = "v108", "v108"  # its headers carry checksums: in damaged ones without, HDF5 2.0 looks for ever (*measured*)
@@ -55,22 +57,38 @@ def write(path: Path, rows: Iterable[dict], schema: Schema, settings: dict) -> N
 
 def read_settings(path: Path) -> dict:
     """The settings in a file that `write` has made; raises anything at all for another one."""
-    import h5py
-
-    with h5py.File(path, "r") as file:
+    with _opened(path) as file:
         return parse_settings(file.attrs[KEY])
 
 
 def read_rows(path: Path, schema: Schema) -> Iterator[dict]:
     """The rows in a file that `write` has made; of another one anything at all, or ValueError."""
+    from .h5_texts import texts
+
+    with open_own(path) as source, _opened(path) as file:
+        datasets, count = _datasets(file, schema)
+        columns = [texts(dataset, source, count) if dataset.dtype == object else _numbers(dataset, count)
+                   for dataset in datasets.values()]
+        for values in zip(*columns, strict=True):
+            yield _row(dict(zip(datasets, values)), schema)
+
+
+def _opened(path: Path):
+    """The file, whose first bytes are those of one that is whole: with checksums, and closed."""
     import h5py
 
-    with h5py.File(path, "r") as file:
-        datasets, count = _datasets(file, schema)
-        for start in range(0, count, READ):
-            part = {name: dataset[start : start + READ].tolist() for name, dataset in datasets.items()}
-            for values in zip(*part.values()):
-                yield _row(dict(zip(part, values)), schema)
+    from ...weights.hdf5 import check_superblock
+
+    try:
+        check_superblock(path)
+    except WeightsError as problem:
+        raise ValueError("its HDF5 header is cut off, damaged or of an old kind without checksums") from problem
+    return h5py.File(path, "r")
+
+
+def _numbers(dataset, count: int) -> Iterator:
+    for start in range(0, count, READ):
+        yield from dataset[start : start + READ].tolist()
 
 
 def _datasets(file, schema: Schema) -> tuple[dict, int]:
@@ -99,7 +117,7 @@ def _datasets(file, schema: Schema) -> tuple[dict, int]:
             raise ValueError(f"{name!r} is of shape {dataset.shape}, with {count} rows")
         if dataset.id.get_storage_size() < math.prod(dataset.shape) * dataset.id.get_type().get_size():
             raise ValueError(f"{name!r} tells of {count} rows, and has not the bytes of so many")
-        datasets[name] = dataset.asstr() if text else dataset
+        datasets[name] = dataset
     return datasets, count
 
 

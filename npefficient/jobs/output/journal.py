@@ -1,11 +1,11 @@
 """A file that lines are appended to, and that is whole again after a crash at any moment."""
 import os
-import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from ...errors import ArgumentError
+from .own_file import open_own
 from .taken_back import REMEDY
 
 SYNC = 2.0  # seconds between two requests to the system to bring what it has to the disk
@@ -17,15 +17,14 @@ class Journal:
     """Whole lines in `path`, which is made where it is missing. One process at a time.
 
     A line has reached the system when `add` returns, and the disk SYNC seconds later: a power cut can take the last
-    ones with it, and leave a torn line or a block of zeros in their place, which `lines` takes off.
+    ones with it, and leave a torn line or a block of zeros at the end, which `lines` takes off. Where whole lines come
+    after, that was no power cut, and they are not thrown away.
     """
 
     def __init__(self, path: Path):
         self.path = path
-        self._file = open(path, "a+b", buffering=0)
+        self._file = open_own(path, append=True)
         try:
-            if not stat.S_ISREG(os.fstat(self._file.fileno()).st_mode):
-                raise ArgumentError(f"{str(path)!r} is a pipe or a device: rows need a file, that can be read back")
             _lock(self._file, path)
         except BaseException:
             self._file.close()
@@ -33,20 +32,27 @@ class Journal:
         self._synced = time.monotonic()
 
     def lines(self) -> Iterator[bytes]:
-        """Every whole line, without its end; having come to the last one, cut off what is torn behind it.
+        """Every whole line, without its end; having come to the last one, cut off what is torn after it.
 
-        Raises ArgumentError for one that is longer than any row.
+        Raises ArgumentError for a line that is longer than any row, and for a damaged one with whole ones after it.
         """
-        whole = 0
-        with open(self.path, "rb") as file:
-            while line := file.readline(LONGEST + 1):
+        whole, damaged = 0, None  # bytes of whole lines; number of the first that is not
+        with open(os.dup(self._file.fileno()), "rb") as file:  # not by its name: another file may have it by now
+            file.seek(0)
+            for number, line in enumerate(iter(lambda: file.readline(LONGEST + 1), b""), 1):
                 if len(line) > LONGEST:
                     raise ArgumentError(f"{str(self.path)!r} has a line of more than {LONGEST:,} bytes, which is no "
                                         f"row; {REMEDY}")
                 if not line.endswith(b"\n") or b"\0" in line:
-                    break
-                whole += len(line)
-                yield line[:-1]
+                    damaged = damaged or number
+                elif damaged:
+                    raise ArgumentError(f"{str(self.path)!r}: line {damaged} is damaged (zeros), and whole ones come "
+                                        f"after it, which --resume does not throw away: mend that line, or cut the "
+                                        f"file off before it, after {whole:,} bytes, to have the rest done again; or "
+                                        f"{REMEDY}")
+                else:
+                    whole += len(line)
+                    yield line[:-1]
         self._cut(whole)
 
     def add(self, line: bytes) -> None:

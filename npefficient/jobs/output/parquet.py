@@ -9,9 +9,13 @@ from pathlib import Path
 
 from ...errors import ArgumentError
 from ..rows import Schema
-from .taken_back import parse_settings
+from .own_file import open_own
+from .taken_back import LONGEST, parse_settings
 
 READ = 256  # rows to take back at once
+FEW = 1 << 20  # rows that any file may have; above, a photo's name takes a byte at least
+UNPACKED = 1 << 28  # bytes of a row group (`Schema.groups`), whose values are 2 MiB: names of thousands of bytes fit
+STORED = {"text": "BYTE_ARRAY", "int64": "INT64", "float32": "FLOAT", "float32 list": "FLOAT"}
 KEY = b"npefficient"
 
 
@@ -55,7 +59,7 @@ def read_settings(path: Path) -> dict:
     """The settings in a file that `write` has made; raises anything at all for another one."""
     from pyarrow.parquet import ParquetFile
 
-    with open(path, "rb") as source, ParquetFile(source) as file:  # by Python: a path need not be UTF-8
+    with open_own(path) as source, ParquetFile(source) as file:  # by Python: a path need not be UTF-8
         return parse_settings((file.schema_arrow.metadata or {})[KEY])
 
 
@@ -63,13 +67,52 @@ def read_rows(path: Path, schema: Schema) -> Iterator[dict]:
     """The rows in a file that `write` has made; of another one anything at all."""
     from pyarrow.parquet import ParquetFile
 
-    with open(path, "rb") as source, ParquetFile(source) as file:
-        if file.schema_arrow.names != list(schema.columns()):
-            raise ValueError(f"its columns are not {', '.join(schema.columns())}")
+    texts = [name for name, kind in schema.columns().items() if kind == "text"]
+    with open_own(path) as source:
+        with ParquetFile(source) as file:
+            _check(file, schema, source.seek(0, 2))
+        # As dictionaries: a text that stands in millions of rows is in memory once.
+        file = ParquetFile(source, read_dictionary=texts)
         for batch in file.iter_batches(READ):
+            for name in texts:
+                _check_lengths(name, batch[name])
             for flat in batch.to_pylist():
                 row = {"photo": flat["photo"], "error": flat["error"], "classes": []}
                 if row["error"] is None:
                     row["classes"] = [{name: flat[f"{name}_{k}"] for name in ("class", "label", "probability")}
                                       for k in range(1, schema.topk + 1)]
                 yield row | ({"embedding": flat["embedding"]} if schema.embedding else {})
+
+
+def _check(file, schema: Schema, size: int) -> None:
+    """Raise ValueError unless `write` could have made this, before a row is read.
+
+    A few bytes of an edited file may stand for any number of rows and unpack to any size, but not as Snappy, whose
+    copies are 64 bytes at most for 3.
+    """
+    wanted, metadata = schema.columns(), file.metadata
+    stored = [file.schema.column(place) for place in range(metadata.num_columns)]
+    if [column.path.split(".")[0] for column in stored] != list(wanted):
+        raise ValueError(f"its columns are not {', '.join(wanted)}")
+    for (name, kind), column in zip(wanted.items(), stored):
+        if column.physical_type != STORED[kind]:
+            raise ValueError(f"its column {name!r} is not {kind}")
+    if metadata.num_rows > size + FEW:
+        raise ValueError(f"it tells of {metadata.num_rows:,} rows in {size:,} bytes")
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        columns = [group.column(place) for place in range(group.num_columns)]
+        if any(column.compression not in ("SNAPPY", "UNCOMPRESSED") for column in columns):
+            raise ValueError("it is packed otherwise than with Snappy")
+        if sum(column.total_uncompressed_size for column in columns) > UNPACKED:
+            raise ValueError(f"{group.num_rows:,} rows in one piece of more than {UNPACKED:,} bytes")
+        if any(column.num_values > group.num_rows * max(1, schema.embedding) for column in columns):
+            raise ValueError(f"more values than {group.num_rows:,} rows have")
+
+
+def _check_lengths(name: str, column) -> None:
+    """Raise ValueError for a text that no row has."""
+    from pyarrow import compute
+
+    longest = compute.max(compute.binary_length(column.dictionary)).as_py()
+    if longest is not None and longest > LONGEST:
+        raise ValueError(f"a {name!r} of {longest:,} bytes")

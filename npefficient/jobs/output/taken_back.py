@@ -6,6 +6,7 @@ from pathlib import Path
 from ...errors import ArgumentError
 
 LIMIT = 1 << 20  # bytes of settings as JSON; they have some hundred
+LONGEST = 1 << 20  # bytes of a text: a path has at most 65,536, written as escapes six times as many
 REMEDY = "name another file, or begin anew with --force"
 
 

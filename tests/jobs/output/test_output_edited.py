@@ -10,8 +10,6 @@ from job_rows import expected, photos, read, work
 from pyarrow import parquet
 
 from npefficient.errors import ArgumentError
-from npefficient.jobs.output import open_output
-from npefficient.jobs.rows import Schema
 
 DEEP = "[" * 200_000
 NAMES = photos(5)  # the fourth one is bad
@@ -251,6 +249,12 @@ def renamed(table):
     return table.rename_columns(["Photo", *table.column_names[1:]]).replace_schema_metadata(table.schema.metadata)
 
 
+def many(table):
+    """The first row again and again, which takes no bytes."""
+    return table.take(pyarrow.array(np.zeros(1_500_000, np.int64)))
+
+
+FLOATS = pyarrow.list_(pyarrow.float32())
 PARQUET = {
     "metadata_none": (lambda table: table.replace_schema_metadata(None), "npefficient"),
     "metadata_other": (lambda table: table.replace_schema_metadata({"other": "{}"}), "npefficient"),
@@ -258,10 +262,14 @@ PARQUET = {
     "metadata_bytes": (metadata(b"\xff"), "decode"), "metadata_deep": (metadata(DEEP), "nested too deep"),
     "columns_fewer": (lambda table: table.drop_columns(["class_2"]), "its columns are not photo, error"),
     "columns_renamed": (renamed, "its columns are not"),
-    "photo_number": (column("photo", range(5)), "'photo' is no text"),
+    "photo_number": (column("photo", range(5)), "its column 'photo' is not text"),
     "class_99999": (column("class_1", [0, 99999, 0, 0, 0]), "'classes' has one that there is not"),
-    "class_text": (column("class_1", list("abcde")), "'classes' has one that there is not"),
-    "embedding_short": (column("embedding", [[1.0]] * 5), "'embedding' is not of 6 numbers"),
+    "class_text": (column("class_1", list("abcde")), "its column 'class_1' is not int64"),
+    "embedding_short": (column("embedding", pyarrow.array([[1.0]] * 5, FLOATS)), "'embedding' is not of 6 numbers"),
+    "embedding_double": (column("embedding", [[1.0]] * 5), "its column 'embedding' is not float32 list"),
+    "embedding_long": (column("embedding", pyarrow.array([[1.0] * 1000] * 5, FLOATS)), "more values than 5 rows have"),
+    "photo_long": (column("photo", ["a" * 2**21] * 5), "a 'photo' of 2,097,152 bytes"),
+    "many_rows": (many, "it tells of 1,500,000 rows in"),
 }
 
 
@@ -284,14 +292,3 @@ def test_made_file_that_is_cut(tmp_path, suffix, share):
     work(path, NAMES)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     refused(path, "not a file of rows that npefficient wrote, or damaged")
-
-
-@pytest.mark.parametrize("suffix", [".csv", ".jsonl"])
-@pytest.mark.parametrize("content", [b"my only notes, without an end", "name,price\nx,1\n".encode("utf-16")],
-                         ids=["no_end_of_line", "utf_16"])
-def test_file_that_was_never_ours_stays(tmp_path, suffix, content):
-    path = tmp_path / f"rows{suffix}"
-    path.write_bytes(content)
-    with pytest.raises(ArgumentError, match="what made its rows is not known"):
-        open_output(path, Schema(("a", "b"), 1), {"topk": 1, "embedding": 0}, resume=True)
-    assert path.read_bytes() == content and os.listdir(tmp_path) == [path.name]

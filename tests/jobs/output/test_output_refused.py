@@ -132,7 +132,7 @@ def test_paths_that_cannot_be_written(tmp_path, name, message):
 
 
 def test_csv_refuses_embeddings(tmp_path):
-    with pytest.raises(ArgumentError, match="out.csv': a .csv has no place for embeddings of 1280 values"):
+    with pytest.raises(ArgumentError, match="out.csv': a .csv has no place for embeddings; write .parquet"):
         open_output(tmp_path / "out.csv", Schema(LABELS, 2, 1280), settings())
 
 
