@@ -6,6 +6,7 @@ pixels, scans and pieces are counted before they cost anything (`photo_limits.py
 import contextlib
 import io
 import os
+import warnings
 from typing import TYPE_CHECKING, BinaryIO
 
 from ..common.paths import StrPath, open_regular
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 # Left out is what Pillow decodes in Python (QOI, SGI ..), what holds other pictures (ICO, ICNS), and programs (EPS).
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF", "JPEG2000", "HEIF", "DIB", "TGA")
 MODES = {1: "L", 3: "RGB"}  # input channels of a network -> what timm's loader converts photos to for it
+DEEP = ("I", "I;16", "F")  # Pillow's modes of grey photos with more than 8 bits that it converts
 MAX_SCANS = 100  # of a JPEG; encoders make about ten, and each costs as much as a pass over all pixels
 ORIENTATION = 0x0112  # EXIF's tag
 HEAD = 512  # bytes by which other kinds of file are known
@@ -54,7 +56,7 @@ def open_image(path: StrPath | BinaryIO, *, exif: bool = False, draft: int | Non
             file = path if hasattr(path, "read") else stack.enter_context(open_regular(path))
             stack.enter_context(quiet_pillow())
             return _read(_seekable(file), name, exif, draft, max_pixels, MODES[in_chans])
-    except ImageError:
+    except (ImageError, UserWarning):  # our own warning, where someone has made warnings errors
         raise
     except Exception as problem:  # Pillow's readers raise a dozen different classes on broken files
         raise ImageError(f"photo {name!r}: {_explain(problem)}") from problem
@@ -120,9 +122,21 @@ def as_mode(image: "Image", name: str, mode: str) -> "Image":
         if image.mode == "P" and isinstance(image.info.get("transparency"), bytes):
             image = image.copy()  # the caller's own image keeps its information
             del image.info["transparency"]
-        return image.convert(mode)
+        converted = image.convert(mode)
     except Exception as problem:
         raise ImageError(f"photo {name!r}: {_explain(problem)}") from problem
+    _warn_of_clipping(image, name)
+    return converted
+
+
+def _warn_of_clipping(image, name: str) -> None:
+    """Warn where a grey photo of more than 8 bits turns white, or black: Pillow clips values, and so timm does."""
+    if image.mode not in DEEP:
+        return
+    low, high = image.getextrema()
+    if low < 0 or high > 255:
+        warnings.warn(f"photo {name!r}: grey values from {low:g} to {high:g}, which become 0 to 255 by clipping, as "
+                      "timm does it; if they are to be scaled, save it with 8 bits", stacklevel=2)
 
 
 def check_in_chans(in_chans: int) -> None:

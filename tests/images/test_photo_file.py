@@ -19,6 +19,7 @@ from npefficient.images.photo_file import open_image
 
 
 @pytest.mark.filterwarnings("ignore:Palette images with Transparency")  # from the expected side
+@pytest.mark.filterwarnings("ignore:.* which become 0 to 255 by clipping")
 @pytest.mark.parametrize("format, mode", [
     ("PNG", "RGB"), ("PNG", "L"), ("PNG", "P"), ("PNG", "P_colour"), ("PNG", "P_bytes"), ("PNG", "RGBA"), ("PNG", "LA"),
     ("PNG", "I;16"), ("PNG", "1"), ("JPEG", "RGB"), ("JPEG", "L"), ("JPEG", "CMYK"), ("GIF", "P"), ("GIF", "P_colour"),
@@ -33,6 +34,31 @@ def test_open_image_is_pillows_rgb(format, mode, tmp_path):
     for source in (file, str(file), io.BytesIO(file.read_bytes())):
         got = open_image(source)
         assert (got.mode, got.size, got.tobytes()) == ("RGB", expected.size, expected.tobytes())
+
+
+@pytest.mark.parametrize("kind, values, said", [
+    ("PNG", np.uint16([[0, 65535]]), "0 to 65535"), ("TIFF", np.uint16([[7, 256]]), "7 to 256"),
+    ("TIFF", np.float32([[-1, 0.5]]), "-1 to 0.5"), ("PPM", np.int32([[0, 4095]]), "0 to 4095"),
+    ("PNG", np.uint16([[0, 255]]), None), ("TIFF", np.float32([[0, 255]]), None), ("PNG", np.uint8([[0, 255]]), None)],
+    ids=lambda value: str(getattr(value, "dtype", value)))
+@pytest.mark.parametrize("in_chans", [3, 1])
+def test_clipped_values_are_a_warning(tmp_path, kind, values, said, in_chans):
+    file = tmp_path / "deep"
+    Image.fromarray(values).save(file, kind)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        open_image(file, in_chans=in_chans)
+    assert [str(one.message) for one in caught] == ([] if said is None else [
+        f"photo {str(file)!r}: grey values from {said}, which become 0 to 255 by clipping, as timm does it; if they "
+        "are to be scaled, save it with 8 bits"])
+
+
+def test_a_warning_of_clipping_made_an_error_is_no_broken_photo(tmp_path):
+    Image.fromarray(np.uint16([[0, 65535]])).save(tmp_path / "deep.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning, match="by clipping"):
+            open_image(tmp_path / "deep.png")
 
 
 @pytest.mark.parametrize("mode", ["P_colour", "P_bytes"])
