@@ -18,7 +18,8 @@ def add_arguments(parser):
                         help="lite0 to lite4, instead of what the shapes say")
     parser.add_argument("--global-pool", choices=("avg", "max", "avgmax", "catavgmax"),
                         help="the pool before the classifier, which the shapes do not always tell (default: avg)")
-    parser.add_argument("--labels", metavar="FILE", help="class names, one a line, in the order of the classes")
+    parser.add_argument("--labels", metavar="FILE", help="class names, one a line, in the order of the classes; "
+                                                       "an ImageNet synset id and a tab may stand before each")
     parser.add_argument("--key", metavar="NAME", help="entry of the checkpoint's dictionary that holds the weights "
                                                       "(default: found by its name; '' is the whole file)")
     parser.add_argument("--prefix", metavar="TEXT", help="what comes before every name of the network, such as model. "

@@ -82,13 +82,28 @@ def _print_published(variant) -> None:
 def _print_file(path, weights) -> None:
     import os
 
+    from weights_convert.hub_folder import find_checkpoint
+
     from ..weights.weight_file import is_hdf5
 
     source, converted = weights.source, is_hdf5(path)
+    path = path if converted else find_checkpoint(path)
     dtypes = sorted({str(array.dtype) for name, array in weights.parameters.items() if "tracked" not in name})
     print(f"file             {plain(path)}, {os.path.getsize(path):,} bytes, {', '.join(dtypes)}")
     print((f"converted from   {short(source.name)} ({source.kind})" if converted else
            f"checkpoint       {source.kind}") + (f", sha256 {source.sha256}" if source.sha256 else ""))
-    labels = weights.labels or ("none",)
-    print(f"labels           {', '.join(map(short, labels[:10]))}{' ...' if len(labels) > 10 else ''}")
+    print(f"labels           {_labels(weights)}")
     print("checksums        all hold" if converted else f"next             npefficient convert {plain(path)}")
+
+
+def _labels(weights) -> str:
+    """The first class names, and whose they are where the file has none."""
+    from ..model.weight_holder import labels_of
+    from ..network.architecture import IMAGENET_CLASSES
+
+    labels = labels_of(weights)
+    named = ", ".join(map(short, labels[:10])) + (" ..." if len(labels) > 10 else "")
+    if weights.labels or not labels:
+        return named or "none, it has no classes"
+    whose = "ImageNet's" if len(labels) == IMAGENET_CLASSES else "numbers"
+    return f"none in the file, {whose} are taken: {named}"

@@ -4,6 +4,7 @@ UTF-8 with or without a byte order mark, or UTF-16 with one (what PowerShell's `
 """
 import codecs
 import os
+import re
 from collections.abc import Iterator
 
 from ..errors import ArgumentError
@@ -15,14 +16,24 @@ CLASS_NAMES = 2**22  # bytes of a file of class names
 LABELS = 2**28  # bytes of a file of labels: those of millions of photos
 LIST = 2**30  # bytes of a list of photos
 WIDE = 2**24  # bytes of a list in UTF-16, which is read whole
+SYNSET = re.compile(r"n\d{8}\s+")  # before a name; ids alone are names
 UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def read_labels(path, num_classes: int) -> list[str]:
-    """Read the names of so many classes, one on each line in the order of the classes; empty last lines don't count."""
+    """Read the names of so many classes, one on each line in the order of the classes; empty last lines don't count.
+
+    Where every line begins with a WordNet synset id ("n01440764<TAB>tench"), the name is what comes after it.
+    """
     labels = [line.strip() for line in read_lines(path, "labels file", CLASS_NAMES)]
     while labels and not labels[-1]:
         labels.pop()
+    if labels and all(map(SYNSET.match, labels)):
+        labels = [SYNSET.sub("", label) for label in labels]
+    for number, label in enumerate(labels, 1):
+        if "\t" in label:
+            raise ArgumentError(f"labels file {os.fspath(path)!r}: line {number} has a tab, {label[:60]!r}; write the "
+                                "name of the class alone, or an ImageNet synset id, a tab and the name on every line")
     if len(labels) != num_classes:
         heading = f"; is the first line, {labels[0][:60]!r}, a heading?" if len(labels) == num_classes + 1 else ""
         raise ArgumentError(f"labels file {os.fspath(path)!r}: {counted(len(labels), 'label')} for "

@@ -51,6 +51,22 @@ def test_read_lines_refuses(tmp_path, content, text):
         read_lines(tmp_path / "a.txt", "labels file", 99)
 
 
+@pytest.mark.parametrize("text, expected", [
+    ("n01440764\ttench, Tinca tinca\nn01443537\tgoldfish\n", ["tench, Tinca tinca", "goldfish"]),
+    ("n01440764 tench\nn01443537 goldfish\n", ["tench", "goldfish"]),
+    ("n01440764\nn01443537\n", ["n01440764", "n01443537"]),
+    ("n01440764 tench\ngoldfish\n", ["n01440764 tench", "goldfish"])], ids=["tab", "space", "alone", "one"])
+def test_labels_after_synset_ids(tmp_path, text, expected):
+    (tmp_path / "names.txt").write_text(text)
+    assert read_labels(tmp_path / "names.txt", 2) == expected
+
+
+def test_labels_with_a_tab_are_refused(tmp_path):
+    (tmp_path / "names.txt").write_text("cat\n1\tdog\n")
+    with pytest.raises(ArgumentError, match=r"line 2 has a tab, '1\\tdog'; write the name of the class alone"):
+        read_labels(tmp_path / "names.txt", 2)
+
+
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 @pytest.mark.parametrize("kind, text", [("pipe", "it is a pipe, no file"), ("device", "it is a device, no file"),
                                         ("folder", "Is a directory"), ("nul", "embedded null byte")])
