@@ -1,9 +1,9 @@
 """The command line: a file per subcommand, each with `add_arguments(parser)` and `run(args) -> exit code`.
 
 Exit codes: 0 all is well, 1 something could not be done (the reason is on stderr), 2 the command line is wrong,
-70 npefficient itself is at fault, 130 interrupted, 143 terminated. A subcommand whose answer is yes or no says no with
-1, and has its own code for errors in TROUBLE. It refuses a command line with `args.refuse(text)`, which shows its
-usage.
+70 npefficient itself is at fault, 130 interrupted, 141 nobody reads standard output any more, 143 terminated. A
+subcommand whose answer is yes or no says no with 1, and has its own code for errors in TROUBLE. It refuses a command
+line with `args.refuse(text)`, which shows its usage.
 """
 import argparse
 import importlib
@@ -14,7 +14,8 @@ from . import terminal
 
 SUBCOMMANDS = ("bench", "classify", "compare", "convert", "explain", "export", "finetune", "info", "list", "profile",
                "validate", "warmup")
-WRONG, FAULT, INTERRUPTED, TERMINATED = 1, 70, 130, 143  # 70: EX_SOFTWARE of sysexits.h; 128 + the signal's number
+WRONG, FAULT = 1, 70  # 70: EX_SOFTWARE of sysexits.h
+INTERRUPTED, CLOSED, TERMINATED = 130, 141, 143  # 128 + the number of SIGINT, SIGPIPE, SIGTERM
 TRACEBACK = "NPEFFICIENT_TRACEBACK"
 SETTINGS = ("NPEFFICIENT_CACHE", "NPEFFICIENT_MIRROR", TRACEBACK)  # environment variables
 
@@ -50,7 +51,8 @@ def _parser(chosen: str | None = None) -> argparse.ArgumentParser:
         prog="npefficient", description="EfficientNet-Lite on the CPU, without PyTorch.",
         epilog="'npefficient SUBCOMMAND --help' explains a subcommand. Exit code 0: all is well; 1: something failed, "
                "the reason is on stderr; 2: the command line is wrong; 70: a fault of npefficient itself, "
-               f"{TRACEBACK}=1 shows where; 130 and 143: interrupted by Ctrl-C or SIGTERM.")
+               f"{TRACEBACK}=1 shows where; 130 and 143: interrupted by Ctrl-C or SIGTERM; 141: whoever read the "
+               "output, such as head, has gone.")
     parser.add_argument("--version", action="version", version=f"npefficient {__version__}")
     parts = parser.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True)
     for name in [chosen] if chosen in SUBCOMMANDS else SUBCOMMANDS:
@@ -60,6 +62,14 @@ def _parser(chosen: str | None = None) -> argparse.ArgumentParser:
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
         module.add_arguments(part)
     return parser
+
+
+def _parsed(arguments: list[str]) -> argparse.Namespace:
+    try:
+        return _parser(*arguments[:1]).parse_args(arguments)
+    except SystemExit:
+        sys.stdout.flush()  # argparse hides where printing --help fails
+        raise
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -74,14 +84,14 @@ def _run(arguments: list[str]) -> int:
 
     subcommand = None
     try:
-        args = _parser(*arguments[:1]).parse_args(arguments)
+        args = _parsed(arguments)
         _warn_of_unknown_settings()
         subcommand = _module(args.subcommand)
         code = subcommand.run(args)
         sys.stdout.flush()
         return code
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        pass
+    except terminal.Closed:
+        return CLOSED
     except NpefficientError as error:
         terminal.say(f"error: {error}")
     except OSError as error:

@@ -16,6 +16,15 @@ def photos_of(args) -> list[tuple]:
     args.refuse("no photo given: name one or more, or try 'npefficient classify --demo'")
 
 
+def topk(args) -> int:
+    """How many classes to show."""
+    from ..demo import demo
+
+    if args.topk is not None:
+        return args.topk
+    return demo().topk if args.demo else 5
+
+
 def name_width(names) -> int:
     """The width of a column of photos' names, which keeps the next one straight but for very long ones."""
     return max((len(plain(name)) for name in names if len(name) <= WIDEST), default=0)
@@ -36,8 +45,8 @@ def show(name: str, result, as_json: bool, width: int = 0) -> None:
         print("", plain(name), *(f"  {row}" for row in rows), sep="\n")
 
 
-def exit_code(bad: int, count: int, unlisted=()) -> int:
-    """1 where some photos could not be read, which is said on stderr, or some folders could not be listed."""
+def exit_code(bad: int, count: int, unlisted=(), more: str = "") -> int:
+    """1 where some photos could not be read, which is said on stderr with `more`, or some folders not be listed."""
     if bad:
-        say(f"{bad:,} of {counted(count, 'photo')} could not be read")
+        say(f"{bad:,} of {counted(count, 'photo')} could not be read{more}")
     return 1 if bad or unlisted else 0

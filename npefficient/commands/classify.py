@@ -9,17 +9,20 @@ PHOTO may also be a folder (every photo in it and below, sorted; hidden ones lef
 folders), a list (a name that ends in .txt) or - for standard input, both with a path on each line or a NUL byte after
 each (find -print0), relative to the current directory. A folder below that can't be listed is reported on stderr as
 well, and so is how many photos are of a kind that Pillow can't read. --output keeps the results, a row for each photo
-in the order given; --resume goes on after an interruption of any kind, with the same photos and settings, and does none
-twice; Ctrl-C and SIGTERM leave a valid file. In names what a terminal would obey is written as an escape, such as \\n,
-and bytes that are no UTF-8 as \\udcXX. In a .csv an apostrophe stands before text that a spreadsheet would take for a
-formula. What --resume needs lies beside the file, in hidden ones that begin with its name.
+in the order given; --resume goes on after an interruption of any kind, with the same photos and settings. It does none
+twice that could be read, and tries the others again, whose new rows take the places of the old ones. Ctrl-C and SIGTERM
+leave a valid file. The first photos that can't be read are named on stderr, and the rows of all say why. Where not one
+of the photos is there, as with a mistyped name, no file is made. In names what a terminal would obey is written as an
+escape, such as \\n, and bytes that are no UTF-8 as \\udcXX. In a .csv an apostrophe stands before text that a
+spreadsheet would take for a formula. What --resume needs lies beside the file, in hidden ones such as
+.rows.csv.settings.json.
 
 --engine ray gives the work to Ray, on this machine or on a cluster (--address), where npefficient[ray] is installed on
 each. --output is then a directory of Parquet files with the rows that .parquet has; sorted by their names, they have
 the order of the photos. PHOTO and --output may be addresses, such as s3://bucket/photos. Ray starts lost workers again
 and repeats their work; there is no --resume: what was written stays, and another run needs another directory.
 """
-from .classified import exit_code, name_width, photos_of, show
+from .classified import exit_code, name_width, photos_of, show, topk
 from .options import add_reading, add_threads, add_weights, add_workers, compile_kernels, make_model, reading, whole
 from .terminal import say
 
@@ -37,8 +40,9 @@ def add_arguments(parser):
     many.add_argument("--output", metavar="FILE", help="write rows there: .csv, .jsonl, .parquet or .h5, by its suffix")
     many.add_argument("--embeddings", action="store_true", help="add the pooled features to each row; not for .csv")
     how = many.add_mutually_exclusive_group()
-    how.add_argument("--resume", action="store_true", help="keep the rows that FILE has and go on after them")
-    how.add_argument("--force", action="store_true", help="overwrite FILE")
+    how.add_argument("--resume", action="store_true", help="keep the rows that FILE has, go on after them, and "
+                                                          "try photos again that could not be read")
+    how.add_argument("--force", action="store_true", help="begin FILE anew")
     add_workers(many)
     many.add_argument("--batch-size", metavar="N", type=whole, help="photos that a worker reads before it computes "
                                                                     "(default: 1)")
@@ -54,10 +58,6 @@ def add_arguments(parser):
 
 
 def run(args) -> int:
-    from ..demo import demo
-
-    if args.topk is None:
-        args.topk = demo().topk if args.demo else 5
     if args.engine == "ray":
         from . import classify_ray
 
@@ -97,7 +97,7 @@ def _one_by_one(args) -> int:
     for name, photo in photos:
         try:
             image = open_image(photo, in_chans=model.architecture.in_chans, **how)
-            result = model.classify(image, topk=args.topk)
+            result = model.classify(image, topk=topk(args))
         except ImageError as error:
             bad += 1
             say(f"error: {error}")

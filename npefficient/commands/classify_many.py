@@ -1,21 +1,25 @@
 """What `classify` does with many photos: several are on their way at the same time, and the rows can be kept."""
 import contextlib
+import functools
 import itertools
 import sys
 from collections import deque
+from collections.abc import Iterator
 
 from ..common.progress import Progress
 from ..common.text import counted, plain
 from ..engine.cpus import check_threads
-from ..jobs.output import open_output
+from ..jobs.output import begun, check_form, check_output, open_output
 from ..jobs.output.settings import settings_of
+from ..jobs.photo_paths import check_found
 from ..jobs.rows import Schema
 from ..jobs.stream import shift_by_fast_decode, stream
-from .classified import exit_code, name_width, photos_of, show
-from .options import compile_kernels, list_photos, make_model, reading
+from .classified import exit_code, name_width, photos_of, show, topk
+from .options import compile_kernels, list_photos, make_model, reading, refusing
 from .terminal import say
 
 SAMPLE = 4  # photos that --fast-decode is measured on
+NAMED = 5  # photos that could not be read, on stderr; all of them have rows that say why
 
 
 def run(args) -> int:
@@ -24,24 +28,26 @@ def run(args) -> int:
     named, unlisted = _named(args)
     photos, total = _Photos(named), len(named) if isinstance(named, list) else None
     photos.peek(1)  # what is wrong with the first ones is said before anything is made
+    if total and args.output is not None and not (args.resume and begun(args.output)):
+        check_found(named)
     model = make_model(args, num_threads=1)
-    schema = Schema.of(model, args.topk, args.embeddings)
+    schema = Schema.of(model, topk(args), args.embeddings)
     compile_kernels()
-    workers = check_threads(args.threads) if args.workers is None else args.workers
-    outcomes = stream(model, photos, outputs=schema.outputs, workers=workers,
-                      batch_size=1 if args.batch_size is None else args.batch_size, fast_decode=args.fast_decode, **how)
+    run = functools.partial(
+        stream, model, outputs=schema.outputs, workers=check_threads(args.threads) if args.workers is None else
+        args.workers, batch_size=1 if args.batch_size is None else args.batch_size, fast_decode=args.fast_decode, **how)
     if not args.json:
         print(model, flush=True)
-    with contextlib.closing(outcomes):
-        if args.output is None:
-            _measure(args, model, photos, how)
+    if args.output is None:
+        _measure(args, model, photos, how)
+        with contextlib.closing(run(photos)) as outcomes:
             return _print(args, schema, outcomes, name_width(named) if total else 0, unlisted)
-        settings = settings_of(model.weights(), schema, exif=args.exif, fast_decode=args.fast_decode,
-                               max_pixels=args.max_pixels)
-        with open_output(args.output, schema, settings, resume=args.resume, force=args.force) as output:
-            output.skip(photos)
-            _measure(args, model, photos, how)
-            return _write(output, outcomes, total, unlisted)
+    settings = settings_of(model.weights(), schema, exif=args.exif, fast_decode=args.fast_decode,
+                           max_pixels=args.max_pixels)
+    with open_output(args.output, schema, settings, resume=args.resume, force=args.force) as output:
+        bad = output.skip(photos)
+        _measure(args, model, photos, how)
+        return _write(output, run, bad, photos, total, unlisted)
 
 
 def _check(args) -> None:
@@ -49,8 +55,12 @@ def _check(args) -> None:
         for name in ("embeddings", "resume", "force"):
             if getattr(args, name):
                 args.refuse(f"--{name} without --output: name the file that it is about")
-    elif args.json:
+        return
+    if args.json:
         args.refuse(f"--json with --output {args.output!r}: the file's suffix says its form; .jsonl is JSON")
+    with refusing(args):
+        check_form(args.output, embeddings=args.embeddings)
+    check_output(args.output, resume=args.resume, force=args.force)
 
 
 def _named(args) -> tuple:
@@ -81,12 +91,12 @@ class _Photos:
 
 def _measure(args, model, photos: _Photos, how: dict) -> None:
     """Say what --fast-decode does to the logits of the next photos."""
-    if args.fast_decode:
+    if args.fast_decode and photos.peek(1):
         count, change, largest, same = shift_by_fast_decode(model, photos.peek(SAMPLE), **how)
         what, stays = ("logits", f", and the most probable class stays on {same}") if model.num_classes else (
             "features", "")
-        say(f"--fast-decode: on the first {counted(count, 'photo')} the {what} move by at most {change:.3g} (the largest "
-            f"is {largest:.3g}){stays}")
+        say(f"--fast-decode: on the first {counted(count, 'photo')} the {what} move by at most {change:.3g} (the "
+            f"largest is {largest:.3g}){stays}")
 
 
 def _print(args, schema: Schema, outcomes, width: int, unlisted) -> int:
@@ -103,17 +113,20 @@ def _print(args, schema: Schema, outcomes, width: int, unlisted) -> int:
     return exit_code(bad, count, unlisted)
 
 
-def _write(output, outcomes, total: int | None, unlisted) -> int:
-    if output.count == total:
-        output.publish()
-        output.finish()
-        print(f"nothing to do: {plain(output.path)} has {counted(total, 'row')} already, one for each photo")
-        return exit_code(output.bad, output.count, unlisted)
+def _write(output, run, bad: list, photos: _Photos, total: int | None, unlisted) -> int:
+    """Write the rows of the photos that have none, after new ones for those that could not be read before (`bad`)."""
+    named = itertools.count()
     try:
-        with contextlib.closing(outcomes), Progress(total, done=output.count) as progress:
-            for outcome in outcomes:
-                output.add(output.schema.row(outcome))
-                progress.advance()
+        if bad:
+            say(f"trying {counted(len(bad), 'photo')} again that could not be read before")
+            with Progress(len(bad)) as progress:
+                mended = output.renew(_rows(output, run(bad), progress, named))
+            say(f"{mended:,} of {counted(len(bad), 'photo')} can be read now")
+        nothing_left = output.count == total
+        if not nothing_left:
+            with Progress(total, done=output.count) as progress:
+                for row in _rows(output, run(photos), progress, named):
+                    output.add(row)
         output.publish()
     except KeyboardInterrupt as stop:
         output.publish()
@@ -121,5 +134,19 @@ def _write(output, outcomes, total: int | None, unlisted) -> int:
         raise type(stop)(f"{str(output.path)!r} has the first {counted(output.count, 'photo')}; the same command with "
                          "--resume goes on") from stop
     output.finish()
-    print(f"wrote {plain(output.path)}: {counted(output.count, 'row')}")
-    return exit_code(output.bad, output.count, unlisted)
+    if nothing_left and not bad:
+        print(f"nothing to do: {plain(output.path)} has {counted(total, 'row')} already, one for each photo")
+    else:
+        print(f"wrote {plain(output.path)}: {counted(output.count, 'row')}")
+    return exit_code(output.bad, output.count, unlisted, ": their rows say why")
+
+
+def _rows(output, outcomes, progress: Progress, named: Iterator[int]) -> Iterator[dict]:
+    """The rows of outcomes; the first NAMED photos that can't be read are named on stderr, as `named` counts them."""
+    with contextlib.closing(outcomes):
+        for outcome in outcomes:
+            if outcome.error is not None and (number := next(named)) <= NAMED:
+                progress.say("npefficient: " + (f"error: {outcome.error}" if number < NAMED else
+                                                "more photos can't be read, which are not named here"))
+            yield output.schema.row(outcome)
+            progress.advance()

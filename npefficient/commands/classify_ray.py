@@ -3,10 +3,14 @@ import contextlib
 import sys
 
 from ..common.text import counted, plain
-from ..jobs.distributed import classify
+from ..jobs.distributed import HERE, check_job, classify, first_errors, is_remote
+from ..jobs.photo_paths import check_found
 from ..model.loading import load_weights
-from .classified import exit_code, photos_of
+from .classified import exit_code, photos_of, topk
 from .options import list_photos, reading, weights_path
+from .terminal import say
+
+NAMED = 5  # photos that could not be read, on stderr
 
 
 def run(args) -> int:
@@ -18,18 +22,24 @@ def run(args) -> int:
                         "directory that is not there yet, and sizes batches itself")
     how = reading(args)
     photos, unlisted = _photos(args)
+    where = {"workers": args.workers, "processors": 1 if args.threads is None else args.threads,
+             "address": args.address}
+    _, address = check_job(photos, args.output, **where)
+    if address == HERE and not any(map(is_remote, photos)):
+        check_found(photos)
     weights = load_weights(weights_path(args))
     with contextlib.redirect_stderr(sys.stderr.unfiltered):  # Ray draws its progress with escapes of its own
-        count, bad = classify(photos, weights, args.output, workers=args.workers,
-                              processors=1 if args.threads is None else args.threads, address=args.address,
-                              topk=args.topk, embeddings=args.embeddings, fast_decode=args.fast_decode, **how)
+        count, bad = classify(photos, weights, args.output, topk=topk(args), embeddings=args.embeddings,
+                              fast_decode=args.fast_decode, **where, **how)
     print(f"wrote {plain(args.output)}: {counted(count, 'row')}")
-    return exit_code(bad, count, unlisted)
+    for error in first_errors(args.output, NAMED) if bad else ():
+        say(f"error: {error}")
+    return exit_code(bad, count, unlisted, ": their rows say why")
 
 
 def _photos(args) -> tuple[list[str], list[str]]:
     """The photos one by one, and the folders that can't be listed; addresses stay as they are, for Ray to list."""
-    if any("://" in photo for photo in args.photos):
+    if any(map(is_remote, args.photos)):
         return args.photos, []
     if not args.photos:
         return [str(photo) for _, photo in photos_of(args)], []

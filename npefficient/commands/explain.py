@@ -7,17 +7,20 @@ it takes Lite0 and a photograph that comes with npefficient, or, where the offic
 installed, the embedded model and one of its digits.
 """
 from ..common.text import plain, short
-from .options import add_reading, add_threads, add_weights, compile_kernels, demo_photos, make_model, reading, whole
+from .options import (add_reading, add_threads, add_weights, compile_kernels, demo_photos, ending, make_model, reading,
+                      whole)
 
 DEMO_PHOTO = 1  # of the demo's: the cat, or the digit one
 
 
 def add_arguments(parser):
     parser.add_argument("photo", metavar="PHOTO", nargs="?", help="any picture that Pillow reads")
-    parser.add_argument("-o", "--output", metavar="FILE.html", help="the page to write (default: the photo's name with "
+    parser.add_argument("-o", "--output", metavar="FILE.html", type=ending(".html", ".htm"),
+                        help="the page to write (default: the photo's name with "
                                                                     ".html, in the current directory)")
-    parser.add_argument("--png", metavar="FILE.png", help="write the crop with the map of the most probable class over "
-                                                          "it, or of --class; alone, unless -o is given too")
+    parser.add_argument("--png", metavar="FILE.png", type=ending(".png"),
+                        help="write the crop with the map of the most probable class over it, or of --class; alone, "
+                             "unless -o is given too")
     parser.add_argument("--force", action="store_true", help="overwrite existing files")
     add_weights(parser, demo="explain a photograph that comes with npefficient")
     parser.add_argument("--topk", metavar="K", type=whole, default=5, help="how many classes to explain (default: 5)")
@@ -38,9 +41,9 @@ def run(args) -> int:
     html, png = _targets(args, photo)
     with contextlib.ExitStack() as files:
         # What can't be written is said before the work begins.
-        html_file, png_file = (path and files.enter_context(replacing(path, force=args.force)) for path in (html, png))
         if html:
             page.environment()
+        html_file, png_file = (path and files.enter_context(replacing(path, force=args.force)) for path in (html, png))
         model = make_model(args, args.threads)
         compile_kernels()
         print(model)
@@ -73,6 +76,4 @@ def _targets(args, photo):
 
     png = None if args.png is None else Path(args.png)
     html = Path(args.output) if args.output is not None else None if png else Path(f"{Path(photo).stem}.html")
-    if html == png:
-        args.refuse(f"-o {args.output!r} and --png {args.png!r}: they are the same file; name two")
     return html, png

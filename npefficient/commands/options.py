@@ -1,5 +1,6 @@
 """What several subcommands have in common: the values of options, which weights they run, how they read photos, and on
 how many processors."""
+import contextlib
 import functools
 import math
 import threading
@@ -24,6 +25,17 @@ def option(read):
             raise ArgumentTypeError(str(error)) from None
 
     return convert
+
+
+@contextlib.contextmanager
+def refusing(args):
+    """For what only several options tell together: an ArgumentError in the block is a wrong command line."""
+    from ..errors import ArgumentError
+
+    try:
+        yield
+    except ArgumentError as error:
+        args.refuse(str(error))
 
 
 def ending(*suffixes: str):

@@ -5,8 +5,16 @@ import signal
 import sys
 import threading
 import warnings
+from collections import Counter
 
 from ..common.text import ERROR, plain, short
+
+
+ALIKE = 5  # warnings of the same place in the code that are shown; a job over many photos could bring millions
+
+
+class Closed(BrokenPipeError):
+    """Whoever reads standard output, such as `head`, has seen enough."""
 
 
 class Terminated(KeyboardInterrupt):
@@ -24,7 +32,7 @@ def guarded():
     sys.stdin = open(0, closefd=False) if sys.stdin is None else sys.stdin
     sys.stdout = Stream(sys.stdout or open(1, "w", closefd=False), "standard output")
     sys.stderr = Stream(sys.stderr or open(2, "w", closefd=False), None)
-    warnings.showwarning = _show_warning
+    warnings.showwarning = _warnings_shower()
     try:
         with _terminable():
             yield
@@ -41,11 +49,12 @@ class Stream:
     """A text stream that writes as escapes what a terminal would obey, but for the end of a line, and what its encoding
     lacks.
 
-    name: what it is called where writing fails; None where that is no reason to stop, as with messages
+    name: what it is called where writing fails; None where that is no reason to stop, as with messages. Flushing says
+        once more that it has failed.
     """
 
     def __init__(self, stream, name: str | None):
-        self.unfiltered, self._name = stream, name
+        self.unfiltered, self._name, self._failure = stream, name, None
 
     def __getattr__(self, attribute: str):
         return getattr(self.unfiltered, attribute)
@@ -64,6 +73,8 @@ class Stream:
             self.write(line)
 
     def flush(self) -> None:
+        if self._failure:
+            raise self._failure
         with self._failures():
             self.unfiltered.flush()
 
@@ -73,10 +84,10 @@ class Stream:
             yield
         except OSError as problem:
             self._drop()
-            if isinstance(problem, BrokenPipeError) and self._name:
-                raise
             if self._name:
-                raise OSError(problem.errno, problem.strerror, self._name) from problem
+                kind = Closed if isinstance(problem, BrokenPipeError) else OSError
+                self._failure = kind(problem.errno, problem.strerror, self._name)
+                raise self._failure from problem
 
     def _drop(self) -> None:
         """Let what is left lead nowhere, or Python would try it once more when it ends, and complain."""
@@ -94,8 +105,19 @@ def _occupy_closed_handles() -> None:
             os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free: this one
 
 
-def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
-    say(f"warning: {message}")
+def _warnings_shower():
+    """A `warnings.showwarning` for lines as errors are, the first few of each kind."""
+    shown = Counter()
+
+    def show(message, category, filename, lineno, file=None, line=None) -> None:
+        kind = category, filename, lineno
+        shown[kind] += 1
+        if shown[kind] <= ALIKE:
+            say(f"warning: {message}")
+        elif shown[kind] == ALIKE + 1:
+            say("warning: more of the same kind, which are not shown")
+
+    return show
 
 
 @contextlib.contextmanager

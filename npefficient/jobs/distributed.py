@@ -83,7 +83,8 @@ def classify(photos: Sequence[str], weights: Weights, output: str, *, workers: i
 
     photos: paths that every worker can read, or addresses of files and folders such as "s3://bucket/photos", which Ray
         lists and reads; those that are not there fail the job
-    output: a directory that is not there yet, or empty, or an address such as "s3://bucket/rows", for all workers to write to
+    output: a directory that is not there yet, or empty, or an address such as "s3://bucket/rows", for all workers to
+        write to
     workers: processes; None leaves the number to Ray, up to what the cluster has room for
     processors: of each worker
     address: of a cluster (`ray.init`); None for $RAY_ADDRESS, else for this machine alone. Where this process is
@@ -93,10 +94,8 @@ def classify(photos: Sequence[str], weights: Weights, output: str, *, workers: i
     Sorted by their names, the files have the rows in the order of the photos. Raises ArgumentError for what can't be
     used, NpefficientError where the job fails; what is written by then stays.
     """
-    ray, address = _ray(), address or os.environ.get("RAY_ADDRESS") or HERE
-    _check(photos, workers, processors, address)
+    ray, address = check_job(photos, output, workers=workers, processors=processors, address=address)
     Classifier(weights, **how)  # what is wrong with these is said here, not by a worker
-    _check_free(output)
     started = _connect(ray, address, processors)
     try:
         pool = ray.data.ActorPoolStrategy(size=workers) if workers else ray.data.ActorPoolStrategy(min_size=1)
@@ -111,7 +110,25 @@ def classify(photos: Sequence[str], weights: Weights, output: str, *, workers: i
     finally:
         if started:
             ray.shutdown()
-    return _counted(output, None if _remote(photos[0]) else len(photos))
+    return _counted(output, None if is_remote(photos[0]) else len(photos))
+
+
+def check_job(photos: Sequence[str], output: str, *, workers: int | None = None, processors: int = 1,
+              address: str | None = None) -> tuple:
+    """Raise ArgumentError for what `classify` can't use, before there are weights; returns (ray, address of a cluster).
+    """
+    ray, address = _ray(), address or os.environ.get("RAY_ADDRESS") or HERE
+    _check(photos, workers, processors, address)
+    _check_free(output)
+    return ray, address
+
+
+def first_errors(output: str, count: int) -> list[str]:
+    """Why photos could not be read, of the first `count` of them in what `classify` has written."""
+    from pyarrow.dataset import dataset, field
+
+    rows = dataset(_location(output), format="parquet")
+    return rows.head(count, columns=["error"], filter=field("error").is_valid())["error"].to_pylist()
 
 
 def _photos(batch: dict[str, np.ndarray]) -> tuple[list[str], list]:
@@ -164,10 +181,10 @@ def _check(photos: Sequence[str], workers: int | None, processors: int, address:
             raise ArgumentError(f"{name} {value!r}: it must be a whole number of at least 1")
     if not photos:
         raise ArgumentError("no photos: name at least one")
-    if len({_remote(photo) for photo in photos}) > 1:
+    if len({is_remote(photo) for photo in photos}) > 1:
         raise ArgumentError(f"photos {photos[0]!r} .. {photos[-1]!r}: give paths or addresses (s3://..), not both")
     for photo in photos:
-        if address != HERE and not _remote(photo) and not os.path.isabs(photo):
+        if address != HERE and not is_remote(photo) and not os.path.isabs(photo):
             raise ArgumentError(f"photo {photo!r}: workers elsewhere have another current directory; give the full "
                                 "path, in a place that all machines share, or an address such as s3://bucket/photos")
 
@@ -200,7 +217,7 @@ def _connect(ray, address: str, processors: int) -> bool:
 
 def _dataset(ray, photos: Sequence[str]):
     """Ray's dataset of the photos: rows with a path, and for addresses, which Ray reads, the bytes as well."""
-    if not _remote(photos[0]):
+    if not is_remote(photos[0]):
         processors = max(1, int(ray.cluster_resources().get("CPU", 1)))
         tasks = max(-(-len(photos) // TASK), min(len(photos), SHARE * processors))
         # As bytes: Arrow's text can't hold a name that is no UTF-8.
@@ -214,12 +231,13 @@ def _dataset(ray, photos: Sequence[str]):
         raise ArgumentError(f"photos {photos[0]!r}: {problem}") from problem
 
 
-def _remote(name: str) -> bool:
+def is_remote(name: str) -> bool:
+    """True for an address, such as "s3://bucket/photos"; a path of this machine is none."""
     return "://" in name
 
 
 def _location(output: str) -> str:
-    return output if _remote(output) else os.path.abspath(output)
+    return output if is_remote(output) else os.path.abspath(output)
 
 
 def _check_free(output: str) -> None:

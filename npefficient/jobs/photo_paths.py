@@ -9,7 +9,7 @@ import os
 import stat
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ..common.paths import StrPath
@@ -73,6 +73,14 @@ def _photos_of(argument: str, search: "_Search") -> Iterator[str]:
     yield first
     yield from found
     search.say_what_is_left_out(argument)
+
+
+def check_found(photos: Sequence[str]) -> None:
+    """Raise ArgumentError where not one of these photos is there: a mistyped name is no job."""
+    if not any(map(os.path.lexists, photos)):
+        others = f", nor is any other of the {len(photos):,} given" if len(photos) > 1 else ""
+        raise ArgumentError(f"photo {photos[0]!r} is not there{others}: check the path, which is relative to the "
+                            "current directory; nothing was written")
 
 
 def photos_below(folder: str, *, error: Say, remark: Say) -> Iterator[str]:

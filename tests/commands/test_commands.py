@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fresh import ROOT
 from PIL import Image
 
 import npefficient
@@ -196,6 +197,75 @@ def test_a_closed_pipe_is_no_traceback(ten):
     done = subprocess.run(f'"{sys.executable}" -m npefficient info lite4 --layers | head -n 1', shell=True,
                           capture_output=True, text=True, timeout=120)
     assert done.stdout.startswith("tf_efficientnet_lite4") and done.stderr == ""
+
+
+@pytest.mark.parametrize("arguments", [
+    ("--help",), ("--version",), ("classify", "--help"), ("list",), ("info", "lite0"), ("compare", "ten.h5", "ten.h5")],
+    ids=" ".join)
+@pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
+def test_a_reader_that_has_gone_is_an_exit_code_of_its_own(ten, arguments, unbuffered):
+    """As for tools that SIGPIPE ends; for `compare`, too, whose errors have another code."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run([sys.executable, "-m", "npefficient", *arguments], stdout=writer, stderr=subprocess.PIPE,
+                              timeout=120, cwd=ten.parent,
+                              env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered})
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+MISSING = [
+    (("classify", "a.png", "--output", "o.parquet"), "pyarrow", ".parquet needs pyarrow"),
+    (("classify", "a.png", "--output", "o", "--engine", "ray"), "ray.data", "Ray Data is missing"),
+    (("explain", "a.png"), "jinja2", "jinja2"),
+    (("finetune", "p", "-o", "m.h5"), "sklearn.linear_model", "needs scikit-learn"),
+    (("finetune", "p", "-o", "m.h5", "--report", "c.png"), "matplotlib.backends.backend_agg", "needs matplotlib"),
+]
+
+
+@pytest.mark.parametrize("arguments, module, message", MISSING, ids=[" ".join(case[0]) for case in MISSING])
+def test_a_missing_extra_is_noticed_before_any_work(command, tmp_path, monkeypatch, arguments, module, message):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.png").touch()
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr(compiled, "driver", lambda report: pytest.fail("it compiles first"))
+    code, out, err = command(*arguments, "--weights", "none.h5")
+    assert code == 1 and out == "" and message in err and "python -m pip install" in err and "none.h5" not in err
+    assert os.listdir() == ["a.png"]
+
+
+@pytest.mark.parametrize("arguments", [
+    ("classify", "a.png", "--output", "old"), ("classify", "a.png", "--output", "none/o.csv"),
+    ("classify", "a.png", "--output", "none.csv/o.csv"), ("finetune", "p", "-o", "none/m.h5"),
+    ("compare", "none.h5", "none.h5", "--json", "none/a.json"), ("profile", "a.png", "--trace", "none/a.json"),
+    ("profile", "a.png", "--json", "none/a.json"), ("validate", "p", "--csv", "none/a.csv")], ids=" ".join)
+def test_what_can_not_be_written_is_said_before_any_work(command, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.png").touch()
+    (tmp_path / "old.csv").touch()
+    arguments = [word.replace("old", "old.csv") for word in arguments]
+    weights = () if arguments[0] == "compare" else ("--weights", "none.h5")
+    code, out, err = command(*arguments, *weights)
+    assert code and out == "" and "none.h5" not in err
+    assert "its directory does not exist" in err or "'old.csv' exists already" in err
+
+
+def test_info_of_a_folder_is_that_of_its_checkpoint(command, ten, tmp_path):
+    weights_convert.export(ten, f"{tmp_path / 'hub'}/")
+    checkpoint = tmp_path / "hub" / "model.safetensors"
+    for name in (tmp_path / "hub", f"local-dir:{tmp_path / 'hub'}", checkpoint):
+        code, out, _ = command("info", name)
+        assert code == 0 and f"file             {checkpoint}, {checkpoint.stat().st_size:,} bytes, float32\n" in out
+
+
+def test_info_says_whose_labels_are_taken(command, tmp_path):
+    for classes, said in ((1000, "none in the file, ImageNet's are taken: tench, Tinca tinca, "),
+                          (3, "none in the file, numbers are taken: class 0, class 1, class 2\n"),
+                          (0, "none, it has no classes\n")):
+        write_weights(tmp_path / f"{classes}.h5", random_weights(architecture.build("lite0", classes)))
+        assert f"labels           {said}" in command("info", tmp_path / f"{classes}.h5")[1]
 
 
 def test_info_of_a_checkpoint(command, ten, tmp_path):

@@ -114,13 +114,18 @@ def test_any_photo(explain, tmp_path, name, picture):
     ((".", *DIGITS), "photo '.': it is a directory"),
     ((ONE, *DIGITS, "--class", "twelve"), "class 'twelve': none of the 10 classes has this name or number"),
     ((ONE, *DIGITS, "-o", "none/page.html"), "'none/page.html': its directory does not exist"),
-    ((ONE, *DIGITS, "-o", "."), "'.' is a directory: name a file to write"),
     (("a.png", "--weights", "none.h5"), "none.h5"),
-], ids=["no_file", "directory", "class", "no_directory", "to_a_directory", "weights"])
+], ids=["no_file", "directory", "class", "no_directory", "weights"])
 def test_says_what_is_wrong_and_leaves_nothing(explain, tmp_path, arguments, message):
     code, _, err = explain(*arguments)
     assert code == 1 and err.startswith("npefficient: error: ") and message in err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_directory_is_no_page(explain, tmp_path):
+    (tmp_path / "page.html").mkdir()
+    code, _, err = explain(ONE, *DIGITS, "-o", "page.html")
+    assert code == 1 and "'page.html' is a directory: name a file to write" in err
 
 
 def test_missing_jinja2_is_said_before_the_work(explain, tmp_path, monkeypatch):

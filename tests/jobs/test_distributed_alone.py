@@ -83,6 +83,17 @@ def test_ray_that_does_not_start(failure, error):
         distributed._connect(ray, "local", 1)
 
 
+def test_verb_with_no_photo_and_with_a_directory_that_is_there(place, capsys, tmp_path):
+    """Said before the weights are read."""
+    (tmp_path / "rows").mkdir()
+    (tmp_path / "rows" / "one").touch()
+    more = "--weights", "none.h5", "--engine", "ray", "--output"
+    assert main(["classify", "phots", *more, str(tmp_path / "new")]) == 1
+    assert "photo 'phots' is not there: check the path" in capsys.readouterr().err
+    assert main(["classify", str(place / "photos"), *more, str(tmp_path / "rows")]) == 1
+    assert "rows' exists already" in capsys.readouterr().err and not (tmp_path / "new").exists()
+
+
 def test_ray_that_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray.data", None)
     with pytest.raises(ArgumentError, match="Ray Data is missing .*npefficient\\[ray\\]"):
