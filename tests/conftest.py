@@ -7,6 +7,8 @@ import pytest
 def pytest_configure(config):
     # Most models of the suite have random weights, and are asked for classes all the same; test_classify.py is not.
     config.addinivalue_line("filterwarnings", "ignore:.*random weights tell no classes apart:UserWarning")
+    # Photos of every kind are compared with Pillow's; test_photo_file.py asks for the warning.
+    config.addinivalue_line("filterwarnings", "ignore:.* which become 0 to 255 by clipping:UserWarning")
     # Tests take as many threads as they want, wherever they run.
     config.addinivalue_line("filterwarnings", "ignore:.* they take turns, which is slower:UserWarning")
 

@@ -36,18 +36,19 @@ def run(args) -> int:
     run = functools.partial(
         stream, model, outputs=schema.outputs, workers=check_threads(args.threads) if args.workers is None else
         args.workers, batch_size=1 if args.batch_size is None else args.batch_size, fast_decode=args.fast_decode, **how)
+    outcomes = run(photos)  # takes none yet, and says what can't be done
     if not args.json:
         print(model, flush=True)
     if args.output is None:
         _measure(args, model, photos, how)
-        with contextlib.closing(run(photos)) as outcomes:
+        with contextlib.closing(outcomes):
             return _print(args, schema, outcomes, name_width(named) if total else 0, unlisted)
     settings = settings_of(model.weights(), schema, exif=args.exif, fast_decode=args.fast_decode,
                            max_pixels=args.max_pixels)
     with open_output(args.output, schema, settings, resume=args.resume, force=args.force) as output:
         bad = output.skip(photos)
         _measure(args, model, photos, how)
-        return _write(output, run, bad, photos, total, unlisted)
+        return _write(output, run(bad) if bad else (), len(bad), outcomes, total, unlisted)
 
 
 def _check(args) -> None:
@@ -113,19 +114,21 @@ def _print(args, schema: Schema, outcomes, width: int, unlisted) -> int:
     return exit_code(bad, count, unlisted)
 
 
-def _write(output, run, bad: list, photos: _Photos, total: int | None, unlisted) -> int:
-    """Write the rows of the photos that have none, after new ones for those that could not be read before (`bad`)."""
+def _write(output, again, bad: int, outcomes, total: int | None, unlisted) -> int:
+    """Write the rows of `outcomes`, and before them new ones for `again`, those of `bad` photos with rows that say an
+    error.
+    """
     named = itertools.count()
     try:
         if bad:
-            say(f"trying {counted(len(bad), 'photo')} again that could not be read before")
-            with Progress(len(bad)) as progress:
-                mended = output.renew(_rows(output, run(bad), progress, named))
-            say(f"{mended:,} of {counted(len(bad), 'photo')} can be read now")
+            say(f"trying {counted(bad, 'photo')} again that could not be read before")
+            with Progress(bad) as progress:
+                mended = output.renew(_rows(output, again, progress, named))
+            say(f"{mended:,} of {counted(bad, 'photo')} can be read now")
         nothing_left = output.count == total
         if not nothing_left:
             with Progress(total, done=output.count) as progress:
-                for row in _rows(output, run(photos), progress, named):
+                for row in _rows(output, outcomes, progress, named):
                     output.add(row)
         output.publish()
     except KeyboardInterrupt as stop:

@@ -19,7 +19,6 @@ from npefficient.images.photo_file import open_image
 
 
 @pytest.mark.filterwarnings("ignore:Palette images with Transparency")  # from the expected side
-@pytest.mark.filterwarnings("ignore:.* which become 0 to 255 by clipping")
 @pytest.mark.parametrize("format, mode", [
     ("PNG", "RGB"), ("PNG", "L"), ("PNG", "P"), ("PNG", "P_colour"), ("PNG", "P_bytes"), ("PNG", "RGBA"), ("PNG", "LA"),
     ("PNG", "I;16"), ("PNG", "1"), ("JPEG", "RGB"), ("JPEG", "L"), ("JPEG", "CMYK"), ("GIF", "P"), ("GIF", "P_colour"),
