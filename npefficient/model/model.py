@@ -97,8 +97,8 @@ class Model(WeightHolder):
 
     def _make(self, weights: Weights) -> "Engine | Network":
         if self.backend == "engine":
+            from ..engine.cpus import check_threads
             from ..engine.engine import Engine
-            from ..engine.workers import check_threads
 
             return Engine(weights, check_threads(self.num_threads))
         from ..network.reference import Network
