@@ -1,1 +1,1 @@
-"""Results for people to look at: HTML for notebooks, pictures, numbers in words."""
+"""Results for people: HTML for notebooks, pictures, numbers in words."""

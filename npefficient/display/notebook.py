@@ -1,6 +1,6 @@
-"""What notebooks show of a model, of an explanation and of a fine-tuning: plain HTML without scripts.
+"""HTML for notebooks, without scripts, of a model, an explanation and a fine-tuning.
 
-Jupyter calls `_repr_html_`. Styles stand in the tags, because the sites that show stored notebooks drop style sheets.
+Jupyter calls `_repr_html_`. Styles are inline, because sites that show stored notebooks remove style sheets.
 """
 from html import escape
 
@@ -10,7 +10,7 @@ LEFT, RIGHT = "text-align:left", "text-align:right"
 
 
 def model_html(model) -> str:
-    """A table of a model's stages at its own input size, and what `repr` says of it."""
+    """The model's `repr`, and a table of its stages at its own input size."""
     from ..network.stages import by_stage
 
     network = model.architecture
@@ -25,7 +25,7 @@ def model_html(model) -> str:
 
 
 def explanation_html(explanation) -> str:
-    """The crop, and for each class its map over it with label and probability."""
+    """The crop, and for each class its map over the crop, with label and probability."""
     from ..common.text import short
     from . import pictures, wording
 
@@ -38,7 +38,7 @@ def explanation_html(explanation) -> str:
 
 
 def finetune_html(result) -> str:
-    """What `repr` says of a fine-tuning, and a table of its first CLASSES classes."""
+    """The `repr` of a fine-tuning, and a table of its first CLASSES classes."""
     from ..common.text import short
 
     rows = result.per_class()
@@ -62,7 +62,7 @@ def _output(layer) -> str:
 
 
 def _row(cell: str, values) -> str:
-    """A table row: the first two columns are words, the others figures."""
+    """A table row: the first two columns are text, the others numbers."""
     cells = (f'<{cell} style="{LEFT if i < 2 else RIGHT}">{escape(str(value))}</{cell}>' for i, value in
              enumerate(values))
     return f"<tr>{''.join(cells)}</tr>"

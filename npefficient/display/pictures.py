@@ -1,22 +1,22 @@
-"""Arrays as small pictures: the heat over a photo, a feature map in grey, and either as a data URI."""
+"""Arrays as small pictures: a heat map over a photo, a feature map in grey, and either as a data URI."""
 import base64
 import io
 
 import numpy as np
 
-# Weakest and strongest colour of the evidence for a class and against it; where there is none, the photo shows through.
+# Weakest and strongest colour of the evidence for a class and against it; without evidence, the photo shows through.
 FOR, AGAINST = ((204, 40, 20), (255, 214, 70)), ((30, 70, 190), (130, 215, 255))
-OPAQUE = 0.9  # of the strongest evidence
+OPAQUE = 0.9  # opacity of the strongest evidence
 LUMA = 0.299, 0.587, 0.114  # ITU-R BT.601, as in JPEG
-PNG_MOST = {2: 32 * 32, 3: 128 * 128}  # pixels of a grey or coloured picture that are kept exactly; JPEG is smaller
+PNG_MOST = {2: 32 * 32, 3: 128 * 128}  # largest grey and coloured pictures to store as PNG, in pixels; JPEG is smaller
 
 
 def heat(values: np.ndarray, scale: float, size: tuple[int, int]) -> np.ndarray:
-    """float32 (h, w) -> uint8 (*size, 4): the map smoothly enlarged, RGBA; `scale` is the strongest colour's."""
+    """float32 (h, w) -> uint8 (*size, 4): the map smoothly enlarged, RGBA; `scale` gets the strongest colour."""
     from PIL import Image
 
     smooth = Image.fromarray(values.astype(np.float32)).resize(size[::-1], Image.Resampling.BICUBIC)
-    smooth = np.clip(np.asarray(smooth), values.min(), values.max())  # bicubic swings over
+    smooth = np.clip(np.asarray(smooth), values.min(), values.max())  # bicubic overshoots
     strength = np.minimum(np.abs(smooth) / (scale or 1.0), 1.0)[..., None]
     weak, strong = (np.where(smooth[..., None] > 0, FOR[i], AGAINST[i]) for i in (0, 1))
     colour = weak + (strong - weak) * strength**2
@@ -24,19 +24,19 @@ def heat(values: np.ndarray, scale: float, size: tuple[int, int]) -> np.ndarray:
 
 
 def blend(photo: np.ndarray, over: np.ndarray) -> np.ndarray:
-    """uint8 (h, w, 3) and (h, w, 4) -> uint8 (h, w, 3): the second over the first, which turns grey: colour is heat."""
+    """uint8 (h, w, 3) and (h, w, 4) -> uint8 (h, w, 3): the second over the first in grey, so that all colour is heat."""
     alpha = over[..., 3:] / 255.0
     return np.rint((photo @ np.array(LUMA))[..., None] * (1 - alpha) + over[..., :3] * alpha).astype(np.uint8)
 
 
 def grey(values: np.ndarray) -> np.ndarray:
-    """(h, w) -> uint8 (h, w): from the lowest value, black, to the highest, white."""
+    """(h, w) -> uint8 (h, w): the lowest value is black, the highest white."""
     low, span = values.min(), np.ptp(values)
     return np.rint((values - low) * (255 / (span or 1))).astype(np.uint8)
 
 
 def shrink(pixels: np.ndarray, most: int) -> np.ndarray:
-    """uint8 (h, w) or (h, w, channels) -> the same, with at most so many rows and columns."""
+    """uint8 (h, w) or (h, w, channels) -> the same, with at most `most` rows and columns."""
     from PIL import Image
 
     image = Image.fromarray(pixels)
@@ -45,7 +45,7 @@ def shrink(pixels: np.ndarray, most: int) -> np.ndarray:
 
 
 def data_uri(pixels: np.ndarray) -> str:
-    """uint8 (h, w), (h, w, 3) or (h, w, 4) -> "data:image/png;base64,..", or JPEG where it is large and opaque."""
+    """uint8 (h, w), (h, w, 3) or (h, w, 4) -> "data:image/png;base64,..", or JPEG if it is large and opaque."""
     from PIL import Image
 
     exact = pixels.shape[2:] == (4,) or pixels.shape[0] * pixels.shape[1] <= PNG_MOST[pixels.ndim]

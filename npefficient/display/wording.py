@@ -25,7 +25,7 @@ def count(value: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Milliseconds with three digits, microseconds below a tenth of one."""
+    """Milliseconds with three digits; microseconds below 0.1 ms."""
     return f"{seconds * 1e3:.3g} ms" if seconds >= 1e-4 else f"{seconds * 1e6:.3g} µs"
 
 
@@ -40,14 +40,14 @@ def signed(value: float) -> str:
 
 
 def says(one) -> str:
-    """A class's map in a sentence: the sum that makes the logit."""
+    """A class's map in words: how its values sum to the logit."""
     return (f"{short(one.label)}, {percent(one.probability)}. The map runs from {signed(one.map.min())} to "
             f"{signed(one.map.max())}; its mean {signed(one.map.mean())} plus the bias {signed(one.bias)} is the logit "
             f"{signed(one.logit)}.")
 
 
 def where(one) -> str:
-    """Where the strongest evidence for a class lies, for those who can't see the map."""
+    """Where the strongest evidence for a class is, for those who can't see the map."""
     h, w = one.map.shape
     row, column = np.unravel_index(one.map.argmax(), one.map.shape)
     vertical = ("top", "middle", "bottom")[int(3 * (row + 0.5) / h)]

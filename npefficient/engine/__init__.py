@@ -1,1 +1,1 @@
-"""What people run: weights are folded and packed, a plan is made per input size, and compiled threads walk it."""
+"""The inference engine: it packs folded weights, plans each input size, and runs plans in compiled threads."""

@@ -1,4 +1,4 @@
-"""Where an activation lies in an arena, and how it gets out of its blocks of channels and in."""
+"""An activation's place in an arena, and copying it out of and into its blocks of channels."""
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +26,7 @@ class Activation:
         read_blocks(self._blocks(arena), out)
 
     def write(self, arena: np.ndarray, x: np.ndarray) -> None:
-        """Put x, float32 (H, W, C), there; lanes without a channel stay as they are."""
+        """Copy x, float32 (H, W, C), into the arena; unused lanes are not written."""
         write_blocks(self._blocks(arena), x)
 
     def _blocks(self, arena):

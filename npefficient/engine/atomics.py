@@ -1,11 +1,12 @@
 """Atomic operations on int64 words in memory, for Numba code; addresses in bytes, aligned to 8.
 
-Several threads walk one table of steps. `claim` hands each chunk of a step to one of them, and the second counter of
-the step counts the chunks done. Both (`records.py`) carry the run's number ("epoch"): a thread that comes late, from a
-run that is over, finds a different epoch and leaves without touching anything.
+Several threads walk one table of steps. `claim` gives each chunk of a step to one of them, and the step's second
+counter counts the chunks done. Both counters (`records.py`) carry the run's number ("epoch"): a thread that arrives
+late, from a run that is over, finds a different epoch and leaves without touching anything.
 
-What a thread has written of a chunk must be seen by those that read it in the next step. It adds to the count of chunks
-done after that, with release order, and they see the count full, with acquire order, before they go on.
+What a thread writes for a chunk must be visible to the threads that read it in the next step. So it counts the chunk
+done only after its writes, with release order, and the others see the full count, with acquire order, before they go
+on.
 """
 from llvmlite import ir
 from numba.core import cgutils, types
@@ -16,7 +17,8 @@ from .records import EPOCH_BITS, STALE
 
 _I64 = ir.IntType(64)
 _WORD = 8  # bytes
-# ISB on ARM64: YIELD, which is meant for this, takes no time at all on most of its processors (Rust's spin_loop).
+# LLVM's triple, the intrinsic, its arguments. ARM64 has YIELD for this, but most of its processors execute it as a NOP;
+# ISB takes some cycles, and Rust's spin_loop uses it too. Its 15 is SY, the only barrier option that it has.
 PAUSES = ((("x86", "i686"), "llvm.x86.sse2.pause", []),
           (("aarch64", "arm64"), "llvm.aarch64.isb", [ir.IntType(32)(15)]))
 
@@ -53,10 +55,10 @@ def compare_and_swap(typing_context, address, expected, new):
 
 @intrinsic
 def relax(typing_context):
-    """Tell the processor that this thread only spins, where there is an instruction for it.
+    """Tell the processor that this thread is spinning, if it has an instruction for that.
 
-    x86's PAUSE leaves the core to its other hyperthread for a moment, and spares the end of the loop a pipeline full of
-    loads to be undone. ARM's `yield` does nothing on cores without hyperthreads, which are almost all.
+    x86's PAUSE yields the core to its other hyperthread for a moment, and avoids the pipeline flush that speculative
+    loads cause at the end of a spin loop. ARM's `yield` does nothing on cores without hyperthreads, which most are.
     """
 
     def generate(context, builder, signature, arguments):
@@ -71,9 +73,9 @@ def relax(typing_context):
 
 @arithmetic
 def claim(counter, epoch, chunks):
-    """Take the next chunk: its number, `chunks` when none is left, STALE when the run is over.
+    """Take the next chunk: returns its number, `chunks` if none is left, STALE if the run is over.
 
-    Not by `atomic_add`: that would count a counter of the next run up before its epoch has been looked at.
+    Not with `atomic_add`: a late thread would increment a counter of the next run before it checks the epoch.
     """
     while True:
         word = atomic_load(counter)
@@ -88,6 +90,6 @@ def claim(counter, epoch, chunks):
 
 @arithmetic
 def finished(counter, epoch, chunks):
-    """True when all chunks are done, or the run is over."""
+    """True if all chunks are done, or the run is over."""
     word = atomic_load(counter)
     return word >> EPOCH_BITS != epoch or word & ((1 << EPOCH_BITS) - 1) >= chunks

@@ -1,8 +1,8 @@
-"""The compiled driver: from the user's cache where it is there, else from Numba, once.
+"""The compiled driver: from the user's cache, or compiled once with Numba.
 
-A start that finds its code needs llvmlite's bindings alone, and neither imports Numba nor compiles. The code's key is a
-hash of all that it depends on: after an edit of a kernel, on a different processor or with a different version of
-Python or Numba, stale code never runs.
+A start that finds cached code needs llvmlite's bindings at most; it neither imports Numba nor compiles. The code's key
+is a hash of everything it depends on: after an edit of a kernel, on a different processor or with a different version
+of Python or Numba, stale code never runs.
 """
 import hashlib
 import os
@@ -25,13 +25,13 @@ _driver, _compiling = None, False
 
 
 def driver(report=None):
-    """Return the compiled `run.work`, to be called with int64; `report(text)` is told what takes time.
+    """Return the compiled `run.work`, to be called with int64; `report(text)` is told about slow steps.
 
-    Safe to call from several threads. Where code can't be kept, it is compiled in memory, with one warning. Raises
-    NpefficientError where a signal handler needs it while the very same thread compiles it.
+    Safe to call from several threads. If code can't be cached, it is compiled in memory, with one warning. Raises
+    NpefficientError if a signal handler needs it while the same thread is compiling it.
     """
     global _driver
-    if _driver is not None:  # without the lock: at the end of a process nobody may be left to release it
+    if _driver is not None:  # without the lock: at process exit the thread that holds it may be gone
         return _driver
     with _lock:
         if _driver is None:
@@ -40,15 +40,15 @@ def driver(report=None):
 
 
 def code_path() -> Path:
-    """Where the compiled code of these sources, for this processor, is kept."""
+    """The cache file for the compiled code of these sources on this processor."""
     return object_cache.path_of(_directory(), _key())
 
 
 def is_cached() -> bool:
-    """True where a start finds compiled code that it can use."""
+    """True if a start finds compiled code that it can use."""
     try:
         return object_cache.read(_directory(), _key()) is not None
-    except (OSError, ArgumentError):  # no place for it
+    except (OSError, ArgumentError):  # no usable cache directory
         return False
 
 
@@ -57,7 +57,7 @@ def _directory() -> Path:
 
 
 def _key() -> bytes:
-    """A hash of the sources, the processor, the versions and Numba's settings: of all that the code depends on."""
+    """A hash of everything the code depends on: sources, processor, versions and Numba's settings."""
     package = Path(__file__).parent.parent
     parts = [(str(source.relative_to(package)), source.read_bytes())
              for source in sorted([*package.glob("kernels/*.py"), *package.glob("engine/*.py")])]
@@ -67,14 +67,14 @@ def _key() -> bytes:
 
 
 def _version(package: str) -> bytes:
-    """The version of Numba or llvmlite, from the file in which it stands: to import them, or to ask the metadata, takes
+    """The version of Numba or llvmlite, from the file that defines it: importing them or reading their metadata takes
     longer."""
     spec = find_spec(package)
     return Path(spec.origin).with_name("_version.py").read_bytes() if spec else b"none"
 
 
 def _numba_settings() -> list:
-    """Numba's settings, from both places it reads; where it would keep its own cache changes no code."""
+    """Numba's settings, from both places it reads; not its cache directory, which does not change the code."""
     settings = sorted((k, v) for k, v in os.environ.items() if k.startswith("NUMBA_") and k != "NUMBA_CACHE_DIR")
     file = Path(".numba_config.yaml")
     return [*settings, file.read_bytes() if file.is_file() else None]
@@ -118,9 +118,9 @@ def _warn(problem: str, remedy: str) -> None:
 
 
 def _compile(report):
-    """Compile the driver with Numba, and all kernels with it."""
+    """Compile the driver and all kernels with Numba."""
     global _compiling
-    if _compiling:  # in this thread: others wait for the lock
+    if _compiling:  # in this thread, for others wait for the lock
         raise NpefficientError("a model is called, by a signal handler, while its kernels are being compiled: call it "
                                "once before that, or run 'npefficient warmup'")
     from numba import cfunc, config, types
@@ -133,7 +133,7 @@ def _compile(report):
 
     try:
         _compiling = True
-        # Part of its wrapper, whose own way to raise falls away then: nothing in the function can.
+        # Inlined into its C wrapper: LLVM then removes the wrapper's error handling, as nothing in `work` can raise.
         signature = types.int64(*[types.int64] * ARGUMENTS)
         compiled = cfunc(signature, error_model="numpy", forceinline=True)(work)
     finally:

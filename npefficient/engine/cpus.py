@@ -1,4 +1,4 @@
-"""Processors: how many this process may use, and on which of them a thread may run."""
+"""Processors: how many this process may use, and which of them a thread may run on."""
 import contextlib
 import ctypes
 import math
@@ -17,7 +17,7 @@ sched_getcpu = getattr(ctypes.CDLL(None), "sched_getcpu", None) if sys.platform 
 
 
 def check_threads(num_threads: int | None) -> int:
-    """The number of threads to use: as given, with a warning above what the environment allows, or as many as that."""
+    """The number of threads to use: `num_threads`, with a warning if it exceeds `available_threads`, the default."""
     available = available_threads()
     if num_threads is None:
         return available
@@ -33,15 +33,15 @@ def check_threads(num_threads: int | None) -> int:
 def available_threads() -> int:
     """Processors this process may use: its affinity, and the CPU quota of its control group.
 
-    A quota counts although it is no number of processors: under a quota of 2 on 64 of them, 64 threads use up their
-    share of a period (100 ms as a rule) in its first 3 ms, and then all of them stand still.
+    A quota counts although it does not limit the number of processors: with a quota of 2 on 64 processors, 64 threads
+    use up their share of a period (usually 100 ms) in its first 3 ms, and are all stopped for the rest of it.
     """
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, math.ceil(min(count, _cgroup_quota())))
 
 
 def _cgroup_quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
-    """CPUs that the control groups above this process grant it, v2 or v1; infinite where there is no limit.
+    """CPUs that the control groups of this process grant it, v2 or v1; infinite if there is no limit.
 
     The files are specified in the kernel's Documentation/admin-guide/cgroup-v2.rst and scheduler/sched-bwc.rst.
     """
@@ -55,7 +55,7 @@ def _cgroup_quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/s
         else:
             continue
         group = base / path.lstrip("/")
-        for directory in (group, *group.parents):  # a limit further up holds as well
+        for directory in (group, *group.parents):  # a limit further up also applies
             words = " ".join(_read(directory / name) for name in names).split()
             if len(words) == 2 and words[0] not in ("max", "-1"):
                 quota = min(quota, int(words[0]) / int(words[1]))
@@ -65,7 +65,7 @@ def _cgroup_quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/s
 
 
 def _read(path: Path) -> str:
-    """The text of a file of the kernel's; empty where there is none (another system, or another version)."""
+    """The text of a kernel file; empty if it does not exist (on other systems or kernel versions)."""
     try:
         return path.read_text()
     except OSError:
@@ -76,18 +76,18 @@ def _read(path: Path) -> str:
 
 
 def avoid_current(thread: int) -> None:
-    """Let a sleeping thread wake up on another processor than this one.
+    """Make a sleeping thread wake up on a different processor than this one.
 
-    Linux likes to wake a thread on the processor of the one that wakes it (60 of 60 times on two cores of a Zen 4), and
-    there it waits until that one's time slice is over. After a rest of 50 ms, lite0 took 3.8 to 4.2 ms on two threads,
-    as on one; kept off the caller's processor 2.4 to 2.9 ms.
+    Linux tends to wake a thread on the processor of its waker (60 of 60 times on two cores of a Zen 4), where it waits
+    until the waker's time slice is over. After a pause of 50 ms, lite0 took 3.8 to 4.2 ms on two threads, as on one;
+    with the worker kept off the caller's processor, 2.4 to 2.9 ms.
     """
     if sched_getcpu:
         set_affinity(thread, affinity(thread) - {sched_getcpu()})
 
 
 def affinity(thread: int = 0) -> set[int]:
-    """The processors that a thread may run on; empty where the system does not tell."""
+    """The processors that a thread may run on; empty if the system does not tell."""
     try:
         return os.sched_getaffinity(thread) if sched_getcpu else set()
     except OSError:  # the thread has just ended
@@ -95,7 +95,7 @@ def affinity(thread: int = 0) -> set[int]:
 
 
 def set_affinity(thread: int, processors: set[int]) -> None:
-    """Let a thread run on these processors alone; where there are none, it stays where it may run now."""
+    """Restrict a thread to these processors; an empty set changes nothing."""
     if processors:
-        with contextlib.suppress(OSError):  # a hint: the thread has ended, or the process may not run there any more
+        with contextlib.suppress(OSError):  # only a hint: the thread has ended, or may no longer run there
             os.sched_setaffinity(thread, processors)

@@ -1,7 +1,7 @@
-"""Object files in the ELF format: what they refer to, and one of them as an image that only has to be copied.
+"""ELF object files: the symbols they refer to, and linking one into an image that only has to be copied.
 
-The format is specified in the System V ABI, chapter 4, and for x86-64 in its processor supplement (the names of
-relocations). `man 5 elf` has both in short, with the names used here.
+The format is specified in the System V ABI, chapter 4, and for x86-64 in its processor supplement (the relocations).
+`man 5 elf` summarises it, with the names used here.
 """
 import struct
 import sys
@@ -10,7 +10,7 @@ ELF64 = b"\x7fELF\2\1"  # 64 bits, little-endian
 X86_64 = 62  # e_machine: EM_X86_64
 PROGBITS, SYMTAB, RELA = 1, 2, 4  # sh_type: SHT_*
 ALLOC = 2  # sh_flags: SHF_ALLOC, part of the running program
-DISTANCES = 2, 4  # r_type: R_X86_64_PC32 and _PLT32, 32 bits from the place itself, wherever both lie
+DISTANCES = 2, 4  # r_type: R_X86_64_PC32 and _PLT32, 32 bits relative to the place itself: position-independent
 
 
 def _sections(code: bytes) -> list[tuple]:
@@ -21,12 +21,12 @@ def _sections(code: bytes) -> list[tuple]:
 
 
 def _symbols(code: bytes, sections) -> list[tuple[str, int, int]]:
-    """(name, section, offset in the section) of each symbol; section 0 stands for undefined ones."""
+    """(name, section, offset in the section) of each symbol; section 0 means undefined."""
     symbols = []
     for _, kind, _, _, offset, length, link, _, _, entry in sections:
         if kind != SYMTAB:
             continue
-        text = sections[link][4]  # where the names lie that the table refers to
+        text = sections[link][4]  # the string table with the names
         for at in range(offset, offset + length, entry):
             name, _, _, section, value = struct.unpack_from("<IBBHQ", code, at)
             symbols.append((code[text + name : code.index(b"\0", text + name)].decode(), section, value))
@@ -39,9 +39,9 @@ def undefined(code: bytes) -> set[str]:
 
 
 def image(code: bytes, entry: str) -> tuple[bytes, int] | None:
-    """An object file as one piece that runs wherever it lies, and the offset of the function `entry` in it.
+    """Link an object file into one position-independent piece; returns it and the offset of the function `entry`.
 
-    None where it is not for x86-64 under Linux, or refers to anything outside of itself or by its place in memory.
+    None if it is not for x86-64 under Linux, or if it has external or absolute references.
     """
     if sys.platform != "linux" or struct.unpack_from("<H", code, 18)[0] != X86_64:
         return None
@@ -54,7 +54,7 @@ def image(code: bytes, entry: str) -> tuple[bytes, int] | None:
             starts[i] = len(content)
             content.extend(code[offset : offset + size])
     for _, kind, _, _, offset, length, _, changed, _, size in sections:
-        if kind != RELA or changed not in starts:  # or of a part that is left out: what debuggers read
+        if kind != RELA or changed not in starts:  # or for a section that is left out, such as debug info
             continue
         for at in range(offset, offset + length, size):
             place, what, addend = struct.unpack_from("<QQq", code, at)

@@ -1,4 +1,4 @@
-"""An engine holds one network's packed weights and its plans, and runs them."""
+"""An engine holds one network's packed weights and plans, and runs them."""
 import functools
 import threading
 
@@ -14,7 +14,7 @@ from .plan import Plan, make_head_plan, make_plan
 from .records import COUNTERS_SIZE, EPOCH_BITS
 from .workers import Job
 
-PLANS_KEPT = 8  # input sizes and sets of outputs, each with its buffers
+PLANS_KEPT = 8  # plans, one for each input size, number of threads and set of outputs; each keeps its buffers
 
 
 class Buffers:
@@ -28,10 +28,10 @@ class Buffers:
 
 
 class Run:
-    """One picture on its way through the network: what each thread that takes part has to know."""
+    """One picture's pass through the network: what each participating thread has to know."""
 
     def __init__(self, buffers: Buffers, packed: Packed, picture: np.ndarray):
-        """picture: float32 (H, W, C), or for a plan of the head a last feature map."""
+        """picture: float32 (H, W, C), or the last feature map for a plan of the head."""
         buffers.epoch += 1
         counters, plan = buffers.counters, buffers.plan
         counters.reshape(len(plan.steps), -1)[:, :: ALIGNMENT // 8] = buffers.epoch << EPOCH_BITS
@@ -43,12 +43,15 @@ class Run:
             plan.features.write(buffers.arena, picture)
 
     def read(self, layer: str, out: np.ndarray) -> None:
-        """Copy what a layer that the plan keeps has put out to (H, W, C)."""
+        """Copy the output of a kept layer to `out`, (H, W, C)."""
         self.plan.outputs[layer].read(self.buffers.arena, out)
 
 
 class _Pool:
-    """Things that running calls take and bring back, so that calls don't meet."""
+    """Objects for reuse: each running call takes one and returns it, so that no two calls share one.
+
+    `list.pop` and `list.append` are atomic, so there is no lock that a signal handler could find taken.
+    """
 
     def __init__(self, make):
         self.make, self.free = make, []
@@ -61,16 +64,16 @@ class _Pool:
 
 
 class _Here(threading.local):
-    """What the calling thread does."""
+    """State of the calling thread."""
 
-    shares = False  # whether it is inside of `Engine.share`
+    shares = False  # True inside `Engine.share`
 
 
 _here = _Here()
 
 
 class Engine:
-    """Run one network, whole or a part of it."""
+    """Run one network, or a part of it."""
 
     def __init__(self, weights: Weights, num_threads: int):
         self.architecture = weights.architecture
@@ -88,25 +91,26 @@ class Engine:
         prepared = self._plans.get((make, *key))
         if prepared is None:
             plan = make(self.architecture, self.packed, *key)
-            # Another thread may have been quicker. Each line is one step: a lock would stop a signal handler for ever.
+            # Another thread may have been quicker: `setdefault` keeps its plan. Each of these lines is atomic; with a
+            # lock, a signal handler that calls the model could wait forever for the call that it interrupts.
             prepared = self._plans.setdefault((make, *key), (plan, _Pool(functools.partial(Buffers, plan))))
             for oldest in list(self._plans)[:-PLANS_KEPT]:
                 self._plans.pop(oldest, None)
         return prepared
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """(N, H, W, C) -> logits (N, num_classes), or what else the network's last layer puts out."""
+        """(N, H, W, C) -> logits (N, num_classes), or the output of the last layer if there is no classifier."""
         return self.outputs(x, [self.architecture.output])[self.architecture.output]
 
     def outputs(self, x: np.ndarray, layers) -> dict[str, np.ndarray]:
-        """(N, H, W, C) -> what these layers (by the names of `architecture.layers`) put out: (N, h, w, c), or (N, c).
+        """(N, H, W, C) -> the outputs of these layers, by the names of `architecture.layers`: (N, h, w, c) or (N, c).
 
         x is C-contiguous and checked by the caller; safe to call from several threads at once.
         """
         return self._run(make_plan, x, layers)
 
     def head_outputs(self, features: np.ndarray, layers) -> dict[str, np.ndarray]:
-        """The last feature map (N, h, w, channels) -> what the global pool and the classifier put out."""
+        """The last feature map (N, h, w, channels) -> the outputs of the global pool and the classifier."""
         return self._run(make_head_plan, features, layers)
 
     def _run(self, make, x, layers) -> dict[str, np.ndarray]:
@@ -119,14 +123,15 @@ class Engine:
             for i, run in enumerate(runs, first):
                 for name, array in made.items():
                     run.read(name, array[i])
-                pool.free.append(run.buffers)  # after an interrupted run they are left to the workers still in them
+                pool.free.append(run.buffers)  # not after an interrupt: workers may still use them
         return {name: array[:, 0, 0] if name in FLAT else array for name, array in made.items()}
 
     def _turns(self, pictures: int):
-        """(first picture, how many at the same time, threads for each of them).
+        """Yield (first picture, number of pictures at the same time, threads for each of them).
 
-        As many pictures as there are threads run at the same time, one on each; the threads share those that are left.
-        No pictures make one turn of none: the shapes of their outputs are known.
+        Groups of `num_threads` pictures run at the same time, one on each thread, which needs no waiting between steps;
+        all threads share each picture of the remainder. An empty batch is one turn with no pictures: its outputs have
+        known shapes.
         """
         if not pictures:
             yield 0, 0, 1
@@ -135,9 +140,9 @@ class Engine:
         yield from ((i, 1, self.num_threads) for i in range(apart, pictures))
 
     def share(self, runs: list[Run], threads: int) -> None:
-        """Finish these runs: this thread goes through all of them, and workers take part beside it.
+        """Finish these runs: this thread walks through all of them, and workers take part.
 
-        A signal handler that interrupts a call does without workers: that call may have locked them.
+        A signal handler that interrupts a call gets no workers: that call may hold their locks.
         """
         inside = _here.shares
         try:
@@ -147,7 +152,7 @@ class Engine:
             _here.shares = inside
 
     def _share(self, runs: list[Run], parts: list[Run]) -> None:
-        """parts: the runs that workers are asked to take part in, one each."""
+        """parts: the run for each worker to take part in."""
         work, job = driver(), self._jobs.take()
         asked = active = workers.ask(parts) if parts else []
         for run in runs:
@@ -157,4 +162,4 @@ class Engine:
         job.release()
         self._jobs.free.append(job)
         for worker in asked:
-            worker.release()  # a late one does so itself
+            worker.release()  # a worker that is still busy does it itself, before it sleeps

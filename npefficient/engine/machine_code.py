@@ -1,10 +1,10 @@
-"""From LLVM's text to machine code, and from machine code to a function.
+"""From LLVM IR to machine code, and from machine code to a function.
 
-LLVM writes an object file, which names what it expects to find in the process that loads it. Ours may expect nothing
-but the few functions below, which LLVM calls on its own account and every process has: a process without Numba has none
-of what Numba provides. Where it expects nothing at all, on x86 under Linux, it is made into an image that only has to
-be copied into memory (`elf.py`): then a start needs no LLVM, which takes 40 MB and 40 ms to load. Else llvmlite loads
-the object file.
+LLVM writes an object file, which names the symbols that it needs from the process that loads it. Ours may need only the
+few functions below: LLVM itself inserts calls to them, and every process has them. It must not need Numba's helper
+functions, which a process without Numba does not have. On x86-64 under Linux, an object file that needs nothing at all
+is linked into an image that only has to be copied into memory (`elf.py`): then a start does not load LLVM, which takes
+40 MB and 40 ms. Otherwise llvmlite loads the object file.
 """
 import ctypes
 import mmap
@@ -19,16 +19,16 @@ IMAGE = b"image of x86-64 code\n"  # then the entry's offset (int64) and the ima
 
 
 def emit(text: str, function: str) -> tuple[bytes, set[str]]:
-    """Compile LLVM's text for this processor, `function` under the name ENTRY.
+    """Compile LLVM IR for this processor, with `function` renamed to ENTRY.
 
-    Returns the code, and what it expects to find that not every process has.
+    Returns the code, and the symbols it needs that not every process has.
     """
     import llvmlite.binding as llvm
 
     module = llvm.parse_assembly(text)
     module.get_function(function).name = ENTRY
     code = _machine(llvm).emit_object(module)
-    if not code.startswith(elf.ELF64):  # macOS and Windows have formats of their own
+    if not code.startswith(elf.ELF64):  # macOS and Windows have other formats
         return code, _declared(module) - EVERYWHERE
     foreign, image = elf.undefined(code) - EVERYWHERE, elf.image(code, ENTRY)
     if image:
@@ -46,13 +46,13 @@ def _machine(llvm):
 
 
 def _declared(module) -> set[str]:
-    """The names that a module uses and does not define: the same, before LLVM adds calls on its own account."""
+    """The names that a module uses and does not define, before LLVM inserts calls of its own."""
     return {value.name for value in (*module.functions, *module.global_variables)
             if value.is_declaration and not value.name.startswith("llvm.")}
 
 
 def load(code: bytes, arguments: int):
-    """The function ENTRY of what `emit` returned, from `arguments` int64 to int64; a call lets other threads run."""
+    """The function ENTRY of what `emit` returned, from `arguments` int64 to int64; a call releases Python's lock."""
     if code.startswith(IMAGE):
         return _load_image(code[len(IMAGE) :], arguments)
     import llvmlite.binding as llvm
@@ -66,7 +66,7 @@ def load(code: bytes, arguments: int):
 
 
 def _load_image(code: bytes, arguments: int):
-    """Copy an image into memory of its own, which can be run and not be written from then on. Raises OSError."""
+    """Copy an image into new memory, which is then executable and read-only. Raises OSError."""
     entry, = struct.unpack_from("<q", code)
     memory = mmap.mmap(-1, len(code) - 8, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ | mmap.PROT_WRITE)
     memory[:] = code[8:]

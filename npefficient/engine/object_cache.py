@@ -2,9 +2,9 @@
 
     <directory>/<key>.code      MAGIC, sha256 of what follows (32 bytes), key (32 bytes), code
 
-What is kept there is run as it is. So a file is used only where nobody else could have written it, and the same holds
-for the directory and those above it (`private_directory.py`). The checksum is against accidents: a file that is cut
-short, altered or of a different key counts as absent, and code compiled anew replaces it.
+These files are executed without further checks. So a file is used only if nobody else could have written it or
+replaced the directory or one above it (`private_directory.py`). The checksum guards against accidents: a file that is
+truncated, altered or has a different key counts as absent, and freshly compiled code replaces it.
 """
 import contextlib
 import hashlib
@@ -15,18 +15,18 @@ from ..common.paths import replacing
 from ..common.private_directory import is_private, private_directory
 
 MAGIC = b"npefficient code 1\n"
-KEPT = 4  # files: for some versions or environments side by side, not for every one there ever was
+KEPT = 4  # files: enough for a few versions or environments side by side, without growing forever
 
 
 def path_of(directory: Path, key: bytes) -> Path:
-    """The file for the code of a key (32 bytes), whether it exists or not."""
+    """The file for the code of a key (32 bytes); it need not exist."""
     return directory / f"{key.hex()[:32]}.code"
 
 
 def read(directory: Path, key: bytes) -> bytes | None:
-    """The code kept for a key; None where there is none that can be used.
+    """The code kept for a key; None if there is none that can be used.
 
-    Raises OSError where the directory can't be made or read, or where others could change what is kept there.
+    Raises OSError if the directory can't be made or read, or if others could change its contents.
     """
     path = path_of(private_directory(directory), key)
     try:
@@ -35,7 +35,7 @@ def read(directory: Path, key: bytes) -> bytes | None:
     except OSError:
         return None
     with open(handle, "rb") as file:
-        content = file.read() if is_private(os.fstat(handle)) else b""  # of the open file: it can't be exchanged now
+        content = file.read() if is_private(os.fstat(handle)) else b""  # of the open file: it can't be replaced now
     start = len(MAGIC) + 32
     if content[:start] != MAGIC + hashlib.sha256(content[start:]).digest() or content[start : start + 32] != key:
         return None
@@ -43,7 +43,7 @@ def read(directory: Path, key: bytes) -> bytes | None:
 
 
 def write(directory: Path, key: bytes, code: bytes) -> None:
-    """Keep the code for a key, and remove the files that have not been written for longest. Raises OSError."""
+    """Keep the code for a key, and remove all but the KEPT newest files. Raises OSError."""
     directory, content = private_directory(directory), key + code
     with replacing(path_of(directory, key), force=True, mode=0o600) as part:
         part.write_bytes(MAGIC + hashlib.sha256(content).digest() + content)
@@ -53,7 +53,7 @@ def write(directory: Path, key: bytes, code: bytes) -> None:
 
 
 def _age(path: Path) -> float:
-    """Sorts the newest first."""
+    """Sort key, the newest first."""
     try:
         return -path.stat().st_mtime
     except OSError:

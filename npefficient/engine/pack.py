@@ -1,8 +1,8 @@
 """Folded weights of one network in one buffer, in the order in which the kernels read them.
 
-`kernels/packing.py` has the order of each operator's weights; the classifier is a pointwise convolution with zero rows
-up to whole vectors of classes. A layer's bias comes after its weight, with zeros up to whole vectors. All is float32;
-batch norm is folded in float64 and rounded once. What is too small for float32's full precision becomes zero.
+`kernels/packing.py` defines the order of each operator's weights; the classifier is a pointwise convolution, padded
+with zero rows to whole vectors of classes. A layer's bias comes after its weight, zero-padded to whole vectors.
+Everything is float32; batch norm is folded in float64 and rounded once. Subnormal values become zero.
 """
 from dataclasses import dataclass
 
@@ -14,8 +14,8 @@ from ..kernels.packing import pack_weight, packed_size
 from ..network.folding import fold
 from ..network.parameters import Weights
 
-# The smallest number of full precision. Below it processors take up to 140 times as long (*measured*), and no logit
-# shows it: next to such a product, a sum would have to be as small itself.
+# The smallest normal float32. Subnormal numbers are up to 140 times as slow (*measured*), and no logit shows that they
+# are gone: a product with one would only matter in a sum that is as small itself.
 TINY = np.finfo(np.float32).tiny
 
 
@@ -33,14 +33,14 @@ class Packed:
 
 
 def pack(weights: Weights, layout: Layout = FLOAT32) -> Packed:
-    """Fold every batch norm and lay out all weights one after the other, in the order of execution."""
+    """Fold every batch norm and store all weights in the order of execution."""
     network = weights.architecture
     layers = [(conv.op, conv.weight_shape) for conv in network.convs]
     if network.num_classes:
         layers.append(("pointwise", (layout.padded(network.num_classes), network.head_hidden_size, 1, 1)))
     sizes = [layout.padded(packed_size(layout, op, shape) + layout.padded(shape[0])) for op, shape in layers]
     buffer, offsets, start = aligned(layout.item * sum(sizes)).view(np.float32), {}, 0
-    for size, (name, op, *folded) in zip(sizes, _folded(weights, layout)):  # one by one: no second copy of them all
+    for size, (name, op, *folded) in zip(sizes, _folded(weights, layout)):  # one by one: no second copy of all weights
         weight, bias = map(_rounded, folded)
         middle = start + packed_size(layout, op, weight.shape)
         pack_weight(layout, op, weight, buffer[start:middle])
@@ -50,7 +50,7 @@ def pack(weights: Weights, layout: Layout = FLOAT32) -> Packed:
 
 
 def _folded(weights: Weights, layout: Layout):
-    """(layer, operator, weight (M, C, K, K), bias (M,)) in the order of execution; whole vectors of classes."""
+    """(layer, operator, weight (M, C, K, K), bias (M,)) in the order of execution; the classifier is padded."""
     parameters = weights.parameters
     for conv in weights.architecture.convs:
         yield conv.name, conv.op, *fold(conv, parameters)

@@ -1,10 +1,10 @@
-"""What to run, on which buffer, in which chunks: everything that can be decided before the first pixel.
+"""Plan what to run, on which buffers, in which chunks: everything that can be decided before the first pixel.
 
-A plan is a table of steps for one picture of (height, width) on so many threads. The compiled driver (`run.py`) walks
-it. A depthwise convolution is fused with its producer (`source`): its input rows are computed as they are needed, one
-panel of channels at a time, into scratch memory that stays in the cache, and are padded there. Each step is cut into
-chunks that threads claim; no bit of the result depends on how. Activations lie in one arena whose buffers are reused as
-soon as their last reader is done, and those that are asked for (`keep`) last to the end. Nothing is computed after the
+A plan is a table of steps for one picture of (height, width) on a number of threads. The compiled driver (`run.py`)
+walks it. A depthwise convolution is fused with its producer (`source`): its input rows are computed as they are needed,
+one panel of channels at a time, into scratch memory that stays in the cache, and are padded there. Each step is cut
+into chunks that threads claim; no bit of the result depends on the cut. Activations share one arena, whose buffers are
+reused as soon as their last reader is done; requested outputs (`keep`) stay to the end. Nothing is computed after the
 last of them.
 """
 from dataclasses import dataclass, replace
@@ -21,14 +21,14 @@ STEM, DEPTHWISE, POINTWISE, POOL = range(4)  # what a step does
 FROM_PICTURE, EXPANDED, COPIED = range(3)  # a depthwise step's source: the stem, a pointwise layer, its input as it is
 POOLS = {"avg": [AVERAGE], "max": [MAXIMUM], "avgmax": [AVERAGE_AND_MAXIMUM], "catavgmax": [AVERAGE, MAXIMUM]}  # steps
 
-# Second-level caches have 256 KiB (Haswell) to 2 MiB (Sapphire Rapids): these leave room for weights in the smallest.
+# Second-level caches have 256 KiB (Haswell) to 2 MiB (Sapphire Rapids): 192 KiB leave room for weights in the smallest.
 SCRATCH = 192 << 10  # bytes of a depthwise step's input rows at a time
-PIXELS_AT_ONCE = 256 << 10  # bytes of a pointwise step's input in one chunk: all panels read them one after the other
-PIXELS_PER_PART = 24  # of a pointwise step at least: three tiles
-CHUNKS = 2  # for each thread at least, so that one that comes late is not waited for
+PIXELS_AT_ONCE = 256 << 10  # bytes of a pointwise step's input in one chunk, which each panel reads again
+PIXELS_PER_PART = 24  # least pixels of a pointwise step's chunk with all panels: three tiles of 8
+CHUNKS = 2  # least chunks per thread: if one thread is late, the others take its chunks instead of waiting for it
 
-# One step. Offsets and distances are in bytes: x and out in the arena, residual from out, weight and bias in the packed
-# weights.
+# One step. Offsets and distances are in bytes: x and out from the arena's start, residual from out, weight and bias
+# from the start of the packed weights.
 STEP = np.dtype([(name, np.int64) for name in (
     "op", "chunks", "parts", "panels_per_chunk", "panels_to_next",  # parts are of pixels or output rows
     "x", "x_plane", "out", "out_plane", "has_residual", "residual", "weight", "bias", "relu6",
@@ -49,13 +49,13 @@ class Plan:
     layers: tuple[tuple[LayerShape, ...], ...]  # of each step
     arena_size: int  # bytes
     scratch_size: int  # bytes for each thread
-    outputs: dict[str, Activation]  # layer -> where its output lies afterwards
-    features: Activation | None = None  # of a plan for the head: where its input has to lie beforehand
+    outputs: dict[str, Activation]  # kept layer -> its output after the run
+    features: Activation | None = None  # of a plan for the head: its input, to be written before the run
 
 
 @dataclass
 class Buffer:
-    """One activation: its size in bytes, the steps that write it and read it last, and where it lies."""
+    """One activation: its size and block distance in bytes, its first and last step, and its offset in the arena."""
 
     size: int
     plane: int
@@ -67,7 +67,8 @@ class Buffer:
 def place(buffers: list[Buffer]) -> int:
     """Give every buffer an offset such that no two that live at the same time overlap; return the arena's size.
 
-    Largest first, each at the lowest place that is free for its lifetime.
+    Greedy by size, which is the usual heuristic for this: the largest first, each at the lowest offset that is free
+    during its lifetime. `other`s are visited by ascending offset, so `offset` only moves up past those in the way.
     """
     placed: list[Buffer] = []
     for buffer in sorted(buffers, key=lambda b: -b.size):
@@ -81,12 +82,19 @@ def place(buffers: list[Buffer]) -> int:
 
 
 def panels_to_next(threads: int, parts: int, panels_per_chunk: int) -> int:
-    """How many panels further on a thread will probably go on: other threads claim the chunks between."""
+    """The distance to a thread's probable next panel, which it prefetches: other threads claim the chunks between.
+
+    Chunks are claimed in order, all parts of a panel before the next panel, so `threads` chunks later is
+    `threads // parts` panels later. A chunk of several panels goes on with the next one itself.
+    """
     return max(1, threads // parts) if panels_per_chunk == 1 else 1
 
 
 def parts_for(panel_count: int, threads: int, most: int) -> int:
-    """Into how many parts to cut a step beside its panels: chunks enough for all threads, and as many for each."""
+    """The number of parts (of pixels or rows) into which to cut a step whose chunks are single panels.
+
+    The least that gives CHUNKS chunks or more to each thread, and the same number to each; at most `most`.
+    """
     parts = 1
     while threads > 1 and parts < most and (parts * panel_count < CHUNKS * threads or parts * panel_count % threads):
         parts += 1
@@ -103,7 +111,7 @@ class _Planner:
         self.scratch_size = 0
 
     def buffer(self, height: int, width: int, channels: int) -> Buffer:
-        """Memory for an activation, from the next step on."""
+        """Reserve memory for an activation, from the next step on."""
         plane, now = self.layout.plane_size(height * width), len(self.steps)
         size = self.layout.vectors(channels) * plane
         self.buffers.append(Buffer(-(-size // ALIGNMENT) * ALIGNMENT, plane, now, now))
@@ -111,9 +119,9 @@ class _Planner:
 
     def add(self, layers, x: Buffer | None, residual: Buffer | None = None, out: Buffer | None = None,
             place: int = 0, **fields) -> Buffer:
-        """Append a step of these layers; returns the buffer of its output.
+        """Append a step that computes these layers; returns the buffer of its output.
 
-        A step that makes only a part of a layer's output is given the buffer and its place there, in bytes.
+        out, place: for a step that writes only a part of a layer's output, the buffer and the offset in it, in bytes
         """
         last = layers[-1]
         out = out or self.buffer(last.out_height, last.out_width, last.out_channels)
@@ -130,16 +138,18 @@ class _Planner:
     def pointwise(self, layer, x: Buffer, relu6: bool, residual: Buffer | None = None) -> Buffer:
         pixels, count = layer.out_height * layer.out_width, self.layout.vectors(layer.out_channels)
         wide, total = self.layout.panels(count)
-        # A chunk is a part of the pixels for all panels: its input is read from memory once, then from the cache.
+        # A chunk is a part of the pixels for all panels: its input is read from memory once, then from the cache. Parts
+        # are as few as PIXELS_AT_ONCE allows, and on several threads a multiple of their number.
         parts = -(-pixels * layer.in_channels * self.layout.item // PIXELS_AT_ONCE)
         if self.threads > 1:
-            parts = -(-max(parts, CHUNKS * self.threads) // self.threads) * self.threads  # as many for each
+            parts = -(-max(parts, CHUNKS * self.threads) // self.threads) * self.threads
         per_chunk = total
-        # Late layers have few pixels and many channels (7 x 7 x 1280): there a chunk is a single panel, whose weights
-        # are read once.
+        # Late layers have few pixels and many channels (7 x 7 x 1280): there the weights are larger than the input, and
+        # a chunk is a single panel, so that each panel's weights are read once. A part has at least one longest tile.
         if pixels < parts * PIXELS_PER_PART:
             parts, per_chunk = parts_for(total, self.threads, max(1, pixels // self.layout.longest_tile)), 1
         weight, bias = self.packed.offsets[layer.name]
+        # The classifier's packed weights are padded to whole vectors (`pack.py`), so it has no half vector.
         half = layer.name != "classifier" and self.layout.is_half(layer.out_channels)
         return self.add([layer], x, residual, op=POINTWISE, parts=parts, panels_per_chunk=per_chunk,
                         panels_to_next=panels_to_next(self.threads, parts, per_chunk),
@@ -151,15 +161,19 @@ class _Planner:
         return self.add([layer], None, op=STEM, **self._by_rows(layer), **self._source(layer))
 
     def depthwise(self, before: LayerShape | None, layer: LayerShape, x: Buffer | None) -> Buffer:
-        """A depthwise layer, with the one before it where its output is needed by nobody else."""
+        """A depthwise layer, fused with its producer `before` (None: it copies its input from `x`).
+
+        Scratch memory holds the input rows of `rows_at_once` output rows of one panel, (rows - 1) S + K of them with
+        their padding, in at most SCRATCH bytes if that is enough for a single output row.
+        """
         cut = self._by_rows(layer)
         top, left = (same_padding(size, layer.kernel, layer.stride)[0] for size in (layer.height, layer.width))
         columns = layer.width + sum(same_padding(layer.width, layer.kernel, layer.stride))
-        together = max(self.layout.panel_sizes(cut["vectors"]))
+        together = max(self.layout.panel_sizes(cut["vectors"]))  # vectors of the widest panel
         most = SCRATCH // (together * columns * self.layout.vector)  # input rows that fit
-        most = max(1, (most - layer.kernel) // layer.stride + 1)  # output rows that need so many: (rows - 1) S + K
-        rows = -(-layer.out_height // cut["parts"])  # of the largest chunk
-        rows = -(-rows // -(-rows // most))  # at once: as few times as can be, and all but the last time the same
+        most = max(1, (most - layer.kernel) // layer.stride + 1)  # output rows that these suffice for
+        rows = -(-layer.out_height // cut["parts"])  # output rows of the largest chunk
+        rows = -(-rows // -(-rows // most))  # output rows at once: in as few rounds as possible, of equal size
         plane = self.layout.plane_size(((rows - 1) * layer.stride + layer.kernel) * columns)
         self.scratch_size = max(self.scratch_size, together * plane)
         weight, bias = self.packed.offsets[layer.name]
@@ -170,7 +184,10 @@ class _Planner:
                         **(self._source(before) if before else {"source": COPIED}))
 
     def _by_rows(self, layer: LayerShape) -> dict[str, int]:
-        """The fields of a step whose chunks are single panels of some output rows."""
+        """The fields of a step whose chunks are single panels of some output rows.
+
+        At least 4 rows, as two neighbouring chunks both compute the K - S input rows that they share.
+        """
         count = self.layout.vectors(layer.out_channels)
         wide, total = self.layout.panels(count)
         parts = parts_for(total, self.threads, max(1, layer.out_height // 4))
@@ -178,7 +195,7 @@ class _Planner:
                 "panels_to_next": panels_to_next(self.threads, parts, 1), "chunks": parts * total}
 
     def _source(self, layer: LayerShape) -> dict[str, int]:
-        """The fields of a stem or an expansion."""
+        """The fields of a stem or an expansion, as a step of its own or a depthwise step's source."""
         weight, bias = self.packed.offsets[layer.name]
         fields = {"source": EXPANDED, "in_channels": layer.in_channels, "weight": weight, "bias": bias}
         if layer.op == "stem":
@@ -188,7 +205,7 @@ class _Planner:
         return fields
 
     def pool(self, layer, x: Buffer, how: str) -> Buffer:
-        """One step, or several that fill the output one behind the other."""
+        """One step, or for "catavgmax" two, whose outputs are concatenated."""
         out, count = None, self.layout.vectors(layer.in_channels)
         for i, pool in enumerate(POOLS[how]):
             out = self.add([layer], x, None, out, i * count * self.layout.vector, op=POOL, parts=1, panels_per_chunk=1,
@@ -196,17 +213,17 @@ class _Planner:
         return out
 
     def head(self, network: Architecture, layers: dict[str, LayerShape], x: Buffer) -> None:
-        """Pool and classifier, as far as the network has them."""
+        """Pool and classifier, if the network has them."""
         if network.global_pool:
             x = self.pool(layers["global_pool"], x, network.global_pool)
         if network.num_classes:
             self.pointwise(layers["classifier"], x, False)
 
     def finish(self) -> Plan:
-        """Leave out what comes behind the last layer that is kept, give every buffer its place, write the table."""
+        """Drop the steps after the last kept layer, place the buffers in the arena and write the table."""
         count = 1 + max(step for step, _, _ in self.kept.values())
         for _, _, buffer in self.kept.values():
-            buffer.dies = count
+            buffer.dies = count  # after the last step: it is read when the run is over
         size = place([buffer for buffer in self.buffers if buffer.born < count])
         table = np.zeros(count, STEP)
         for row, step, (x, residual, out, shift) in zip(table, self.steps, self.uses):
@@ -225,8 +242,8 @@ def make_plan(network: Architecture, packed: Packed, height: int, width: int, th
               keep: frozenset[str] = frozenset()) -> Plan:
     """Plan one network for pictures (height, width, in_chans).
 
-    keep: the layers whose outputs can be read afterwards, by the names of `network.layers`; the last where none is
-        named. A depthwise convolution takes the layer before it along unless that is one of them.
+    keep: the layers whose outputs can be read afterwards, by the names of `network.layers`; the last one if empty. A
+        depthwise convolution is fused with its producer unless that is one of them.
     """
     planner = _Planner(packed, threads, keep or frozenset([network.output]))
     layers = {layer.name: layer for layer in network.layers(height, width)}
@@ -238,7 +255,7 @@ def make_plan(network: Architecture, packed: Packed, height: int, width: int, th
         if before.name in planner.keep:
             x, before = planner.pointwise(before, x, True) if expansion else planner.stem(before), None
         x = planner.depthwise(before, depthwise, x)
-        x = planner.pointwise(project, x, False, shortcut)  # linear; it takes the shortcut along
+        x = planner.pointwise(project, x, False, shortcut)  # linear, then the shortcut is added
     x = planner.pointwise(layers[network.head.name], x, True)
     planner.head(network, layers, x)
     return planner.finish()
@@ -246,7 +263,7 @@ def make_plan(network: Architecture, packed: Packed, height: int, width: int, th
 
 def make_head_plan(network: Architecture, packed: Packed, height: int, width: int, threads: int = 1,
                    keep: frozenset[str] = frozenset()) -> Plan:
-    """Plan what comes behind the last feature map (height, width, channels): global pool and classifier."""
+    """Plan the layers after the last feature map (height, width, channels): global pool and classifier."""
     planner = _Planner(packed, threads, keep or frozenset([network.output]))
     x = planner.buffer(height, width, network.head.out_channels)
     planner.head(network, {layer.name: layer for layer in network.head_layers(height, width)}, x)

@@ -1,13 +1,13 @@
 """The driver: the one compiled function that walks a plan's steps, in as many threads as call it.
 
-    work            does the jobs that are posted to its thread, and comes back when there are no more
-      walk          goes through the steps of one picture, and claims chunks of each until none is left
+    work            does the jobs that are posted to its thread, and returns when there are no more
+      walk          walks the steps of one picture, and claims chunks of each until none is left
         run_chunk   one chunk: a panel of output channels, or several, over some rows or pixels
           run_pointwise, run_depthwise, run_stem      addresses of what the chunk reads and writes
             pointwise, depthwise, stem_row            kernels: rows and pixels cut into tiles (`kernels/`)
 
-Numba compiles all of it into one function: the routines here are copied into their callers, so that each kernel is
-compiled once.
+Numba compiles all of this into one function: routines are inlined into their callers, so that each kernel is compiled
+once.
 """
 from numba import from_dtype
 from numba.core import types
@@ -24,7 +24,7 @@ from .atomics import atomic_add, atomic_load, claim, finished, relax
 from .plan import DEPTHWISE, EXPANDED, FROM_PICTURE, POINTWISE, STEM, STEP
 from .records import COUNTERS_SIZE, DONE, DONE_JOBS, IDLE, JOB, POSTED, STALE, YIELD
 
-# What the driver is compiled for; the packed weights and the plan that it is given are of the same layout.
+# The layout that the driver is compiled for; plans and packed weights must have the same.
 LAYOUT = FLOAT32
 VECTOR, PANEL, UNROLL = LAYOUT.vector, LAYOUT.panel, LAYOUT.unroll
 stem_row, depthwise, pointwise = stem_kernel(LAYOUT), depthwise_kernel(LAYOUT), pointwise_kernel(LAYOUT)
@@ -32,11 +32,11 @@ POOL, COPY = pool_kernel(LAYOUT), copy_kernel(LAYOUT)
 ZERO, ZERO_COLUMNS = zero_kernel(LAYOUT), zero_columns_kernel(LAYOUT)
 
 STEP_SIZE, START = STEP.itemsize, JOB.fields["start"][1]
-SPINS = 1 << 14  # before a thread yields: 0.2 to 0.8 ms at 40 to 140 cycles each (x86's PAUSE) and 3 GHz
+SPINS = 1 << 14  # until a thread yields: 0.2 to 0.8 ms with 40 to 140 cycles per spin (x86's PAUSE) at 3 GHz
 
 
 def record_at(dtype):
-    """A function from an address to the record there, with its fields; an array would bring reference counts along."""
+    """A function from an address to the record there, with its fields; an array would be reference-counted."""
     kind = from_dtype(dtype)
 
     @intrinsic
@@ -54,7 +54,7 @@ step_at, job_at = record_at(STEP), record_at(JOB)
 
 @intrinsic
 def set_start(typing_context, address, step):
-    """Store the step to go on with in the job at an address."""
+    """Store the step to continue from in the job at an address."""
 
     def generate(context, builder, signature, arguments):
         field = builder.add(arguments[0], arguments[0].type(START))
@@ -66,14 +66,14 @@ def set_start(typing_context, address, step):
 
 @arithmetic
 def panel_at(step, panel):
-    """(first vector, vectors) of a panel: PANEL each in the wide ones, then 2 each, or the one that is left."""
+    """(first vector, vectors) of a panel: PANEL vectors in each wide one, then 2 each, or a single one at the end."""
     first = PANEL * min(panel, step.wide_panels) + 2 * max(panel - step.wide_panels, 0)
     return first, min(PANEL if panel < step.wide_panels else 2, step.vectors - first)
 
 
 @arithmetic
 def panel_weight(step, panel, weights):
-    """Address of the pointwise weights of a panel; behind the last one, of what comes after them in the weights."""
+    """Address of a panel's pointwise weights; past the last panel, of what follows in the weights (to prefetch)."""
     return weights + step.weight + panel_at(step, panel)[0] * VECTOR * step.in_channels
 
 
@@ -98,12 +98,12 @@ def run_stem(step, panel, part, weights, arena, picture):
 
 @routine
 def fill_row(step, row, panel, rows_before, weights, x, out):
-    """Row `row` of a depthwise step's input, one panel of channels, between its borders in scratch memory.
+    """Row `row` of a depthwise step's input, one panel of channels, between its padding in scratch memory.
 
-    rows_before: how many of this chunk were filled before it
+    rows_before: rows of this chunk that were filled before it
     """
     first, count = panel_at(step, panel)
-    if row >= step.height:  # padding below the picture, where rows of the picture have been before
+    if row >= step.height:  # padding below the picture; scratch holds old rows there
         for v in range(count):
             ZERO(out + v * step.scratch_plane, step.width)
     elif step.source == EXPANDED:
@@ -122,7 +122,7 @@ def fill_row(step, row, panel, rows_before, weights, x, out):
 
 @routine
 def run_depthwise(step, panel, part, weights, arena, picture, scratch):
-    """Output rows of one panel of channels. Scratch memory is a window over their input rows, and slides down.
+    """Output rows of one panel of channels. Scratch memory is a sliding window over their input rows.
 
     A 3x3 kernel at stride 1, three output rows at once; input row -1 is the padding above the picture:
 
@@ -130,17 +130,17 @@ def run_depthwise(step, panel, part, weights, arena, picture, scratch):
         output rows 3 4 5    need input rows         2 3 4 5 6
 
     Between the two, rows 2 and 3 move to the front (`top` becomes 2) and rows 4 to 6 are filled in (`ready` was 4).
-    So each chunk computes an input row once. Where two chunks meet, both compute the rows that they share.
+    So each chunk computes an input row once. Two neighbouring chunks both compute the rows that they share.
     """
     first, count = panel_at(step, panel)
     x = picture if step.source == FROM_PICTURE else arena + step.x
     q, end = part * step.out_height // step.parts, (part + 1) * step.out_height // step.parts
     taps = step.kernel * step.kernel * VECTOR
     top = q * step.stride - step.top  # the input row at the start of scratch memory; negative in the padding
-    ready = max(top, 0)  # the first input row that is not there yet; those of padding are there as zeros
+    ready = max(top, 0)  # the first input row not yet in scratch; padding rows are zeroed below
     filled, held = ready, (step.rows_at_once - 1) * step.stride + step.kernel  # the first row filled; rows in scratch
     right = step.left + step.width
-    for v in range(count):  # padding above, left and right; what comes between is written before it is read
+    for v in range(count):  # padding above, left and right; the rest is written before it is read
         plane = scratch + v * step.scratch_plane
         ZERO(plane, (ready - top) * step.scratch_row // VECTOR)
         ZERO_COLUMNS(plane, step.scratch_row, held, step.left)
@@ -197,11 +197,11 @@ def run_chunk(step, chunk, weights, arena, picture, scratch):
 
 @routine
 def walk(job, weights, arena, picture, scratch):
-    """Walk the steps from `start` on, claiming chunks, until all are done or the run is over (or, for this job,
-    cancelled: its `epoch` is read again each time).
+    """Walk the steps from `start` on, claiming chunks, until all are done or the run is over (or cancelled for this
+    job: its `epoch` is read again each time).
 
-    Returns `count` when all is done, STALE when the run was over, or the step whose last chunks other threads still
-    compute after SPINS spins.
+    Returns `count` if all steps are done, STALE if the run is over, or the step that other threads have not finished
+    after SPINS spins.
     """
     for i in range(job.start, job.count):
         step = step_at(job.steps + i * STEP_SIZE)
@@ -224,9 +224,9 @@ def walk(job, weights, arena, picture, scratch):
 
 
 def work(address, spins):
-    """Do the job at an address, and those posted after it; returns IDLE when none was posted for so many spins.
+    """Do the job at an address, and those posted after it; returns IDLE if none was posted for `spins` spins.
 
-    Returns YIELD where it waits for another thread that seems not to run: let it run, and call again.
+    Returns YIELD if it waits for a thread that does not seem to be running: yield the processor and call again.
     """
     job = job_at(address)
     while True:

@@ -7,23 +7,23 @@
              chunks, waits at each step            waits until the step is done, goes on
              until all its chunks are done         |
              |                                     nothing left to claim: done += 1
-    release: drops the run's arrays                spins for 2 ms: is there another job?
+    release: drops the run's arrays                spins for 2 ms: is there a next job?
                                                    sleeps until `_wake` is released by the next `post`
 
-             where a step is not done for 1 ms:
-    cancel:  epoch = CANCELLED             ----->  finds every counter stale, once its chunk is computed:
+             if a step makes no progress for 1 ms:
+    cancel:  epoch = CANCELLED             ----->  once its chunk is computed, finds every counter stale:
              no workers for 5 to 100 ms            leaves, done += 1
 
-Workers are ordinary Python threads inside compiled code that has released the interpreter's lock, so calls from many
-threads at once are safe on every platform. The caller computes too and can do all of the work alone: a worker that
-comes late finds nothing left to claim. So a busy machine costs parallelism; the caller waits for one thing alone, a
-chunk that a worker has claimed. That chunk can't be done twice, as it may add to what it overwrites.
+Workers are ordinary Python threads in compiled code that has released the interpreter's lock, so calls from many
+threads at once are safe on every platform. The caller computes too and can do all of the work alone: a late worker
+finds nothing left to claim. So a busy machine only costs parallelism. The caller waits for nothing except chunks that a
+worker has claimed. It can't compute such a chunk again, because a chunk may add to what it overwrites.
 
-What may come in between:
-- An exception, such as Ctrl-C, ends the caller's part between any two lines. Its workers compute that run to its end;
-  their jobs keep its arrays alive until then (`Job.post`), and no other run gets them.
-- A fork gives the child one thread, no workers, and locks that may be held for ever: it starts with a new pool.
-- At the end of the process no worker may be in compiled code (`WorkerPool.stop`).
+Interruptions:
+- An exception, such as Ctrl-C, can end the caller's part between any two lines. Its workers finish that run; their jobs
+  keep its arrays alive until then (`Job.post`), and no other run gets them.
+- A forked child has one thread, no workers, and locks that may be held forever: it starts with a new pool.
+- When the process ends, no worker may be in compiled code (`WorkerPool.stop`).
 """
 import atexit
 import math
@@ -36,26 +36,26 @@ from . import cpus
 from .compiled import driver
 from .records import CANCELLED, JOB, YIELD
 
-# Seconds for which a worker spins for its next job before it sleeps. To wake it costs the call 0.7 to 1.2 ms (measured
-# with lite0 on two cores of a Zen 4: 1.7 ms beside a worker that spins, 2.4 to 2.9 ms beside one that sleeps). To spin
-# for about as long as that costs little more than the best choice, whenever the next call comes: Karlin et al. 1991,
-# "Empirical studies of competitive spinning for a shared-memory multiprocessor", SOSP, pages 41-55.
+# Seconds for which a worker spins for its next job before it sleeps. Waking it costs the call 0.7 to 1.2 ms (measured
+# with lite0 on two cores of a Zen 4: 1.7 ms if the worker spins, 2.4 to 2.9 ms if it sleeps). Spinning for about as
+# long as waking takes is near the best choice, whenever the next call comes: Karlin et al. 1991, "Empirical studies of
+# competitive spinning for a shared-memory multiprocessor", SOSP, pages 41-55.
 SPIN_SECONDS = 0.002
 
-# Seconds without progress after which workers count as stuck: other programs want their processors. A chunk takes some
-# 0.05 ms of lite0 and 0.5 ms of lite4 at their own sizes (at most 11 and 53 MFLOP, on two threads at 100 GFLOP/s each);
-# a worker that has lost its processor is away for a time slice of the system's, some milliseconds.
+# Seconds without progress after which workers count as stuck: other programs use their processors. A chunk takes about
+# 0.05 ms in lite0 and 0.5 ms in lite4 at their own sizes (at most 11 and 53 MFLOP, on two threads at 100 GFLOP/s each);
+# a worker that has lost its processor is away for a time slice of the system, some milliseconds.
 STUCK = 0.001
 
-# Seconds without workers after that, doubled up to the maximum. The next attempt may cost STUCK in vain: a sixth of the
-# time with the first of them, 1 % with the second.
+# Seconds without workers after that, doubled up to the maximum. The next attempt may waste STUCK again: a sixth of the
+# time with the first value, 1 % with the second.
 BACKOFF, MAX_BACKOFF = 0.005, 0.1
 
-TRIAL_SPINS = 1 << 10  # to find out how long one takes: some 10 to 100 us in all
+TRIAL_SPINS = 1 << 10  # to measure how long one takes: 10 to 100 us in all
 
 
 class Job:
-    """One thread's record, and what keeps alive the arrays that it points into."""
+    """One thread's record, and a reference that keeps the arrays alive that it points into."""
 
     def __init__(self):
         self.record = aligned(JOB.itemsize).view(JOB)[0:1]
@@ -64,7 +64,7 @@ class Job:
         self.holds = None
 
     def fill(self, run) -> None:
-        """Take part in a run (`engine.Run`) from its first step on."""
+        """Write the record for a run (`engine.Run`), from its first step on."""
         if len(self.scratch) < run.plan.scratch_size:
             self.scratch = aligned(run.plan.scratch_size)
         one = self.record[0]
@@ -73,23 +73,23 @@ class Job:
         one["start"], one["scratch"] = 0, self.scratch.ctypes.data
 
     def post(self, run) -> None:
-        """Hand over what `fill` has written, and keep the run's arrays alive from now on.
+        """Hand over the filled record, and keep the run's arrays alive from now on.
 
-        Not from `fill` on: until the job is posted it counts as free, and `release` would drop them.
+        `fill` can't do that: a job counts as free until it is posted, and `release` would drop the arrays.
         """
         self.holds = run
         self.record["posted"] += 1
 
     def cancel(self) -> None:
-        """Let the thread leave after the chunk that it is in: it reads the epoch again for each claim and each wait."""
+        """Make the thread leave after its current chunk: it reads the epoch again for each claim and each wait."""
         self.record["epoch"] = CANCELLED
 
     def start(self) -> int:
-        """The step to go on with."""
+        """The step to continue from."""
         return int(self.record["start"][0])
 
     def is_free(self) -> bool:
-        """True where the thread has left the last job."""
+        """True if the thread has left the last job."""
         return bool(self.record["posted"][0] == self.record["done"][0])
 
     def release(self) -> None:
@@ -102,7 +102,7 @@ class _Worker:
     """One thread and its job.
 
     `_lock` is held for a few lines at a time, by callers and by the thread, never while it computes or sleeps. The
-    thread sleeps in `_wake`, which is released by whoever finds `_asleep` set.
+    thread sleeps by acquiring `_wake`; a caller that finds `_asleep` set releases it.
     """
 
     def __init__(self):
@@ -113,7 +113,7 @@ class _Worker:
         self.thread.start()
 
     def post(self, run) -> None:
-        """Let the thread take part in a run; it must have nothing to do."""
+        """Give a run to the thread, which must be free."""
         with self._lock:
             self.job.fill(run)
         # NumPy's stores are plain ones, which a weakly ordered processor (ARM) may make visible in any order: the
@@ -123,7 +123,7 @@ class _Worker:
             if self._asleep:
                 cpus.avoid_current(self.thread.native_id)
                 self._wake_up()
-            self.job.post(run)  # last: an interrupt before it has woken the thread for nothing, no more
+            self.job.post(run)  # last: an interrupt before this line has only woken the thread for nothing
 
     def release(self) -> None:
         """Drop the last run's arrays, if the thread has left it."""
@@ -131,13 +131,14 @@ class _Worker:
             self.job.release()
 
     def end(self) -> None:
-        """Let the thread end as soon as it has left its job, even if whoever was to wake it was interrupted."""
+        """Make the thread end as soon as it has left its job, even if the caller that was to wake it was interrupted.
+        """
         self.ended = True
         with self._lock:
             self._wake_up()
 
     def _wake_up(self) -> None:
-        if self._wake.locked():  # once too often does no harm: the thread finds nothing to do and sleeps again
+        if self._wake.locked():  # waking it once too often is harmless: it finds nothing to do and sleeps again
             self._wake.release()
         self._asleep = False  # last, in case of an interrupt: the next `post` then wakes it once more
 
@@ -150,10 +151,10 @@ class _Worker:
                 self._sleep()
 
     def _spins(self) -> int:
-        """How many spins take SPIN_SECONDS.
+        """The number of spins that take SPIN_SECONDS.
 
-        It has to be measured: x86's PAUSE alone takes 10 cycles before Skylake and 140 since (Intel's optimization
-        manual), and other processors have none (`atomics.relax`).
+        It has to be measured: x86's PAUSE takes 10 cycles before Skylake and 140 since (Intel's optimization manual),
+        and other processors may have no such instruction (`atomics.relax`).
         """
         work, nothing, shortest = driver(), Job(), math.inf
         for _ in range(3):  # a trial that is preempted takes too long
@@ -163,13 +164,13 @@ class _Worker:
         return max(1, int(TRIAL_SPINS * SPIN_SECONDS / shortest))
 
     def _sleep(self) -> None:
-        allowed = cpus.affinity()  # looked up before anyone can find it asleep and take one away
-        with self._lock:  # a job is posted under it as well: either it is seen here, or its caller sees `_asleep`
+        allowed = cpus.affinity()  # before a caller can find the thread asleep and take a processor from the set
+        with self._lock:  # jobs are posted under this lock: either this thread sees the job, or its caller `_asleep`
             self.job.release()
             sleeps = self._asleep = self.job.is_free() and not self.ended
         if sleeps:
             self._wake.acquire()
-            cpus.set_affinity(threading.get_native_id(), allowed)  # it may run again wherever it could before
+            cpus.set_affinity(threading.get_native_id(), allowed)  # undo `cpus.avoid_current`
 
 
 class WorkerPool:
@@ -181,7 +182,7 @@ class WorkerPool:
         self._backoff, self._resume, self._stopped = BACKOFF, 0.0, False
 
     def ask(self, runs) -> list[_Worker]:
-        """Let a worker take part in each of these runs, as far as there are workers with nothing to do."""
+        """Give each of these runs to a free worker, as far as there are any; returns those workers."""
         if self._stopped or time.perf_counter() < self._resume:
             return []
         with self._lock:  # else two callers could choose the same worker
@@ -193,8 +194,10 @@ class WorkerPool:
         return free
 
     def cancel(self, workers: list[_Worker]) -> None:
-        """Do without these, which are stuck, and without any for a while: twice as long where the last while was too
-        short, as long as at first where all has been well for ten times as long as it lasted."""
+        """Cancel these workers, which are stuck, and do without any for a while (exponential backoff).
+
+        The time doubles if workers are stuck again within ten times the last backoff, else it starts from BACKOFF.
+        """
         for worker in workers:
             worker.job.cancel()
         now = time.perf_counter()
@@ -210,7 +213,7 @@ class WorkerPool:
         return True
 
     def stop(self) -> None:
-        """End all workers, so that none is inside compiled code while the interpreter shuts down, and start none more.
+        """End all workers, so that none is in compiled code while the interpreter shuts down, and start no more.
 
         A thread that is started while the interpreter shuts down never runs: its starter would wait forever.
         """
@@ -224,7 +227,7 @@ class WorkerPool:
 
 
 pool = WorkerPool()
-atexit.register(lambda: pool.stop())  # the pool of that moment: a forked child has a new one
+atexit.register(lambda: pool.stop())  # looks `pool` up at exit: a forked child has a new one
 
 
 def _start_anew() -> None:
@@ -238,20 +241,20 @@ if hasattr(os, "register_at_fork"):
 
 
 def ask(runs) -> list[_Worker]:
-    """Let workers of this process take part in these runs, one in each; returns those that do."""
+    """Ask workers of this process to take part in these runs, one in each; returns those that do."""
     return pool.ask(runs)
 
 
 def cancel(workers: list[_Worker]) -> None:
-    """Do without these workers, which are stuck, and without any for a while."""
+    """Cancel these workers, which are stuck, and do without any for a while."""
     pool.cancel(workers)
 
 
 def finish(work, job: Job, workers: list[_Worker]) -> list[_Worker]:
-    """Do a posted job in this thread by `work` (the driver); returns the workers that are still asked.
+    """Do a posted job in this thread with `work` (the driver); returns the workers that are not cancelled.
 
-    Those are cancelled when the job stays at one step for longer than STUCK. The driver has spun for a fraction of a
-    millisecond before it returns the first time: `run.SPINS`.
+    They are cancelled if the job stays at one step for longer than STUCK. The driver spins for a fraction of a
+    millisecond before it returns: `run.SPINS`.
     """
     step, since = None, 0.0
     while work(job.address, 0) == YIELD:  # a worker still has a chunk of the step
@@ -259,15 +262,15 @@ def finish(work, job: Job, workers: list[_Worker]) -> list[_Worker]:
             step, since = job.start(), time.perf_counter()
         elif workers and time.perf_counter() - since > STUCK:
             cancel(workers)
-            workers = []  # once: the chunk that they have is still waited for
+            workers = []  # cancel only once; the loop still waits for their current chunks
         yield_processor()
     return workers
 
 
 def yield_processor() -> None:
-    """Let others run: threads that wait for the interpreter's lock, and those that wait for this processor.
+    """Yield to threads that wait for the interpreter's lock, and to those that wait for this processor.
 
-    Under Linux it sleeps for the slack of the system's timers, 50 us (78 us were measured); before Python 3.11 it does
-    no more than release the lock.
+    Under Linux it sleeps for the system's timer slack, 50 us (78 us were measured); before Python 3.11 it only releases
+    the lock.
     """
     time.sleep(0)

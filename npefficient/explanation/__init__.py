@@ -1,4 +1,4 @@
-"""What a network saw in a photo: the way to its input, the evidence for each class, the work of each block."""
+"""What a network saw in a photo: its preprocessing, the evidence for each class, the work of each block."""
 from .blocks import BlockView
 from .evidence import ClassMap
 from .result import Explanation, explain

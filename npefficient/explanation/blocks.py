@@ -1,4 +1,4 @@
-"""The network block by block: shapes, cost, time, and the feature maps that a photo excites most."""
+"""The network block by block: shapes, cost, time, and a photo's strongest feature maps."""
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,16 +10,16 @@ from .times import Times
 
 @dataclass(frozen=True, eq=False)
 class BlockView:
-    """A block, or what stands alone: the stem, the head, the pool, the classifier."""
+    """A block, or a layer outside of the blocks: the stem, the head, the pool, the classifier."""
 
     name: str  # timm's
     operator: str
     skip: bool  # its input is added to its output
     layers: tuple[LayerShape, ...]
-    channels: np.ndarray  # int64 (k,), those of the highest mean activation, the highest first; none without rows
+    channels: np.ndarray  # int64 (k,), those of the highest mean activation, highest first; empty for pool and classifier
     means: np.ndarray  # float32 (k,)
     maps: np.ndarray  # float32 (k, h, w)
-    seconds: float | None = None  # None where the times were not measured, or are part of the next block's
+    seconds: float | None = None  # None if times were not measured, or are part of the next block's
     share: float | None = None  # of the core's peak
     timed_with: str | None = None  # the block whose time contains this one's, or is contained in it
 
@@ -46,12 +46,12 @@ class BlockView:
 
 
 def block_of(layer: str) -> str:
-    """The block that a layer belongs to: "blocks.1.0.conv_dw" -> "blocks.1.0"; what stands alone is its own."""
+    """The block of a layer: "blocks.1.0.conv_dw" -> "blocks.1.0"; a layer outside of the blocks is its own block."""
     return layer.rpartition(".")[0] if layer.startswith("blocks.") else layer
 
 
 def output_names(network: Architecture) -> dict[str, str]:
-    """Block -> what `Model.activations` calls its output, for the blocks that put out feature maps."""
+    """Block -> the name of its output in `Model.activations`, for the blocks whose output is feature maps."""
     return {network.stem.name: network.stem.bn, **{block.name: block.name for block in network.blocks},
             network.head.name: network.head.bn}
 
@@ -59,8 +59,8 @@ def output_names(network: Architecture) -> dict[str, str]:
 def block_views(network: Architecture, layers, activations, times: Times | None, count: int) -> tuple[BlockView, ...]:
     """All blocks in the order of execution.
 
-    layers: of `network.layers` at the input's size; activations: by the names of `output_names`, (1, h, w, channels)
-    each; count: how many feature maps of each.
+    layers: `network.layers` at the input's size; activations: by the names of `output_names`, (1, h, w, channels) each;
+    count: feature maps per block.
     """
     own, names = {block.name: block for block in network.blocks}, output_names(network)
     grouped: dict[str, list[LayerShape]] = {}
@@ -77,17 +77,17 @@ def block_views(network: Architecture, layers, activations, times: Times | None,
 
 
 def strongest(activation: np.ndarray, count: int):
-    """(h, w, channels) -> channels (k,), their means (k,), their maps (k, h, w): those of the highest mean."""
+    """(h, w, channels) -> the k channels of the highest mean: indices (k,), means (k,), maps (k, h, w)."""
     means = activation.mean(axis=(0, 1)) if activation.size else np.empty(0, np.float32)
     channels = np.argsort(-means, kind="stable")[:count]
     return channels, means[channels], np.ascontiguousarray(activation[..., channels].transpose(2, 0, 1))
 
 
 def _time(name: str, times: Times | None) -> dict:
-    """A step's time counts for the block of its last layer; the stem runs inside the first block's."""
+    """A step's time belongs to the block of its last layer; the stem is part of the first block's step."""
     if times is None:
         return {}
     steps = [step for step in times.steps if block_of(step.layers[-1]) == name]
     joined = {block_of(layer) for step in times.steps for layer in step.layers if name in map(block_of, step.layers)}
-    found = {"timed_with": min(joined - {name}, default=None)}  # a step joins two blocks at the most
+    found = {"timed_with": min(joined - {name}, default=None)}  # a step joins at most two blocks
     return found | ({"seconds": sum(step.seconds for step in steps), "share": times.share(steps)} if steps else {})

@@ -1,7 +1,7 @@
-"""Class activation maps: where in the photo the evidence for a class lies.
+"""Class activation maps: where in the photo the evidence for a class is.
 
 The network ends with features F (h, w, C), their mean over the positions, and a linear classifier. Both are linear, so
-the mean can wait:
+the mean can be taken last:
 
     logit = sum_c weight_c mean_p F_pc + bias = mean_p (sum_c weight_c F_pc) + bias = mean_p map_p + bias
 
@@ -18,14 +18,14 @@ from ..errors import ArgumentError
 
 @dataclass(frozen=True, eq=False)
 class ClassMap:
-    """One class: how probable it is, and where its evidence lies."""
+    """One class: its probability, and where its evidence is."""
 
     index: int
     label: str
     probability: float
     logit: float
     bias: float
-    map: np.ndarray  # float32 (h, w), positive where the photo speaks for the class; logit = its mean + bias
+    map: np.ndarray  # float32 (h, w), positive where it is evidence for the class; logit = its mean + bias
 
     def __repr__(self) -> str:
         return f"ClassMap({self.index}: {quoted(self.label)} {self.probability:.2%}, map {self.map.shape})"
@@ -40,7 +40,7 @@ def class_maps(weights, features, logits, probabilities, labels, classes) -> tup
 
 
 def check_pool(network) -> None:
-    """Raise ArgumentError where the logits are not the mean of a map."""
+    """Raise ArgumentError if the logits are not the mean of a map."""
     if not network.num_classes:
         raise ArgumentError(f"{network.name} without a classifier has no classes to explain: make the model without "
                             "num_classes=0")
@@ -50,9 +50,9 @@ def check_pool(network) -> None:
 
 
 def find_class(labels: dict[int, str], wish) -> int:
-    """The class of this name or number: a whole label, or one of the names that a label lists between commas.
+    """The class with this name or number: a whole label, or one of its comma-separated names.
 
-    Capitals do not count. Raises ArgumentError where there is none, or more than one.
+    Case is ignored. Raises ArgumentError if there is none, or more than one.
     """
     text = str(wish).strip().casefold()
     found = [i for i, label in labels.items() if label.casefold() == text]

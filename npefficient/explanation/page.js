@@ -2,7 +2,7 @@
 
 const every = (selector) => [...document.querySelectorAll(selector)];
 
-// Arrow keys go round a list of buttons; `then` is called with the one that is reached.
+// Arrow keys cycle through a list of buttons; `then` is called with the one that gets the focus.
 function arrows(buttons, then) {
   const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
   buttons.forEach((button, i) => button.addEventListener("keydown", (event) => {
@@ -15,7 +15,7 @@ function arrows(buttons, then) {
   }));
 }
 
-// Classes: one is pressed, its map is shown and told.
+// Classes: one is pressed, and its map and description are shown.
 const classes = every(".class");
 
 function show(chosen) {
@@ -30,7 +30,7 @@ function show(chosen) {
 classes.forEach((button) => button.addEventListener("click", () => show(button)));
 arrows(classes, show);
 
-// Opacity of the map; the photo below turns grey with it, so that colour always is evidence.
+// Opacity of the map; the photo below turns grey with it, so that colour is always evidence.
 const strength = document.getElementById("strength");
 
 function fade() {

@@ -1,4 +1,4 @@
-"""An explanation as one HTML file that needs nothing else: no server, no network, no other file."""
+"""An explanation as one self-contained HTML file: it needs no server, no network and no other file."""
 import base64
 import hashlib
 from pathlib import Path
@@ -9,15 +9,15 @@ from ..errors import ArgumentError
 from .blocks import block_of
 
 HERE = Path(__file__).parent
-CROP, RESIZED, HEAT, FEATURE = 448, 480, 96, 48  # rows and columns in the file, at most
-SHARP = 130  # a picture of fewer rows and columns is enlarged pixel by pixel
+CROP, RESIZED, HEAT, FEATURE = 448, 480, 96, 48  # most rows and columns of each kind of picture in the file
+SHARP = 130  # a picture with fewer rows and columns is enlarged without smoothing
 SLAB_WIDTH, SLAB_HEIGHT, SLAB_LEAST = 34, 56, 5  # of a block's drawing, in the units of its SVG
 
 
 def render(explanation, shown: int = 0) -> str:
     """Return the page of an Explanation, with the map of class number `shown`.
 
-    Raises ArgumentError where jinja2 is missing.
+    Raises ArgumentError if jinja2 is missing.
     """
     template = environment().get_template("page.html.jinja")
     style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
@@ -28,7 +28,7 @@ def render(explanation, shown: int = 0) -> str:
 
 
 def environment():
-    """The template engine, which escapes whatever it is given."""
+    """The template engine; it escapes every value."""
     try:
         import jinja2
     except ModuleNotFoundError as missing:
@@ -44,14 +44,14 @@ def environment():
 
 
 def policy(style: str, script: str) -> str:
-    """The content security policy: this very style and script, pictures in the page itself, and nothing else."""
+    """The content security policy: only this style, this script, and pictures embedded in the page."""
     style, script = (base64.b64encode(hashlib.sha256(code.encode()).digest()).decode() for code in (style, script))
     return (f"default-src 'none'; img-src data:; style-src 'sha256-{style}'; script-src 'sha256-{script}'; "
             "base-uri 'none'; form-action 'none'")
 
 
 def picture(pixels, most: int) -> dict:
-    """A picture for the template, and whether it is so small that its pixels should be seen."""
+    """A picture for the template; "sharp": it is so small that its pixels should be visible."""
     return {"uri": pictures.data_uri(pictures.shrink(pixels, most)), "sharp": max(pixels.shape[:2]) < SHARP}
 
 
@@ -62,7 +62,7 @@ def way(e) -> dict:
 
 
 def classes(e) -> list[dict]:
-    """For each class its map over the crop, and what to say about it."""
+    """For each class its map over the crop, and its description."""
     return [{"one": one, "heat": pictures.data_uri(pictures.heat(one.map, e.scale, (HEAT, HEAT))),
              "says": wording.says(one), "alt": wording.where(one)} for one in e.classes]
 
@@ -80,7 +80,8 @@ def stages(e) -> list[dict]:
 
 
 def slab(e, block) -> dict:
-    """A block's drawing: its height goes with the root of the rows that it puts out, its width with the channels'."""
+    """A block's drawing: its height grows with the square root of its output rows, its width with that of its channels.
+    """
     shapes = [other.output_shape for other in e.blocks]
     height, width = (least(size, max(shape[axis] for shape in shapes), room) for size, axis, room in (
         (block.output_shape[0], 0, SLAB_HEIGHT), (block.output_shape[2], 2, SLAB_WIDTH)))
@@ -89,12 +90,12 @@ def slab(e, block) -> dict:
 
 
 def least(value: int, most: int, room: int) -> float:
-    """The length that stands for a value, from SLAB_LEAST to `room` for the largest."""
+    """The drawn length for a value, from SLAB_LEAST to `room` for the largest."""
     return SLAB_LEAST + (room - SLAB_LEAST) * (value / most) ** 0.5
 
 
 def rows(e) -> list[dict]:
-    """The chart's rows, a step each; bars in per cent of the longest time and of the peak."""
+    """The chart's rows, one per step; bars in per cent of the longest time and of the peak."""
     if e.times is None:
         return []
     longest, made = max(step.seconds for step in e.times.steps), []
@@ -107,6 +108,6 @@ def rows(e) -> list[dict]:
 
 
 def colours() -> dict:
-    """The colours of the map, (weakest, strongest), as SVG names them."""
+    """The colours of the map, (weakest, strongest), in SVG's notation."""
     return {name: [f"rgb({r}, {g}, {b})" for r, g, b in pair]
             for name, pair in (("speaks_for", pictures.FOR), ("against", pictures.AGAINST))}

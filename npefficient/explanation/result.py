@@ -35,22 +35,22 @@ class Explanation:
     source: Source  # of the weights
     preprocessing: Preprocessing
     photo_size: tuple[int, int]
-    given: np.ndarray  # the photo, of at most THUMBNAIL rows and columns
+    given: np.ndarray  # the photo, shrunk to at most THUMBNAIL rows and columns
     resized_size: tuple[int, int]
-    resized: np.ndarray  # all of it; of a very large one the part around the crop
-    box: tuple[int, int, int, int]  # the crop in `resized`: first row, first column, rows, columns; it may stand out
+    resized: np.ndarray  # the resized photo; if it is very large, only the part around the crop
+    box: tuple[int, int, int, int]  # the crop in `resized`: first row, first column, rows, columns; it may extend beyond
     cropped: np.ndarray  # what the network sees
-    classes: tuple[ClassMap, ...]  # the most probable first, then those that were asked for
+    classes: tuple[ClassMap, ...]  # the most probable first, then the requested ones
     blocks: tuple[BlockView, ...]  # in the order of execution
-    times: Times | None  # None where they were not measured
+    times: Times | None  # None if they were not measured
 
     @property
     def scale(self) -> float:
-        """The strongest value, of either sign, in any of the maps."""
+        """The largest absolute value in any of the maps."""
         return max(float(np.abs(one.map).max()) for one in self.classes)
 
     def position(self, chosen: int | str | None = None) -> int:
-        """Where a class, by number or name, stands in `classes`; None is the most probable one, the first."""
+        """The index in `classes` of a class by number or name; None is the most probable one, the first."""
         if chosen is None:
             return 0
         index = find_class({one.index: one.label for one in self.classes}, chosen)
@@ -59,16 +59,16 @@ class Explanation:
     def heat_map(self, chosen: int | str | None = None) -> np.ndarray:
         """Return the crop, in grey, with the map of one class over it, uint8 (H, W, 3).
 
-        chosen: a class of `classes` by number or name, None for the most probable. Red to yellow speaks for the class,
-        blue against it; all classes have the same `scale`.
+        chosen: a class of `classes` by number or name, None for the most probable. Red to yellow is evidence for the
+        class, blue against it; all classes have the same `scale`.
         """
         one = self.classes[self.position(chosen)]
         return pictures.blend(self.cropped, pictures.heat(one.map, self.scale, self.cropped.shape[:2]))
 
     def to_html(self, chosen: int | str | None = None) -> str:
-        """Return the whole page, which needs no other file; raises ArgumentError where jinja2 is missing.
+        """Return the whole page, which needs no other file; raises ArgumentError if jinja2 is missing.
 
-        chosen: the class whose map is shown at first, as for `heat_map`.
+        chosen: the class whose map is shown first, as for `heat_map`.
         """
         from .page import render
 
@@ -92,15 +92,15 @@ def explain(image: "Image | np.ndarray | str | Path", model: "Model | str" = "li
 
     image: a photo as `Model.transform` takes it (PIL image, path, or array (H, W, 3))
     model: a Model, or a name such as "lite0" for the official weights
-    topk: how many of the most probable classes to explain
+    topk: the number of most probable classes to explain
     classes: more classes to explain, by number or by name
-    exif: turn the photo in a file as its EXIF data say
-    max_pixels: the most that are decoded of a file, as for `open_image`
-    measure: time the layers on one core, and that core's peak: about a second
-    feature_maps: how many of each block
+    exif: rotate the photo in a file according to its EXIF data
+    max_pixels: the largest file to decode, as for `open_image`
+    measure: time the layers on one core, and measure that core's peak: takes about a second
+    feature_maps: the number of feature maps per block
 
-    Raises ArgumentError for a class that there is not and for a model whose logits are not the mean of a map (no
-    classifier, or another pool than the average), ImageError for a photo that can't be read.
+    Raises ArgumentError for an unknown class and for a model whose logits are not the mean of a map (no classifier, or
+    a pool other than the average), ImageError for a photo that can't be read.
     """
     in_chans = 3 if isinstance(model, str) else _model(model).architecture.in_chans  # official weights have 3
     name = str(image) if isinstance(image, (str, Path)) else ""
@@ -127,7 +127,7 @@ def explain(image: "Image | np.ndarray | str | Path", model: "Model | str" = "li
 
 
 def _coloured(pixels: np.ndarray) -> np.ndarray:
-    """uint8 (h, w, 3) as it is; (h, w, 1), what a network with one input channel sees, as (h, w, 3)."""
+    """uint8 (h, w, 3) unchanged; (h, w, 1), the input of a network with one channel, as (h, w, 3)."""
     return np.repeat(pixels, 3 // pixels.shape[2], axis=2)
 
 

@@ -1,18 +1,18 @@
-"""How long each layer takes on one core, and how near it comes to what that core can do."""
+"""How long each layer takes on one core, and what share of the core's peak it reaches."""
 import time
 from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 
-SECONDS = 0.4  # to measure for
-FEWEST = 9  # passes, however long one takes
+SECONDS = 0.4  # duration of the measurement
+FEWEST = 9  # passes at least, even if they take longer
 PEAK_SECONDS = 0.05  # for each vector width
 
 
 @dataclass(frozen=True)
 class StepTime:
-    """One step of the engine: a layer, or a depthwise convolution and the layer whose output it takes in."""
+    """One step of the engine: a layer, or a depthwise convolution fused with its producer."""
 
     name: str  # "blocks.1.0.conv_pw + conv_dw" for two
     layers: tuple[str, ...]
@@ -26,12 +26,12 @@ class Times:
     """The steps of one pass on one core."""
 
     steps: tuple[StepTime, ...]
-    peak: float  # FLOP/s that the core reached in nothing but fused multiply-adds, just after the passes
+    peak: float  # FLOP/s of the core with nothing but fused multiply-adds, measured right after the passes
     passes: int
 
     @property
     def seconds(self) -> float:
-        """Of all steps together."""
+        """The time of all steps together."""
         return sum(step.seconds for step in self.steps)
 
     def share(self, steps: Collection[StepTime]) -> float:
@@ -42,7 +42,7 @@ class Times:
 def measure_times(weights, x: np.ndarray, logits: np.ndarray) -> Times:
     """Time the steps of one picture's pass; x (1, H, W, C), logits (1, num_classes).
 
-    Raises NpefficientError where the timed passes give other logits.
+    Raises NpefficientError if the timed passes give different logits.
     """
     from ..bench.peak import core_peak
     from ..bench.steps import Steps

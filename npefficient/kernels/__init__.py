@@ -1,1 +1,1 @@
-"""The operators of the network, each in a file of its own, traced to machine code by `lanes`."""
+"""The operators of the network, one file each, traced to machine code by `lanes`."""

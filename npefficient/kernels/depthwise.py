@@ -1,4 +1,4 @@
-"""Depthwise convolution, each channel by itself, with ReLU6.
+"""Depthwise convolution, each channel separately, with ReLU6.
 
     out[q, r, c] = relu6(bias[c] + sum over i, j of x[q S + i, r S + j, c] * weight[i, j, c])
 
@@ -6,13 +6,13 @@
     at a time; K is 3 or 5, S is 1 or 2
     FLOPs 2 Q R C K K; bytes at least 4 (H W C + Q R C)
     registers: PIXELS accumulators + K weights + 1 pixel; 8 + 5 + 1 = 14
-    loads per FMA: a pixel is loaded once for all outputs that it meets, (K + (PIXELS - 1) S + K) / (PIXELS K) a row;
-    13 / 24 for a 3x3 kernel at stride 1, 24 / 40 for 5x5 at stride 2
+    loads per FMA: a pixel is loaded once for all outputs that use it, (K + (PIXELS - 1) S + K) / (PIXELS K) per kernel
+    row; 13 / 24 for a 3x3 kernel at stride 1, 24 / 40 for 5x5 at stride 2
 
-Padding is there as zeros (`engine/run.py` puts it there), so that no output is a special case. Each output is one chain
-of FMAs over the taps in order that starts at the bias, whatever tile it is in.
+Padding is stored as zeros (`engine/run.py` writes them), so no output is a special case. Each output is one chain of
+FMAs over the taps in order that starts at the bias, in every tile alike.
 
-A tile of three outputs of a 3x3 kernel at stride 1, one row of the kernel. Pixel 2 is loaded once and meets every tap:
+A tile of three outputs of a 3x3 kernel at stride 1, one row of the kernel. Pixel 2 is loaded once for every tap:
 
     pixels       0  1  2  3  4
     output 0     a  b  c             acc[0] += pixel 2 * c
@@ -36,7 +36,7 @@ def depthwise_tile(t, x, x_row, weight, bias, out, out_row, rows, tiles, *, KERN
                 for column in range((PIXELS - 1) * STRIDE + KERNEL):
                     pixel = t.load(x + x_row * i + column * vector)
                     for p in range(PIXELS):
-                        tap = column - p * STRIDE  # where this pixel lies in the window of output p
+                        tap = column - p * STRIDE  # the column of this pixel in the window of output p
                         if 0 <= tap < KERNEL:
                             acc[p] = t.fma(pixel, taps[tap], acc[p])
             for p, a in enumerate(acc):
@@ -57,7 +57,7 @@ def depthwise_kernel(layout):
 
     @routine
     def depthwise(x, x_row, weight, bias, out, rows, columns, kernel, stride):
-        """`rows` rows of `columns` outputs of one block of channels, one strip of equal tiles after the other."""
+        """`rows` rows of `columns` outputs of one block of channels, in strips of equal tiles."""
         out_row = columns * vector
         while columns > 0:
             size, count = cut(columns, longest)

@@ -1,7 +1,7 @@
-"""A small tracing layer: a kernel is a Python function over vectors, and running it once writes its machine code.
+"""A small tracing layer: a kernel is a Python function over vectors, and running it once emits its LLVM code.
 
-A kernel takes a `Trace`, then addresses and counts. Its Python loops unroll while it is traced; `Trace.loop` becomes a
-loop in the machine code. So a tile of accumulators is a Python list, and its code reads like its formula:
+A kernel takes a `Trace`, then addresses and counts. Its Python loops are unrolled by tracing; `Trace.loop` becomes a
+loop in the machine code. So a tile of accumulators is a Python list, and the code reads like the formula:
 
     def scale(t, x, factor, out, vectors):              # out = x * factor, eight floats at a time
         def step(i):
@@ -11,9 +11,9 @@ loop in the machine code. So a tile of accumulators is a Python list, and its co
 
     SCALE = kernel(scale, FLOAT32)                      # callable from Numba code: SCALE(x, factor, out, vectors)
 
-Addresses are int64 bytes. Vectors are of float32, as many as the trace's layout has lanes (`layout.py`); activations
-are whole vectors, so no kernel has a tail of channels. Nothing is checked here or in a kernel: the plan guarantees what
-is at an address.
+Addresses are int64, in bytes. A vector has as many float32 values as the trace's layout has lanes (`layout.py`).
+Activations are whole vectors, so no kernel handles a remainder of channels. Neither this file nor a kernel checks
+anything: the plan guarantees that addresses are valid.
 """
 import inspect
 import itertools
@@ -29,7 +29,7 @@ _F32, _I8, _I32, _I64 = ir.FloatType(), ir.IntType(8), ir.IntType(32), ir.IntTyp
 
 
 class Int:
-    """An int64 in the machine code: an address, an offset or a count; `+`, `-` and `*` take Python ints as well."""
+    """An int64 in the machine code: an address, an offset or a count; `+`, `-` and `*` also take Python ints."""
 
     def __init__(self, builder, value):
         self.builder, self.value = builder, value
@@ -55,13 +55,13 @@ class Int:
         return Int(self.builder, self.builder.select(less, self.value, _I64(bound)))
 
     def hidden(self):
-        """The same number, which LLVM takes for another: what is loaded from there twice is then loaded twice."""
+        """The same number by an opaque copy: LLVM can't merge loads through it with loads through the original."""
         kind = ir.FunctionType(_I64, [_I64])
         return Int(self.builder, self.builder.asm(kind, "", "=r,0", [self.value], False))
 
 
 class Vector:
-    """The trace's lanes of float32 values in a register."""
+    """A register of float32 values, one for each lane."""
 
     def __init__(self, builder, value):
         self.builder, self.value = builder, value
@@ -80,7 +80,7 @@ class Vector:
         return self.value.type.count
 
     def widen(self, lanes):
-        """This vector with zeros behind it, `lanes` in all."""
+        """This vector with zeros appended, `lanes` in all."""
         if lanes == self.lanes:
             return self
         zero = ir.Constant(self.value.type, [0.0] * self.lanes)
@@ -88,7 +88,7 @@ class Vector:
         return Vector(self.builder, self.builder.shuffle_vector(self.value, zero, places))
 
     def relu6(self):
-        """min(max(self, 0), 6); NaN stays NaN, so that what went wrong before does not look like an answer."""
+        """min(max(self, 0), 6); NaN stays NaN, so that an earlier error does not look like a valid result."""
         return self._replace("<", 0.0)._replace(">", 6.0)
 
     def _replace(self, comparison, bound):
@@ -98,7 +98,7 @@ class Vector:
 
 
 class Trace:
-    """Writes one kernel's machine code, for vectors and memory of one layout."""
+    """Emits one kernel's code, for vectors and memory of one layout."""
 
     def __init__(self, builder, layout: Layout):
         self.builder, self.layout, self.lanes = builder, layout, layout.lanes
@@ -110,7 +110,7 @@ class Trace:
         return Int(self.builder, _I64(value))
 
     def load(self, address, lanes=None) -> Vector:
-        """The `lanes` floats at an address; a whole vector's unless told otherwise."""
+        """The `lanes` floats at an address; by default a whole vector."""
         kind = ir.VectorType(_F32, lanes or self.lanes)
         return Vector(self.builder, self.builder.load(self._pointer(address, kind), align=self.layout.item))
 
@@ -118,13 +118,13 @@ class Trace:
         self.builder.store(vector.value, self._pointer(address, vector.value.type), align=self.layout.item)
 
     def prefetch(self, address) -> None:
-        """Begin to fetch the cache line at an address into the nearest cache; nothing need be there."""
+        """Start fetching the cache line at an address into the first-level cache; the address may be invalid."""
         kind = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
         function = cgutils.get_or_insert_function(self.builder.module, kind, "llvm.prefetch.p0")
         self.builder.call(function, [self._pointer(address, _I8), *map(_I32, (0, 3, 1))])  # to read, soon, as data
 
     def splat(self, address, lanes=None) -> Vector:
-        """The one float at an address, in every lane."""
+        """The float at an address, in every lane."""
         one = self.builder.load(self._pointer(address, _F32), align=self.layout.item)
         return self._everywhere(one, lanes or self.lanes)
 
@@ -144,11 +144,11 @@ class Trace:
         return Vector(self.builder, ir.Constant(ir.VectorType(_F32, lanes), [value] * lanes))
 
     def fma(self, a, b, c) -> Vector:
-        """a * b + c, rounded once: on every processor, so that results do not depend on what a compiler contracts."""
+        """a * b + c, rounded once, on every processor: results do not depend on what a compiler contracts."""
         return self._by_intrinsic("fma", a, b, c)  # llvmlite's own `fma` refuses vectors
 
     def maximum(self, a, b) -> Vector:
-        """The larger of each two; NaN where either is."""
+        """The elementwise maximum; NaN where either value is NaN."""
         return self._by_intrinsic("maximum", a, b)
 
     def _by_intrinsic(self, name, *vectors) -> Vector:
@@ -160,7 +160,7 @@ class Trace:
     def loop(self, count, body, *carried):
         """for i in range(count): carried = body(i, *carried); return carried.
 
-        `count` is an Int; the carried values are Ints or Vectors, and `body` returns as many (None where none are).
+        `count` is an Int; the carried values are Ints or Vectors, and `body` returns as many (None if there are none).
         """
         b, before = self.builder, self.builder.block
         inside, after = b.append_basic_block("loop"), b.append_basic_block("done")
@@ -179,7 +179,7 @@ class Trace:
         return results
 
     def when(self, flag, body, *carried):
-        """carried = body(*carried) where `flag` is not 0, unchanged where it is."""
+        """if flag != 0: carried = body(*carried); return carried."""
         b, before = self.builder, self.builder.block
         inside, after = b.append_basic_block("then"), b.append_basic_block("done")
         b.cbranch(b.icmp_signed("!=", flag.value, _I64(0)), inside, after)
@@ -206,10 +206,10 @@ def kernel(function, layout: Layout, **constants):
 
 
 def family(function, layout: Layout, exists=None, **axes):
-    """Make kernels that differ in their constants callable as one: a value on each axis, then the arguments.
+    """Make kernels that differ in their constants callable as one: a value for each axis, then the arguments.
 
     axes: the values of each constant, ascending in equal steps, such as KERNEL=(3, 5)
-    exists: which of all their combinations there are, `exists(**constants)`; the others are never called
+    exists: `exists(**constants)` tells whether a combination is compiled; the others must never be called
     """
     combinations = [dict(zip(axes, values)) for values in itertools.product(*axes.values())]
     writers = [_writer(function, layout, constants) if exists is None or exists(**constants) else None
@@ -238,7 +238,7 @@ def family(function, layout: Layout, exists=None, **axes):
 
 
 def _place(builder, axes, chosen):
-    """The place of a combination among all of them, the last axis fastest, as `itertools.product` counts."""
+    """The index of a combination among all of them; the last axis varies fastest, as in `itertools.product`."""
     place = _I64(0)
     for values, value in zip(axes, chosen):
         first, step = values[0], values[1] - values[0] if len(values) > 1 else 1
@@ -248,7 +248,7 @@ def _place(builder, axes, chosen):
 
 
 def _writer(function, layout, constants):
-    """A function that writes the kernel into a module; its name is the kernel's."""
+    """A function that writes the kernel into an LLVM module; its name is the kernel's."""
 
     def write(module):
         compiled, builder = _begin(module, write.__name__, _argument_count(function))
@@ -269,7 +269,7 @@ def _begin(module, name, count):
 
 
 def _once(module, write):
-    """What `write` writes into a module, written there once; its name belongs to it alone."""
+    """The function that `write` emits into a module, emitted there once; its name must be unique."""
     found = module.globals.get(write.__name__)
     if found is None:
         found = write(module)
@@ -288,7 +288,7 @@ def _argument_names(function) -> tuple:
 
 
 def _callable(name, names, call):
-    """A Numba intrinsic of as many int64 as there are `names`."""
+    """A Numba intrinsic that takes one int64 for each of `names`."""
 
     def generate(context, builder, signature, arguments):
         call(builder, arguments)
@@ -297,26 +297,26 @@ def _callable(name, names, call):
     def typed(*typing_context_and_arguments):
         return types.void(*[types.int64] * len(names)), generate
 
-    # Numba takes an intrinsic's arguments by name, and no *arguments: show it the kernel's own signature.
+    # Numba looks up an intrinsic's arguments by name and does not accept *arguments: give it the kernel's signature.
     typed.__signature__ = inspect.Signature([inspect.Parameter(n, inspect.Parameter.POSITIONAL_ONLY)
                                              for n in ("typing_context", *names)])
     typed.__name__ = name
     return intrinsic(typed)
 
 
-# Both decorate plain functions that become part of whoever calls them and can't raise (a division by zero gives 0): so
-# the driver's code needs nothing of Numba when it runs, as `engine/machine_code.py` asks. A `routine` calls kernels or
-# other routines; Numba copies it into its callers before it compiles them, so that kernels are compiled once and not in
-# each function on the way. `arithmetic` calls none, and is compiled by itself, which takes less long.
+# Both decorate plain functions that are inlined into their callers and can't raise (a division by zero gives 0). So the
+# driver needs nothing from Numba at run time, as `engine/machine_code.py` requires. A `routine` calls kernels or other
+# routines; Numba inlines it before it compiles the caller, so kernels are compiled once and not again in each function
+# on the way. `arithmetic` calls neither and is compiled on its own, which takes less time; LLVM inlines it.
 routine = njit(nogil=True, error_model="numpy", inline="always")
 arithmetic = njit(nogil=True, error_model="numpy", forceinline=True)
 
 
 @arithmetic
 def cut(left, largest):
-    """Cut `left` > 0 into as few tiles as there can be, as equal as they can be: (size, how many there are of it).
+    """Cut `left` > 0 pixels into as few tiles as possible, as equal as possible: (size, number of tiles of that size).
 
-    They are the smaller ones. Those that are left have one more each, and `cut` gives them when it is called again.
+    Sizes differ by at most 1, and these are the smaller ones. A second call, for the rest, gives the larger ones.
     """
     count = (left + largest - 1) // largest
     size = left // count

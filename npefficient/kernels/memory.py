@@ -1,9 +1,9 @@
-"""Memory for the kernels: arrays that start on a cache line, and pictures in blocks of channels (`layout.py`)."""
+"""Memory for the kernels: arrays aligned to cache lines, and pictures in blocks of channels (`layout.py`)."""
 import numpy as np
 
 from .layout import CACHE_LINE
 
-ALIGNMENT = CACHE_LINE  # bytes; the widest vector has as many, and one that lies across two lines takes two loads
+ALIGNMENT = CACHE_LINE  # bytes; also the widest vector's size: one that crosses two lines takes two loads
 
 
 def aligned(size: int) -> np.ndarray:
@@ -14,7 +14,7 @@ def aligned(size: int) -> np.ndarray:
 
 
 def blocks(memory: np.ndarray, layout, height: int, width: int, channels: int) -> np.ndarray:
-    """Bytes that hold a picture in blocks of channels -> the same memory as float32 (blocks, H, W, lanes)."""
+    """Bytes of a picture in blocks of channels -> the same memory as float32 (blocks, H, W, lanes)."""
     count, pixels = layout.vectors(channels), height * width
     planes = memory[: count * layout.plane_size(pixels)].view(np.float32).reshape(count, -1, layout.lanes)
     return planes[:, :pixels].reshape(count, height, width, layout.lanes)
@@ -27,13 +27,13 @@ def read_blocks(blocks: np.ndarray, out: np.ndarray) -> None:
 
 
 def write_blocks(blocks: np.ndarray, x: np.ndarray) -> None:
-    """Copy x, float32 (H, W, C), to (blocks, H, W, lanes); lanes without a channel stay as they are."""
+    """Copy x, float32 (H, W, C), to (blocks, H, W, lanes); unused lanes are not written."""
     for inside, outside in _parts(blocks, x):
         inside[:] = outside
 
 
 def _parts(blocks, array):
-    """Pairs of views, of the same shape, of the blocks and the array: all whole blocks, then the rest."""
+    """Pairs of views of the same shape into the blocks and the array: first all whole blocks, then the remainder."""
     lanes = blocks.shape[-1]
     height, width, channels = array.shape
     whole, rest = divmod(channels, lanes)

@@ -1,4 +1,4 @@
-"""Weights in the order in which the kernels read them.
+"""Pack weights in the order in which the kernels read them.
 
     stem        (M, C, K, K) -> [panel][K][K][C][vectors of the panel][lanes]
     pointwise   (M, C, 1, 1) -> [panel][C][vectors of the panel][lanes]; a half vector (`layout.py`) has lanes / 2
@@ -24,5 +24,5 @@ def pack_weight(layout, op: str, weight, out) -> None:
 
 
 def _widths(layout, op: str, channels: int) -> list[int]:
-    """Output channels that lie side by side, one after the other."""
+    """Output channels of each panel, in order."""
     return [layout.lanes] * layout.vectors(channels) if op == "depthwise" else layout.panel_widths(channels)

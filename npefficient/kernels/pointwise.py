@@ -9,37 +9,38 @@
 
 Weights are packed in panels of 3 or 2 vectors of output channels, [panel][K][VECTORS * lanes], in the order in which a
 tile reads them. Each output is one chain of FMAs over k in order that starts at the bias, so its bits do not depend on
-the tile that computed it. Source of the scheme: Goto & van de Geijn 2008 (doi 10.1145/1356052.1356053).
+the tile that computes it. Source of the scheme: Goto & van de Geijn 2008 (doi 10.1145/1356052.1356053).
 """
 import functools
 
 from .lanes import arithmetic, cut, family, routine
 from .layout import CACHE_LINE, tile_pixels
 
-# Weights stream through from the third cache, or from memory, once a picture. So each turn of a tile's loop prefetches
-# a little of the panel that this thread takes up next, in order, and the first tiles fetch all of it between them. With
-# fewer tiles more comes at once than caches deliver; with more, a chunk of few pixels would not fetch it all.
+# Weights are streamed from the third-level cache or from memory, once per picture. So each iteration of a tile's loop
+# prefetches a little of this thread's next panel, in order, and the first FETCHING_TILES tiles together fetch all of
+# it. Fewer tiles would ask for more than the caches can deliver; with more, a chunk of few pixels would not fetch it
+# all.
 FETCHING_TILES = 6
 
 
 def pointwise_tile(t, x, x_plane, weight, next_weight, bias, relu6, has_residual, residual, out, out_plane, steps,
                    tiles_before, tiles, *, VECTORS, HALF, PIXELS):
-    """`tiles` tiles of PIXELS neighbouring pixels by VECTORS vectors of output channels, the last a HALF one or whole.
+    """`tiles` tiles of PIXELS neighbouring pixels by VECTORS vectors of output channels, the last one HALF or whole.
 
-    Addresses and planes in bytes; `steps` are K / unroll. `next_weight` is the panel to fetch meanwhile, and
-    `tiles_before` are the tiles of this panel that came before these.
+    Addresses and planes in bytes; `steps` is K / unroll. `next_weight` is the panel to prefetch, and `tiles_before`
+    counts the tiles of this panel that came before these.
     """
     layout = t.layout
     item, vector, unroll = layout.item, layout.vector, layout.unroll
     lanes = [layout.lanes] * (VECTORS - HALF) + [layout.lanes // 2] * HALF
     whole = VECTORS - HALF
     row = sum(lanes) * item  # bytes of weights for one k
-    fetched = -(-unroll * row // (FETCHING_TILES * CACHE_LINE))  # cache lines in a turn of the loop
+    fetched = -(-unroll * row // (FETCHING_TILES * CACHE_LINE))  # cache lines per iteration of the loop
     places = [(p, v) for p in range(PIXELS) for v in range(VECTORS)]
 
-    # How far the next `unroll` input channels are: next to these as long as the block lasts, then in the next plane. A
-    # turn of the loop takes the first of these distances and puts it at the end: no turn asks where in a block it is.
-    turns = layout.lanes // unroll  # of each block
+    # Distances to the next `unroll` input channels: adjacent within a block, then in the next plane. Each iteration of
+    # the loop uses the first distance and moves it to the end, so none has to test where in a block it is.
+    turns = layout.lanes // unroll  # iterations per block
     distances = [t.constant(unroll * item)] * (turns - 1) + [x_plane - (turns - 1) * unroll * item]
 
     def tile(i, x, residual, out):
@@ -49,7 +50,7 @@ def pointwise_tile(t, x, x_plane, weight, next_weight, bias, relu6, has_residual
             acc, distances = list(carried[: len(places)]), carried[len(places) :]
             for line in range(fetched):
                 t.prefetch(part + s * (fetched * CACHE_LINE) + line * CACHE_LINE)
-            again = x.hidden() if HALF else x  # or LLVM makes a whole vector of the half one, which takes longer
+            again = x.hidden() if HALF else x  # else LLVM widens the half vector to a whole one, which is slower
             for k in range(unroll):
                 weights = [t.load(weight + k * row + v * vector, lanes[v]) for v in range(VECTORS)]
                 for p in range(PIXELS):
@@ -80,7 +81,7 @@ def pointwise_kernel(layout):
     vector, registers, inputs_kept = layout.vector, layout.registers, layout.inputs_kept
 
     def exists(VECTORS, HALF, PIXELS):
-        """False for a tile that does not fit the registers, and for a panel that no layer has."""
+        """False for a tile that does not fit the registers, or a panel that no layer has."""
         return PIXELS <= layout.largest_tile(VECTORS) and (not HALF or layout.lanes > 8 and VECTORS > 1)
 
     TILES = family(pointwise_tile, layout, exists, VECTORS=range(1, panel + 1), HALF=(0, 1),
@@ -90,9 +91,9 @@ def pointwise_kernel(layout):
     @routine
     def pointwise(x, x_plane, weight, next_weight, bias, relu6, has_residual, residual, out, out_plane, steps, pixels,
                   vectors, half, calls_before):
-        """`pixels` pixels by one panel of `vectors` vectors, the last of them a `half` one or whole.
+        """`pixels` pixels by one panel of `vectors` vectors, the last one `half` or whole.
 
-        next_weight: the panel to fetch meanwhile; calls_before: of this panel, each for as many pixels
+        next_weight: the panel to prefetch; calls_before: earlier calls for this panel, each with as many pixels
         """
         largest = largest_tile(vectors, registers, inputs_kept, longest)
         tiles_before = calls_before * ((pixels + largest - 1) // largest)

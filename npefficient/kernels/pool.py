@@ -3,7 +3,7 @@
     x (P, C) in blocks of channels, out (C,); P pixels, float32
     bytes 4 (P C + C); one load per addition or comparison
 
-The average adds its pixels in order and divides once, by multiplying with the float32 nearest to 1 / P.
+The average adds its pixels in order, then multiplies once by the float32 nearest to 1 / P.
 """
 from .lanes import family
 from .layout import AVERAGE, AVERAGE_AND_MAXIMUM, MAXIMUM

@@ -1,11 +1,11 @@
-"""What the processor is and what its vectors are like.
+"""Identify the processor and its vector units.
 
-The architecture comes first, then its features. LLVM knows these, but takes 40 MB and as many milliseconds to say so:
-where the system has a file about them, that is enough for all but compiling. As in Numba, the environment's
-NUMBA_CPU_NAME and NUMBA_CPU_FEATURES go before.
+The architecture is looked at first, then its features. LLVM knows these, but takes 40 MB and 40 ms to load: if the
+system has a file about them, that is enough for everything except compiling. As in Numba, the environment variables
+NUMBA_CPU_NAME and NUMBA_CPU_FEATURES take precedence.
 
-What is said of the vectors here decides how fast the kernels are, and never what they compute: LLVM splits vectors that
-are too wide for the processor, and keeps in memory what does not fit its registers.
+The vector width affects only the speed of the kernels, never their results: LLVM splits vectors that are too wide for
+the processor, and spills to memory what does not fit its registers.
 """
 import os
 import platform
@@ -17,13 +17,13 @@ SAME_FOR_ALL_CORES = ("vendor_id", "cpu family", "model", "model name", "steppin
 
 
 def identity() -> tuple:
-    """All about the processor that compiled code depends on; two that differ never share code."""
+    """Everything about the processor that compiled code depends on; different ones never share code."""
     asked = os.environ.get("NUMBA_CPU_NAME"), os.environ.get("NUMBA_CPU_FEATURES")
     return platform.system(), platform.machine(), *asked, *(_described().items() or target())
 
 
 def target() -> tuple[str, str]:
-    """LLVM's name for this processor, and its features as "+avx2,-avx512f,..": what to compile for."""
+    """The target to compile for: LLVM's name for this processor, and its features as "+avx2,-avx512f,.."."""
     import llvmlite.binding as llvm
 
     name, features = os.environ.get("NUMBA_CPU_NAME"), os.environ.get("NUMBA_CPU_FEATURES")
@@ -33,18 +33,18 @@ def target() -> tuple[str, str]:
 
 
 def vector_units() -> list[tuple[str, int, int]]:
-    """(name, floats in a vector, vector registers) for each width of this processor's vectors, the widest last."""
+    """(name, floats in a vector, vector registers) for each vector width of this processor, the widest last."""
     if _architecture() in ARM64:
-        # NEON is part of every ARM64 processor, Apple's too. Where there is SVE, LLVM computes vectors of a fixed size
-        # with NEON all the same: else it would have to know how wide SVE is on the processor that runs the code.
+        # Every ARM64 processor has NEON, Apple's too. With SVE, LLVM still uses NEON for vectors of a fixed size: it
+        # does not know how wide SVE is on the processor that runs the code.
         return [("NEON", 4, 32)]
     if _architecture() not in X86:
-        return [("128 bit", 4, 16)]  # the least that others have (POWER, s390x)
+        return [("128 bit", 4, 16)]  # what others have at least (POWER, s390x)
     having = _features()
     avx512 = {"avx512f", "avx512vl"} <= having
     fma = avx512 or "fma" in having
     registers = 32 if avx512 else 16
-    units = [("128 bit" if fma else "no FMA", 4, registers)]  # without the instruction, a library computes it
+    units = [("128 bit" if fma else "no FMA", 4, registers)]  # without the instruction, a library function computes FMA
     if fma and (avx512 or "avx2" in having):
         units.append(("AVX2", 8, registers))
     if avx512:
@@ -70,9 +70,9 @@ def _features() -> set[str]:
 
 
 def _described() -> dict[str, str]:
-    """What Linux says of the first x86 core; empty elsewhere.
+    """What Linux says about the first x86 core; empty elsewhere.
 
-    An emulator of another architecture may show the file of the machine that it runs on.
+    Other architectures are excluded first: an emulator of one may show the cpuinfo file of its x86 host.
     """
     if _architecture() not in X86:
         return {}
@@ -88,5 +88,5 @@ def _described() -> dict[str, str]:
 def _host_features(llvm) -> str:
     try:
         return llvm.get_host_cpu_features().flatten()
-    except RuntimeError:  # LLVM can't tell on this platform: the name alone decides
+    except RuntimeError:  # LLVM can't tell on this platform: use the name only
         return ""

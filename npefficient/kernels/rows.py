@@ -1,4 +1,4 @@
-"""Rows of vectors that are only moved: zeros, and copies."""
+"""Kernels that zero and copy rows of vectors."""
 from .lanes import kernel
 
 
@@ -13,7 +13,7 @@ def zero_vectors(t, out, count):
 
 
 def zero_columns(t, out, row, rows, count):
-    """The first `count` vectors of each of `rows` rows = 0, which are `row` bytes apart."""
+    """Zero the first `count` vectors of each of `rows` rows, which are `row` bytes apart."""
 
     def step(q, out):
         zero_vectors(t, out, count)
@@ -23,7 +23,7 @@ def zero_columns(t, out, row, rows, count):
 
 
 def copy_vectors(t, x, out, count):
-    """out[i] = x[i] for `count` vectors, the first one first; `out` may overlap `x` where it lies before it."""
+    """out[i] = x[i] for `count` vectors, in ascending order; `out` may overlap `x` if it starts before it."""
 
     def step(i):
         t.store(t.load(x + i * t.layout.vector), out + i * t.layout.vector)

@@ -2,13 +2,14 @@
 
     out[q, r, m] = relu6(bias[m] + sum over i, j, c of x[q S + i - top, r S + j - left, c] * weight[i, j, c, m])
 
-    x (H, W, C) as the user hands it over, weight (K, K, C, M) of one panel, bias (M,), out (Q, R, M) in blocks of
+    x (H, W, C) as the user passes it, weight (K, K, C, M) of one panel, bias (M,), out (Q, R, M) in blocks of
     channels; all float32; C is 3 for colour
     FLOPs 2 Q R M K K C; registers as in a pointwise tile; loads per FMA: (PIXELS + VECTORS) / (PIXELS * VECTORS)
 
-In the picture the taps of one row are `columns * C` neighbouring floats, and so are their weights. Zero padding is
-never stored: outputs at the border sum over the taps that lie inside, one pixel at a time. Each output is one chain of
-FMAs over the taps in order that starts at the bias.
+In the picture, the taps of one kernel row are K * C contiguous floats, and their weights are contiguous too. So a tile
+has one loop over these floats, not one over columns and one over channels. Zero padding is never stored: outputs at the
+border sum over the taps inside the picture, one pixel at a time. Each output is one chain of FMAs over the taps in
+order that starts at the bias.
 """
 import functools
 
@@ -16,21 +17,22 @@ from .lanes import arithmetic, cut, family, routine
 from .layout import CACHE_LINE, tile_pixels
 
 KERNEL, STRIDE, CHANNELS = 3, 2, 32
-FETCHED = 3  # cache lines that a tile of 8 outputs of a colour picture reads of each row: 8 * STRIDE pixels of 3 floats
+FETCHED = 3  # cache lines of a picture row for a tile of 8 outputs: 8 * STRIDE colour pixels of 12 bytes are 192 bytes
 
 
 def stem_tile(t, x, x_row, x_pixel, weight, weight_row, bias, out, out_plane, rows, taps, tiles,
               *, VECTORS, PIXELS):
     """`tiles` tiles of PIXELS outputs by VECTORS vectors of channels, over `rows` rows of `taps` floats of the picture.
 
-    Addresses and distances in bytes; x_pixel lies between the pictures' pixels of two outputs.
+    Addresses and distances in bytes; x_pixel is the distance in the picture from one output to the next.
     """
     item, vector = t.layout.item, t.layout.vector
     places = [(p, v) for p in range(PIXELS) for v in range(VECTORS)]
 
     def tile(i, x, out):
         def tap_row(i, x, weight, *acc):
-            for line in range(FETCHED if PIXELS > 1 else 0):  # of what the next row of outputs reads here
+            # Prefetch what the next row of outputs reads with this tap row. Single outputs at the border do without.
+            for line in range(FETCHED if PIXELS > 1 else 0):
                 t.prefetch(x + x_row * STRIDE + line * CACHE_LINE)
 
             def tap(j, pixel, weight, *acc):
@@ -52,7 +54,7 @@ def stem_tile(t, x, x_row, x_pixel, weight, weight_row, bias, out, out_plane, ro
 
 @arithmetic
 def inside(first, size, kernel):
-    """The taps of one axis that lie inside the picture, as (skipped, count); tap 0 lies at index `first`."""
+    """The taps of one axis that are inside the picture, as (skipped, count); tap 0 is at index `first`."""
     skipped = max(-first, 0)
     return skipped, min(kernel, size - first) - skipped
 
@@ -64,7 +66,7 @@ def stem_kernel(layout):
     registers, inputs_kept = layout.registers, layout.inputs_kept
 
     def exists(VECTORS, PIXELS):
-        """False for a tile that does not fit the registers, and where no panel of the stem is so wide."""
+        """False for a tile that does not fit the registers, or if no panel of the stem is so wide."""
         return PIXELS <= layout.largest_tile(VECTORS) and VECTORS in layout.panel_sizes(layout.vectors(CHANNELS))
 
     TILES = family(stem_tile, layout, exists, VECTORS=range(1, layout.panel + 1), PIXELS=range(1, longest + 1))
@@ -73,14 +75,14 @@ def stem_kernel(layout):
     @routine
     def stem_row(x, height, width, channels, weight, bias, out, out_plane, q, columns, top, left, vectors):
         """Row `q` of one panel of `vectors` vectors; x, weight, bias and out (of the row) are addresses."""
-        x_pixel, tap = channels * item, channels * vectors * vector  # bytes of the picture, of the weights
+        x_pixel, tap = channels * item, channels * vectors * vector  # bytes per pixel, and of the weights of one tap
         row, weight_row = width * x_pixel, KERNEL * tap
         largest = largest_tile(vectors, registers, inputs_kept, longest)
         i, rows = inside(q * STRIDE - top, height, KERNEL)
         x += (q * STRIDE - top + i) * row
         weight += i * weight_row
 
-        # Outputs `first` to `last` see all their columns.
+        # From output `first` up to `last`, all columns are inside: at S - left >= 0 and at S - left + KERNEL <= width.
         first = (left + STRIDE - 1) // STRIDE
         last = max(first, (width + left - KERNEL) // STRIDE + 1)
         at = first
@@ -89,7 +91,7 @@ def stem_kernel(layout):
             TILES(vectors, size, x + (at * STRIDE - left) * x_pixel, row, STRIDE * x_pixel, weight, weight_row, bias,
                   out + at * vector, out_plane, rows, KERNEL * channels, count)
             at += count * size
-        # Those before and after them, one at a time.
+        # The outputs before and after these, one at a time, with fewer columns.
         for r in range(columns - (last - first)):
             at = r if r < first else r + last - first
             j, inner = inside(at * STRIDE - left, width, KERNEL)

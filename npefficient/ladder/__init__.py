@@ -1,1 +1,1 @@
-"""Each operator from plain loops to the machine's limit, a few lines from rung to rung; `registry` lists them all."""
+"""Each operator from plain loops to the machine's limit, rung by rung; `registry` lists all rungs."""

@@ -1,6 +1,6 @@
-"""Where a rung's values lie: arrays on cache lines, zeros around pictures and behind channels, blocks, packed weights.
+"""Memory of the rungs: aligned arrays, zeros around pictures and after channels, blocks of channels, packed weights.
 
-All of this happens before a rung is timed. Pictures are (rows, columns, channels), float32.
+All of this is prepared before a rung is timed. Pictures are (rows, columns, channels), float32.
 """
 import math
 
@@ -17,12 +17,12 @@ LANES, VECTOR, UNROLL = LAYOUT.lanes, LAYOUT.vector, LAYOUT.unroll
 
 
 def zeros(*shape) -> np.ndarray:
-    """float32 zeros that start on a cache line."""
+    """float32 zeros, aligned to a cache line."""
     return aligned(LAYOUT.item * math.prod(shape)).view(np.float32).reshape(shape)
 
 
 def placed(array, multiple: int = 1, axis: int = -1) -> np.ndarray:
-    """A copy on cache lines, with zeros behind it along one axis up to a multiple."""
+    """An aligned copy, zero-padded at the end of one axis to a multiple."""
     shape = list(array.shape)
     shape[axis] = -(-shape[axis] // multiple) * multiple
     result = zeros(*shape)
@@ -39,7 +39,7 @@ def padding(height: int, width: int, conv) -> list[tuple[int, int]]:
 
 
 def bordered(make, height: int, width: int, channels: int, conv):
-    """Zeros for a picture and its padding, made by `zeros` or `blocks` -> all of them, and the view of the picture."""
+    """Zeros for a picture and its padding, made by `zeros` or `blocks` -> the whole array, a view of the picture."""
     (top, bottom), (left, right) = padding(height, width, conv)
     every = make(top + height + bottom, left + width + right, channels)
     return every, every[..., top : top + height, left : left + width, :]
@@ -49,7 +49,7 @@ def bordered(make, height: int, width: int, channels: int, conv):
 
 
 def blocks(rows: int, columns: int, channels: int) -> np.ndarray:
-    """Zeros for a picture in blocks of LANES channels, (blocks, rows, columns, LANES), a gap between two blocks."""
+    """Zeros for a picture in blocks of LANES channels, (blocks, rows, columns, LANES), with a gap between blocks."""
     memory = aligned(LAYOUT.vectors(channels) * LAYOUT.plane_size(rows * columns))
     return blocks_in(memory, LAYOUT, rows, columns, channels)
 
@@ -68,16 +68,16 @@ def out_of_blocks(planes, channels: int) -> np.ndarray:
     return picture
 
 
-# --- addresses: whoever keeps them keeps the arrays as well ----------------------------------------------------------
+# --- addresses: keep the arrays alive as long as these are used ------------------------------------------------------
 
 
 def address(array) -> int:
-    """Where an array starts."""
+    """The address of an array's first byte."""
     return array.ctypes.data
 
 
 def planes_of(planes) -> tuple[int, int, int]:
-    """(blocks, H, W, LANES), or a part of it -> address, bytes from block to block, bytes from row to row."""
+    """(blocks, H, W, LANES), or a view of a part -> address, bytes from block to block, bytes from row to row."""
     return address(planes), *planes.strides[:2]
 
 
@@ -85,8 +85,8 @@ def planes_of(planes) -> tuple[int, int, int]:
 
 
 def packed(weight) -> np.ndarray:
-    """(K, M) -> [panel][K][channels of the panel], 1-D, as a tile reads it: 3 or 2 vectors wide, the last vector of all
-    only a half one where that is enough."""
+    """(K, M) -> [panel][K][channels of the panel], 1-D, as a tile reads it: panels of 3 or 2 vectors; the very last
+    vector is a half one if that is enough."""
     matrix = weight.T[:, :, None, None]  # (M, K, 1, 1)
     result = zeros(packed_size(LAYOUT, "pointwise", matrix.shape))
     pack_weight(LAYOUT, "pointwise", matrix, result)

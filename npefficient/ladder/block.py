@@ -2,13 +2,13 @@
 
     wide = relu6(x W1 + b1)                 1x1, (H, W, C) -> (H, W, E), mostly E = 6 C
     narrow = relu6(depthwise(wide) + b2)    K x K, (H, W, E) -> (Q, R, E)
-    out = narrow W3 + b3 [+ x]              1x1, linear, (Q, R, E) -> (Q, R, M); + x where both have one shape
+    out = narrow W3 + b3 [+ x]              1x1, linear, (Q, R, E) -> (Q, R, M); + x if the shapes are equal
 
     FLOPs 2 (H W C E + Q R E K K + Q R E M)
-    bytes at least 4 (H W C + Q R M + C E + E K K + E M); and 8 (H W E + Q R E) for what is between the layers, written
-    and read again, where no cache holds it
+    bytes at least 4 (H W C + Q R M + C E + E K K + E M); plus 8 (H W E + Q R E) to write and read the activations
+    between the layers, if they do not fit a cache
 
-Up to `packed weights` the rungs are those of `pointwise` and `depthwise`, one layer after the other. The last one joins
+Up to `packed weights` the rungs are those of `pointwise` and `depthwise`, one layer after the other. The last one fuses
 the expansion with the depthwise convolution. Source of the block: Sandler et al. 2018 (arXiv:1801.04381).
 """
 import numpy as np
@@ -25,13 +25,13 @@ from .pointwise import flat, residual_of
 pointwise_panel, depthwise_plane = pointwise.pointwise, depthwise.depthwise
 COPY, ZERO = copy_kernel(LAYOUT), zero_kernel(LAYOUT)
 
-SCRATCH = 192 << 10  # bytes of the wide activation at a time: they stay in the second cache
+SCRATCH = 192 << 10  # bytes of the wide activation at a time: they stay in the second-level cache
 
 # --- plain loops, compiled loops, lanes over channels: layer by layer ------------------------------------------------
 
 
 def _loops(pointwise_loops, depthwise_loops, channels_last: bool):
-    """How to prepare the loops of both operators, one layer after the other."""
+    """Return a `prepare` for the loops of both operators, one layer after the other."""
 
     def prepare(case: Case) -> Prepared:
         expand, middle, project = case.convs
@@ -56,7 +56,7 @@ def _loops(pointwise_loops, depthwise_loops, channels_last: bool):
 
 
 def _vectors(pointwise_vectors, depthwise_vectors):
-    """How to prepare both operators over whole vectors, one layer after the other."""
+    """Return a `prepare` for both operators over whole vectors, one layer after the other."""
 
     def prepare(case: Case) -> Prepared:
         (expand, middle, project), (q, r, m) = case.convs, case.out_shape
@@ -81,8 +81,8 @@ def _vectors(pointwise_vectors, depthwise_vectors):
 
 
 def _in_blocks(make_first):
-    """How to prepare the engine's kernels. `make_first(case, x, panels, taps, narrow)` returns a call that expands and
-    convolves, and what it holds; x, narrow: (address, plane, row), taps: (weight, bias, K, S)."""
+    """Return a `prepare` for the engine's kernels. `make_first(case, x, panels, taps, narrow)` returns a call that does
+    the first two layers, and the arrays to keep alive; x, narrow: (address, plane, row), taps: (weight, bias, K, S)."""
 
     def prepare(case: Case) -> Prepared:
         (expand, middle, project), (q, r, m) = case.convs, case.out_shape
@@ -105,7 +105,7 @@ def _in_blocks(make_first):
 
 
 def _layer_by_layer(case: Case, x, panels, taps, narrow):
-    """The whole wide activation, then the depthwise convolution."""
+    """Compute the whole wide activation, then the depthwise convolution."""
     (h, w, _), (q, r, _), e = case.x.shape, case.out_shape, len(case.convs[0].bias)
     wide, inside = bordered(blocks, h, w, e, case.convs[1])
     expand = (*x, *panels, 1, 0, 0, *planes_of(inside), h, w)
@@ -120,8 +120,8 @@ def _layer_by_layer(case: Case, x, panels, taps, narrow):
 
 # --- fused: expansion and depthwise convolution panel by panel, through scratch memory -------------------------------
 
-# What `fused` is told, distances in bytes: where x lies in blocks and what expands it, the depthwise weights, where the
-# result goes, scratch memory for the input rows of so many output rows of one panel of channels, and sizes in pixels.
+# The argument of `fused`, distances in bytes: x in blocks and the expansion's weights, the depthwise weights, the
+# output, scratch memory for the input rows of `rows_at_once` output rows of one panel of channels, and sizes in pixels.
 FUSED = np.dtype([(name, np.int64) for name in (
     "x", "x_plane", "x_row", "weight", "bias", "channels", "half", "taps", "taps_bias", "kernel", "stride",
     "narrow", "narrow_plane", "narrow_row", "scratch", "scratch_plane", "scratch_row",
@@ -132,19 +132,19 @@ FUSED = np.dtype([(name, np.int64) for name in (
 def fused(steps, sizes):
     """steps: one FUSED; sizes: vectors of each panel of the expansion.
 
-    8 H W E bytes less to write and to read beyond the second cache; the same FLOPs. That gains little for a block that
-    runs by itself again and again, where a further cache holds the wide activation.
+    Saves 8 H W E bytes of reads and writes beyond the second-level cache; the FLOPs are the same. That gains little
+    for a block that is timed alone, again and again: a larger cache then holds the wide activation.
     """
     step, first = steps[0], 0
     for i in range(len(sizes)):
         half = step.half if i == len(sizes) - 1 else 0
-        ZERO(step.scratch, sizes[i] * step.scratch_plane // VECTOR)  # the padding: the rest is written over
-        held, ready = -step.top, 0  # the row at the start of scratch memory, and the first that is not there yet
+        ZERO(step.scratch, sizes[i] * step.scratch_plane // VECTOR)  # for the padding; the rest is overwritten
+        held, ready = -step.top, 0  # the row at the start of scratch memory, and the first row not yet in it
         for done in range(0, step.q, step.rows_at_once):
             rows = min(step.rows_at_once, step.q - done)
             above = done * step.stride - step.top
             below = above + (rows - 1) * step.stride + step.kernel
-            for v in range(sizes[i]):  # what these outputs have in common with those before
+            for v in range(sizes[i]):  # the rows that these outputs share with the previous ones
                 plane = step.scratch + v * step.scratch_plane
                 COPY(plane + (above - held) * step.scratch_row, plane, (ready - above) * step.scratch_row // VECTOR)
             for row in range(ready, below):
@@ -161,7 +161,7 @@ def fused(steps, sizes):
 
 @routine
 def fill_row(step, row, first, count, half, out):
-    """A row of the wide activation, or of zeros below the picture: `count` vectors from `first` on."""
+    """Compute a row of the wide activation, or zeros below the picture: `count` vectors from `first` on."""
     if row < step.height:
         pointwise_panel(x=step.x + row * step.x_row, x_plane=step.x_plane,
                         weight=step.weight + first * VECTOR * step.channels,
@@ -175,12 +175,12 @@ def fill_row(step, row, first, count, half, out):
 
 
 def _panel_by_panel(case: Case, x, panels, taps, narrow):
-    """As many output rows at a time as fit SCRATCH."""
+    """Fuse the two, with as many output rows at a time as fit SCRATCH."""
     (h, w, _), (q, r, _), kernel, stride = case.x.shape, case.out_shape, *taps[2:]
     (top, _), (left, right) = padding(h, w, case.convs[1])
     columns = left + w + right
     most = max(1, (SCRATCH // (LAYOUT.panel * columns * VECTOR) - kernel) // stride + 1)
-    at_once = -(-q // -(-q // most))  # all but the last time the same
+    at_once = -(-q // -(-q // most))  # the same each time, except possibly the last
     scratch = blocks((at_once - 1) * stride + kernel, columns, LAYOUT.panel * LANES)
     weight, bias, sizes, channels, half = panels
     step = np.array([(*x, weight, bias, channels, half, *taps, *narrow, *planes_of(scratch), h, w, q, r, top, left,

@@ -1,7 +1,7 @@
-"""What every rung of a ladder takes and gives: one layer, or one block, on one picture.
+"""The input and output of every rung of a ladder: one layer, or one block, on one picture.
 
     case = Case("pointwise", x, (Folded(weight, bias),))
-    ready = rung.prepare(case)  # packing, layouts and room for the result: not timed
+    ready = rung.prepare(case)  # packing, layouts and memory for the result: not timed
     ready.call()  # the work
     out = ready.result()  # (Q, R, M), float32
 """
@@ -37,7 +37,7 @@ class Case:
     residual: np.ndarray | None = None  # (Q, R, M), float32
 
     def __post_init__(self):
-        """Raises ArgumentError for what no rung could compute; rungs check nothing."""
+        """Raise ArgumentError for a case that no rung can compute; rungs check nothing."""
         if self.op not in CONVS or len(self.convs) != CONVS[self.op]:
             raise ArgumentError(f"op {self.op!r} with {len(self.convs)} convolutions: it must be one of {CONVS}")
         arrays = [self.x, *([] if self.residual is None else [self.residual])]
@@ -79,19 +79,19 @@ class Case:
 
     @property
     def flops(self) -> int:
-        """Two for each product; those with zeros around the picture are counted, as everywhere."""
+        """Two for each product, including those with padding, as is usual."""
         sizes, count = [self.x.shape[:2], self.out_shape[:2]], len(self.convs)
-        outs = [sizes[0], sizes[1], sizes[1]] if count == 3 else [sizes[1]]  # a block's first keeps the size
+        outs = [sizes[0], sizes[1], sizes[1]] if count == 3 else [sizes[1]]  # a block's first layer keeps the size
         return sum(2 * math.prod(size) * conv.weight.size for size, conv in zip(outs, self.convs, strict=True))
 
     @property
     def bytes(self) -> int:
-        """The least that has to be read and written: input, weights, output, and a residual that is not the input."""
+        """The least to read and write: input, weights, output, and a residual that is not the input."""
         values = self.x.size + math.prod(self.out_shape) + sum(c.weight.size + c.bias.size for c in self.convs)
         return FLOAT32.item * (values + (0 if self.residual is None or self.residual is self.x else self.residual.size))
 
     def top(self, rows: int) -> "Case":
-        """The same on the first `rows` rows of the picture."""
+        """The same case on the first `rows` rows of the picture."""
         x = self.x[:rows]
         if self.residual is None or self.residual is self.x:
             return replace(self, x=x, residual=None if self.residual is None else x)
@@ -108,11 +108,11 @@ class Prepared:
     holds: tuple = ()  # the arrays whose addresses are among the arguments
 
     def call(self) -> None:
-        """Do the work, from the start; this alone is timed."""
+        """Do all of the work; only this is timed."""
         self.function(*self.arguments)
 
     def result(self) -> np.ndarray:
-        """(Q, R, M), float32, a copy, after a call."""
+        """A copy of the result of the last call, (Q, R, M), float32."""
         return self.read()
 
 

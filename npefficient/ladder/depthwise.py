@@ -7,8 +7,8 @@
     FLOPs 2 Q R C K K: a multiplication and an addition for each output and tap
     bytes at least 4 (H W C + Q R C + C K K): each value read or written once
 
-A pointwise convolution uses each input M times, this one at most K K times: it is memory, the caches at best, that
-feeds it, and a rung is as good as it is at loading each pixel once.
+A pointwise convolution uses each input M times, this one at most K K times. So its speed is limited by memory, or at
+best by the caches, and a rung is better the closer it comes to loading each pixel once.
 """
 from numba import njit
 
@@ -91,13 +91,13 @@ def tap_tile(t, x, x_row, x_pixel, weight, weight_tap, bias, out, out_row, out_p
     t.loop(rows, row, x, out)
 
 
-TILE = 4  # pixels: each input is loaded once for as many of them as it meets
+TILE = 4  # pixels: each input is loaded once for all of them that use it
 TILES = family(tap_tile, LAYOUT, KERNEL=(3, 5), STRIDE=(1, 2), PIXELS=(1, TILE))
 
 
 @njit
 def tiles_of(pixels, x, weight, bias, stride, out):
-    """All of `out` that tiles of `pixels` pixels cover, one vector of channels after the other."""
+    """The part of `out` that whole tiles of `pixels` pixels cover, one vector of channels at a time."""
     for c in range(0, x.shape[2], LANES):
         TILES(weight.shape[0], stride, pixels, x[:, :, c:].ctypes.data, x.strides[0], x.strides[1],
               weight[:, :, c:].ctypes.data, weight.strides[1], bias[c:].ctypes.data, out[:, :, c:].ctypes.data,
@@ -108,18 +108,18 @@ def tiles_of(pixels, x, weight, bias, stride, out):
 def explicit_vectors(x, weight, bias, stride, out):
     """x with its padding, weight (K, K, C), C a multiple of LANES.
 
-    The sum stays in a register: for each FMA 2 loads (pixel, weight), no store, and no question where the border is.
+    The sum stays in a register: for each FMA 2 loads (pixel, weight), no store, and no test for the border.
     """
     tiles_of(1, x, weight, bias, stride, out)
 
 
-# --- tiled in registers: several outputs to a pixel ------------------------------------------------------------------
+# --- tiled in registers: several outputs per pixel -------------------------------------------------------------------
 
 
 @njit
 def tiled_in_registers(x, weight, bias, stride, out):
-    """As before, but 4 outputs share a row of taps and the pixels between them: at stride 1 and K = 3 for 12 FMAs 9
-    loads, and four chains of FMAs that need not wait for each other."""
+    """As before, but 4 outputs share a row of taps and their pixels: at stride 1 and K = 3, 9 loads for 12 FMAs, and
+    four independent chains of FMAs."""
     done = out.shape[1] // TILE * TILE
     tiles_of(TILE, x, weight, bias, stride, out)
     tiles_of(1, x[:, done * stride :], weight, bias, stride, out[:, done:])
@@ -136,8 +136,8 @@ def packed_weights(x, x_plane, x_row, weight, bias, kernel, stride, out, out_pla
     """`count` planes of x [..][LANES] with its padding, weight [C / LANES][K][K][LANES], `rows` rows of `columns`
     outputs: addresses, and distances in bytes.
 
-    Neighbouring pixels are neighbouring vectors, and the rows that an output needs fit the first cache. 8 outputs to a
-    tile: at stride 1 and K = 3 for 24 FMAs 13 loads.
+    Neighbouring pixels are neighbouring vectors, and the rows that an output needs fit the first-level cache. A tile
+    has 8 outputs: at stride 1 and K = 3, 13 loads for 24 FMAs.
     """
     for v in range(count):
         depthwise(x + v * x_plane, x_row, weight + v * kernel * kernel * VECTOR, bias + v * VECTOR, out + v * out_plane,
@@ -154,7 +154,7 @@ def taps_of(conv: Folded, channels_last: bool):
 
 
 def vectors_of(conv: Folded):
-    """Weight (K, K, C) and bias (C,), C up to a multiple of LANES."""
+    """Weight (K, K, C) and bias (C,), C padded to a multiple of LANES."""
     return placed(taps_of(conv, True), LANES), placed(conv.bias, LANES)
 
 
@@ -165,7 +165,7 @@ def packed_taps(conv: Folded):
 
 
 def _loops(function, channels_last: bool):
-    """How to prepare loops over the arrays of the formula."""
+    """Return a `prepare` for loops over the arrays of the formula."""
 
     def prepare(case: Case) -> Prepared:
         (conv,), out = case.convs, zeros(*case.out_shape)
@@ -177,7 +177,7 @@ def _loops(function, channels_last: bool):
 
 
 def _vectors(function):
-    """How to prepare whole vectors of channels, between zeros."""
+    """Return a `prepare` for whole vectors of channels, with stored zero padding."""
 
     def prepare(case: Case) -> Prepared:
         (conv,), (q, r, channels) = case.convs, case.out_shape

@@ -6,9 +6,9 @@
     FLOPs 2 P K M: a multiplication and an addition for each pixel and weight
     bytes at least 4 (P K + K M + P M): each value read or written once
 
-Every rung computes the same sums. What changes is where the values wait, counted in loads and stores for each fused
-multiply-add (FMA): a core starts one or two vector FMAs a cycle, and as many loads, and each FMA's result is there
-after four cycles. Source of the scheme: Goto & van de Geijn 2008 (doi 10.1145/1356052.1356053).
+Every rung computes the same sums. They differ in where the values are kept, which the comments count in loads and
+stores for each fused multiply-add (FMA). A core starts one or two vector FMAs per cycle, and as many loads, and an
+FMA's latency is four cycles. Source of the scheme: Goto & van de Geijn 2008 (doi 10.1145/1356052.1356053).
 """
 from typing import NamedTuple
 
@@ -21,14 +21,14 @@ from .arrays import (LANES, LAYOUT, UNROLL, VECTOR, address, blocks, in_blocks, 
                      planes_of, zeros)
 from .case import Case, Folded, Prepared, Rung
 
-ZERO, SIX = np.float32(0), np.float32(6)  # of Python's ints, Numba would make float64
+ZERO, SIX = np.float32(0), np.float32(6)  # Numba would turn Python ints into float64
 
 
 # --- plain loops: the formula ----------------------------------------------------------------------------------------
 
 
 def plain_loops(x, weight, bias, relu6, residual, out):
-    """weight (M, K). FLOPs and bytes as above, and some hundred instructions of Python's for each."""
+    """weight (M, K). FLOPs and bytes as above, and some hundred of Python's instructions for each product."""
     for p in range(x.shape[0]):
         for m in range(weight.shape[0]):
             total = bias[m]
@@ -92,13 +92,13 @@ def vector_tile(t, x, x_pixel, weight, weight_row, bias, relu6, has_residual, re
     t.loop(tiles, tile, x, residual, out)
 
 
-TILE = 4  # pixels: 4 x 3 sums, 3 weights and a pixel fill the 16 registers that every processor has
+TILE = 4  # pixels: 4 x 3 sums, 3 weights and a pixel fill 16 registers, which every processor has
 TILES = family(vector_tile, LAYOUT, PIXELS=(1, TILE), VECTORS=range(1, LAYOUT.panel + 1))
 
 
 @njit
 def panel_of_tiles(pixels, count, x, weight, bias, relu6, residual, out):
-    """All pixels of `x` that tiles of so many cover, by the first `count` vectors of output channels."""
+    """The pixels of `x` that whole tiles of `pixels` pixels cover, by the first `count` vectors of output channels."""
     TILES(pixels, count, x.ctypes.data, x.strides[0], weight.ctypes.data, weight.strides[0],
           bias.ctypes.data, int(relu6), len(residual), residual.ctypes.data, out.ctypes.data, out.strides[0],
           x.shape[1], len(x) // pixels)
@@ -106,10 +106,10 @@ def panel_of_tiles(pixels, count, x, weight, bias, relu6, residual, out):
 
 @njit
 def explicit_vectors(x, weight, bias, relu6, residual, out, sizes):
-    """x (rows, P, K), so that zeros may lie between the rows of out; weight (K, M), M a multiple of LANES, in panels of
-    `sizes` vectors.
+    """x (rows, P, K), so that there may be zeros between the rows of out; weight (K, M), M a multiple of LANES, in
+    panels of `sizes` vectors.
 
-    3 sums at a time stay in registers: for 3 FMAs 4 loads (3 weights, the pixel), no store.
+    3 sums at a time stay in registers: 4 loads (3 weights, the pixel) for 3 FMAs, no store.
     """
     for row in range(len(x)):
         m = 0
@@ -118,12 +118,12 @@ def explicit_vectors(x, weight, bias, relu6, residual, out, sizes):
             m += count * LANES
 
 
-# --- tiled in registers: several pixels to a weight ------------------------------------------------------------------
+# --- tiled in registers: several pixels per weight -------------------------------------------------------------------
 
 
 @njit
 def tiled_in_registers(x, weight, bias, relu6, residual, out, sizes):
-    """As before, but 12 sums of 4 pixels: for 12 FMAs 7 loads, and enough sums that none waits for the one before."""
+    """As before, but 12 sums of 4 pixels: 7 loads for 12 FMAs, and enough independent sums to hide the latency."""
     for row in range(len(x)):
         m, rest = 0, x.shape[1] // TILE * TILE
         for count in sizes:
@@ -146,8 +146,8 @@ def packed_weights(x, x_plane, x_row, weight, bias, sizes, channels, half, relu6
     [M / LANES][..][LANES]: addresses, and bytes from plane to plane and from row to row. `sizes`: vectors of each
     panel; `half`: the last vector is a half one.
 
-    A tile reads weights in the order in which they lie, and its pixels at constant distances from one address. It has
-    as many pixels as the registers allow: with 32 of them, for 24 FMAs 11 loads.
+    A tile reads its weights sequentially, and its pixels at constant distances from one address. It has as many pixels
+    as the registers allow: with 32 of them, 11 loads for 24 FMAs.
     """
     for row in range(rows):
         first = 0
@@ -170,7 +170,7 @@ def flat(picture):
 
 
 def residual_of(case: Case, multiple: int = 1):
-    """(P, M), M up to a multiple, or (0, M) for none."""
+    """(P, M), M padded to a multiple, or (0, M) for none."""
     return placed(zeros(0, case.out_shape[2]) if case.residual is None else flat(case.residual), multiple)
 
 
@@ -193,19 +193,19 @@ class Panels(NamedTuple):
     bias: int  # address of [M / LANES][LANES]
     sizes: np.ndarray  # vectors of each panel
     channels: int  # K
-    half: int  # 1 where the last vector is a half one
+    half: int  # 1 if the last vector is a half one
 
 
 def packed_panels(conv: Folded):
-    """(Panels, the arrays that it points to)."""
+    """(Panels, the arrays that they point to)."""
     _, bias, sizes = panels_of(conv)
-    weight = placed(matrix_of(conv, True), UNROLL, axis=0)  # the kernel takes so many input channels at a time
+    weight = placed(matrix_of(conv, True), UNROLL, axis=0)  # the kernel takes UNROLL input channels at a time
     arrays = packed(weight), bias
     return Panels(*map(address, arrays), sizes, len(weight), int(LAYOUT.is_half(len(conv.bias)))), arrays
 
 
 def _loops(function, transposed: bool):
-    """How to prepare loops over the arrays of the formula."""
+    """Return a `prepare` for loops over the arrays of the formula."""
 
     def prepare(case: Case) -> Prepared:
         (conv,), out = case.convs, zeros(*case.out_shape)
@@ -216,7 +216,7 @@ def _loops(function, transposed: bool):
 
 
 def _vectors(function):
-    """How to prepare whole vectors of output channels."""
+    """Return a `prepare` for whole vectors of output channels."""
 
     def prepare(case: Case) -> Prepared:
         (conv,), (q, r, channels) = case.convs, case.out_shape

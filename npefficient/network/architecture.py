@@ -16,9 +16,9 @@ from ..errors import ArgumentError
 from .variants import VARIANTS, Variant, canonical_name
 
 BN_EPS = 1e-3
-PADDING = "same"  # TensorFlow's: zeros, worked out per input size, the odd one goes after
+PADDING = "same"  # TensorFlow's zero padding, computed per input size; an odd zero goes after
 IMAGENET_CLASSES = 1000
-GLOBAL_POOLS = ("avg", "max", "avgmax", "catavgmax", "")  # "": none, the last feature map as it is
+GLOBAL_POOLS = ("avg", "max", "avgmax", "catavgmax", "")  # "": none, the output is the last feature map
 STEM_CHANNELS = 32  # neither the stem nor the head is scaled by width
 HEAD_CHANNELS = 1280
 FLAT = ("global_pool", "classifier")  # layers whose output has no rows and columns
@@ -37,10 +37,10 @@ STAGES = (
 
 @dataclass(frozen=True)
 class Conv:
-    """One convolution without bias, the batch norm behind it, and whether ReLU6 follows."""
+    """One convolution without bias, the batch norm after it, and whether ReLU6 follows."""
 
     name: str  # timm's, such as "blocks.1.0.conv_dw"
-    bn: str  # timm's name of the batch norm behind it
+    bn: str  # timm's name of the batch norm after it
     op: str  # "stem" (dense), "depthwise" or "pointwise"
     kernel: int
     stride: int
@@ -81,7 +81,8 @@ class Block:
 
     @property
     def skip(self) -> bool:
-        """True where the block's input is added to its output (timm gives the "ds" block no second repeat)."""
+        """True if the block's input is added to its output (never in the one "ds" block, which changes the channels).
+        """
         return self.stride == 1 and self.in_channels == self.out_channels
 
     @property
@@ -130,16 +131,16 @@ class LayerShape:
 
 @dataclass(frozen=True)
 class Feature:
-    """A feature map that detectors and the like take: the output of a stage after which the resolution halves."""
+    """A feature map for detectors and similar heads: the output of a stage after which the resolution halves."""
 
     module: str  # timm's name, such as "blocks.2"
     num_chs: int
-    reduction: int  # rows of the input for each of its own
+    reduction: int  # rows of the input per row of the feature map
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """One network: stem, stages of blocks, head, global pool, classifier (the last two may be left out)."""
+    """One network: stem, stages of blocks, head, global pool, classifier (the last two are optional)."""
 
     variant: Variant
     num_classes: int  # 0: no classifier
@@ -172,14 +173,14 @@ class Architecture:
 
     @property
     def features(self) -> tuple[Feature, ...]:
-        """The five feature maps of timm's `features_only` models: the last at each resolution."""
+        """The five feature maps of timm's `features_only` models: the last one at each resolution."""
         following = [stage[0].stride for stage in self.stages[1:]] + [2]
         ends = [stage[-1] for stage, stride in zip(self.stages, following) if stride == 2]
         return tuple(Feature(block.name.rpartition(".")[0], block.out_channels, 2 << i) for i, block in enumerate(ends))
 
     @property
     def head_hidden_size(self) -> int:
-        """Values of the pooled features, which the classifier takes."""
+        """The number of pooled features, the classifier's input."""
         return self.head.out_channels * (2 if self.global_pool == "catavgmax" else 1)
 
     @property
@@ -219,7 +220,7 @@ class Architecture:
         return layers + self.head_layers(height, width)
 
     def head_layers(self, height: int, width: int) -> list[LayerShape]:
-        """The global pool and the classifier behind a last feature map of (height, width)."""
+        """The global pool and the classifier after a last feature map of (height, width)."""
         c, m, layers = self.head_hidden_size, self.num_classes, []
         if self.global_pool:
             layers.append(LayerShape("global_pool", "pool", 0, 1, height, width, HEAD_CHANNELS, 1, 1, c, 0, 0))
@@ -248,9 +249,9 @@ def scale_width(channels: int, width: float) -> int:
 def build(name: str, num_classes: int = IMAGENET_CLASSES, in_chans: int = 3, global_pool: str = "avg") -> Architecture:
     """Scale the stages of lite0 to one variant.
 
-    First and last stage keep one block (depth does not scale them); the stem's and the head's channels are fixed.
-    `num_classes` 0 leaves the classifier out; without a pool (`global_pool` "") there must be none. Raises
-    ArgumentError for an unknown name or pool, or a count that is too low.
+    The first and the last stage keep one block (depth does not scale them); the stem's and the head's channels are
+    fixed. `num_classes` 0 omits the classifier; without a pool (`global_pool` "") it must be 0. Raises ArgumentError
+    for an unknown name or pool, or a count that is too low.
     """
     variant = VARIANTS[canonical_name(name)]
     for what, count, least in (("num_classes", num_classes, 0), ("in_chans", in_chans, 1)):

@@ -1,4 +1,4 @@
-"""Batch norm folded into the convolution before it: what the engine, its peers and the plain network compute with."""
+"""Batch norm folded into the convolution before it, for the engine, its peers and the plain network."""
 import numpy as np
 
 from .architecture import BN_EPS, Conv
@@ -8,7 +8,7 @@ def fold_batch_norm(conv_weight, weight, bias, mean, var):
     """(M, C, K, K) and the batch norm after it -> (M, C, K, K), (M,): one convolution with a bias, float64.
 
     (conv(x) - mean) / sqrt(var + eps) * weight + bias = conv(x) * scale + (bias - mean * scale); the scale of an output
-    channel can be multiplied into its weights beforehand, because a convolution is linear in them.
+    channel can be multiplied into its weights in advance, because a convolution is linear in them.
     """
     scale = weight.astype(np.float64) / np.sqrt(var.astype(np.float64) + BN_EPS)
     return conv_weight * scale[:, None, None, None], bias - mean * scale

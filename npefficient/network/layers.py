@@ -1,12 +1,12 @@
-"""The layers of a network by timm's names, and how the output of each is got.
+"""The layers of a network by timm's names, and how to compute the output of each.
 
     conv_stem, conv_head, blocks.2.0.conv_dw ..   a convolution alone, before its batch norm
-    bn1, bn2, blocks.2.0.bn2 ..                   a batch norm with its activation; so does "blocks.2.0.bn2.act"
+    bn1, bn2, blocks.2.0.bn2 ..                   a batch norm with its activation; also "blocks.2.0.bn2.act"
     blocks.2.0, blocks.2                          a block, with its shortcut; a stage: its last block
     global_pool, classifier
 
-The engine forms the outputs of whole layers (`architecture.layers`): a convolution with its batch norm, activation and
-shortcut. What lies inside one is computed by the plain network, from the engine's output of the layer before.
+The engine computes the outputs of whole layers (`architecture.layers`): a convolution with its batch norm, activation
+and shortcut. The plain network computes what is inside a layer, from the engine's output of the layer before it.
 """
 import functools
 from collections.abc import Callable, Iterable
@@ -21,13 +21,13 @@ __all__ = ["Layer", "named_layers"]
 
 @dataclass(frozen=True)
 class Layer:
-    """How to get one output: the layer that the engine forms, and what the plain network makes of its output."""
+    """How to get one output: the layer that the engine computes, and what the plain network does with its output."""
 
     source: str | None  # by the name of `architecture.layers`; None for the network's input
-    finish: Callable | None = None  # (plain network, source's output) -> output; None where the source's is it
+    finish: Callable | None = None  # (plain network, source's output) -> output; None: the source's output as it is
 
 
-@functools.lru_cache(maxsize=16)  # asked for with every photo of a stream
+@functools.lru_cache(maxsize=16)  # called for every photo of a stream
 def named_layers(network: Architecture) -> dict[str, Layer]:
     """Every name that `find_layers` knows."""
     layers = {}
@@ -53,7 +53,7 @@ def named_layers(network: Architecture) -> dict[str, Layer]:
 
 
 def find_layers(network: Architecture, names) -> dict[str, Layer]:
-    """The layers of these names, in this order; raises ArgumentError for a name that there is not."""
+    """The layers of these names, in this order; raises ArgumentError for an unknown name."""
     if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
         example = names if isinstance(names, str) else network.head.bn
         raise ArgumentError(f"layers {names!r}: give a list of names, such as [{example!r}]")

@@ -1,4 +1,4 @@
-"""Weights that are finite, and yet lead out of float32 on the way through the network."""
+"""Find finite weights that can overflow float32 inside the network."""
 import math
 
 import numpy as np
@@ -7,13 +7,13 @@ from ..errors import WeightsError
 from .architecture import BN_EPS, Architecture, Conv
 
 LARGEST = float(np.finfo(np.float32).max)
-INPUT = 255.0  # the largest value of a picture, of one that nobody has normalised; others stay within 3
+INPUT = 255.0  # the largest value of a picture that is not normalised; normalised ones stay within 3
 
 
 def check_overflow(parameters: dict[str, np.ndarray], network: Architecture) -> None:
-    """Raise WeightsError naming the first layer that can exceed float32, its batch norm folded or not.
+    """Raise WeightsError naming the first layer that can exceed float32, with its batch norm folded or not.
 
-    What is compared is a bound: a sum of n products is at most n times the largest weight times the largest input.
+    The test uses a bound: a sum of n products is at most n times the largest weight times the largest input.
     """
     bound = _after(network.stem, parameters, INPUT)
     for block in network.blocks:
@@ -33,7 +33,7 @@ def _after(conv: Conv, parameters, bound: float) -> float:
     scale, shift, mean = (np.abs(parameters[f"{conv.bn}.{leaf}"].astype(np.float64))
                           for leaf in ("weight", "bias", "running_mean"))
     std = np.sqrt(parameters[f"{conv.bn}.running_var"].astype(np.float64) + BN_EPS)
-    products = math.prod(conv.weight_shape[1:]) * max(bound, 1.0)  # from 1 on: the folded weights must fit as well
+    products = math.prod(conv.weight_shape[1:]) * max(bound, 1.0)  # at least 1: the folded weights must fit as well
     sums = products * _largest(parameters[f"{conv.name}.weight"], axis=(1, 2, 3)) + mean
     out = sums / std * scale + shift
     _check(f"{conv.name!r} with its batch norm {conv.bn!r}", np.max([sums, sums / std, out]))
@@ -42,7 +42,7 @@ def _after(conv: Conv, parameters, bound: float) -> float:
 
 
 def _largest(array: np.ndarray, axis=None):
-    """The largest absolute values along axes, float64, without a copy of the array."""
+    """The largest absolute values along `axis`, float64, without copying the array."""
     return np.maximum(array.max(axis), -array.min(axis)).astype(np.float64)
 
 

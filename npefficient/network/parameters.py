@@ -1,4 +1,4 @@
-"""The parameters of one network: what they are, how they are checked, and random ones to try a network with."""
+"""The parameters of one network: their names and shapes, checks, and random ones for trying out a network."""
 import math
 import re
 from dataclasses import dataclass, field, replace
@@ -21,27 +21,27 @@ class Source:
     """Where weights came from."""
 
     name: str  # file name
-    sha256: str  # of the whole file, 64 hex digits; empty where the weights are of no file
-    # "torch-zip", "torch-legacy", "safetensors", "finetuned", "memory" (arrays that were handed over) or "random"; with
-    # RANDOM_CLASSIFIER at the end where the classifier has not been trained
+    sha256: str  # of the whole file, 64 hex digits; empty if the weights are from no file
+    # "torch-zip", "torch-legacy", "safetensors", "finetuned", "memory" (arrays from the caller) or "random"; with
+    # RANDOM_CLASSIFIER at the end if the classifier has not been trained
     kind: str
-    # the photos that a finetuned classifier was fitted to, PHOTO_MARK bytes for each (`jobs.photo_marks`)
+    # the photos that a finetuned classifier was trained on, PHOTO_MARK bytes for each (`jobs.photo_marks`)
     photos: bytes = field(default=b"", repr=False)
 
     @property
     def random(self) -> str:
-        """What of the weights is random: all "weights", the "classifier" alone, or "" for nothing."""
+        """Which weights are random: all ("weights"), only the "classifier", or none ("")."""
         return "weights" if self.kind == "random" else "classifier" if self.kind.endswith(RANDOM_CLASSIFIER) else ""
 
     def with_classifier(self, random: bool) -> "Source":
-        """The same source of weights whose classifier is a `random` one, or none at all."""
+        """The same source with a new classifier: a `random` one, or none."""
         kind = self.kind.removesuffix(RANDOM_CLASSIFIER)
         return replace(self, kind=kind + RANDOM_CLASSIFIER if random and kind != "random" else kind, photos=b"")
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Unfolded parameters of one network with all that is needed to use them."""
+    """Unfolded parameters of one network with everything needed to use them."""
 
     architecture: Architecture
     parameters: dict[str, np.ndarray]  # names and shapes of architecture.parameters(); float32 or float16, counts int64
@@ -55,7 +55,7 @@ class Weights:
 
 def fingerprint(weights: Weights, labels: tuple[str, ...]) -> str:
     """sha256 over all parameters and labels, in hex."""
-    import hashlib  # both take longer to import than the rest of this file
+    import hashlib  # importing these two takes longer than the rest of this file
     import json
 
     digest = hashlib.sha256(json.dumps(labels).encode())
@@ -66,10 +66,10 @@ def fingerprint(weights: Weights, labels: tuple[str, ...]) -> str:
 
 
 def check_parameters(parameters: dict[str, np.ndarray], expected: Architecture) -> None:
-    """Compare every name, shape, dtype and value with what the architecture asks for.
+    """Compare every name, shape, dtype and value with what the architecture requires.
 
-    Raises WeightsError with all missing, unexpected and mismatched names together; then for values that are not
-    finite; then for a negative running variance; then for layers that can exceed float32.
+    Raises WeightsError, in this order: with all missing, unexpected and mismatched names; for a value that is not
+    finite; for a negative running variance; for a layer that can exceed float32.
     """
     shapes = expected.parameters()
     problems = [f"missing {name!r} {shape}" for name, shape in shapes.items() if name not in parameters]
@@ -84,7 +84,7 @@ def check_parameters(parameters: dict[str, np.ndarray], expected: Architecture) 
         shown = "; ".join(sorted(problems)[:20]) + (f"; and {len(problems) - 20} more" if len(problems) > 20 else "")
         raise WeightsError(f"these are not the parameters of {expected.name} ({expected.interface}): {shown}")
     for name, array in parameters.items():
-        if not np.isfinite((array.min(), array.max())).all():  # min and max pass NaN on; no copy of the whole array
+        if not np.isfinite((array.min(), array.max())).all():  # min and max propagate NaN; no copy of the whole array
             raise WeightsError(f"{name!r} holds {array[~np.isfinite(array)][0]}: every weight must be finite; "
                                "the training run that wrote it has diverged")
         if name.endswith("running_var") and array.min() < 0:
@@ -93,7 +93,7 @@ def check_parameters(parameters: dict[str, np.ndarray], expected: Architecture) 
 
 
 def check_labels(labels, num_classes: int) -> tuple[str, ...] | None:
-    """Return the class names as a tuple; raises WeightsError unless there is one line of plain text for every class."""
+    """Return the class names as a tuple; raises WeightsError unless each class has one line of plain text."""
     if labels is None:
         return None
     labels = tuple(labels)
@@ -108,8 +108,8 @@ def check_labels(labels, num_classes: int) -> tuple[str, ...] | None:
 
 
 def check_source(source: Source) -> None:
-    """Raises WeightsError unless name and kind are plain text, the sha256 is 64 hex digits or empty, and the marks of
-    photos are whole."""
+    """Raise WeightsError unless name and kind are plain text, the sha256 is 64 hex digits or empty, and no photo mark
+    is cut off."""
     for what, text in (("name", source.name), ("kind", source.kind)):
         if plain(text) != text:
             raise WeightsError(f"source {what} {quoted(text)}: it must be text without control characters")
@@ -120,7 +120,8 @@ def check_source(source: Source) -> None:
 
 
 def same_bits(one: np.ndarray, other: np.ndarray) -> bool:
-    """True where two arrays agree in dtype, shape and every bit; contiguous ones are compared in place, by the MiB."""
+    """True if two arrays agree in dtype, shape and every bit; contiguous ones are compared in place, 1 MiB at a time.
+    """
     if one.dtype != other.dtype or one.shape != other.shape:
         return False
     ours, theirs, step = one.ravel().view(np.uint8), other.ravel().view(np.uint8), 1 << 20
@@ -128,14 +129,14 @@ def same_bits(one: np.ndarray, other: np.ndarray) -> bool:
 
 
 def random_weights(network: Architecture, seed: int = 0) -> Weights:
-    """Make seeded weights whose activations are of ordinary size, for benchmarks and for teaching.
+    """Make seeded weights with activations of ordinary size, for benchmarks and for teaching.
 
-    Weights have variance 1 / fan-in. The running mean and variance of each channel are worked out from layer to layer
-    as if activations were Gaussian and independent, so that each batch norm gives its own scale and shift. The means
-    matter: left at zero, what is common to all pictures would drown, layer by layer, what tells them apart.
+    Weights have variance 1 / fan-in. The running mean and variance of each channel are propagated from layer to layer
+    as if activations were Gaussian and independent, so that each batch norm really normalises. The means matter: if
+    they were zero, the part common to all pictures would outgrow their differences layer by layer.
     """
     rng = np.random.default_rng(seed)
-    normal = rng.standard_normal(1000)  # stands for the values of one channel
+    normal = rng.standard_normal(1000)  # a sample of the values of one channel
     parameters: dict[str, np.ndarray] = {}
 
     def add(conv, mean, var):
@@ -144,7 +145,7 @@ def random_weights(network: Architecture, seed: int = 0) -> Weights:
         scale = rng.uniform(0.5, 1.5, conv.out_channels)
         shift = rng.uniform(-0.5, 1.0, conv.out_channels) if conv.relu6 else np.zeros(conv.out_channels)
         weight = rng.normal(0.0, fan_in**-0.5, conv.weight_shape)
-        mix, spread = weight.sum((2, 3)), (weight**2).sum((2, 3))  # (M, C), or (C, 1) where each channel sees itself
+        mix, spread = weight.sum((2, 3)), (weight**2).sum((2, 3))  # (M, C), or (C, 1) if depthwise
         depthwise = conv.op == "depthwise"
         running_mean, running_var = (gain[:, 0] * moment if depthwise else (gain * moment).sum(1)
                                      for gain, moment in ((mix, mean), (spread, var)))
@@ -169,7 +170,7 @@ def random_weights(network: Architecture, seed: int = 0) -> Weights:
 
 
 def random_classifier(network: Architecture, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """The classifier's parameters, with weights of variance 1 / fan-in; none where the network has no classifier."""
+    """The classifier's parameters, with weights of variance 1 / fan-in; none if the network has no classifier."""
     if not network.num_classes:
         return {}
     weight = rng.normal(0.0, network.head_hidden_size**-0.5, (network.num_classes, network.head_hidden_size))

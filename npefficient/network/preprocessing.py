@@ -1,4 +1,4 @@
-"""How a photo becomes the network's input, as data; `image.transform` does it."""
+"""The settings that turn a photo into the network's input; `image.transform` applies them."""
 import math
 import numbers
 import reprlib
@@ -8,7 +8,7 @@ from ..errors import ArgumentError
 
 FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 CROP_MODES = ("center", "squash", "border")
-# What timm takes for a setting that nothing says anything about.
+# timm's defaults for settings that are not given.
 IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 DEFAULT_CROP_PCT, DEFAULT_CROP_MODE = 0.875, "center"
 MAX_INPUT = 2**26  # pixels of the network's input, 8192 x 8192
@@ -19,7 +19,7 @@ class Preprocessing:
     """The settings of timm's evaluation transform, under its names."""
 
     input_size: tuple[int, int] = (224, 224)  # rows, columns
-    crop_pct: float = 0.875  # share of the resized photo that is kept
+    crop_pct: float = 0.875  # fraction of the resized photo that is kept
     interpolation: str = "bicubic"
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)  # subtracted from pixels in 0..1
     std: tuple[float, float, float] = (0.5, 0.5, 0.5)
@@ -27,7 +27,7 @@ class Preprocessing:
 
 
 def check_preprocessing(preprocessing: Preprocessing) -> None:
-    """Raise ArgumentError, with the field and its rule, unless every field of `preprocessing` can be carried out."""
+    """Raise ArgumentError, with the field and its rule, unless every field of `preprocessing` is usable."""
     p = preprocessing
 
     def refuse(field, rule):
@@ -48,6 +48,6 @@ def check_preprocessing(preprocessing: Preprocessing) -> None:
 
 
 def _numbers(values, count, kind=numbers.Real):
-    """True for a tuple or list of `count` numbers that float32 can hold; NaN fails the comparison."""
+    """True for a tuple or list of `count` numbers within float32's range; NaN fails the comparison."""
     return (isinstance(values, (tuple, list)) and len(values) == count
             and all(isinstance(v, kind) and not isinstance(v, bool) and abs(v) < 1e30 for v in values))

@@ -1,7 +1,7 @@
-"""The whole network in NumPy: every layer a pure function, with the shapes it maps beside it.
+"""The whole network in NumPy: every layer is a pure function, with its shapes in the docstring.
 
-This is the page to read first, and the oracle that everything faster is held against. It runs in the dtype of its
-input (float32 or float64), on any height and width down to 1 x 1, and takes the parameters under timm's own names.
+Read this page first. It is the oracle for everything faster. It runs in the dtype of its input (float32 or float64),
+on any height and width down to 1 x 1, and takes the parameters under timm's names.
 
 Letters: N batch, H W input rows and columns, C input channels, M output channels, K kernel, S stride, Q R output rows
 and columns. Arrays are NHWC; weights are (M, C, K, K), as in the checkpoint.
@@ -21,9 +21,9 @@ def pad_same(x, kernel: int, stride: int):
 
 
 def taps(x, kernel: int, stride: int):
-    """Yield (i, j, view): for each of the K x K taps, the padded pixel it meets at every output position (N, Q, R, C).
+    """Yield (i, j, view) for each of the K x K taps: the padded input pixel of each output, (N, Q, R, C).
 
-    A convolution is the sum over taps of these views, each times the weights of its tap.
+    A convolution is the sum over taps of these views, each multiplied by the weights of its tap.
     """
     padded = pad_same(x, kernel, stride)
     q, r = (-(-size // stride) for size in x.shape[1:3])
@@ -33,12 +33,12 @@ def taps(x, kernel: int, stride: int):
 
 
 def dense_conv(x, weight, stride: int):
-    """(N, H, W, C), (M, C, K, K) -> (N, Q, R, M): every output channel looks at every input channel."""
+    """(N, H, W, C), (M, C, K, K) -> (N, Q, R, M): every output channel depends on every input channel."""
     return sum(view @ weight[:, :, i, j].T for i, j, view in taps(x, weight.shape[-1], stride))
 
 
 def depthwise_conv(x, weight, stride: int):
-    """(N, H, W, C), (C, 1, K, K) -> (N, Q, R, C): every channel looks at itself alone."""
+    """(N, H, W, C), (C, 1, K, K) -> (N, Q, R, C): each channel is convolved separately."""
     return sum(view * weight[:, 0, i, j] for i, j, view in taps(x, weight.shape[-1], stride))
 
 
@@ -48,7 +48,7 @@ def pointwise_conv(x, weight):
 
 
 def batch_norm(x, weight, bias, mean, var):
-    """(.., C) -> (.., C): at inference an affine map per channel."""
+    """(.., C) -> (.., C): at inference, an affine map per channel."""
     return (x - mean) / np.sqrt(var + x.dtype.type(BN_EPS)) * weight + bias
 
 
@@ -63,7 +63,7 @@ def global_average_pool(x):
 
 
 def global_pool(x, how: str):
-    """(N, H, W, C) -> (N, C), or (N, 2 C) for "catavgmax": by one of timm's pools."""
+    """(N, H, W, C) -> (N, C), or (N, 2 C) for "catavgmax": one of timm's pools."""
     average, largest = global_average_pool(x), x.max(axis=(1, 2))
     return {"avg": average, "max": largest, "avgmax": average * x.dtype.type(0.5) + largest * x.dtype.type(0.5),
             "catavgmax": np.concatenate([average, largest], axis=1)}[how]
@@ -78,7 +78,7 @@ def linear(x, weight, bias):
 
 
 class Network:
-    """The parameters in one dtype, and the forward pass. `folded` chooses which of the two equal networks runs."""
+    """The parameters in one dtype, and the forward pass. `folded`: run it with batch norm folded in."""
 
     def __init__(self, network: Architecture, parameters: dict, dtype=np.float32, folded: bool = False):
         self.architecture = network
@@ -98,15 +98,16 @@ class Network:
         return pointwise_conv(x, weight)
 
     def conv(self, x, conv: Conv):
-        """(N, H, W, C) -> (N, Q, R, M): convolution, batch norm and, except after a block's last, ReLU6."""
+        """(N, H, W, C) -> (N, Q, R, M): convolution, batch norm and, except for a block's last one, ReLU6."""
         x = self.convolution(x, conv)
         x = x + self.folded[conv.name][1] if self.folded else batch_norm(x, *bn_parameters(conv, self.parameters))
         return relu6(x) if conv.relu6 else x
 
     def layers(self, x):
-        """(N, H, W, C) -> yield the name and the output of every layer in turn, by the names of `architecture.layers`.
+        """(N, H, W, C) -> yield the name and the output of every layer in order; names as in `architecture.layers`.
 
-        A block expands 1x1, convolves each channel KxK and projects 1x1; its last layer takes the shortcut along.
+        A block expands 1x1, convolves each channel KxK and projects 1x1; the output of its last layer includes the
+        shortcut.
         """
         x = self.conv(x, self.architecture.stem)  # (N, H/2, W/2, 32)
         yield self.architecture.stem.name, x
@@ -122,7 +123,7 @@ class Network:
         yield from self.head_layers(x)
 
     def head_layers(self, x):
-        """The last feature map (N, H, W, C) -> the same for what comes behind it."""
+        """The last feature map (N, H, W, C) -> the same for the layers after it."""
         if self.architecture.global_pool:
             x = global_pool(x, self.architecture.global_pool)  # (N, 1280)
             yield "global_pool", x
@@ -130,15 +131,15 @@ class Network:
             yield "classifier", linear(x, self.parameters["classifier.weight"], self.parameters["classifier.bias"])
 
     def __call__(self, x):
-        """(N, H, W, C) -> (N, num_classes) logits, or what else the last layer puts out."""
+        """(N, H, W, C) -> logits (N, num_classes), or the output of the last layer if there is no classifier."""
         for _, x in self.layers(x):
             pass
         return x
 
     def outputs(self, x, layers) -> dict:
-        """(N, H, W, C) -> what these layers put out, by their names."""
+        """(N, H, W, C) -> the outputs of these layers, by name."""
         return {name: y for name, y in self.layers(x) if name in layers}
 
     def head_outputs(self, features, layers) -> dict:
-        """The last feature map (N, H, W, C) -> what the global pool and the classifier put out."""
+        """The last feature map (N, H, W, C) -> the outputs of the global pool and the classifier."""
         return {name: y for name, y in self.head_layers(features) if name in layers}

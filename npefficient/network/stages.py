@@ -1,4 +1,4 @@
-"""A network by its stages, as tables show it."""
+"""A network stage by stage, for tables."""
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ class Stage:
 
     name: str  # timm's
     operator: str
-    kernel: int  # 0 where there is none
+    kernel: int  # 0 if there is none
     stride: int
     layers: tuple[LayerShape, ...]
 
@@ -28,7 +28,7 @@ class Stage:
 
 
 def by_stage(network: Architecture, layers: list[LayerShape]) -> Iterator[Stage]:
-    """The stages of a network in the order of execution; layers: those of `network.layers` at one input size."""
+    """The stages of a network in the order of execution; layers: `network.layers` at one input size."""
     yield Stage("conv_stem", "convolution", layers[0].kernel, layers[0].stride, (layers[0],))
     for i, stage in enumerate(network.stages):
         rows = tuple(layer for layer in layers if layer.name.startswith(f"blocks.{i}."))

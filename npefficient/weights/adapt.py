@@ -1,5 +1,5 @@
-"""The same weights for another job: other classes, another pool, other input channels, as timm adapts them, or a
-classifier of one's own.
+"""Adapt weights as timm does, to different classes, a different pool or different input channels, or replace the
+classifier.
 
 Source: timm 1.0 `models/_manipulate.py` (adapt_input_conv), `models/_builder.py` (load_pretrained),
 `models/efficientnet.py` (reset_classifier).
@@ -18,9 +18,9 @@ def adapt(weights: Weights, *, num_classes: int | None = None, in_chans: int | N
           global_pool: str | None = None, new_classifier: bool = False) -> Weights:
     """Return weights for a network that differs in classes, input channels or pool; None leaves each as it is.
 
-    Another number of classes brings a classifier with seeded random weights and no labels, 0 none at all; so does
-    `new_classifier` in any case. Another number of input channels brings an adapted stem. Raises ArgumentError for
-    numbers and pools that can't be, and for a pool that the classifier does not fit.
+    A different number of classes, or `new_classifier`, gives a classifier with seeded random weights and no labels; 0
+    classes give none. A different number of input channels gives an adapted stem. Raises ArgumentError for invalid
+    numbers and pools, and for a pool that the classifier does not fit.
     """
     old, parameters = weights.architecture, dict(weights.parameters)
     network = architecture.build(old.name, *(own if wish is None else wish for wish, own in (
@@ -41,7 +41,7 @@ def adapt(weights: Weights, *, num_classes: int | None = None, in_chans: int | N
 
 
 def with_classifier(weights: Weights, weight: np.ndarray, bias: np.ndarray, labels=None) -> Weights:
-    """Return weights with another last layer, of `classifier_arrays`."""
+    """Return weights with a new last layer; its arrays come from `classifier_arrays`."""
     old, source = weights.architecture, weights.source
     network = architecture.build(old.name, len(weight), old.in_chans, old.global_pool)
     source = Source(f"{source.name}, classifier of one's own", "", "random" if source.random == "weights" else "memory")
@@ -52,8 +52,8 @@ def with_classifier(weights: Weights, weight: np.ndarray, bias: np.ndarray, labe
 def classifier_arrays(old: architecture.Architecture, weight, bias, labels=None):
     """Check a last layer for a network: weight (classes, features), bias (classes,) -> the same in float32, labels.
 
-    features are the values that the pool gives (`head_hidden_size`). labels: one for each class, None for none. Raises
-    ArgumentError for arrays that do not fit or are not finite, and for labels that can't be.
+    features: the pool's output size (`head_hidden_size`). labels: one for each class, or None. Raises ArgumentError for
+    arrays that do not fit or are not finite, and for invalid labels.
     """
     weight, bias = (_real(name, values) for name, values in (("weight", weight), ("bias", bias)))
     if not old.global_pool or weight.ndim != 2 or not len(weight) or weight.shape[1] != old.head_hidden_size:
@@ -71,7 +71,7 @@ def classifier_arrays(old: architecture.Architecture, weight, bias, labels=None)
 
 
 def _real(name: str, values) -> np.ndarray:
-    """float32, a copy; raises ArgumentError for what is not an array of finite real numbers."""
+    """A float32 copy; raises ArgumentError unless `values` is an array of finite real numbers."""
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
         raise ArgumentError(f"{name} {type(values).__name__}: it must be a NumPy array of real numbers")
     with np.errstate(over="ignore"):
@@ -82,8 +82,8 @@ def _real(name: str, values) -> np.ndarray:
 
 
 def adapt_stem(weight: np.ndarray, in_chans: int) -> np.ndarray:
-    """(M, C, K, K) -> (M, in_chans, K, K), in the dtype given: for one channel the sum over C; for other counts the
-    channels in turn, scaled by C / in_chans, so that the stem's output keeps its size.
+    """(M, C, K, K) -> (M, in_chans, K, K), same dtype: for one channel the sum over C; for other counts the
+    channels repeated in turn, scaled by C / in_chans, so that the stem's output keeps its magnitude.
     """
     channels, wide = weight.shape[1], weight.astype(np.float32)
     if in_chans == 1:

@@ -1,11 +1,11 @@
-"""HDF5 that is the same in every writing, and that is looked through before it is read.
+"""Write HDF5 reproducibly, and check it before reading.
 
-HDF5 can hold much that a weight file has no need of: links into other files, data kept elsewhere, filters that unpack
-to any size, shapes that nothing stands behind. The readers here take only whole arrays of one given type and shape,
-lying in one piece in the file itself, and compare type, shape, size and place with what is expected before they read.
-They use h5py's low-level calls, which take a fraction of the time of its high-level objects.
+HDF5 can contain much that a weight file does not need: links to other files, external data, filters that expand to any
+size, shapes without data. The readers here accept only arrays of a given type and shape that are stored contiguously in
+the file itself, and check type, shape, size and position before they read. They use h5py's low-level calls, which take
+a fraction of the time of its high-level objects.
 
-What HDF5's own C library does when it opens a hostile file is out of their hands: see SECURITY.md.
+They have no control over what HDF5's C library does when it opens a hostile file: see SECURITY.md.
 """
 import io
 import itertools
@@ -29,7 +29,7 @@ _ALIGNED = 64  # bytes, a cache line
 _SUPERBLOCK = struct.Struct("<8s4B4QI")
 _NOWHERE = 2**64 - 1
 
-# The types that a weight file may hold: HDF5's own, exactly (nothing is converted).
+# The types that a weight file may contain; they must match exactly (nothing is converted).
 _TYPES = {"int": h5py.h5t.STD_I64LE, "float": h5py.h5t.IEEE_F64LE, "bytes": h5py.h5t.STD_U8LE,
           "float32": h5py.h5t.IEEE_F32LE, "float16": h5py.h5t.IEEE_F16LE}
 _DTYPES = {kind: stored.dtype for kind, stored in _TYPES.items()}
@@ -38,8 +38,8 @@ _DTYPES = {kind: stored.dtype for kind, stored in _TYPES.items()}
 def file_image(fill) -> memoryview:
     """The bytes of the HDF5 file that `fill(file)` makes; the same calls give the same bytes.
 
-    The file is made in memory: HDF5 2.0 kills the process where the disk is full. Its structures are those of HDF5
-    1.8, which carry checksums and which every later release writes alike and reads, and it keeps no times.
+    The file is made in memory, because HDF5 2.0 kills the process if the disk is full. It has the structures of HDF5
+    1.8, which include checksums; every later release reads them, and writes them identically. It stores no timestamps.
     """
     creation, access = h5py.h5p.create(h5py.h5p.FILE_CREATE), h5py.h5p.create(h5py.h5p.FILE_ACCESS)
     creation.set_obj_track_times(False)
@@ -52,9 +52,9 @@ def file_image(fill) -> memoryview:
 
 
 def check_superblock(path: Path) -> int:
-    """Return the size of the file; raises WeightsError unless it is HDF5 of the kind with checksums, whole and closed.
+    """Return the size of the file; raises WeightsError unless it is HDF5 with checksums, complete and closed.
 
-    Reads 48 bytes, and opens nothing but a regular file (a pipe would wait for ever).
+    Reads 48 bytes, and opens only a regular file (opening a pipe could wait forever).
     """
     try:
         mode = path.stat().st_mode
@@ -98,15 +98,15 @@ def has_attribute(file_id, name: str) -> bool:
 
 
 def check_attributes(file_id, expected) -> None:
-    """Raise WeightsError unless the root has just the attributes `expected`."""
+    """Raise WeightsError unless the root has exactly the attributes `expected`."""
     _check_names("attributes", expected, h5py.h5a.get_num_attrs(file_id), lambda name: has_attribute(file_id, name))
 
 
 def read_attribute(file_id, name: str, kind: str, shape: tuple):
-    """Read one attribute of the root, its type and extent checked first.
+    """Read one attribute of the root, after checking its type and extent.
 
     `kind` is "text" (fixed length, UTF-8; returns str), "int" (int64), "float" (float64) or "bytes" (uint8); scalars
-    (shape ()) come back as int or float, the rest as arrays. None in `shape` stands for any length.
+    (shape ()) are returned as int or float, the others as arrays. None in `shape` allows any length.
     """
     attribute = h5py.h5a.open(file_id, name.encode())
     stored, got = attribute.get_type(), attribute.shape  # None for a null attribute
@@ -136,12 +136,12 @@ def has_dataset(file_id, name: str) -> bool:
 
 
 def check_datasets(file_id, expected) -> None:
-    """Raise WeightsError unless the root holds just the names `expected`."""
+    """Raise WeightsError unless the root contains exactly the names `expected`."""
     _check_names("datasets", expected, file_id.get_num_objs(), lambda name: has_dataset(file_id, name))
 
 
 def check_link(file_id, name: str) -> None:
-    """Raise WeightsError where a name leads to another place, and KeyError where there is none."""
+    """Raise WeightsError if a name is not a hard link, and KeyError if it does not exist."""
     kind = file_id.links.get_info(name.encode()).type
     if kind != h5py.h5l.TYPE_HARD:
         known = {h5py.h5l.TYPE_SOFT: "a soft link", h5py.h5l.TYPE_EXTERNAL: "an external link"}
@@ -150,10 +150,9 @@ def check_link(file_id, name: str) -> None:
 
 
 class StoredArray:
-    """One dataset whose type, shape, size and place have been checked; `read` reads it.
+    """One dataset whose type, shape, size and position have been checked; `read` reads it.
 
-    `kinds` names the types allowed ("bytes", "float16", "float32"); None in `shape` stands for any length up
-    to `limit`.
+    `kinds` names the types allowed ("bytes", "float16", "float32"); None in `shape` allows any length up to `limit`.
     """
 
     def __init__(self, file_id, name: str, kinds: tuple[str, ...], shape: tuple, *, file_size: int, limit: int = 0):
@@ -162,7 +161,7 @@ class StoredArray:
         if not isinstance(self._id, h5py.h5d.DatasetID):
             kind = type(self._id).__name__.removesuffix("ID").lower()
             raise WeightsError(f"{name!r} is a {kind}: it must be a dataset")
-        # First of all the place: to ask a virtual dataset for its shape opens the files it refers to.
+        # Check the position first: asking a virtual dataset for its shape opens the files it refers to.
         start = self._id.get_offset()
         if start is None:
             raise WeightsError(f"{name!r} is {_layout(self._id)}: it must lie in one piece in the file")
@@ -195,9 +194,9 @@ class StoredArray:
 
 
 def read_arrays(arrays):
-    """Yield the content of one StoredArray after the other, all in one block of memory.
+    """Yield the content of each StoredArray, all in one block of memory.
 
-    NumPy asks for huge pages from 4 MB on: the first reading of lite0 in a process takes 12 ms in place of the 18 for
+    NumPy asks for huge pages from 4 MB on: the first read of lite0 in a process takes 12 ms instead of 18 ms with
     hundreds of blocks (*measured*).
     """
     ends = list(itertools.accumulate(-(-array.size // _ALIGNED) * _ALIGNED for array in arrays))
@@ -207,14 +206,14 @@ def read_arrays(arrays):
 
 
 def _layout(dataset_id) -> str:
-    """Why a dataset has no place of its own in the file."""
+    """Why a dataset is not stored contiguously in the file."""
     creation = dataset_id.get_create_plist()
     known = {h5py.h5d.CHUNKED: "chunked", h5py.h5d.COMPACT: "compact", h5py.h5d.VIRTUAL: "virtual"}
     return known.get(creation.get_layout()) or ("external" if creation.get_external_count() else "stored nowhere")
 
 
 def check_apart(arrays) -> None:
-    """Raise WeightsError where two StoredArrays share a byte of the file."""
+    """Raise WeightsError if two StoredArrays share a byte of the file."""
     ordered = sorted(arrays, key=lambda array: (array.start, array.end))
     for before, after in zip(ordered, ordered[1:]):
         if after.start < before.end:
@@ -223,10 +222,10 @@ def check_apart(arrays) -> None:
 
 
 def _check_names(what: str, expected, count: int, has) -> None:
-    """Raise WeightsError unless there are just the names `expected`, which are looked up one by one.
+    """Raise WeightsError unless there are exactly the names `expected`, which are looked up one by one.
 
-    They are never listed, nor are others named in the message: where a bit is flipped, that crashes HDF5 before 2.0
-    (*measured*).
+    The file's names are never listed, so the message can't name unexpected ones: on a file with a flipped bit, listing
+    crashes HDF5 before 2.0 (*measured*).
     """
     missing = [name for name in expected if not has(name)]
     others = count - len(expected) + len(missing)
@@ -236,7 +235,7 @@ def _check_names(what: str, expected, count: int, has) -> None:
 
 
 def _described(stored) -> str:
-    """An HDF5 type in NumPy's words, or its class where NumPy has none."""
+    """An HDF5 type by NumPy's name, or its class if NumPy has no such type."""
     try:
         return str(stored.dtype)
     except TypeError:

@@ -1,34 +1,34 @@
-"""The HDF5 file that keeps the weights of one network.
+"""The HDF5 file with the weights of one network.
 
-Layout, version 1 (HDF5 1.8's structures, which carry checksums; superblock version 2, nothing before or behind it):
+Layout, version 1 (HDF5 1.8's structures, which include checksums; superblock version 2, nothing before or after it):
 
     /<name>                one dataset per parameter under timm's flat name ("blocks.1.0.conv_pw.weight"), unfolded,
                            little-endian float32 or float16, contiguous, no filters, no attributes
     /labels                optional: uint8, the class names as UTF-8 text, separated by one "\\n"
-    /photos                optional: uint8, 8 bytes for each photo that the classifier was fitted to: the start of a
+    /photos                optional: uint8, 8 bytes for each photo that the classifier was trained on: the start of a
                            sha256, see `jobs.photo_marks`; ascending
     attributes of the root (text: fixed-length UTF-8; whole numbers: int64; the others float64):
     format                 "npefficient weights"
     format_version         1
     variant                "tf_efficientnet_lite0"
     num_classes, in_chans  whole numbers; num_classes 0: no classifier
-    global_pool            optional: "max", "avgmax", "catavgmax", "" (none); average where it is missing
+    global_pool            optional: "max", "avgmax", "catavgmax", "" (none); average if it is missing
     bn_eps, padding        0.001, "same"
     input_size             (rows, columns)
     crop_pct, interpolation, mean (3), std (3), crop_mode      the preprocessing: `preprocessing.Preprocessing`
     source_name, source_sha256, source_kind                    the file that was converted
     num_batches_tracked    one per batch norm, in the order of execution
     checksums              uint8 (parameters, 32): sha256 of each dataset's bytes, in the order of timm's state_dict
-    sha256                 guards the rest, so that no bit of meaning is unguarded: 64 hex digits, of the text
+    sha256                 covers the rest, so that every bit of meaning is covered: 64 hex digits, of the text
                            json.dumps({"attributes": {name: value, ..}, "labels": [..] or null}, sort_keys=True)
                            over all other attributes; arrays as (nested) lists, floats as Python writes them; with
-                           "photos": hex digits where there are any
+                           "photos": hex digits if there are any
 
 Nothing is folded: the file is lossless and can be exported back. The same weights give the same bytes. The reader
-checks the file's header, then every attribute's and label's type and extent, then their digest, their values, the
-whole table of names, shapes, sizes and places of the datasets against the architecture; only then is a single weight
-read. Links, external storage, virtual datasets and filters are refused: the file can neither lead elsewhere nor unpack
-to more than its own size.
+checks the file's header, then the type and extent of every attribute and label, then their digest, their values, and
+the whole table of names, shapes, sizes and positions of the datasets against the architecture. Only then does it read
+any weights. It refuses links, external storage, virtual datasets and filters: the file can neither refer to other files
+nor expand to more than its own size.
 """
 import contextlib
 import hashlib
@@ -59,7 +59,7 @@ _ATTRIBUTES = {  # name -> kind and shape, as `hdf5.read_attribute` takes them
     "crop_mode": ("text", ()), "source_name": ("text", ()), "source_sha256": ("text", ()), "source_kind": ("text", ()),
     TRACKED: ("int", (None,)), "checksums": ("bytes", (None, 32)), "sha256": ("text", ()), "global_pool": ("text", ()),
 }
-_OPTIONAL = {"global_pool": "avg"}  # with the value that a file without them means
+_OPTIONAL = {"global_pool": "avg"}  # with the value that a missing one means
 _PYTHON = {"int": np.int64, "float": np.float64, "bytes": np.uint8}
 
 
@@ -67,18 +67,18 @@ _PYTHON = {"int": np.int64, "float": np.float64, "bytes": np.uint8}
 
 
 def check_weights_name(path) -> None:
-    """Raise ArgumentError for a file to write that does not end as a weight file does."""
+    """Raise ArgumentError if the name of a file to write does not end in a weight file's suffix."""
     if Path(path).suffix.lower() not in WEIGHT_FILES:
         raise ArgumentError(f"weight file {str(path)!r}: its name must end in {' or '.join(WEIGHT_FILES)}; export makes "
                             ".safetensors of one")
 
 
 def write_weights(path, weights: Weights, *, force: bool = False) -> None:
-    """Write a weight file, read it back, compare everything, and only then put it in its place.
+    """Write a weight file, read it back, compare everything, and only then move it to its final name.
 
-    Raises ArgumentError where the target exists and `force` is not set, and for a preprocessing that can't be carried
-    out; WeightsError for parameters, labels or a source that do not fit; OSError when the disk is full or not
-    writable. The old file stays in all these cases.
+    Raises ArgumentError if the target exists and `force` is not set, and for an unusable preprocessing; WeightsError
+    for parameters, labels or a source that do not fit; OSError if the disk is full or not writable. An existing file
+    is kept in all these cases.
     """
     check_parameters(weights.parameters, weights.architecture)
     labels = check_labels(weights.labels, weights.architecture.num_classes)
@@ -147,7 +147,7 @@ def _digest(attributes: dict, labels, photos: bytes) -> str:
 
 
 def _compare(got: Weights, expected: Weights, part: Path) -> None:
-    """Raise WeightsError unless a file read back holds just what was written."""
+    """Raise WeightsError unless a file read back equals what was written."""
     for name, array in expected.parameters.items():
         if not same_bits(got.parameters[name], array):
             raise WeightsError(f"{name!r} read back from {str(part)!r} differs from what was written: check the disk")
@@ -165,18 +165,18 @@ def _compare(got: Weights, expected: Weights, part: Path) -> None:
 def read_weights(path) -> Weights:
     """Read and verify a weight file.
 
-    Raises WeightsError naming the file for anything but a whole, unaltered file of this format.
+    Raises WeightsError naming the file unless it is a complete, unaltered file of this format.
     """
     path = Path(path)
     size = check_superblock(path)
     with _naming(path):
-        # Everything is read and the file closed at once: an HDF5 handle kept over a fork corrupts.
+        # Read everything and close the file at once: an HDF5 handle kept across a fork corrupts data.
         with h5py.File(path, "r", locking="best-effort") as file:
             return _read(file.id, size)
 
 
 def is_hdf5(path) -> bool:
-    """True for a file that starts as HDF5 does, or that is called .h5 whatever it holds."""
+    """True for a file that starts with HDF5's magic bytes, and for any name that ends in .h5."""
     path = Path(path)
     if path.suffix.lower() in WEIGHT_FILES:
         return True
@@ -189,7 +189,7 @@ def is_hdf5(path) -> bool:
 
 @contextlib.contextmanager
 def _naming(path: Path):
-    """Put the file's name in front of every error; HDF5 reports a broken file by almost any exception."""
+    """Put the file's name in front of every error; HDF5 raises almost any exception for a broken file."""
     try:
         yield
     except (ArgumentError, WeightsError) as error:
@@ -200,7 +200,7 @@ def _naming(path: Path):
 
 
 def _read(file_id, size: int) -> Weights:
-    """All checks in their order; the cheap ones first, the weights last."""
+    """All checks in order: the cheap ones first, the weights last."""
     attributes = _read_attributes(file_id)
     arrays = {name: StoredArray(file_id, name, ("bytes",), (None,), file_size=size, limit=limit)
               for name, limit in (("labels", LABELS_LIMIT), ("photos", PHOTOS_LIMIT)) if has_dataset(file_id, name)}
@@ -223,7 +223,7 @@ def _read(file_id, size: int) -> Weights:
 
 
 def _read_attributes(file_id) -> dict:
-    """Every attribute as str, int, float or array; the fixed ones have their value."""
+    """Every attribute as str, int, float or array; the constant ones are checked."""
     def read(name):
         return read_attribute(file_id, name, *_ATTRIBUTES[name])
 
@@ -239,7 +239,7 @@ def _read_attributes(file_id) -> dict:
 
 
 def _described(attributes: dict, labels, photos: bytes) -> Weights:
-    """Weights without their parameters: what the attributes say, every value checked."""
+    """Weights without parameters, from the attributes; every value is checked."""
     for name, value in (("bn_eps", architecture.BN_EPS), ("padding", architecture.PADDING)):
         if attributes[name] != value:
             raise WeightsError(f"attribute {name!r} is {attributes[name]!r}: it must be {value!r}")
