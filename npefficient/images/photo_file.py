@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from ..common.paths import StrPath, open_regular
 from ..errors import ArgumentError, ImageError
-from .photo_limits import SLOW, Metered, TooManyPieces, allowed_pixels, count_scans, quiet_pillow
+from .photo_limits import (BYTES_PER_PIXEL, SLOW, Metered, TooManyPieces, allowed_bytes, allowed_pixels, check_strips,
+                           count_scans, quiet_pillow)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,6 +24,7 @@ MODES = {1: "L", 3: "RGB"}  # input channels of a network -> what timm's loader 
 DEEP = ("I", "I;16", "F")  # Pillow's modes of grey photos with more than 8 bits that it converts
 MAX_SCANS = 100  # of a JPEG; encoders make about ten, and each costs as much as a pass over all pixels
 ORIENTATION = 0x0112  # EXIF's tag
+BLOCK = 2**20  # bytes of a pipe that are read at a time
 HEAD = 512  # bytes by which other kinds of file are known
 
 
@@ -38,7 +40,8 @@ def open_image(path: StrPath | BinaryIO, *, exif: bool = False, draft: int | Non
 
     max_pixels: the most that are decoded, at 4 to 8 bytes each. None allows 2**27 (12000 x 11000), and to a file under
         512 KiB 256 for each byte or 2**25, whichever is more. Above twice PIL.Image.MAX_IMAGE_PIXELS, 179 million,
-        that has to be raised as well: it is one for the whole process.
+        that has to be raised as well: it is one for the whole process. A file may have 8 bytes for each pixel of the
+        larger of max_pixels and 2**27.
 
     Raises ImageError for a file that can't be read as a photo, and ArgumentError for anything that is neither a path
     nor a file.
@@ -55,7 +58,7 @@ def open_image(path: StrPath | BinaryIO, *, exif: bool = False, draft: int | Non
         with contextlib.ExitStack() as stack:
             file = path if hasattr(path, "read") else stack.enter_context(open_regular(path))
             stack.enter_context(quiet_pillow())
-            return _read(_seekable(file), name, exif, draft, max_pixels, MODES[in_chans])
+            return _read(_seekable(file, max_pixels), name, exif, draft, max_pixels, MODES[in_chans])
     except (ImageError, UserWarning):  # our own warning, where someone has made warnings errors
         raise
     except Exception as problem:  # Pillow's readers raise a dozen different classes on broken files
@@ -66,7 +69,10 @@ def _read(file, name: str, exif: bool, draft: int | None, max_pixels: int | None
     from PIL import UnidentifiedImageError
 
     file.seek(0, os.SEEK_END)
-    size = file.tell()
+    size, allowed = file.tell(), allowed_bytes(max_pixels)
+    if size > allowed:
+        raise ImageError(f"photo {name!r}: more than {allowed:,} bytes; shrink it, or allow more if you trust it: "
+                         f"--max-pixels N (max_pixels=) allows {BYTES_PER_PIXEL} bytes for each of N pixels")
     metered = Metered(file, size)
     try:
         image = _identify(metered)
@@ -162,9 +168,11 @@ def _check_pixels(image, name: str, size: int, max_pixels: int | None) -> None:
 
 def _check_time(image, name: str, file, size: int) -> None:
     """Refuse what would be decoded for far longer than its size and its pixels say."""
-    file.seek(0)
-    if image.format in ("JPEG", "MPO") and (scans := count_scans(file.read())) > MAX_SCANS:
+    if image.format == "TIFF":
+        check_strips(image.tag_v2, size)
+    if image.format in ("JPEG", "MPO") and (scans := count_scans(file)) > MAX_SCANS:
         raise ImageError(f"photo {name!r}: a JPEG of {scans} scans, and {MAX_SCANS} at most are decoded; save it anew")
+    file.seek(0)
     if image.format == "PPM" and size > SLOW and file.read(2) in (b"P1", b"P2", b"P3"):
         raise ImageError(f"photo {name!r}: {size:,} bytes of plain text (PPM), and {SLOW:,} at most are decoded; save "
                          "it as PNG")
@@ -187,13 +195,16 @@ def _turned(image, converted):
     return converted
 
 
-def _seekable(file):
-    """The file, or all of it in memory where it can't be read twice."""
+def _seekable(file, max_pixels: int | None):
+    """The file, or all of it in memory where it can't be read twice; no more than shows that it is too large."""
     try:
         file.seek(0)
         return file
     except (AttributeError, io.UnsupportedOperation):
-        return io.BytesIO(file.read())
+        held, allowed = io.BytesIO(), allowed_bytes(max_pixels)
+        while held.tell() <= allowed and (part := file.read(BLOCK)):
+            held.write(part)
+        return held
 
 
 def _name(path) -> str:

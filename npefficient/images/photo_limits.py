@@ -8,6 +8,8 @@ import re
 import threading
 import warnings
 
+from ..common.text import counted
+
 MAX_PIXELS = 2**27  # 12000 x 11000; phones make photos of 12000 x 9000
 FEW_PIXELS = 2**25  # 8K x 4K, for a file of whatever size
 PIXELS_PER_BYTE = 256  # above FEW_PIXELS; a JPEG of one colour has 64, a photo 10
@@ -15,11 +17,19 @@ PIECES = 10_000  # that a file may be read in; a few hundred are usual
 BYTES_PER_PIECE = 512  # of a decoded file on average; libpng writes chunks of 8 KiB, read in three pieces each
 SLOW = 2**22  # bytes of what Pillow decodes in Python, about a second for each mebibyte
 READINGS = 4  # how often a file may be read over
+BYTES_PER_PIXEL = 8  # of the largest file that is read: four channels of 16 bits each, not compressed
+HEADER = 2**28  # bytes read before the pixels; of WebP and AVIF Pillow reads the whole file
+BLOCKS = 2**9, 2**20  # bytes of a JPEG that are searched at a time, at first and at last
 
 
 def allowed_pixels(size: int, max_pixels: int | None) -> int:
     """How many pixels a photo in a file of `size` bytes may have; `max_pixels` is the user's own word."""
     return min(MAX_PIXELS, max(FEW_PIXELS, PIXELS_PER_BYTE * size)) if max_pixels is None else max_pixels
+
+
+def allowed_bytes(max_pixels: int | None) -> int:
+    """How many bytes a photo's file may have: far more than `allowed_pixels` need, and yet what memory can hold."""
+    return BYTES_PER_PIXEL * max(MAX_PIXELS, max_pixels or 0)
 
 
 def allow_pixels(max_pixels: int | None) -> None:
@@ -44,11 +54,11 @@ class Metered:
     def __init__(self, file, size: int):
         """size: of the file in bytes."""
         self._file, self._size = file, size
-        self._pieces, self._bytes = PIECES, READINGS * size + 2**20
+        self._pieces, self._bytes = PIECES, min(READINGS * size + 2**20, HEADER)
 
     def expect(self, format: str) -> None:
         """The header is read; allow what decoding takes. Pillow reads a compressed BMP byte by byte."""
-        self._pieces = PIECES + self._size // BYTES_PER_PIECE
+        self._pieces, self._bytes = PIECES + self._size // BYTES_PER_PIECE, READINGS * self._size + 2**20
         if format in ("BMP", "DIB"):
             self._pieces = max(self._pieces, min(self._size, SLOW))
 
@@ -59,7 +69,8 @@ class Metered:
         if self._pieces < 0:
             raise TooManyPieces("its header, or its data, come in tens of thousands of tiny pieces")
         if self._bytes < 0:
-            raise TooManyPieces(f"it would be read more than {READINGS} times over")
+            raise TooManyPieces("it has too many bytes before its pixels, or would be read more than "
+                                f"{READINGS} times over")
         return data
 
     def __getattr__(self, name: str):
@@ -70,29 +81,59 @@ _MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")  # not a stuffed FF, a fill
 _EOI, _SOS, _ALONE = 0xD9, 0xDA, (0x01, 0xD8)
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
+_STRIPS, _STRIP_BYTES, _TILES, _TILE_BYTES = 273, 279, 324, 325  # tags of TIFF 6.0: where they are, how long they are
 
 
-def count_scans(data: bytes) -> int:
+def count_scans(file) -> int:
     """How many passes over the pixels a JPEG asks for: 1 where its first scan holds all components.
 
-    Source: ITU-T T.81, B.1 and B.2; libjpeg reads further scans only of a frame that is progressive or whose first scan
-    leaves components out (jdinput.c, `has_multiple_scans`).
+    The file is searched block by block, and never held as a whole. Raises TooManyPieces for tens of thousands of
+    segments. Source: ITU-T T.81, B.1 and B.2; libjpeg reads further scans only of a frame that is progressive or whose
+    first scan leaves components out (jdinput.c, `has_multiple_scans`).
     """
     scans, place, components, progressive = 0, 2, 0, False
-    while found := _MARKER.search(data, place):
-        marker, place = found[1][0], found.end()
-        if marker == _EOI:
-            break
+    for _ in range(PIECES):
+        marker, place = _next_marker(file, place)
+        if marker in (None, _EOI):
+            return scans
         if marker in _ALONE:
             continue
+        file.seek(place)
+        head = file.read(8)  # length, precision, rows, columns and components of a frame; length, components of a scan
         if marker in _FRAMES:
-            components, progressive = data[place + 7] if place + 7 < len(data) else 0, marker in _PROGRESSIVE
+            components, progressive = head[7] if len(head) == 8 else 0, marker in _PROGRESSIVE
         if marker == _SOS:
             scans += 1
-            if scans == 1 and not progressive and data[place + 2:place + 3] >= bytes([components]):
-                break
-        place += int.from_bytes(data[place:place + 2], "big")
-    return scans
+            if scans == 1 and not progressive and head[2:3] >= bytes([components]):
+                return scans
+        place += int.from_bytes(head[:2], "big")
+    raise TooManyPieces("its segments are tens of thousands")
+
+
+def _next_marker(file, place: int) -> tuple[int | None, int]:
+    """The first marker from byte `place` on, and where it ends; None where there is no more."""
+    file.seek(place)
+    block, most, data = *BLOCKS, b""
+    while more := file.read(block):
+        data += more
+        if found := _MARKER.search(data):
+            return found[1][0], place + found.end()
+        place += len(data) - 1
+        data, block = data[-1:], min(2 * block, most)  # an FF at the end may begin a marker
+    return None, place
+
+
+def check_strips(tags, size: int) -> None:
+    """Raise TooManyPieces where the strips or tiles of a TIFF, a file of `size` bytes, together claim far more.
+
+    `tags`: Pillow's directory of it. libtiff reads them by itself, each as often as it is claimed; where their sizes
+    are not given it takes each to reach to the end of the file.
+    """
+    for places, sizes in ((_STRIPS, _STRIP_BYTES), (_TILES, _TILE_BYTES)):
+        count, given = len(tags.get(places, ())), tags.get(sizes, ())
+        if sum(given) + max(0, count - len(given)) * size > READINGS * size + 2**20:
+            raise TooManyPieces(f"its {counted(count, 'piece')} overlap, and it would be read more than {READINGS} "
+                                "times over")
 
 
 _lock, _reading, _ENTRY = threading.Lock(), 0, []

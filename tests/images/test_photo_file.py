@@ -5,7 +5,9 @@ import re
 import socket
 import struct
 import tempfile
+import tracemalloc
 import warnings
+import zlib
 
 import numpy as np
 import pytest
@@ -136,6 +138,17 @@ def test_open_image_takes_a_photo_with_damaged_exif_data_as_it_lies(exif, turned
     assert np.array_equal(np.asarray(open_image(io.BytesIO(file), exif=True)), np.rot90(plain, -1) if turned else plain)
 
 
+def same_strips(count, given=True):
+    """A compressed TIFF whose strips are all the same mebibyte, or have no sizes that tell."""
+    strip = zlib.compress(bytes(16)) + bytes(2**20)
+    tags = [(256, 3, 1, 16), (257, 3, 1, count), (258, 3, 1, 8), (259, 3, 1, 8), (262, 3, 1, 1), (277, 3, 1, 1),
+            (278, 3, 1, 1)]
+    first = 8 + 2 + 12 * (len(tags) + 1 + given) + 4
+    tags += [(273, 4, count, first)] + [(279, 4, count, first + 4 * count)] * given
+    places = struct.pack(f"<{count}I", *[first + 8 * count] * count)
+    return tiff(tags) + places + struct.pack(f"<{count}I", *[len(strip)] * count) + strip
+
+
 BROKEN = {
     "empty": (b"", "the file is empty; fetch or export it again"),
     "text": (b"just some text, no picture at all", "not an image"),
@@ -171,6 +184,8 @@ BROKEN = {
     "ppm_blanks": (b"P6" + b" " * 200_000 + b"2 2 255\n" + bytes(12), "thousands of tiny pieces; save it anew"),
     "ppm_of_text": (b"P2 2000 2000 255\n" + b"7 " * 2**21, "4,194,321 bytes of plain text .*; save it as PNG"),
     "png_of_tiny_chunks": (tiny_chunks(300), "thousands of tiny pieces; save it anew"),
+    "tiff_of_one_strip": (same_strips(2000), "its 2,000 pieces overlap, .*read more than 4 times over; save it anew"),
+    "tiff_without_sizes": (same_strips(2000, given=False), "its 2,000 pieces overlap"),
     "jpeg_of_101_scans": (many_scans(101), "a JPEG of 101 scans, and 100 at most"),
 }
 
@@ -300,6 +315,42 @@ def test_open_image_takes_the_photos_of_phones(tmp_path):
     file = tmp_path / "phone.jpg"
     Image.new("L", (12000, 9000), 77).save(file)
     assert open_image(file, draft=500).size == (1500, 1125)
+
+
+@pytest.mark.parametrize("start", [encoded("JPEG", progressive=True)[:-2], encoded("PNG"), encoded("WEBP"),
+                                   encoded("TIFF", compression="tiff_lzw"), b"no photo"],
+                         ids=["jpeg", "png", "webp", "tiff", "other"])
+@pytest.mark.parametrize("door", ["path", "file", "pipe"])
+def test_open_image_refuses_a_file_far_larger_than_a_photo(start, door, tmp_path, monkeypatch):
+    """Two gibibytes that take no place on the disk; of a pipe, whose end nobody knows, no more is read than allowed."""
+    class Endless(io.RawIOBase):
+        def readable(self):
+            return True
+
+        def readinto(self, place):
+            return len(place)
+
+    monkeypatch.setattr("npefficient.images.photo_limits.MAX_PIXELS", 2**17 if door == "pipe" else 2**27)
+    path = tmp_path / "sparse.jpg"
+    with open(path, "wb+") as file:
+        file.write(start)
+        file.truncate(2**31)
+        source = {"path": path, "file": file, "pipe": Endless()}[door]
+        tracemalloc.start()
+        try:
+            with pytest.raises(ImageError, match=f"more than {'1,048,576' if door == 'pipe' else '1,073,741,824'} "
+                                                 "bytes; shrink it, .* --max-pixels N"):
+                open_image(source)
+            assert tracemalloc.get_traced_memory()[1] < 2**24
+        finally:
+            tracemalloc.stop()
+
+
+def test_open_image_reads_a_large_file_of_a_user_who_says_so(tmp_path):
+    path = tmp_path / "sparse.jpg"
+    path.write_bytes(encoded("JPEG"))
+    os.truncate(path, 2**31)
+    assert open_image(path, max_pixels=2**28).size == (50, 40)
 
 
 @pytest.mark.parametrize("given_", [0, -1, 1.5, True, "9"])

@@ -1,6 +1,7 @@
 """What a photo may cost: pixels, scans of a JPEG, pieces of a file, and warnings, counted by hand."""
 import io
 import threading
+import tracemalloc
 import warnings
 
 import pytest
@@ -8,8 +9,8 @@ from pictures import encoded
 from PIL import Image
 
 from npefficient.images import photo_limits
-from npefficient.images.photo_limits import (Metered, TooManyPieces, allow_pixels, allowed_pixels, count_scans,
-                                             quiet_pillow)
+from npefficient.images.photo_limits import (Metered, TooManyPieces, allow_pixels, allowed_bytes, allowed_pixels,
+                                             check_strips, count_scans, quiet_pillow)
 
 
 @pytest.mark.parametrize("size, expected", [
@@ -23,6 +24,11 @@ def test_allowed_pixels(size, expected):
     assert allowed_pixels(size, None) == expected
     assert allowed_pixels(size, 77) == 77
     assert 12000 * 9000 < 2**27
+
+
+def test_allowed_bytes():
+    assert allowed_bytes(None) == allowed_bytes(1) == 2**30
+    assert allowed_bytes(10**9) == 8 * 10**9
 
 
 @pytest.mark.parametrize("before, wish, expected", [
@@ -62,7 +68,7 @@ SOI, EOI = b"\xff\xd8", b"\xff\xd9"
 ], ids=["baseline", "what_libjpeg_does_not_read", "baseline_in_parts", "progressive", "only_the_first_picture",
         "thumbnail", "end_in_a_comment", "fill_bytes", "cut", "head", "empty", "cut_frame", "cut_scan"])
 def test_count_scans_by_hand(data, expected):
-    assert count_scans(data) == expected
+    assert count_scans(io.BytesIO(data)) == expected
 
 
 @pytest.mark.parametrize("mode, how, expected", [
@@ -70,7 +76,51 @@ def test_count_scans_by_hand(data, expected):
     ("RGB", {"progressive": True}, 10), ("L", {"progressive": True}, 6),  # libjpeg's jpeg_simple_progression
 ], ids=["colour", "grey", "cmyk", "restarts", "progressive", "grey_progressive"])
 def test_count_scans_of_pillows_files(mode, how, expected):
-    assert count_scans(encoded("JPEG", mode, **how)) == expected
+    assert count_scans(io.BytesIO(encoded("JPEG", mode, **how))) == expected
+
+
+@pytest.mark.parametrize("blocks", [(1, 1), (1, 4), (2, 3), (7, 64)], ids=str)
+def test_count_scans_block_by_block(monkeypatch, blocks):
+    monkeypatch.setattr(photo_limits, "BLOCKS", blocks)
+    assert count_scans(io.BytesIO(encoded("JPEG", progressive=True))) == 10
+    filled = SOI + frame(0xC2, 1) + (scan(1) + b"\xff\xff\xff" + segment(0xC4, bytes(20))[1:]) * 5 + EOI + scan(1)
+    assert count_scans(io.BytesIO(filled)) == 5
+
+
+def test_count_scans_holds_a_block_at_most(tmp_path):
+    """A progressive JPEG in front of a gibibyte of nothing."""
+    data = encoded("JPEG", progressive=True)[:-2]
+    with open(tmp_path / "sparse.jpg", "wb+") as file:
+        file.write(data)
+        file.truncate(2**30)
+        tracemalloc.start()
+        try:
+            assert count_scans(file) == 10
+            assert tracemalloc.get_traced_memory()[1] < 2**23
+        finally:
+            tracemalloc.stop()
+
+
+def test_count_scans_gives_up_on_tiny_segments():
+    count = photo_limits.PIECES
+    with pytest.raises(TooManyPieces, match="segments are tens of thousands"):
+        count_scans(io.BytesIO(SOI + frame(0xC2, 1) + scan(1) + segment(0xFE, b"") * count + EOI))
+
+
+@pytest.mark.parametrize("tags, allowed", [
+    ({273: (8, 1008), 279: (1000, 1000)}, True), ({324: (8,) * 16, 325: (2**20,) * 16}, False),
+    ({273: (8,) * 5, 279: (2**20,) * 5}, True), ({273: (8,) * 6, 279: (2**20,) * 6}, False),
+    ({273: (8,) * 6}, False), ({273: (8,) * 6, 279: (2**20,)}, False), ({273: (8,)}, True), ({}, True),
+    ({273: (8,), 279: (1,), 325: (2**20,) * 9}, False),
+], ids=["usual", "tiles", "five_times_a_mebibyte", "six_times", "no_sizes", "one_size", "no_size_of_one", "none",
+        "sizes_of_the_other_kind"])
+def test_check_strips(tags, allowed):
+    """A file of a mebibyte, which may be read four times, and another mebibyte for small files."""
+    if allowed:
+        check_strips(tags, 2**20)
+    else:
+        with pytest.raises(TooManyPieces, match="overlap, and it would be read more than 4 times over"):
+            check_strips(tags, 2**20)
 
 
 def test_metered_counts_pieces_and_bytes(monkeypatch):
@@ -85,6 +135,16 @@ def test_metered_counts_pieces_and_bytes(monkeypatch):
         file.read(1)
     file.expect("BMP")
     assert [len(file.read(1)) for _ in range(4000)]
+
+
+def test_metered_reads_a_bounded_header(monkeypatch):
+    monkeypatch.setattr(photo_limits, "HEADER", 1000)
+    file = Metered(io.BytesIO(bytes(4096)), 4096)
+    assert len(file.read(1000)) == 1000
+    with pytest.raises(TooManyPieces, match="too many bytes before its pixels"):
+        file.read(1)
+    file.expect("PNG")
+    assert len(file.read()) == 3095
 
 
 def test_metered_is_read_four_times_over_at_most():
@@ -151,4 +211,5 @@ def test_count_scans_takes_filling_bytes_once():
     Image.new("RGB", (64, 64)).save(jpeg, "JPEG", progressive=True)
     data = jpeg.getvalue()
     end = data.rindex(b"\xff\xd9")
-    assert count_scans(data[:end] + b"\xff" * 1_000_000 + b"\0" + data[end:]) == count_scans(data) > 1
+    filled = io.BytesIO(data[:end] + b"\xff" * 1_000_000 + b"\0" + data[end:])
+    assert count_scans(filled) == count_scans(jpeg) > 1
