@@ -55,9 +55,8 @@ def meant(word: str, known) -> str:
 
 
 def counted(count: int, what: str) -> str:
-    """Such as "1 thread", "1000 classes" and "20,000 photos"."""
-    number = f"{count:,}" if count >= 10_000 else str(count)
-    return f"{number} {what}" + ("" if count == 1 else "es" if what.endswith("s") else "s")
+    """Such as "1 thread", "1,000 classes" and "20,000 photos"."""
+    return f"{count:,} {what}" + ("" if count == 1 else "es" if what.endswith("s") else "s")
 
 
 def cell(text: str) -> str:

@@ -285,7 +285,7 @@ def test_export_takes_a_model_by_name(command, tmp_path, monkeypatch):
     (tmp_path / "weights").mkdir()
     write_weights(tmp_path / "weights" / official.architecture.variant.file.replace(".pth", ".h5"), official)
     code, out, _ = command("export", "lite0", tmp_path / "out.safetensors")
-    assert code == 0 and "read     lite0: tf_efficientnet_lite0, 1000 classes, 3 input channels\n" in out
+    assert code == 0 and "read     lite0: tf_efficientnet_lite0, 1,000 classes, 3 input channels\n" in out
     assert (tmp_path / "out.safetensors").stat().st_size > 18_000_000
 
 

@@ -55,7 +55,7 @@ def test_demo_explains_a_digit_where_no_weights_are_at_hand(explain, tmp_path, n
 def test_demo_explains_a_photograph(explain, tmp_path):
     code, out, err = explain("--demo")
     lines = out.splitlines()
-    assert code == 0 and err == "" and lines[0].startswith("Model(tf_efficientnet_lite0, 1000 classes")
+    assert code == 0 and err == "" and lines[0].startswith("Model(tf_efficientnet_lite0, 1,000 classes")
     assert [line.split("  ")[1] for line in lines[1:4]] == ["tiger cat", "Egyptian cat", "tabby, tabby cat"]
     page = (tmp_path / "chelsea.html").read_text(encoding="utf-8")
     assert "chelsea.jpg" in page and "tiger cat" in page and 'aria-live="polite">tiger cat, ' in page

@@ -57,7 +57,7 @@ def test_listed_names_some():
 
 
 @pytest.mark.parametrize("count, what, expected", [
-    (1, "thread", "1 thread"), (0, "photo", "0 photos"), (9999, "photo", "9999 photos"),
+    (1, "thread", "1 thread"), (0, "photo", "0 photos"), (999, "photo", "999 photos"), (1000, "photo", "1,000 photos"),
     (20_000, "photo", "20,000 photos"), (1, "class", "1 class"),
     (3, "class", "3 classes")])
 def test_counted(count, what, expected):

@@ -52,7 +52,7 @@ def test_finetune_result_with_many_classes_and_hostile_labels(finetuned):
 
 def test_weights_and_architecture():
     assert in_a_line(random_weights(architecture.build("lite0"))) == (
-        "Weights(tf_efficientnet_lite0, 1000 classes, 3 input channels, from seed 0)")
+        "Weights(tf_efficientnet_lite0, 1,000 classes, 3 input channels, from seed 0)")
     assert in_a_line(architecture.build("lite1", 1, 1, "max")) == (
         "Architecture(tf_efficientnet_lite1, 1 class, 1 input channel, global_pool='max')")
 
