@@ -9,7 +9,7 @@ from ..common.picture_files import PICTURES
 from .options import (add_json, add_threads, check_outputs, ending, model_name, model_names, option, seconds, size,
                       whole, wholes)
 
-PEERS = ("openvino", "litert", "onnxruntime", "ncnn", "torch_compile", "torch_eager")  # of `bench.peers.turns`
+PEERS = ("openvino", "litert", "onnxruntime", "ncnn", "torch_compile", "torch_eager")  # of `bench.peers.rounds`
 
 
 def add_arguments(parser):
@@ -78,7 +78,7 @@ def _size(part):
 
 @option
 def _peer_list(text: str) -> list:
-    from ..bench.peers.turns import choose
+    from ..bench.peers.rounds import choose
 
     return choose(text)
 
@@ -129,7 +129,7 @@ def _kernels(args):
 
 
 def _peers(args):
-    from ..bench.peers import turns as peers
+    from ..bench.peers import rounds as peers
 
     return lambda report: peers.run(report, args.model, args.peer, args.threads, args.batch, args.rounds, args.seconds)
 

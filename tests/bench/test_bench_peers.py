@@ -6,13 +6,13 @@ import pytest
 
 from npefficient import commands
 from npefficient.bench import process
-from npefficient.bench.peers import engines, graph, installed, ncnn_file, turns
+from npefficient.bench.peers import engines, graph, installed, ncnn_file, rounds as run
 from npefficient.bench.subject import make_subject
 from npefficient.errors import NpefficientError
 from npefficient.network import architecture, reference
 from npefficient.network.parameters import random_weights
 
-INSTALLED = [peer for peer in turns.PEERS
+INSTALLED = [peer for peer in run.PEERS
              if not peer.missing() and peer.engine != "torch_compile"]  # that takes a minute
 
 
@@ -70,8 +70,8 @@ def test_ncnn_file_counts_its_layers_and_values(small, tmp_path):
 
 
 def test_all_installed_peers_agree_with_us(bench, tmp_path, monkeypatch):
-    monkeypatch.setattr(turns, "PEERS", tuple(INSTALLED))
-    monkeypatch.setattr(turns, "make_subject", lambda name, directory: make_subject(name, directory, (47, 64)))
+    monkeypatch.setattr(run, "PEERS", tuple(INSTALLED))
+    monkeypatch.setattr(run, "make_subject", lambda name, directory: make_subject(name, directory, (47, 64)))
     code, out, _ = bench("peers", "--rounds", "1", "--seconds", "0.01", "--json", tmp_path / "p.json")
     rows = json.loads((tmp_path / "p.json").read_text())["tables"]["peers"]
     assert code == 0 and "left out" not in out
@@ -90,10 +90,10 @@ def test_wrong_logits_of_a_peer_are_found(small, tmp_path, engine):
         (tmp_path / source.name).write_bytes(source.read_bytes())
     np.save(tmp_path / small._file("logits").name, logits + np.float32(0.01))
     other = type(small)(small.name, small.height, small.width, tmp_path)
-    peer = next(peer for peer in (turns.OURS, *turns.PEERS) if peer.engine == engine)
-    assert turns._prepared(peer, other, 1)
+    peer = next(peer for peer in (run.OURS, *run.PEERS) if peer.engine == engine)
+    assert run._prepared(peer, other, 1)
     with pytest.raises(NpefficientError, match=f"{engine}, lite0 47x64, batch 1, 1 thread: WRONG RESULT"):
-        turns.time_peer(peer, other, 1, 1, 0.01)
+        run.time_peer(peer, other, 1, 1, 0.01)
 
 
 # --- turns -----------------------------------------------------------------------------------------------------------
@@ -112,9 +112,9 @@ class Rows:
 
 
 def test_ratios_are_of_the_same_round():
-    peer = turns.Peer("numpy", "numpy")
+    peer = run.Peer("numpy", "numpy")
     table = Rows()
-    turns.add_rows(table, "it", 2, {turns.OURS: [result(1.0), result(2.0), result(4.0)],
+    run.add_rows(table, "it", 2, {run.OURS: [result(1.0), result(2.0), result(4.0)],
                                   peer: [result(2.0), result(3.0), result(12.0)]})
     row = table.rows[1]
     assert (row["/ ours"], row["from"], row["to"]) == (2.0, 1.5, 3.0)
@@ -126,13 +126,13 @@ def test_rounds_take_turns_and_leave_out_what_fails(monkeypatch, small, capsys):
     turns = []
 
     def time_peer(peer, *arguments):
-        turns.append(peer.engine)
-        if peer.engine == "b" and turns.count("b") == 2:
+        run.append(peer.engine)
+        if peer.engine == "b" and run.count("b") == 2:
             raise process.ProcessFailed("it fell over")
         return result(1.0)
 
-    monkeypatch.setattr(turns, "time_peer", time_peer)
-    results = turns.run_rounds(small, [turns.Peer("a", "a"), turns.Peer("b", "b")], 1, 1, 3, 1.0)
+    monkeypatch.setattr(run, "time_peer", time_peer)
+    results = run.run_rounds(small, [run.Peer("a", "a"), run.Peer("b", "b")], 1, 1, 3, 1.0)
     assert turns == ["npefficient", "a", "b", "a", "b", "npefficient", "npefficient", "a"]
     assert {peer.engine: len(rounds) for peer, rounds in results.items()} == {"npefficient": 3, "a": 3}
     assert "left out: b, lite0 47x64, 1 thread (it fell over)" in capsys.readouterr().err
@@ -142,16 +142,16 @@ def test_our_own_failure_is_no_peer_left_out(monkeypatch, small):
     def time_peer(*arguments):
         raise process.ProcessFailed("ours fell over")
 
-    monkeypatch.setattr(turns, "time_peer", time_peer)
+    monkeypatch.setattr(run, "time_peer", time_peer)
     with pytest.raises(process.ProcessFailed, match="ours fell over"):
-        turns.run_rounds(small, [], 1, 1, 1, 1.0)
+        run.run_rounds(small, [], 1, 1, 1, 1.0)
 
 
 def test_what_is_not_installed_is_named(bench, monkeypatch, small):
-    monkeypatch.setattr(turns, "PEERS", (turns.Peer("ghost", "ghost", ("no_such_module",)),
-                                       turns.Peer("single", "numpy", ("numpy",), batches=False)))
-    monkeypatch.setattr(turns, "time_peer", lambda *arguments: result(1.0))
-    monkeypatch.setattr(turns, "make_subject", lambda name, directory: small)
+    monkeypatch.setattr(run, "PEERS", (run.Peer("ghost", "ghost", ("no_such_module",)),
+                                     run.Peer("single", "numpy", ("numpy",), batches=False)))
+    monkeypatch.setattr(run, "time_peer", lambda *arguments: result(1.0))
+    monkeypatch.setattr(run, "make_subject", lambda name, directory: small)
     code, out, err = bench("peers", "--batch", "2", "--rounds", "1")
     assert code == 0 and "left out: ghost (not installed: no_such_module)" in err
     assert "left out: single (takes one picture at a time)" in err and "npefficient" in out
@@ -167,30 +167,30 @@ def test_the_table_is_whole_and_progress_is_beside_it(bench, monkeypatch, small)
             raise KeyboardInterrupt
         return result(1.0)
 
-    monkeypatch.setattr(turns, "PEERS", (turns.Peer("numpy", "numpy"),))
-    monkeypatch.setattr(turns, "time_peer", time_peer)
-    monkeypatch.setattr(turns, "make_subject", lambda name, directory: small)
+    monkeypatch.setattr(run, "PEERS", (run.Peer("numpy", "numpy"),))
+    monkeypatch.setattr(run, "time_peer", time_peer)
+    monkeypatch.setattr(run, "make_subject", lambda name, directory: small)
     code, out, err = bench("peers", "--rounds", "1", "--threads", "1,1,2")
     assert code == 130 and "lite0 47x64, 1 thread, round 1 of 1: numpy" in err and "round" not in err.splitlines()[-1]
     lines = out.splitlines()
     heading = next(i for i, line in enumerate(lines) if line.startswith("model "))
     assert lines[heading - 1].startswith("float32, batch 1, 1 round of ")
     assert [line.split()[2] for line in lines[heading + 1:heading + 5]] == ["npefficient", "numpy"] * 2
-    assert lines[heading + 5] == turns.LEGEND.splitlines()[0]
+    assert lines[heading + 5] == run.LEGEND.splitlines()[0]
 
 
 def test_help_names_every_peer():
-    assert commands.bench.PEERS == tuple(peer.engine for peer in turns.PEERS)
+    assert commands.bench.PEERS == tuple(peer.engine for peer in run.PEERS)
 
 
 def test_a_model_that_cannot_be_made_is_named(monkeypatch, small, capsys):
-    peer = turns.Peer("broken", "numpy", (), ("graph", "nothing"))  # graph has no `make`
-    assert not turns._prepared(peer, small, 1)
+    peer = run.Peer("broken", "numpy", (), ("graph", "nothing"))  # graph has no `make`
+    assert not run._prepared(peer, small, 1)
     assert "left out: broken, lite0 47x64 (its model can't be made: AttributeError" in capsys.readouterr().err
 
 
 def test_every_peer_has_its_engine_and_file():
-    for peer in (turns.OURS, *turns.PEERS):
+    for peer in (run.OURS, *run.PEERS):
         assert callable(getattr(engines, peer.engine))
 
 
