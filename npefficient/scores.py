@@ -2,12 +2,13 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
+from .common.checks import real_array, whole
 from .errors import ArgumentError
 
 
 def softmax(logits: ArrayLike) -> np.ndarray:
     """(.., classes) -> (.., classes): probabilities that sum to 1, in the dtype of the logits."""
-    logits = np.asarray(logits)
+    logits = _scores("logits", logits, "fiu")
     shifted: np.ndarray = np.exp(logits - logits.max(axis=-1, keepdims=True))
     shifted /= shifted.sum(axis=-1, keepdims=True)
     return shifted
@@ -18,10 +19,20 @@ def top_k(scores: ArrayLike, k: int = 5) -> tuple[np.ndarray, np.ndarray]:
 
     scores (.., classes); returns (values (.., k), classes int64 (.., k)). A k above the number of classes gives all.
     """
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
-        raise ArgumentError(f"k {k!r}: it must be a whole number of at least 1")
-    scores = np.asarray(scores)
+    k, scores = whole("k", k, 1), _scores("scores", scores, "fiub")
     # Sorted upwards from the last class to the first, then read backwards: a minus sign would wrap unsigned numbers.
     backwards = np.argsort(scores[..., ::-1], axis=-1, kind="stable")[..., ::-1]
     classes = scores.shape[-1] - 1 - backwards[..., :k]
     return np.take_along_axis(scores, classes, axis=-1), classes
+
+
+def _scores(what: str, values, kinds: str) -> np.ndarray:
+    """An array of real numbers with a last axis, of one class at least; lists of numbers may stand for it."""
+    if not isinstance(values, np.ndarray):
+        try:
+            values = np.asarray(values)
+        except ValueError as problem:  # lists of several lengths
+            raise ArgumentError(f"{what}: they must be an array of real numbers ({problem})") from problem
+    if not real_array(what, values, kinds).ndim or not values.shape[-1]:
+        raise ArgumentError(f"{what} of shape {values.shape}: they must be (.., classes), of one class at least")
+    return values

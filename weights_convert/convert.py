@@ -9,7 +9,7 @@ from npefficient.common.text_files import read_labels
 from npefficient.errors import ArgumentError, WeightsError
 from npefficient.network.parameters import Weights, check_labels
 from npefficient.network.preprocessing import Preprocessing, check_preprocessing
-from npefficient.weights.weight_file import write_weights
+from npefficient.weights.weight_file import weight_target, write_weights
 
 from .checkpoint import Checkpoint, read_checkpoint
 from .hub_folder import find_checkpoint
@@ -47,9 +47,9 @@ def convert(source: StrPath, target: StrPath | None = None, *, variant: str | No
     be written.
     """
     source = find_checkpoint(source)
+    target = weight_target(source.with_suffix(".h5") if target is None else target)
     weights, checkpoint, warnings = load(source, variant=variant, preprocessing=preprocessing, labels=labels,
                                          global_pool=global_pool, key=key, prefix=prefix)
-    target = source.with_suffix(".h5") if target is None else Path(target)
     if target.exists() and target.samefile(source):
         raise ArgumentError(f"the target {str(target)!r} is the checkpoint itself: name another file")
     write_weights(target, weights, force=force)

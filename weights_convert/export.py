@@ -4,8 +4,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from npefficient.common.paths import StrPath, check_target, replacing
-from npefficient.errors import ArgumentError, WeightsError
+from npefficient.common.checks import path_of
+from npefficient.common.paths import StrPath, check_target, named, replacing
+from npefficient.errors import WeightsError
 from npefficient.network.parameters import Weights
 from npefficient.weights.weight_file import read_weights
 
@@ -13,6 +14,8 @@ from .checkpoint import TIMM_CONFIG
 from .hub_folder import MODEL
 from .safetensors import safetensors_bytes
 from .timm_config import CONFIG, make_config
+
+SUFFIX = ".safetensors"
 
 
 @dataclass(frozen=True)
@@ -32,19 +35,17 @@ def export(source_h5: StrPath, target: StrPath, *, force: bool = False) -> Expor
         timm_config                 JSON: variant, classes and their names, pool, preprocessing (see `timm_config`)
         source_name, source_sha256  the file that the weight file was made from
 
-    `target` is the file, or a folder (an existing one, or a name that ends with "/"), which gets `model.safetensors`
-    and `config.json` as timm's hub has them. Each file is written beside its place, read back and compared, and only
-    then renamed. Raises WeightsError for a broken weight file, or one with more class names than
-    a header holds, ArgumentError for a target that exists (without `force`) or is the weight file itself, OSError where
-    the target can't be written.
+    `target` is the file (.safetensors), or a folder (an existing one, or a name that ends with "/"), which gets
+    `model.safetensors` and `config.json` as timm's hub has them. Each file is written beside its place, read back and
+    compared, and only then renamed. Raises WeightsError for a broken weight file, or one with more class names than a
+    header holds, ArgumentError for a target that exists (without `force`) or has another suffix, OSError where the
+    target can't be written.
     """
-    source_h5, config = Path(source_h5), None
-    if str(target).endswith(("/", os.sep)) or os.path.isdir(target):
-        target, config = Path(target) / MODEL, Path(target) / CONFIG
-    target = Path(target)
+    source_h5, place, config = path_of("source_h5", source_h5), path_of("target", target), None
+    if os.fspath(target).endswith(("/", os.sep)) or os.path.isdir(place):
+        place, config = place / MODEL, place / CONFIG
+    target = named(place, (SUFFIX,), f", as timm knows such files; '{place}/' makes a folder with config.json")
     weights = read_weights(source_h5)
-    if target.exists() and target.samefile(source_h5):
-        raise ArgumentError(f"the target {str(target)!r} is the weight file itself: name another file")
     text = make_config(weights)
     metadata = {"format": "pt", TIMM_CONFIG: json.dumps(text, separators=(",", ":"), ensure_ascii=False),
                 "source_name": weights.source.name, "source_sha256": weights.source.sha256}

@@ -5,6 +5,7 @@ Source: timm 1.0 `models/_hub.py` (load_state_dict_from_path).
 import os
 from pathlib import Path
 
+from npefficient.common.checks import path_of
 from npefficient.common.text import listed
 from npefficient.errors import WeightsError
 
@@ -14,12 +15,23 @@ _NAMES = (MODEL, "pytorch_model.bin", "pytorch_model.pth", "model.pth")  # the f
 _SUFFIXES = (".safetensors", ".pth", ".pth.tar", ".bin")
 
 
+def local_folder(path: Path) -> Path:
+    """The folder of "local-dir:FOLDER", any other path as it is; raises WeightsError where nothing is there."""
+    if not str(path).startswith(SCHEME):
+        return path
+    folder = Path(str(path).removeprefix(SCHEME))
+    if not os.path.exists(folder):
+        raise WeightsError(f"{str(path)!r}: there is no folder {str(folder)!r}; {SCHEME} stands before one that timm's "
+                           f"save_for_hf or 'npefficient export' wrote, with {MODEL} and config.json in it")
+    return folder
+
+
 def find_checkpoint(source) -> Path:
     """Return the checkpoint file: `source` itself, or the one in it where it is a folder ("local-dir:FOLDER" as well).
 
     Raises WeightsError where a folder has no checkpoint, or several of which none has a name of the hub's.
     """
-    path = Path(str(source).removeprefix(SCHEME)) if str(source).startswith(SCHEME) else Path(source)
+    path = local_folder(path_of("checkpoint", source))
     if not os.path.isdir(path):
         return path
     try:

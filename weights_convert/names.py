@@ -13,7 +13,7 @@ import numpy as np
 
 from npefficient.common.text import listed, quoted
 from npefficient.errors import WeightsError
-from npefficient.network.architecture import HEAD_CHANNELS, Architecture, build
+from npefficient.network.architecture import HEAD_CHANNELS, MAX_CHANNELS, MAX_CLASSES, Architecture, build
 from npefficient.network.parameters import TRACKED, check_parameters
 from npefficient.network.variants import LOOK_ALIKE, VARIANTS, canonical_name
 
@@ -133,6 +133,9 @@ def _architecture(tensors: dict[str, np.ndarray], variant: str | None, global_po
     classes, features = (_extent(shapes, "classifier.weight", axis, (1000, HEAD_CHANNELS)) for axis in (0, 1))
     if not any(name.startswith("classifier.") for name in shapes):
         classes = 0
+    for what, count, most in (("classes", classes, MAX_CLASSES), ("input channels", channels, MAX_CHANNELS)):
+        if count > most:
+            raise WeightsError(f"its shapes tell of {count:,} {what}: networks of up to {most:,} are read")
     if global_pool is None:
         global_pool = "catavgmax" if features == 2 * HEAD_CHANNELS else "avg"
     if variant is not None:

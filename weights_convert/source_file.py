@@ -9,8 +9,10 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from npefficient.common.checks import can_be_a_name
 from npefficient.common.text import quoted
 from npefficient.errors import WeightsError
+from npefficient.network.variants import VARIANTS
 
 MAX_SIZE = 2 << 30  # bytes; lite4's state_dict twice and its optimizer have 157 MB
 _PROTOCOL_1 = b"L119547037146038801333356L\n."  # the legacy form's magic number where pickle protocol 0 or 1 wrote it
@@ -42,6 +44,7 @@ _NOT_CHECKPOINTS = (
 _OTHER_KINDS = ((stat.S_ISDIR, "a directory"), (stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"),
                 (stat.S_ISCHR, "a device"), (stat.S_ISBLK, "a device"))
 _OFFICIAL = re.compile(r"tf_efficientnet_lite\d-([0-9a-f]{8})(?: ?\(\d+\))?\.\w+")
+_PACKAGED = {variant.package.file: variant.package.sha256 for variant in VARIANTS.values() if variant.package}
 
 
 @dataclass(frozen=True)
@@ -56,20 +59,22 @@ def read_source(path) -> SourceFile:
     """Read and recognise a checkpoint file.
 
     Raises WeightsError for what is not a regular file of reasonable size, for what is no checkpoint (and says what it
-    is), and for an official file whose sha256 does not begin with the eight hex digits in its name.
+    is), and for an official file whose sha256 is not the one that its name stands for: timm's names have eight digits
+    of it, and those of the packages are known by all 64.
     """
     path = Path(path)
     data = _read_regular(path)
     kind, digest = _kind(data), hashlib.sha256(data).hexdigest()
     official = _OFFICIAL.fullmatch(path.name)
-    if official and not digest.startswith(official[1]):
-        raise WeightsError(f"its sha256 begins with {digest[:8]!r}, but its name says {official[1]!r}: the file is "
-                           "damaged or was altered; fetch it again, or rename it if it is your own")
+    expected = official[1] if official else _PACKAGED.get(path.name, "")
+    if not digest.startswith(expected):
+        raise WeightsError(f"its sha256 begins with {digest[:len(expected)]!r}, but its name says {expected!r}: the "
+                           "file is damaged or was altered; fetch it again, or rename it if it is your own")
     return SourceFile(path, data, digest, kind)
 
 
 def _read_regular(path: Path) -> bytes:
-    if not _is_name(path):
+    if not can_be_a_name(path):
         raise WeightsError("it is no file name: there is a NUL or half a character in it")
     try:
         _check_regular(path.stat())  # before it is opened: opening alone makes some devices act
@@ -80,13 +85,6 @@ def _read_regular(path: Path) -> bytes:
         raise WeightsError("there is no such file: check the name") from None
     except OSError as error:
         raise WeightsError(f"it can't be read ({error.strerror}): check its permissions and the disk") from None
-
-
-def _is_name(path: Path) -> bool:
-    try:
-        return b"\0" not in os.fsencode(path)
-    except UnicodeEncodeError:
-        return False
 
 
 def _open_at_once(path: str, flags: int) -> int:

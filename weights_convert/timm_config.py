@@ -14,7 +14,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from npefficient.common.text import quoted
+from npefficient.common.text import counted, quoted
 from npefficient.errors import ArgumentError, WeightsError
 from npefficient.network.architecture import GLOBAL_POOLS
 from npefficient.network.parameters import Weights
@@ -96,15 +96,16 @@ def _parsed(config: dict, where: str) -> TimmConfig:
     size = settings["input_size"]
     if type(size) is not list or len(size) != 3 or type(size[0]) is not int or size[0] < 1:
         raise WeightsError(f"'input_size' is {quoted(size)}: it must be [channels, rows, columns]")
-    settings |= {"input_size": tuple(size[1:]), "mean": _three(settings["mean"]), "std": _three(settings["std"])}
-    preprocessing = Preprocessing(**settings)
+    in_chans = _get(arguments, "in_chans", int) or size[0]
+    colours = {name: _three(name, settings[name], in_chans) for name in ("mean", "std")}
+    preprocessing = Preprocessing(**settings | colours | {"input_size": tuple(size[1:])})
     check_preprocessing(preprocessing)
     classes = _first("num_classes", int, config, pretrained)
     pool = _first("global_pool", str, config, arguments)
     if pool is not None and pool not in GLOBAL_POOLS:
         raise WeightsError(f"'global_pool' is {quoted(pool)}: it must be one of {', '.join(map(repr, GLOBAL_POOLS))}")
-    return TimmConfig(where, config["architecture"], classes, _get(arguments, "in_chans", int) or size[0], pool,
-                      preprocessing, _labels(config, pretrained), tuple(sorted(_DEFAULTS.keys() - given.keys())))
+    return TimmConfig(where, config["architecture"], classes, in_chans, pool, preprocessing,
+                      _labels(config, pretrained), tuple(sorted(_DEFAULTS.keys() - given.keys())))
 
 
 def _get(table: dict, name: str, kind: type):
@@ -119,9 +120,18 @@ def _first(name: str, kind: type, *tables: dict):
     return next((value for table in tables if (value := _get(table, name, kind)) is not None), None)
 
 
-def _three(values):
-    """A mean or deviation for each of three channels: one number stands for all."""
-    return tuple((values * 3)[:3]) if type(values) is list else (values,) * 3
+def _three(name: str, values, in_chans: int):
+    """A mean or deviation for each of three channels, which a weight file keeps.
+
+    One number stands for all, and so do those of a network with other channels where they are all the same.
+    """
+    values = tuple(values) if type(values) is list else (values,)
+    if len(values) == 1 or len(values) == in_chans and len(set(map(repr, values))) == 1:
+        return values[:1] * 3
+    if len(values) != 3:
+        raise WeightsError(f"{name!r} has {counted(len(values), 'value')} for {counted(in_chans, 'input channel')}: it "
+                           "must be one for all channels, three, or one for each that are all the same")
+    return values
 
 
 def _labels(config: dict, pretrained: dict) -> tuple[str, ...] | None:

@@ -17,10 +17,11 @@ escape, such as \\n, and bytes that are no UTF-8 as \\udcXX. In a .csv an apostr
 spreadsheet would take for a formula. What --resume needs lies beside the file, in hidden ones such as
 .rows.csv.settings.json.
 
---engine ray gives the work to Ray, on this machine or on a cluster (--address), where npefficient[ray] is installed on
-each. --output is then a directory of Parquet files with the rows that .parquet has; sorted by their names, they have
-the order of the photos. PHOTO and --output may be addresses, such as s3://bucket/photos. Ray starts lost workers again
-and repeats their work; there is no --resume: what was written stays, and another run needs another directory.
+--engine ray gives the work to Ray, on this machine or on a cluster (--address), where npefficient is installed with
+its extra ray on each. --output is then a directory of Parquet files with the rows that .parquet has; sorted by their
+names, they have the order of the photos. PHOTO and --output may be addresses, such as s3://bucket/photos. Ray starts
+lost workers again and repeats their work; there is no --resume: what was written stays, and another run needs another
+directory.
 """
 from .classified import exit_code, name_width, photos_of, show, topk
 from .options import add_reading, add_threads, add_weights, add_workers, compile_kernels, make_model, reading, whole

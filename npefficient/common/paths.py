@@ -10,6 +10,7 @@ from io import BufferedReader
 from pathlib import Path
 
 from ..errors import ArgumentError, NpefficientError
+from .checks import can_be_a_name, path_of
 
 WEIGHT_FILES = (".h5", ".hdf5")  # what their names end in
 ABANDONED = 86_400  # seconds after which nobody writes a temporary file any more
@@ -103,6 +104,16 @@ def check_target(target: StrPath, *, force: bool) -> None:
     if not target.parent.is_dir():
         raise ArgumentError(f"{str(target)!r}: its directory does not exist; make it first")
     _check_free(target, force)
+
+
+def named(target, suffixes: tuple[str, ...], more: str = "") -> Path:
+    """The path of a file to write, whose name ends as its form says; `more` is said where it does not."""
+    path = path_of("target", target)
+    if not can_be_a_name(path):
+        raise ArgumentError(f"{str(path)!r}: no file can be called so, with NUL or half a character in its name")
+    if path.suffix.lower() not in suffixes:
+        raise ArgumentError(f"{str(path)!r}: its name must end in {' or '.join(suffixes)}{more}")
+    return path
 
 
 def _check_free(target: Path, force: bool) -> None:

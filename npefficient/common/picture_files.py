@@ -3,6 +3,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import ArgumentError
+from .extras import install
 
 PICTURES = (".png", ".pdf", ".svg", ".jpg")
 
@@ -16,6 +17,6 @@ def check_picture(path) -> str:
 
 
 def check_matplotlib(extra: str) -> None:
-    """Raise ArgumentError, which names the extra that brings it, where matplotlib is not installed."""
+    """Raise ArgumentError, which says how to install it, where matplotlib is not installed."""
     if find_spec("matplotlib") is None:
-        raise ArgumentError(f'drawing a picture needs matplotlib: python -m pip install "npefficient[{extra}]"')
+        raise ArgumentError(f"drawing a picture needs matplotlib: {install(extra)}")

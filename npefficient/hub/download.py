@@ -39,13 +39,16 @@ def fetch(url: str, path: Path, size: int, sha256: str, progress: bool) -> None:
 def mismatch(path, right_size: int, sha256: str) -> str:
     """What tells the file from the official one, in words; "" for the official one. `sha256`: all or its first digits.
     """
-    size = path.stat().st_size
-    if size != right_size:
-        return f"has {size} bytes, the official file has {right_size}"
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
+    try:
+        size = path.stat().st_size
+        if size != right_size:
+            return f"has {size} bytes, the official file has {right_size}"
+        with open(path, "rb") as file:
+            while chunk := file.read(CHUNK):
+                digest.update(chunk)
+    except OSError as problem:
+        return f"can't be read ({problem.strerror})"
     if not digest.hexdigest().startswith(sha256):
         return f"has a sha256 of {digest.hexdigest()}, the official file's begins with {sha256}"
     return ""

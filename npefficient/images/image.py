@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ..common.checks import is_list, plain_array
+from ..common.text import shown
 from ..errors import ArgumentError, ImageError
 from ..network.preprocessing import Preprocessing, check_preprocessing
-from .photo_file import MODES, as_mode, check_in_chans, open_image, shorten
+from .photo_file import MODES, as_mode, check_in_chans, open_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -89,6 +91,10 @@ def preview(image: "Image | np.ndarray", preprocessing: Preprocessing = Preproce
 def transform_batch(images: "Iterable[Image | np.ndarray]", preprocessing: Preprocessing = Preprocessing(),
                     in_chans: int = 3) -> np.ndarray:
     """Transform each of `images` (a list, or an array (N, h, w, 3)); return float32 (N, H, W, C)."""
+    check_preprocessing(preprocessing)
+    check_in_chans(in_chans)
+    if not is_list(images):
+        raise ArgumentError(f"images {shown(images)}: give a list of photos, or an array (N, h, w, 3)")
     batch = [transform(image, preprocessing, in_chans) for image in images]
     return np.stack(batch) if batch else np.empty((0, *preprocessing.input_size, in_chans), np.float32)
 
@@ -172,8 +178,10 @@ def _to_pil(image: "Image | np.ndarray", in_chans: int) -> "Image":
 
     if isinstance(image, Image.Image):
         return image
-    if not isinstance(image, np.ndarray):
-        raise ArgumentError(f"image {shorten(image)}: it must be a PIL image or an array (rows, columns, 3); "
+    if isinstance(image, np.ndarray):
+        plain_array("image", image)
+    else:
+        raise ArgumentError(f"image {shown(image)}: it must be a PIL image or an array (rows, columns, 3); "
                             "open a file with npefficient.open_image")
     if image.ndim != 3 or image.shape[2] not in (3, in_chans):
         raise ArgumentError(f"image array of shape {image.shape}: it must be (rows, columns, 3), one photo with its "

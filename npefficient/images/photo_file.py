@@ -7,9 +7,12 @@ import contextlib
 import io
 import os
 import warnings
+from numbers import Integral
 from typing import TYPE_CHECKING, BinaryIO
 
+from ..common.checks import whole
 from ..common.paths import StrPath, open_regular
+from ..common.text import shown
 from ..errors import ArgumentError, ImageError
 from .photo_limits import (BYTES_PER_PIXEL, SLOW, Metered, TooManyPieces, allowed_bytes, allowed_pixels, check_strips,
                            count_scans, quiet_pillow)
@@ -47,10 +50,10 @@ def open_image(path: StrPath | BinaryIO, *, exif: bool = False, draft: int | Non
     nor a file.
     """
     if isinstance(path, (bytes, bytearray)) or not (isinstance(path, (str, os.PathLike)) or hasattr(path, "read")):
-        raise ArgumentError(f"photo {shorten(path)}: it must be a path or a binary file object; "
+        raise ArgumentError(f"photo {shown(path)}: it must be a path or a binary file object; "
                             "wrap the bytes of a file in io.BytesIO")
-    if draft is not None and draft < 1:
-        raise ArgumentError(f"draft {draft!r}: it must be at least 1, the rows and columns that are needed")
+    if draft is not None:
+        draft = whole("draft, the rows and columns that are needed,", draft, 1)
     check_max_pixels(max_pixels)
     check_in_chans(in_chans)
     name = _name(path)
@@ -147,15 +150,15 @@ def _warn_of_clipping(image, name: str) -> None:
 
 def check_in_chans(in_chans: int) -> None:
     """Raise ArgumentError unless a photo can be made the input of a network with so many channels."""
-    if in_chans not in MODES:
-        raise ArgumentError(f"a network with {in_chans!r} input channels takes no photographs: they make 3, or grey 1; "
-                            "call it with an array (N, H, W, channels) of your own")
+    if isinstance(in_chans, bool) or not isinstance(in_chans, Integral) or in_chans not in MODES:
+        raise ArgumentError(f"a network with {shown(in_chans)} input channels takes no photographs: they make 3, or "
+                            "grey 1; call it with an array (N, H, W, channels) of your own")
 
 
 def check_max_pixels(max_pixels) -> None:
     """Raise ArgumentError unless `max_pixels` is None or a whole number of at least 1."""
-    if max_pixels is not None and (isinstance(max_pixels, bool) or not isinstance(max_pixels, int) or max_pixels < 1):
-        raise ArgumentError(f"max_pixels {max_pixels!r}: it must be a whole number of at least 1")
+    if max_pixels is not None:
+        whole("max_pixels", max_pixels, 1)
 
 
 def _check_pixels(image, name: str, size: int, max_pixels: int | None) -> None:
@@ -274,9 +277,3 @@ def _what_it_is(head) -> str:
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
         return "a web page, not an image, such as a server's error; fetch it again"
     return "not an image, or of a kind that Pillow can't read; save it as JPEG or PNG"
-
-
-def shorten(value) -> str:
-    """Quote an argument for a message."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

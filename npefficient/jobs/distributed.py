@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..common.paths import StrPath
+from ..common.extras import install
 from ..common.text import counted
 from ..errors import ArgumentError, NpefficientError
 from ..network.parameters import Weights
@@ -193,7 +194,7 @@ def _ray():
     try:
         import ray.data
     except ImportError as problem:
-        raise ArgumentError(f"Ray Data is missing ({problem}): python -m pip install \"npefficient[ray]\"") from problem
+        raise ArgumentError(f"Ray Data is missing ({problem}): {install('ray')}") from problem
     return ray
 
 

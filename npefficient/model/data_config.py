@@ -5,12 +5,13 @@ Source: timm 1.0 `data/config.py`, `data/transforms_factory.py`, `models/_pretra
 """
 import numbers
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import ArgumentError
+from ..common.text import shown
+from ..errors import ArgumentError, WeightsError
 from ..network.architecture import IMAGENET_CLASSES
 from ..network.preprocessing import (DEFAULT_CROP_MODE, DEFAULT_CROP_PCT, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD,
                                      Preprocessing, check_preprocessing)
@@ -52,26 +53,37 @@ def get_pretrained_cfg(model_name: str) -> PretrainedCfg:
     """Return what is known about the official weights of a variant, and where `create_model(.., pretrained=True)` finds
     them (`file`, else `url`); raises ArgumentError for an unknown name.
     """
-    from ..hub import origin
-
-    variant, found = VARIANTS[canonical_name(model_name)], origin(model_name)
-    cfg = _cfg(variant, variant.preprocessing, IMAGENET_CLASSES, official=True)
-    return cfg if found.kind == "download" else replace(cfg, file=found.place)
+    variant = VARIANTS[canonical_name(model_name)]
+    return _cfg(variant, variant.preprocessing, IMAGENET_CLASSES, official=True)
 
 
 def model_cfg(weights) -> dict:
-    """The same for weights (`parameters.Weights`) with a preprocessing, classes and input channels of their own."""
+    """The same for weights (`parameters.Weights`) with a preprocessing, classes and input channels of their own.
+
+    Only official ones have a `url` and a `file`: where `create_model(.., pretrained=True)` finds them.
+    """
     network, source = weights.architecture, weights.source
     official = network.variant.is_official(source.sha256)
     return _cfg(network.variant, weights.preprocessing, network.num_classes, official, network.in_chans).to_dict()
 
 
 def _cfg(variant, preprocessing, num_classes, official, in_chans=3) -> PretrainedCfg:
-    p = preprocessing
+    p, file = preprocessing, _place(variant) if official else None
     return PretrainedCfg(
-        variant.name, variant.url if official else None, None, f"timm/{variant.name}.{TAG}" if official else None,
+        variant.name, variant.url if official else None, file, f"timm/{variant.name}.{TAG}" if official else None,
         TAG if official else None, (in_chans, *p.input_size), p.interpolation, p.crop_pct, p.crop_mode, p.mean, p.std,
         num_classes, tuple(-(-size // 32) for size in p.input_size))
+
+
+def _place(variant) -> str | None:
+    """Where `create_model(.., pretrained=True)` finds the weights on this machine, if it does."""
+    from ..hub import origin
+
+    try:
+        found = origin(variant.name)
+    except WeightsError:  # a package without its file: whoever asks for its weights is told
+        return None
+    return None if found.kind == "download" else found.place
 
 
 def resolve_data_config(args: dict | None = None, pretrained_cfg: dict | PretrainedCfg | None = None,
@@ -86,27 +98,27 @@ def resolve_data_config(args: dict | None = None, pretrained_cfg: dict | Pretrai
 
     Raises ArgumentError where nothing is given at all, or a setting can't be carried out.
     """
-    if not (args or pretrained_cfg or model is not None):
-        raise ArgumentError("resolve_data_config() without args, pretrained_cfg and model: give one of them")
     if isinstance(pretrained_cfg, PretrainedCfg):
         pretrained_cfg = pretrained_cfg.to_dict()
+    given, known = _given(args, "args"), _given(pretrained_cfg, "pretrained_cfg")
+    if not (args or pretrained_cfg or model is not None):
+        raise ArgumentError("resolve_data_config() without args, pretrained_cfg and model: give one of them")
     if not pretrained_cfg and model is not None:
         if not hasattr(model, "pretrained_cfg"):
-            raise ArgumentError(f"model {model!r}: it must be what create_model returns")
-        pretrained_cfg = model.pretrained_cfg
-    args, known = _given(args, "args"), _given(pretrained_cfg, "pretrained_cfg")
+            raise ArgumentError(f"model {shown(model)}: it must be what create_model returns")
+        known = _given(model.pretrained_cfg, "pretrained_cfg")
     if use_test_size:
         known |= {name: known[f"test_{name}"] for name in ("input_size", "crop_pct") if f"test_{name}" in known}
-    channels = args.get("in_chans", args.get("chans", 3))
-    if "input_size" not in args and "img_size" in args:
-        args["input_size"] = (channels, args["img_size"], args["img_size"])
+    channels = given.get("in_chans", given.get("chans", 3))
+    if "input_size" not in given and "img_size" in given:
+        given["input_size"] = (channels, given["img_size"], given["img_size"])
     defaults = {"input_size": (channels, 224, 224), "interpolation": "bicubic", "mean": IMAGENET_DEFAULT_MEAN,
                 "std": IMAGENET_DEFAULT_STD, "crop_pct": DEFAULT_CROP_PCT, "crop_mode": DEFAULT_CROP_MODE}
-    config = {name: _as_tuple(args.get(name, known.get(name, default))) for name, default in defaults.items()}
+    config = {name: _as_tuple(given.get(name, known.get(name, default))) for name, default in defaults.items()}
     size = config["input_size"]
     if not isinstance(size, tuple) or len(size) != 3:
-        raise ArgumentError(f"input_size {size!r}: it must be (channels, rows, columns); img_size is one number for "
-                            "both")
+        raise ArgumentError(f"input_size {shown(size)}: it must be (channels, rows, columns); img_size is one number "
+                            "for both")
     for name in ("mean", "std"):
         if isinstance(config[name], numbers.Real):
             config[name] = (config[name],)
@@ -119,9 +131,14 @@ def resolve_data_config(args: dict | None = None, pretrained_cfg: dict | Pretrai
 def _given(settings, what: str) -> dict:
     """Those of the settings that say something."""
     if not isinstance(settings, (Mapping, type(None))):
-        raise ArgumentError(f"{what} {settings!r}: it must be a dictionary, such as {{'crop_pct': 0.9}}")
+        raise ArgumentError(f"{what} {shown(settings)}: it must be a dictionary, such as {{'crop_pct': 0.9}}")
     return {name: value for name, value in (settings or {}).items()
-            if value is not None and (name not in ("interpolation", "crop_pct", "crop_mode") or value)}
+            if not _left_out(value) or value is not None and name not in ("interpolation", "crop_pct", "crop_mode")}
+
+
+def _left_out(value) -> bool:
+    """True for what stands for "not given": None, and for a word or a number "" and 0, as timm's `value or default`."""
+    return value is None or isinstance(value, (str, numbers.Number)) and not value
 
 
 def _as_tuple(value):
@@ -176,11 +193,12 @@ def _transform(input_size, interpolation, mean, std, crop_pct, crop_mode) -> Tra
         size = (size, size)
     if len(size) == 3:
         channels, *size = size
-    preprocessing = Preprocessing(tuple(size), crop_pct or DEFAULT_CROP_PCT, interpolation, _per_channel(mean),
-                                  _per_channel(std), crop_mode or DEFAULT_CROP_MODE)
+    preprocessing = Preprocessing(tuple(size), DEFAULT_CROP_PCT if _left_out(crop_pct) else crop_pct, interpolation,
+                                  _per_channel(mean), _per_channel(std),
+                                  DEFAULT_CROP_MODE if _left_out(crop_mode) else crop_mode)
     check_preprocessing(preprocessing)
     if not isinstance(channels, numbers.Integral) or isinstance(channels, bool) or channels < 1:
-        raise ArgumentError(f"input_size {input_size!r}: the channels come first, a whole number of at least 1")
+        raise ArgumentError(f"input_size {shown(input_size)}: the channels come first, a whole number of at least 1")
     return Transform(preprocessing, channels)
 
 

@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..common.paths import StrPath
+from ..common.checks import path_of, plain_array, real_array
+from ..common.text import quoted, shown
 from ..errors import ArgumentError, WeightsError
 from ..network.architecture import build
 from ..network.parameters import Source, Weights, random_weights
@@ -42,17 +44,19 @@ def wanted(model_name, pretrained, checkpoint_path, pretrained_cfg, overlay) -> 
     """What `create_model` is asked for as (canonical name, file, settings of the preprocessing); None for the first two
     where there is none. The file is there with `pretrained`, too, where it stands for the official weights.
     """
-    if pretrained_cfg not in (None, "", TAG):
-        raise ArgumentError(f"pretrained_cfg {pretrained_cfg!r}: it must be {TAG!r}, the tag of the weights there "
+    if not (pretrained_cfg is None or isinstance(pretrained_cfg, str) and pretrained_cfg in ("", TAG)):
+        raise ArgumentError(f"pretrained_cfg {shown(pretrained_cfg)}: it must be {TAG!r}, the tag of the weights there "
                             "are; pretrained_cfg_overlay={..} changes single settings")
     if not isinstance(overlay, (Mapping, type(None))):
-        raise ArgumentError(f"pretrained_cfg_overlay {overlay!r}: it must be a dictionary, such as "
+        raise ArgumentError(f"pretrained_cfg_overlay {shown(overlay)}: it must be a dictionary, such as "
                             "{'input_size': (3, 64, 64)}")
     settings, name, file, places = dict(overlay or {}), model_name, checkpoint_path, {}
+    if file is not None:
+        path_of("checkpoint_path", file)
     if pretrained and file is not None:
         raise ArgumentError(f"pretrained=True and checkpoint_path={str(file)!r}: give one of them")
     if isinstance(name, str) and name.lower().startswith(LOCAL):
-        places[f"model_name={name!r}"], name = name[len(LOCAL):], None
+        places[f"model_name={name!r}"], name = LOCAL + name[len(LOCAL):], None
     if "file" in settings:
         places["pretrained_cfg_overlay={'file': ..}"] = settings.pop("file")
     for what, file in places.items():
@@ -65,8 +69,17 @@ def wanted(model_name, pretrained, checkpoint_path, pretrained_cfg, overlay) -> 
     if name is None and file is None:
         raise ArgumentError("no model_name and no checkpoint_path: name a model (lite0 to lite4) or a weight file")
     name = None if name is None else canonical_name(name)
-    place = None if file is None else Path(str(file).removeprefix(LOCAL)).absolute()  # wherever this process goes
-    return name, place, settings
+    return name, None if file is None else _place(file), settings
+
+
+def _place(file) -> Path:
+    """The path of a file or of a "local-dir:" folder, wherever this process goes."""
+    path = path_of("checkpoint_path", file)
+    if str(path).startswith(LOCAL):
+        from weights_convert.hub_folder import local_folder
+
+        path = local_folder(path)
+    return path.absolute()
 
 
 def held(weights: Weights) -> Weights:
@@ -115,19 +128,20 @@ def _arrays(given) -> dict:
     """Name -> a contiguous array of one's own."""
     import numpy as np
 
-    if not hasattr(given, "items") or not all(isinstance(name, str) for name in given):
+    if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
         raise ArgumentError(f"state_dict of type {type(given).__name__}: it must be a dictionary, timm's name -> "
                             "array, such as model.state_dict() gives")
     arrays = {}
     for name, value in given.items():
+        what = f"state_dict[{quoted(name)}]"
+        if isinstance(value, np.ndarray):
+            plain_array(what, value)
         try:
             arrays[name] = np.asarray(value).copy()  # whoever changes theirs changes no model
         except Exception as problem:  # whatever a foreign tensor raises: on another device, with a gradient, bfloat16
-            raise ArgumentError(f"state_dict[{name!r}] of type {type(value).__name__} is no array ({problem}): give "
+            raise ArgumentError(f"{what} of type {type(value).__name__} is no array ({problem}): give "
                                 "tensor.detach().cpu().float().numpy()") from problem
-        if arrays[name].dtype.kind not in "fiu":
-            raise ArgumentError(f"state_dict[{name!r}] of dtype {arrays[name].dtype}: it must be an array of real "
-                                "numbers")
+        real_array(what, arrays[name])
     return arrays
 
 

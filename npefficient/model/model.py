@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, overload
 
 import numpy as np
 
+from ..common.checks import plain_array, word
 from ..common.paths import StrPath
-from ..common.text import counted, short
+from ..common.text import counted, short, shown
 from ..errors import ArgumentError, WeightsError
 from ..network.architecture import FLAT
 from ..network.layers import find_layers
-from ..network.parameters import Weights
+from ..network.parameters import Weights, check_parameters
 from ..scores import softmax, top_k
 from .features import FeatureInfo, FeatureModel, feature_info, take_indices
 from .loading import held, prepared, wanted, wanted_weights
@@ -51,7 +52,8 @@ def create_model(model_name: str | None = None, pretrained: bool = False, *, pre
     pretrained_cfg: the tag of the official weights, "in1k"
     pretrained_cfg_overlay: what differs from `get_pretrained_cfg`: "file" in place of the official weights, and any
         of input_size, interpolation, mean, std, crop_pct, crop_mode
-    checkpoint_path: a weight file (.h5), a checkpoint (.pth, .safetensors) or a folder of timm's hub to read instead
+    checkpoint_path: a weight file (.h5), a checkpoint (.pth, .safetensors) or a folder of timm's hub to read instead.
+        The model has its classes, where timm wants 1000 unless `num_classes` says otherwise; what is given must fit
     num_classes: 0 for pooled features in place of logits; another number than the official weights have brings a
         classifier with random weights, as in timm
     in_chans: input channels; the stem of official weights is adapted, as in timm
@@ -64,11 +66,11 @@ def create_model(model_name: str | None = None, pretrained: bool = False, *, pre
     Without weights the model has seeded random ones whose activations are of ordinary size. Raises ArgumentError for an
     argument that breaks a rule, WeightsError for a file that can't be used, DownloadError when fetching fails.
     """
-    if backend not in BACKENDS:
-        raise ArgumentError(f"backend {backend!r}: it must be 'engine' or 'reference'")
+    word("backend", backend, BACKENDS)
     check_options("create_model", timms)
     if out_indices is not None and not features_only:
-        raise ArgumentError(f"out_indices={out_indices!r} without features_only=True: a whole model puts out logits")
+        raise ArgumentError(f"out_indices={shown(out_indices)} without features_only=True: a whole model puts out "
+                            "logits")
     name, place, settings = wanted(model_name, pretrained, checkpoint_path, pretrained_cfg, pretrained_cfg_overlay)
     wishes = {"num_classes": 0 if features_only else num_classes, "in_chans": in_chans, "global_pool": global_pool}
     load = functools.partial(wanted_weights, name, pretrained, place, **wishes)
@@ -87,12 +89,17 @@ class Model(WeightHolder):
     def __init__(self, weights: Weights, *, num_threads: int | None = None, backend: str = "engine",
                  load: Callable[[], Weights] | None = None):
         """load: how to get the same weights once more; without it, they are kept beside the engine's own copy."""
-        self.backend, self.num_threads = backend, num_threads
+        if not isinstance(weights, Weights):
+            raise ArgumentError(f"weights of type {type(weights).__name__}: they must be what npefficient.load_weights "
+                                "returns; create_model(checkpoint_path=..) takes a file")
+        self.backend, self.num_threads = word("backend", backend, BACKENDS), num_threads
         self._wish = num_threads  # a copy in another process is made with it
         if backend == "engine":
             from ..engine.cpus import check_threads
 
             self.num_threads = check_threads(num_threads)
+        if load is None:
+            check_parameters(weights.parameters, weights.architecture)
         self._take(weights, load or functools.partial(held, weights))
 
     def _make(self, weights: Weights) -> "Engine | Network":
@@ -171,8 +178,7 @@ class Model(WeightHolder):
         norm: without effect, as in timm: each map has its batch norm behind it
         output_fmt: "NHWC", or "NCHW" for the same values in timm's order of axes
         """
-        if output_fmt not in ("NHWC", "NCHW"):
-            raise ArgumentError(f"output_fmt {output_fmt!r}: it must be 'NHWC' or 'NCHW'")
+        word("output_fmt", output_fmt, ("NHWC", "NCHW"))
         network = self.architecture
         stages = [stage[-1].name.rpartition(".")[0] for stage in network.stages]
         maps = [network.stem.bn, *stages] if extra_blocks else [feature.module for feature in network.features]
@@ -269,6 +275,7 @@ def _checked(x: Any, channels: int, what: str, origin: str) -> np.ndarray:
     if not isinstance(x, np.ndarray):
         raise ArgumentError(f"{what} of type {type(x).__name__}: it must be a NumPy array (N, H, W, {channels}); "
                             f"{origin}")
+    plain_array(what, x)
     if x.ndim != 4 or x.shape[3] != channels or 0 in x.shape[1:]:
         hint = "add the batch axis with x[None]" if x.ndim == 3 else "NHWC: the channels come last"
         raise ArgumentError(f"{what} of shape {x.shape}: it must be (N, H, W, {channels}); {hint}")

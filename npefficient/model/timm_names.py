@@ -22,9 +22,11 @@
 `tests/model/test_timm_names.py` holds this page and the tables below against timm's own signatures: no name is
 forgotten.
 """
+import numbers
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ..common.text import shown
 from ..errors import ArgumentError, MissingError
 from ..network.architecture import BN_EPS, PADDING, Architecture
 
@@ -117,16 +119,20 @@ def check_options(function: str, given: dict) -> None:
             continue
         if name in instead:
             rule = f" (only {as_it_is[name]!r})" if name in as_it_is else ""
-            raise ArgumentError(f"{function}({name}={value!r}) can't be had{rule}: {instead[name]}")
+            raise ArgumentError(f"{function}({name}={shown(value)}) can't be had{rule}: {instead[name]}")
         raise ArgumentError(f"{function} has no argument {name!r}, neither here nor in timm: check its spelling")
 
 
 def _is(value: Any, expected: Any) -> bool:
-    return is_as_it_is(value) if isinstance(expected, str) and value != expected else bool(value == expected)
+    if isinstance(expected, str):
+        return isinstance(value, str) and value == expected or is_as_it_is(value)
+    return not hasattr(value, "__len__") and bool(value == expected)  # an array is none of them
 
 
 def is_as_it_is(value: Any) -> bool:
     """True for the device, dtype or memory format that a model has anyway, as torch or NumPy name it."""
+    if isinstance(value, numbers.Number):
+        return False
     name = str(getattr(value, "__name__", value)).removeprefix("torch.").removesuffix(":0")
     return name in ("cpu", "float32", "channels_last", "contiguous_format", "preserve_format")
 
@@ -182,7 +188,7 @@ class TimmModule:
         """Return the model itself for "cpu", float32 and any memory format; raises ArgumentError for others."""
         for value in (*wanted, *options.values()):
             if not (value is None or isinstance(value, bool) or is_as_it_is(value)):
-                raise ArgumentError(f"to({value!r}): {_FLOAT32}")
+                raise ArgumentError(f"to({shown(value)}): {_FLOAT32}")
         return self
 
     def cpu(self) -> "Self":

@@ -2,14 +2,14 @@
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from ..common.paths import StrPath
-from ..errors import ArgumentError, WeightsError
+from ..common.checks import whole
+from ..errors import WeightsError
 from ..network.architecture import IMAGENET_CLASSES
 from ..network.parameters import Weights, fingerprint
 from ..weights.adapt import classifier_arrays
@@ -115,6 +115,7 @@ class WeightHolder(TimmModule):
 
         global_pool: another pool, or None for the one there is. Not while another thread uses the model.
         """
+        num_classes = whole("num_classes", num_classes, 0)
         pool = self.architecture.global_pool if global_pool is None else global_pool
         self._exchange(functools.partial(adapted, _below(self._load, adapted, reclassified), num_classes=num_classes,
                                          global_pool=pool, new_classifier=True))
@@ -123,8 +124,8 @@ class WeightHolder(TimmModule):
         """Take a classifier of one's own: weight (classes, head_hidden_size), bias (classes,), a name for each class.
 
         They are as in a torch.nn.Linear, and as `coef_` and `intercept_` of scikit-learn for more than two classes.
-        Raises ArgumentError for arrays or labels that do not fit, and leaves the model as it is then. Not while
-        another thread uses the model.
+        Raises ArgumentError for arrays or labels that do not fit, WeightsError for values that can lead out of float32,
+        and leaves the model as it is then. Not while another thread uses the model.
         """
         layer = classifier_arrays(self.architecture, weight, bias, labels)
         self._exchange(functools.partial(reclassified, _below(self._load, reclassified), *layer))
@@ -140,9 +141,8 @@ class WeightHolder(TimmModule):
         `npefficient.export` makes a safetensors file for timm from it. Raises ArgumentError for a file that exists
         (unless `force`) and for another suffix; OSError where it can't be written.
         """
-        from ..weights.weight_file import check_weights_name, write_weights
+        from ..weights.weight_file import write_weights
 
-        check_weights_name(path)
         write_weights(path, self.weights(), force=force)
 
 

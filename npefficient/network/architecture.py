@@ -8,9 +8,9 @@ Letters: N batch, H W input rows and columns, C input channels, M output channel
 and columns.
 """
 import math
-import numbers
 from dataclasses import dataclass
 
+from ..common.checks import whole, word
 from ..common.text import counted
 from ..errors import ArgumentError
 from .variants import VARIANTS, Variant, canonical_name
@@ -18,6 +18,7 @@ from .variants import VARIANTS, Variant, canonical_name
 BN_EPS = 1e-3
 PADDING = "same"  # TensorFlow's zero padding, computed per input size; an odd zero goes after
 IMAGENET_CLASSES = 1000
+MAX_CLASSES, MAX_CHANNELS = 2**18, 2**12  # 1.3 GB of classifier; ImageNet's largest list has 21,843 classes
 GLOBAL_POOLS = ("avg", "max", "avgmax", "catavgmax", "")  # "": none, the output is the last feature map
 STEM_CHANNELS = 32  # neither the stem nor the head is scaled by width
 HEAD_CHANNELS = 1280
@@ -251,12 +252,11 @@ def build(name: str, num_classes: int = IMAGENET_CLASSES, in_chans: int = 3, glo
 
     The first and the last stage keep one block (depth does not scale them); the stem's and the head's channels are
     fixed. `num_classes` 0 omits the classifier; without a pool (`global_pool` "") it must be 0. Raises ArgumentError
-    for an unknown name or pool, or a count that is too low.
+    for an unknown name or pool, or a count that is too low or too high.
     """
     variant = VARIANTS[canonical_name(name)]
-    for what, count, least in (("num_classes", num_classes, 0), ("in_chans", in_chans, 1)):
-        if isinstance(count, bool) or not isinstance(count, numbers.Integral) or count < least:
-            raise ArgumentError(f"{what} {count!r}: it must be a whole number of at least {least}")
+    num_classes = whole("num_classes", num_classes, 0, MAX_CLASSES)
+    in_chans = whole("in_chans", in_chans, 1, MAX_CHANNELS)
     check_pool(global_pool, num_classes)
     stages, channels = [], STEM_CHANNELS
     for s, (kind, repeats, kernel, stride, expansion, base) in enumerate(STAGES):
@@ -267,15 +267,14 @@ def build(name: str, num_classes: int = IMAGENET_CLASSES, in_chans: int = 3, glo
             blocks.append(Block(f"blocks.{s}.{b}", kind, kernel, stride if b == 0 else 1, expansion, channels, out))
             channels = out
         stages.append(tuple(blocks))
-    stem = Conv("conv_stem", "bn1", "stem", 3, 2, int(in_chans), STEM_CHANNELS, True)
+    stem = Conv("conv_stem", "bn1", "stem", 3, 2, in_chans, STEM_CHANNELS, True)
     head = Conv("conv_head", "bn2", "pointwise", 1, 1, channels, HEAD_CHANNELS, True)
-    return Architecture(variant, int(num_classes), int(in_chans), stem, tuple(stages), head, global_pool)
+    return Architecture(variant, num_classes, in_chans, stem, tuple(stages), head, global_pool)
 
 
 def check_pool(global_pool: str, num_classes: int) -> None:
     """Raise ArgumentError for an unknown pool, and for a classifier without one."""
-    if global_pool not in GLOBAL_POOLS:
-        raise ArgumentError(f"global_pool {global_pool!r}: it must be one of {', '.join(map(repr, GLOBAL_POOLS))}")
+    word("global_pool", global_pool, GLOBAL_POOLS)
     if not global_pool and num_classes:
         raise ArgumentError(f"global_pool '' with {num_classes} classes: a classifier needs pooled features; choose a "
                             "pool, or num_classes=0")

@@ -9,10 +9,11 @@ The engine computes the outputs of whole layers (`architecture.layers`): a convo
 and shortcut. The plain network computes what is inside a layer, from the engine's output of the layer before it.
 """
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..common.text import meant
+from ..common.checks import is_list
+from ..common.text import meant, shown
 from ..errors import ArgumentError
 from .architecture import Architecture
 
@@ -54,12 +55,13 @@ def named_layers(network: Architecture) -> dict[str, Layer]:
 
 def find_layers(network: Architecture, names) -> dict[str, Layer]:
     """The layers of these names, in this order; raises ArgumentError for an unknown name."""
-    if isinstance(names, (str, bytes)) or not isinstance(names, Iterable):
+    if not is_list(names):
         example = names if isinstance(names, str) else network.head.bn
-        raise ArgumentError(f"layers {names!r}: give a list of names, such as [{example!r}]")
+        raise ArgumentError(f"layers {shown(names)}: give a list of names, such as [{example!r}]")
     names, known = list(names), named_layers(network)
     for name in names:
         if not isinstance(name, str) or name not in known:
-            raise ArgumentError(f"layer {name!r}: {network.name} has none of this name{meant(str(name), known)}; "
+            near = meant(name, known) if isinstance(name, str) else ""
+            raise ArgumentError(f"layer {shown(name)}: {network.name} has none of this name{near}; "
                                 "npefficient.network.layers.named_layers lists them all")
     return {name: known[name] for name in names}

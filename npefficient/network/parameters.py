@@ -1,6 +1,8 @@
 """The parameters of one network: their names and shapes, checks, and random ones for trying out a network."""
+import itertools
 import math
 import re
+from collections.abc import Sized
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -96,6 +98,8 @@ def check_labels(labels, num_classes: int) -> tuple[str, ...] | None:
     """Return the class names as a tuple; raises WeightsError unless each class has one line of plain text."""
     if labels is None:
         return None
+    if not isinstance(labels, Sized):  # it may be endless
+        labels = itertools.islice(labels, num_classes + 1)
     labels = tuple(labels)
     if len(labels) != num_classes:
         raise WeightsError(f"{counted(len(labels), 'label')} for {counted(num_classes, 'class')}: give one label a "

@@ -1,9 +1,9 @@
 """The settings that turn a photo into the network's input; `image.transform` applies them."""
 import math
 import numbers
-import reprlib
 from dataclasses import dataclass
 
+from ..common.text import shown
 from ..errors import ArgumentError
 
 FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
@@ -29,15 +29,19 @@ class Preprocessing:
 def check_preprocessing(preprocessing: Preprocessing) -> None:
     """Raise ArgumentError, with the field and its rule, unless every field of `preprocessing` is usable."""
     p = preprocessing
+    if not isinstance(p, Preprocessing):
+        raise ArgumentError(f"preprocessing of type {type(p).__name__}: it must be a npefficient.Preprocessing, such "
+                            "as model.preprocessing")
 
     def refuse(field, rule):
-        raise ArgumentError(f"preprocessing {field}={reprlib.repr(getattr(p, field))}: it must be {rule}")
+        raise ArgumentError(f"preprocessing {field}={shown(getattr(p, field))}: it must be {rule}")
 
-    if not _numbers(p.input_size, 2, numbers.Integral) or min(p.input_size) < 1 or math.prod(p.input_size) > MAX_INPUT:
+    if not _numbers(p.input_size, 2, numbers.Integral) or min(p.input_size) < 1 \
+            or math.prod(map(int, p.input_size)) > MAX_INPUT:  # NumPy's own numbers would wrap around
         refuse("input_size", f"two whole numbers of at least 1, rows and columns, of at most {MAX_INPUT} pixels")
-    if p.interpolation not in FILTERS:
+    if not isinstance(p.interpolation, str) or p.interpolation not in FILTERS:
         refuse("interpolation", f"one of {', '.join(FILTERS)}")
-    if p.crop_mode not in CROP_MODES:
+    if not isinstance(p.crop_mode, str) or p.crop_mode not in CROP_MODES:
         refuse("crop_mode", f"one of {', '.join(CROP_MODES)}")
     if not _numbers((p.crop_pct,), 1) or not 0.01 <= p.crop_pct <= min(p.input_size):
         refuse("crop_pct", "a share such as 0.875, at least 0.01 and at most the input's shorter side")

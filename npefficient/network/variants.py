@@ -1,16 +1,20 @@
 """The five variants: scaling factors, preprocessing, official weights and names."""
 import fnmatch
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
-from ..common.text import meant
+from ..common.checks import is_list
+from ..common.text import meant, quoted, shown
 from ..errors import ArgumentError
 from .preprocessing import Preprocessing
 
 RELEASE = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights/"
 TAG = "in1k"  # timm's tag of the official weights
 HUB = re.compile("(hf[-_]hub:)?timm/", re.IGNORECASE)  # prefix of timm's weights on the Hugging Face hub
+FILES = (".h5", ".hdf5", ".pth", ".pt", ".tar", ".bin", ".ckpt", ".safetensors")  # suffixes, which no name has
 MODEL_CARD = "timm 1.0 results-imagenet.csv"
 LOOK_ALIKE = "37913777"  # efficientnet_lite0_ra-37913777.pth, timm's own training: the first digits of its sha256
 
@@ -99,16 +103,19 @@ def canonical_name(name: str) -> str:
     Raises ArgumentError for any other name, with the nearest known one.
     """
     known = {**{n: n for n in VARIANTS}, **{v.short_name: n for n, v in VARIANTS.items()}}
-    plain = HUB.sub("", str(name), count=1).removesuffix(f".{TAG}")
+    plain = HUB.sub("", name if isinstance(name, str) else "", count=1).removesuffix(f".{TAG}")
     if plain in known:
         return known[plain]
     port = f"tf_{plain.split('.')[0]}"  # without a training tag, such as ".ra_in1k"
     if port in known:
         raise ArgumentError(
-            f"model {name!r} is timm's own training of this network, with symmetric padding and another normalisation; "
-            f"only the TensorFlow port is known here: use {port!r}"
+            f"model {quoted(name)} is timm's own training of this network, with symmetric padding and another "
+            f"normalisation; only the TensorFlow port is known here: use {port!r}"
         )
-    raise ArgumentError(f"unknown model {name!r}: known are lite0 to lite4{meant(plain.lower(), known)}")
+    if Path(plain).suffix.lower() in FILES or os.sep in plain:
+        raise ArgumentError(f"unknown model {quoted(name)}: it looks like a file, which is given as checkpoint_path= "
+                            "(--weights)")
+    raise ArgumentError(f"unknown model {quoted(name)}: known are lite0 to lite4{meant(plain.lower(), known)}")
 
 
 def list_models(filter: str | Iterable[str] | None = "", module: str | Iterable[str] | None = "",
@@ -142,7 +149,7 @@ def list_pretrained(filter: str | Iterable[str] | None = "",
 def is_model(model_name: str) -> bool:
     """True for the name of a variant, with any tag or none."""
     try:
-        canonical_name(str(model_name).partition(".")[0])
+        canonical_name(model_name.partition(".")[0] if isinstance(model_name, str) else model_name)
     except ArgumentError:
         return False
     return True
@@ -150,16 +157,16 @@ def is_model(model_name: str) -> bool:
 
 def is_model_pretrained(model_name: str) -> bool:
     """True for the name of a variant, without a tag or with the tag of its weights."""
-    return is_model(model_name) and str(model_name).partition(".")[2] in ("", TAG)
+    return is_model(model_name) and model_name.partition(".")[2] in ("", TAG)
 
 
 def _patterns(what: str, given: str | Iterable[str] | None) -> list[str]:
     """One or several patterns as a list."""
     given = "" if given is None else given
-    patterns = [given] if isinstance(given, str) else list(given) if isinstance(given, Iterable) else [given]
+    patterns = list(given) if is_list(given) else [given]
     for pattern in patterns:
         if not isinstance(pattern, str):
-            raise ArgumentError(f"{what} {given!r}: it must be a pattern such as '*lite[0-2]', or a list of them")
+            raise ArgumentError(f"{what} {shown(given)}: it must be a pattern such as '*lite[0-2]', or a list of them")
     return [pattern for pattern in patterns if pattern]
 
 

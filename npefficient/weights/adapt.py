@@ -4,14 +4,15 @@ classifier.
 Source: timm 1.0 `models/_manipulate.py` (adapt_input_conv), `models/_builder.py` (load_pretrained),
 `models/efficientnet.py` (reset_classifier).
 """
-from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 
+from ..common.checks import is_list, real_array
+from ..common.text import shown
 from ..errors import ArgumentError, WeightsError
 from ..network import architecture
-from ..network.parameters import Source, Weights, check_labels, random_classifier
+from ..network.parameters import Source, Weights, check_labels, check_parameters, random_classifier
 
 
 def adapt(weights: Weights, *, num_classes: int | None = None, in_chans: int | None = None,
@@ -20,7 +21,8 @@ def adapt(weights: Weights, *, num_classes: int | None = None, in_chans: int | N
 
     A different number of classes, or `new_classifier`, gives a classifier with seeded random weights and no labels; 0
     classes give none. A different number of input channels gives an adapted stem. Raises ArgumentError for invalid
-    numbers and pools, and for a pool that the classifier does not fit.
+    numbers and pools, and for a pool that the classifier does not fit; WeightsError if the adapted stem can exceed
+    float32.
     """
     old, parameters = weights.architecture, dict(weights.parameters)
     network = architecture.build(old.name, *(own if wish is None else wish for wish, own in (
@@ -28,25 +30,28 @@ def adapt(weights: Weights, *, num_classes: int | None = None, in_chans: int | N
     if network.in_chans != old.in_chans:
         stem = f"{network.stem.name}.weight"
         parameters[stem] = adapt_stem(parameters[stem], network.in_chans)
-    if not new_classifier and network.num_classes == old.num_classes:
-        if network.num_classes and network.head_hidden_size != old.head_hidden_size:
-            raise ArgumentError(
-                f"global_pool {network.global_pool!r} gives {network.head_hidden_size} features: the classifier takes "
-                f"{old.head_hidden_size}; choose another pool, or another number of classes for another classifier")
-        return replace(weights, architecture=network, parameters=parameters)
-    parameters = {name: array for name, array in parameters.items() if not name.startswith("classifier.")}
-    parameters |= random_classifier(network, np.random.default_rng(0))
-    source = weights.source.with_classifier(random=network.num_classes > 0)
-    return replace(weights, architecture=network, parameters=parameters, labels=None, source=source)
+    labels, source = weights.labels, weights.source
+    if new_classifier or network.num_classes != old.num_classes:
+        parameters = {name: array for name, array in parameters.items() if not name.startswith("classifier.")}
+        parameters |= random_classifier(network, np.random.default_rng(0))
+        labels, source = None, source.with_classifier(random=network.num_classes > 0)
+    elif network.num_classes and network.head_hidden_size != old.head_hidden_size:
+        raise ArgumentError(
+            f"global_pool {network.global_pool!r} gives {network.head_hidden_size} features: the classifier takes "
+            f"{old.head_hidden_size}; choose another pool, or another number of classes for another classifier")
+    if new_classifier or network != old:
+        check_parameters(parameters, network)
+    return replace(weights, architecture=network, parameters=parameters, labels=labels, source=source)
 
 
 def with_classifier(weights: Weights, weight: np.ndarray, bias: np.ndarray, labels=None) -> Weights:
-    """Return weights with a new last layer; its arrays come from `classifier_arrays`."""
+    """Return weights with a new last layer, from `classifier_arrays`; raises WeightsError if it can exceed float32."""
     old, source = weights.architecture, weights.source
     network = architecture.build(old.name, len(weight), old.in_chans, old.global_pool)
     source = Source(f"{source.name}, classifier of one's own", "", "random" if source.random == "weights" else "memory")
-    return replace(weights, architecture=network, labels=labels, source=source, parameters={
-        **weights.parameters, "classifier.weight": weight, "classifier.bias": bias})
+    parameters = {**weights.parameters, "classifier.weight": weight, "classifier.bias": bias}
+    check_parameters(parameters, network)
+    return replace(weights, architecture=network, parameters=parameters, labels=labels, source=source)
 
 
 def classifier_arrays(old: architecture.Architecture, weight, bias, labels=None):
@@ -55,14 +60,14 @@ def classifier_arrays(old: architecture.Architecture, weight, bias, labels=None)
     features: the pool's output size (`head_hidden_size`). labels: one for each class, or None. Raises ArgumentError for
     arrays that do not fit or are not finite, and for invalid labels.
     """
-    weight, bias = (_real(name, values) for name, values in (("weight", weight), ("bias", bias)))
+    weight, bias = (_float32(name, values) for name, values in (("weight", weight), ("bias", bias)))
     if not old.global_pool or weight.ndim != 2 or not len(weight) or weight.shape[1] != old.head_hidden_size:
         rule = f"(classes, {old.head_hidden_size})" if old.global_pool else "one of a model with a pool"
         raise ArgumentError(f"weight of shape {weight.shape}: it must be {rule}, for the pooled features of {old.name}")
     if bias.shape != weight.shape[:1]:
         raise ArgumentError(f"bias of shape {bias.shape}: it must be {weight.shape[:1]}, one for each class")
-    if isinstance(labels, str) or not isinstance(labels, (Iterable, type(None))):
-        raise ArgumentError(f"labels {labels!r}: give a list of names, one for each class")
+    if labels is not None and not is_list(labels):
+        raise ArgumentError(f"labels {shown(labels)}: give a list of names, one for each class")
     try:
         labels = check_labels(labels, len(weight))
     except WeightsError as problem:
@@ -70,12 +75,10 @@ def classifier_arrays(old: architecture.Architecture, weight, bias, labels=None)
     return weight, bias, labels
 
 
-def _real(name: str, values) -> np.ndarray:
+def _float32(name: str, values) -> np.ndarray:
     """A float32 copy; raises ArgumentError unless `values` is an array of finite real numbers."""
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "fiu":
-        raise ArgumentError(f"{name} {type(values).__name__}: it must be a NumPy array of real numbers")
     with np.errstate(over="ignore"):
-        made = values.astype(np.float32)
+        made = real_array(name, values).astype(np.float32)
     if not np.isfinite(made).all():
         raise ArgumentError(f"{name} with {values[~np.isfinite(made)][0]}: every value must be finite, in float32")
     return made

@@ -39,7 +39,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from ..common.paths import WEIGHT_FILES, replacing
+from ..common.checks import path_of
+from ..common.paths import WEIGHT_FILES, named, replacing
 from ..common.text import plain
 from ..errors import ArgumentError, WeightsError
 from ..network import architecture
@@ -66,29 +67,28 @@ _PYTHON = {"int": np.int64, "float": np.float64, "bytes": np.uint8}
 # --- writing ---------------------------------------------------------------------------------------------------------
 
 
-def check_weights_name(path) -> None:
-    """Raise ArgumentError if the name of a file to write does not end in a weight file's suffix."""
-    if Path(path).suffix.lower() not in WEIGHT_FILES:
-        raise ArgumentError(f"weight file {str(path)!r}: its name must end in {' or '.join(WEIGHT_FILES)}; export makes "
-                            ".safetensors of one")
-
-
 def write_weights(path, weights: Weights, *, force: bool = False) -> None:
     """Write a weight file, read it back, compare everything, and only then move it to its final name.
 
-    Raises ArgumentError if the target exists and `force` is not set, and for an unusable preprocessing; WeightsError
-    for parameters, labels or a source that do not fit; OSError if the disk is full or not writable. An existing file
-    is kept in all these cases.
+    Raises ArgumentError if the target exists and `force` is not set, for another suffix, and for an unusable
+    preprocessing; WeightsError for parameters, labels or a source that do not fit; OSError if the disk is full or not
+    writable. An existing file is kept in all these cases.
     """
+    path = weight_target(path)
     check_parameters(weights.parameters, weights.architecture)
     labels = check_labels(weights.labels, weights.architecture.num_classes)
     check_preprocessing(weights.preprocessing)
     source = replace(weights.source, name=plain(weights.source.name))
     check_source(source)
     weights = replace(weights, labels=labels, source=source)
-    with replacing(Path(path), force=force) as part:
+    with replacing(path, force=force) as part:
         part.write_bytes(file_image(lambda file: _fill(file, weights)))
         _compare(read_weights(part), weights, part)
+
+
+def weight_target(path) -> Path:
+    """The path of a weight file to write; raises ArgumentError for another suffix."""
+    return named(path, WEIGHT_FILES, ", as weight files do; npefficient.export ('npefficient export') makes .safetensors")
 
 
 def _fill(file, weights: Weights) -> None:
@@ -167,7 +167,7 @@ def read_weights(path) -> Weights:
 
     Raises WeightsError naming the file unless it is a complete, unaltered file of this format.
     """
-    path = Path(path)
+    path = path_of("weight file", path)
     size = check_superblock(path)
     with _naming(path):
         # Read everything and close the file at once: an HDF5 handle kept across a fork corrupts data.
@@ -177,7 +177,7 @@ def read_weights(path) -> Weights:
 
 def is_hdf5(path) -> bool:
     """True for a file that starts with HDF5's magic bytes, and for any name that ends in .h5."""
-    path = Path(path)
+    path = path_of("weight file", path)
     if path.suffix.lower() in WEIGHT_FILES:
         return True
     with contextlib.suppress(OSError):

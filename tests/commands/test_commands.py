@@ -10,6 +10,7 @@ import threading
 import time
 import warnings
 from pathlib import Path
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -92,8 +93,13 @@ def test_list_and_pretrained_cfg_say_where_the_weights_come_from(command, monkey
     monkeypatch.setattr(hub, "origin", lambda name: hub.Origin(kind, f"the place of {name}"))
     _, out, _ = command("list", "lite1")
     assert out.splitlines()[1].split("%  ")[-1].split(",")[0] == kind
-    expected = None if kind == "download" else "the place of lite1"
+    expected = None if kind == "download" else "the place of tf_efficientnet_lite1"
     assert npefficient.get_pretrained_cfg("lite1").file == expected
+    weights = random_weights(architecture.build("lite1"))
+    official = replace(weights, source=replace(weights.source, sha256=architecture.VARIANTS[
+        "tf_efficientnet_lite1"].sha256_prefix + "0" * 56, kind="torch-zip"))
+    assert npefficient.Model(official, num_threads=1).pretrained_cfg["file"] == expected
+    assert npefficient.Model(weights, num_threads=1).pretrained_cfg["file"] is None
 
 
 def test_list_wildcard(command):

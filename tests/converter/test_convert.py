@@ -254,8 +254,8 @@ def test_existing_target_needs_force(model, tmp_path):
 
 def test_target_is_never_the_source(model, zip_bytes, tmp_path):
     os.link(model, tmp_path / "link.h5")
-    for target in (model, tmp_path / "link.h5"):
-        with pytest.raises(ArgumentError, match="is the checkpoint itself"):
+    for target, text in ((model, "its name must end in .h5"), (tmp_path / "link.h5", "is the checkpoint itself")):
+        with pytest.raises(ArgumentError, match=text):
             convert(model, target, force=True)
     assert model.read_bytes() == zip_bytes
 

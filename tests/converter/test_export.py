@@ -136,7 +136,7 @@ def test_export_refuses(weights_file, tmp_path):
     (tmp_path / "old.safetensors").write_bytes(b"old")
     with pytest.raises(ArgumentError, match="old.safetensors' exists already"):
         export(weights_file, tmp_path / "old.safetensors")
-    with pytest.raises(ArgumentError, match="lite0.h5' is the weight file itself"):
+    with pytest.raises(ArgumentError, match="lite0.h5': its name must end in .safetensors, .*'.*/' makes a folder"):
         export(weights_file, weights_file, force=True)
     (tmp_path / "model.pth").write_bytes(by_hand.zip_file(b""))
     with pytest.raises(WeightsError, match="model.pth' is no HDF5 file"):

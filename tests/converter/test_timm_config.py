@@ -108,6 +108,15 @@ def test_mean_of_other_channels(channels, mean, expected):
     assert (got.in_chans, got.preprocessing.mean) == (channels, expected)
 
 
+@pytest.mark.parametrize("channels, values", [(3, [0.1, 0.2]), (3, [0.1] * 5), (4, [0.1, 0.2, 0.3, 0.4]),
+                                              (1, [0.5] * 2), (4, [0.1] * 5)], ids=str)
+@pytest.mark.parametrize("name", ["mean", "std"])
+def test_mean_of_another_number_of_channels_is_refused(name, channels, values):
+    with pytest.raises(WeightsError, match=f"'{name}' has {len(values)} values for {channels} input channels?: it must "
+                                           "be one for all channels, three, or one for each that are all the same"):
+        parsed({"input_size": [channels, 160, 128], name: values})
+
+
 def test_channels_of_the_arguments_count_before_the_size():
     assert parsed(model_args={"in_chans": 1}).in_chans == 1
 

@@ -1,4 +1,6 @@
 """What a source distribution and a wheel hold: all of the tree that users and packagers need, and nothing besides."""
+import configparser
+import shlex
 import shutil
 import subprocess
 import sys
@@ -7,6 +9,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+from npefficient.common.extras import BRINGS
 
 ROOT = Path(__file__).parents[2]
 LEFT_OUT = shutil.ignore_patterns(".git", "__pycache__", "*.egg-info", "build", "dist", ".*cache", ".hypothesis", ".venv",
@@ -49,3 +53,11 @@ def test_wheel_has_both_packages_and_their_data(built):
     assert {name for name in wheel if ".dist-info/" not in name} == packages
     assert {"npefficient/data/photos/coffee.jpg", "npefficient/data/photos/LICENSES", "npefficient/data/digits.h5",
             "npefficient/py.typed", "weights_convert/py.typed"} <= wheel
+
+
+def test_what_is_said_to_install_is_what_the_extras_bring():
+    options = configparser.ConfigParser()
+    options.read(Path(__file__).parents[2] / "setup.cfg")
+    extras = options["options.extras_require"]
+    for extra, said in BRINGS.items():
+        assert shlex.split(said) == extras[extra].split(), extra

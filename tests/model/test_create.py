@@ -7,10 +7,11 @@ from live import needs_timm, timm, torch
 from official import OFFICIAL, create
 
 import npefficient
-from npefficient.errors import ArgumentError
+from npefficient.errors import ArgumentError, WeightsError
 from npefficient.model import loading
 from npefficient.network.architecture import build
 from npefficient.network.parameters import random_weights
+from npefficient.weights.weight_file import write_weights
 
 X = np.random.default_rng(0).uniform(-1, 1, (1, 17, 23, 3)).astype(np.float32)
 
@@ -94,6 +95,23 @@ def test_a_local_folder_is_handed_on_as_it_is(monkeypatch, tmp_path):
     assert asked == [(tmp_path, None)]
 
 
+def test_a_local_folder_that_is_not_there():
+    text = "'local-dir:nope': there is no folder 'nope'; .* save_for_hf .*, with model.safetensors and config.json"
+    for make in (functools.partial(create, "local-dir:nope", pretrained=True),
+                 functools.partial(create, checkpoint_path="local-dir:nope"),
+                 functools.partial(npefficient.convert, "local-dir:nope")):
+        with pytest.raises(WeightsError, match=text):
+            make()
+
+
+def test_a_files_classes_are_those_of_the_file(tmp_path):
+    """timm raises where they are not 1000, which is its default; here the file says what it has."""
+    write_weights(tmp_path / "three.h5", random_weights(build("lite0", 3)))
+    assert create("lite0", checkpoint_path=tmp_path / "three.h5").num_classes == 3
+    with pytest.raises(ArgumentError, match="num_classes 1000: these weights have 3"):
+        create("lite0", checkpoint_path=tmp_path / "three.h5", num_classes=1000)
+
+
 @pytest.mark.parametrize("arguments, options, message", [
     (("local-dir:x",), {}, "model_name='local-dir:x' without pretrained=True: the weights would be random"),
     (("lite0",), {"pretrained_cfg_overlay": {"file": "x.h5"}}, "overlay=.'file': ...* without pretrained=True"),
@@ -103,8 +121,11 @@ def test_a_local_folder_is_handed_on_as_it_is(monkeypatch, tmp_path):
     (("lite0",), {"pretrained_cfg_overlay": "x"}, "pretrained_cfg_overlay 'x': it must be a dictionary"),
     (("lite0",), {"pretrained_cfg_overlay": {"url": "x", "mean": 0.5}}, "overlay with 'url': it may have file, input_"),
     (("lite0",), {"pretrained_cfg_overlay": {"crop_pct": -1}}, "preprocessing crop_pct=-1: it must be a share"),
+    (("mine.h5",), {}, "unknown model 'mine.h5': it looks like a file, which is given as checkpoint_path= .--weights."),
+    (("runs/best.pth",), {}, "unknown model 'runs/best.pth': it looks like a file"),
     (("lite0", True), {"checkpoint_path": "a.h5"}, "pretrained=True and checkpoint_path='a.h5': give one of them"),
-], ids=["local_dir", "file", "other_variant", "tag", "cfg", "overlay", "url", "setting", "both"])
+], ids=["local_dir", "file", "other_variant", "tag", "cfg", "overlay", "url", "setting", "file_as_name",
+        "path_as_name", "both"])
 def test_create_model_refuses(arguments, options, message, official):
     overlay = options.get("pretrained_cfg_overlay", {})
     if overlay == {"file": "{}"}:

@@ -96,10 +96,10 @@ def test_the_classifier_of_the_model_itself_changes_nothing(model):
     (WEIGHT[:0], BIAS[:0], None, r"weight of shape \(0, 1280\)"),
     (WEIGHT.T, BIAS, None, r"weight of shape \(1280, 3\)"),
     (WEIGHT, BIAS[:2], None, r"bias of shape \(2,\): it must be \(3,\), one for each class"),
-    (WEIGHT, 0.0, None, "bias float: it must be a NumPy array of real numbers"),
-    (WEIGHT.tolist(), BIAS, None, "weight list: it must be a NumPy array"),
-    (WEIGHT > 0, BIAS, None, "weight ndarray: it must be a NumPy array of real numbers"),
-    (WEIGHT * 1j, BIAS, None, "weight ndarray: it must be a NumPy array of real numbers"),
+    (WEIGHT, 0.0, None, "bias of type float: it must be a NumPy array"),
+    (WEIGHT.tolist(), BIAS, None, "weight of type list: it must be a NumPy array"),
+    (WEIGHT > 0, BIAS, None, "weight of dtype bool: it must be an array of real numbers"),
+    (WEIGHT * 1j, BIAS, None, "weight of dtype complex128: it must be an array of real numbers"),
     (WEIGHT, BIAS + np.nan, None, "bias with nan: every value must be finite"),
     (WEIGHT * 1e300, BIAS, None, "weight with .*e.2.*: every value must be finite, in float32"),
     (WEIGHT, BIAS, LABELS[:2], "2 labels for 3 classes: give one label a class"),
@@ -114,6 +114,21 @@ def test_set_classifier_refuses(model, weight, bias, labels, message):
         model.set_classifier(weight, bias, labels)
     np.testing.assert_array_equal(model(X), before)
     assert model.labels == tuple("wxyz")
+
+
+def test_set_classifier_refuses_what_can_exceed_float32(model, tmp_path):
+    """What `save` would refuse."""
+    before = model(X)
+    with pytest.raises(WeightsError, match="layer 'classifier': its weights can give .*, which float32 can't hold"):
+        model.set_classifier(np.full((3, 1280), 3e38), BIAS)
+    np.testing.assert_array_equal(model(X), before)
+
+
+def test_a_model_of_weights_at_hand_checks_them():
+    made = random_weights(build("lite0", 4))
+    made.parameters["classifier.bias"][0] = np.nan
+    with pytest.raises(WeightsError, match="'classifier.bias' holds nan"):
+        npefficient.Model(made)
 
 
 def test_set_classifier_needs_a_pool(file):
@@ -213,7 +228,7 @@ def test_save_and_read_again(model, tmp_path):
     with pytest.raises(ArgumentError, match="mine.h5' exists already: .*force=True"):
         model.save(tmp_path / "mine.h5")
     model.save(str(tmp_path / "mine.h5"), force=True)
-    with pytest.raises(ArgumentError, match="mine.pth': its name must end in .h5 or .hdf5; export makes"):
+    with pytest.raises(ArgumentError, match="mine.pth': its name must end in .h5 or .hdf5, as .* do; npefficient.export"):
         model.save(tmp_path / "mine.pth")
     assert not (tmp_path / "mine.pth").exists()
 

@@ -106,4 +106,5 @@ def test_top_k_equals_sorting(scores, k):
 def test_top_k_refuses(k):
     with pytest.raises(ArgumentError, match="it must be a whole number of at least 1") as caught:
         top_k(np.arange(3.0), k)
-    assert str(caught.value) == f"k {k!r}: it must be a whole number of at least 1"
+    shown = k.item() if isinstance(k, np.generic) else k
+    assert str(caught.value) == f"k {shown!r}: it must be a whole number of at least 1"

@@ -60,10 +60,9 @@ def finetune(photos_dir: StrPath, output: StrPath | None = None, *, model: str |
     linear_classifier.check_installed()
     _check_arguments(model, weights, val_split, seed)
     if output is not None:
-        from ...weights.weight_file import check_weights_name
+        from ...weights.weight_file import weight_target
 
-        check_weights_name(output)
-        check_target(output, force=force)
+        check_target(weight_target(output), force=force)
     folders, remarks = read_classes(photos_dir), []
 
     def remark(text):

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ...common.extras import install
 from ...errors import ArgumentError
 
 PENALTIES = (10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4)  # tried from the strongest on
@@ -41,8 +42,7 @@ def check_installed() -> None:
     try:
         import sklearn.linear_model  # noqa: F401
     except ModuleNotFoundError as missing:
-        raise ArgumentError(f"fitting a classifier needs scikit-learn ({missing}): "
-                            'python -m pip install "npefficient[finetune]"') from missing
+        raise ArgumentError(f"fitting a classifier needs scikit-learn ({missing}): {install('finetune')}") from missing
 
 
 def split(classes: np.ndarray, share: float, seed: int) -> np.ndarray:

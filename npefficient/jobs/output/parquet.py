@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from ...common.extras import install
 from ...errors import ArgumentError
 from ..rows import Schema
 from .own_file import open_own
@@ -24,7 +25,7 @@ def check() -> None:
     try:
         import pyarrow  # noqa: F401
     except ImportError as problem:
-        raise ArgumentError(f".parquet needs pyarrow ({problem}): python -m pip install \"npefficient[parquet]\", or "
+        raise ArgumentError(f".parquet needs pyarrow ({problem}): {install('parquet')}, or "
                             "write .csv, .jsonl or .h5") from problem
 
 

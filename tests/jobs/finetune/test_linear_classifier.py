@@ -129,5 +129,5 @@ def test_choose_takes_the_smallest_loss_and_fits_without_the_validation_part():
 def test_without_scikit_learn_the_extra_is_named(monkeypatch):
     linear_classifier.check_installed()
     monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
-    with pytest.raises(ArgumentError, match=r'scikit-learn \(.*pip install "npefficient\[finetune\]"'):
+    with pytest.raises(ArgumentError, match=r'scikit-learn \(.*pip install matplotlib scikit-learn'):
         linear_classifier.check_installed()

@@ -1,0 +1,76 @@
+"""What users hand over, checked where it enters: a whole number, one of a few words, a path, an array of real numbers.
+
+Whatever is given, of whatever type, comes back fit for use or becomes one ArgumentError.
+"""
+import numbers
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import ArgumentError
+from .text import quoted
+
+
+def whole(what: str, value, least: int, most: int | None = None) -> int:
+    """A whole number from `least` to `most`, NumPy's as well, but no bool."""
+    good = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not good or value < least or most is not None and value > most:
+        shown = quoted(value.item() if isinstance(value, np.generic) else value)
+        limit = f"at most {most:,}" if good and value > least else f"at least {least}"
+        raise ArgumentError(f"{what} {shown}: it must be a whole number of {limit}")
+    return int(value)
+
+
+def word(what: str, value, words) -> str:
+    """One of a few words."""
+    if not isinstance(value, str) or value not in words:
+        *first, last = map(repr, words)
+        rule = f"{first[0]} or {last}" if len(first) == 1 else f"one of {', '.join((*first, last))}"
+        raise ArgumentError(f"{what} {quoted(value)}: it must be {rule}")
+    return value
+
+
+def path_of(what: str, value) -> Path:
+    """A path, from text or a `pathlib.Path`; whether a file can have it shows when it is opened."""
+    try:
+        return Path(value)
+    except TypeError:
+        raise ArgumentError(f"{what} {quoted(value)}: it must be the path of a file, as text or a pathlib.Path") from None
+
+
+def can_be_a_name(path: Path) -> bool:
+    """False for a path with NUL or half a character in it, which no file has."""
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+
+
+def is_list(value) -> bool:
+    """True for what can be gone through, but text, which is one thing."""
+    return isinstance(value, Iterable) and not isinstance(value, (str, bytes)) and getattr(value, "ndim", 1) > 0
+
+
+def plain_array(what: str, value) -> np.ndarray:
+    """A NumPy array as it is; one that means more than its numbers, such as a masked one, is refused."""
+    if not isinstance(value, np.ndarray):
+        raise ArgumentError(f"{what} of type {type(value).__name__}: it must be a NumPy array")
+    if isinstance(value, np.ma.MaskedArray):
+        raise ArgumentError(f"{what} is a masked array, and no value can be left out: give array.filled(0), or what "
+                            "else stands for the gaps")
+    if type(value) not in (np.ndarray, np.memmap):
+        raise ArgumentError(f"{what} of type {type(value).__name__}: it must be a plain NumPy array; give "
+                            "np.asarray(array)")
+    return value
+
+
+def real_array(what: str, value, kinds: str = "fiu") -> np.ndarray:
+    """A plain array of real numbers: floats and whole numbers, no bool, complex, text, object or record.
+
+    kinds: the dtypes allowed, by NumPy's letters
+    """
+    if plain_array(what, value).dtype.kind not in kinds:
+        raise ArgumentError(f"{what} of dtype {value.dtype}: it must be an array of real numbers")
+    return value

@@ -1,0 +1,41 @@
+"""What a file that is written may be called: one rule for whoever writes it."""
+import pytest
+from checkpoints import network, save
+from small import small_model, small_weights
+
+import npefficient
+from npefficient.commands import main
+from npefficient.errors import ArgumentError
+from npefficient.weights.weight_file import write_weights
+
+RULE = "its name must end in .h5 or .hdf5, as weight files do; npefficient.export .* makes .safetensors"
+
+
+@pytest.mark.parametrize("name", ["foo.bin", "foo", "foo.safetensors", "foo.pth", ".h5"])
+def test_weight_files_end_in_h5(name, tmp_path):
+    (tmp_path / "tf_efficientnet_lite0.pth").write_bytes(save(network(), "zip"))
+    (tmp_path / "photos").mkdir()
+    target = tmp_path / name
+    for write in (lambda: npefficient.convert(tmp_path / "tf_efficientnet_lite0.pth", target),
+                  lambda: npefficient.finetune(tmp_path / "photos", target),
+                  lambda: small_model().save(target), lambda: write_weights(target, small_weights())):
+        with pytest.raises(ArgumentError, match=f"{name}': {RULE}"):
+            write()
+    assert not target.exists()
+
+
+@pytest.mark.parametrize("name", ["a.h5", "a.HDF5"])
+def test_weight_files_end_in_h5_or_hdf5(name, tmp_path):
+    small_model().save(tmp_path / name)
+    assert npefficient.load_weights(tmp_path / name).architecture.num_classes == 5
+
+
+@pytest.mark.parametrize("name", ["hub2", "hub2.bin", "hub2.h5"])
+def test_exports_end_in_safetensors_or_are_folders(name, tmp_path, capsys):
+    small_model().save(tmp_path / "a.h5")
+    assert main(["export", str(tmp_path / "a.h5"), str(tmp_path / name)]) == 1
+    assert f"{name}': its name must end in .safetensors, as timm knows such files; '{tmp_path / name}/' makes a" \
+        in capsys.readouterr().err
+    assert not (tmp_path / name).exists()
+    assert main(["export", str(tmp_path / "a.h5"), f"{tmp_path / name}/"]) == 0
+    assert (tmp_path / name / "model.safetensors").exists() and (tmp_path / name / "config.json").exists()
