@@ -1,1 +1,1 @@
-"""Benchmarks: verify first, then warm up, then time. Figures of one run compare only with each other."""
+"""Benchmarks: verify, warm up, then time. Only figures of the same run are comparable."""

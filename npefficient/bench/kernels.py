@@ -1,4 +1,4 @@
-"""Every kernel on every distinct layer shape, hot: the same step again and again, verified against NumPy first."""
+"""Every kernel on every distinct layer shape with warm caches: one step repeated, verified against NumPy first."""
 import fnmatch
 import math
 import tempfile
@@ -16,19 +16,19 @@ from .subject import make_subject
 COLUMNS = {"op": "<10", "input": "<11", "k": ">1", "s": ">1", "out": ">4", "end": ">9", "us": ">8.1f", "best": ">8.1f",
            "GFLOP/s": ">7.1f", "of peak": ">7.1%", "GB/s": ">6.1f", "layers": ">6", "first": "<19", "differs": ">7.1e"}
 LEGEND = """\
-Each shape alone, again and again, so that what fits a cache stays there; us: the median, best: the shortest, less what
-a call costs. Each layer is a step of its own here. In the network a depthwise layer gets its input row by row from the
-layer before it (see 'bench layers'); here it first copies it, between zeros for padding, and that is part of its time.
-GB/s: of the bytes that have to be read and written at least; layers: that have this shape, first: the first of them."""
-CALL, MOST = 2e-3, 1000  # seconds of one call of the driver, filled with repeats, and how many these are at the most
+Each shape is repeated alone, so that what fits a cache stays there; us: the median, best: the shortest, both without
+the cost of the call. Each layer is a step of its own here. In the network a depthwise layer is fused with the layer
+before it (see 'bench layers'); here it first copies its input and pads it with zeros, which is part of its time.
+GB/s: for the least bytes to read and write; layers: how many have this shape, first: the first of them."""
+CALL, MOST = 2e-3, 1000  # seconds of one call of the driver, filled with repeats, and the most repeats
 
 
 def run(report, name: str, op: str | None = None, layer: str | None = None, size=None, seconds: float = 0.2,
         plot=None) -> None:
     """Measure the chosen shapes in the order in which they first occur; `layer` may have wildcards.
 
-    Where it names one layer that has a ladder, or a block, print that as well. plot: a file for a
-    picture of the ladder, or where there is none, of the shapes between the machine's limits.
+    If it names one layer that has a ladder, or a block, print the ladder too. plot: a file for a picture of the ladder,
+    or without a ladder, a roofline plot of the shapes.
     """
     of_ladder = ladder.wanted(build(name), op, layer)
     with tempfile.TemporaryDirectory() as directory:
@@ -54,7 +54,7 @@ def time_chosen(report, title: str, steps: Steps, chosen: dict[int, int], peak: 
     table = report.table(f"{title}, one core; peak {peak / 1e9:.1f} GFLOP/s", COLUMNS, "kernels")
     for i, step in enumerate(steps.steps):
         if i not in chosen:
-            steps.calls[i]()  # the next ones want its output
+            steps.calls[i]()  # the next steps need its output
             continue
         differs = steps.run_verified(i)
         timing, repeats = time_step(steps, i, seconds)
@@ -68,7 +68,7 @@ def time_chosen(report, title: str, steps: Steps, chosen: dict[int, int], peak: 
 
 
 def choose(steps: Steps, op: str | None, layer: str | None) -> dict[int, int]:
-    """The first step of each distinct shape -> how many have that shape; only of one op or layer where asked for."""
+    """The first step of each distinct shape -> how many have that shape; only of one op or layer if requested."""
     first, counts = {}, {}
     for i, step in enumerate(steps.steps):
         if op in (None, step.op) and (layer is None or fnmatch.fnmatchcase(step.name, layer)):
@@ -81,7 +81,7 @@ def choose(steps: Steps, op: str | None, layer: str | None) -> dict[int, int]:
 
 
 def time_step(steps: Steps, i: int, seconds: float):
-    """Return the Timing of a call that repeats step i, and how often it does."""
+    """Return the Timing of a call that repeats step i, and the number of repeats."""
     repeats = 1
     while True:
         call = steps.repeated(i, repeats)

@@ -19,16 +19,16 @@ from .verify import verify
 COLUMNS = {"rung": "<19", "us": ">11.1f", "best": ">11.1f", "GFLOP/s": ">8.3g", "of peak": ">8.2%", "GB/s": ">8.3g",
            "x before": ">8.3g", "rows": ">7", "differs": ">8.1e"}
 LEGEND = """\
-us: the median, best: the shortest, with what it costs to call a compiled function, a microsecond or two; GB/s: of the
-bytes that have to be read and written at least; x before: as many times the speed of the rung before; rows: of the
-picture that were timed, where all of them take too long: the time is scaled up. Packing and layouts are not timed."""
+us: the median, best: the shortest, both with the cost of calling a compiled function, a microsecond or two; GB/s: for
+the least bytes to read and write; x before: the speed relative to the rung before; rows: the rows of the picture that
+were timed, if all of them take too long: the time is scaled up. Packing and layouts are not timed."""
 LONGEST = 0.5  # seconds of one call
 
 
 def wanted(network: Architecture, op: str | None, layer: str | None) -> str | None:
-    """The operator whose ladder is asked for by naming one layer or block; None for a choice of several, or of none.
+    """The operator whose ladder is requested by naming one layer or block; None if it is not exactly one.
 
-    Raises ArgumentError where a block is asked for that there is not.
+    Raises ArgumentError for an unknown block.
     """
     ops = {conv.name: conv.op for conv in network.convs}
     ops |= {block.name: "block" for block in network.blocks if block.kind == "ir"}
@@ -57,13 +57,13 @@ def case_of(weights: Weights, op: str, layer: str, height: int, width: int, seed
 
 
 def folded_conv(weights: Weights, conv: Conv) -> Folded:
-    """With its batch norm folded in, rounded to float32."""
+    """A convolution with its batch norm folded in, rounded to float32."""
     weight, bias = (array.astype(np.float32) for array in fold(conv, weights.parameters))
     return Folded(weight, bias, conv.stride, conv.relu6)
 
 
 def expected(case: Case) -> np.ndarray:
-    """What NumPy makes of it in float64: (Q, R, M)."""
+    """NumPy's result in float64: (Q, R, M)."""
     x = case.x[None].astype(np.float64)
     for conv in case.convs:
         weight = conv.weight.astype(np.float64)
@@ -98,7 +98,7 @@ def run(report, title: str, case: Case, peak: float, seconds: float) -> list[dic
 
 
 def portion(rung: Rung, case: Case, clock=time.perf_counter) -> Case:
-    """The case, or as many of its first rows as take about LONGEST seconds."""
+    """The case, or its first rows, as many as take about LONGEST seconds."""
     prepared = rung.prepare(case.top(1))
     prepared.call()  # it may compile
     before = clock()
@@ -108,5 +108,5 @@ def portion(rung: Rung, case: Case, clock=time.perf_counter) -> Case:
 
 
 def sum_length(case: Case) -> int:
-    """The products in each of its sums, added up over its layers."""
+    """The products per sum, added up over its layers."""
     return sum(conv.weight[0].size + 2 for conv in case.convs)

@@ -1,4 +1,4 @@
-"""The steps of a plan one by one, in their place in the forward pass, and their sum beside the whole."""
+"""The steps of a plan one by one, timed within the forward pass, and their sum compared with the whole pass."""
 import tempfile
 import time
 from dataclasses import dataclass
@@ -18,15 +18,15 @@ COLUMNS = {"layer": "<28", "op": "<21", "input": "<11", "k": ">1", "s": ">1", "o
            "of peak": ">7.1%"}
 BEFORE = "before the first step"
 LEGEND = """\
-us: the median; best: in the quickest pass; KiB: what has to be read and written at least. Two kinds of passes take
-turns. One looks at the clock whenever a step's last chunk is done; that costs {look:.1f} us, which are part of the
-step's figure. The whole pass runs as ever, without looks. The difference comes from the looks, and from the medians of
-steps not adding up to that of passes, least of all on a busy machine: then read the best."""
+us: the median; best: in the quickest pass; KiB: the least to read and write. Two kinds of passes alternate. One reads
+the clock after each step's last chunk; that costs {look:.1f} us, which are part of the step's figure. The whole pass
+runs as usual, without these readings. The difference comes from the readings, and from medians: those of the steps do
+not add up to that of the pass, even less so on a busy machine: then use the best."""
 FEWEST = 5  # rounds
 
 
 def run(report, name: str, threads: int = 1, size=None, seconds: float = 3.0) -> None:
-    """Time in rounds: the whole pass, then one that looks at the clock after each of its steps."""
+    """Time in rounds: a whole pass, then one that reads the clock after each step."""
     with tempfile.TemporaryDirectory() as directory:
         subject = make_subject(name, directory, size)
         steps = Steps(read_weights(subject.weights), subject.input(1), threads)
@@ -36,19 +36,20 @@ def run(report, name: str, threads: int = 1, size=None, seconds: float = 3.0) ->
 
 @dataclass(frozen=True)
 class Passes:
-    """What was measured, in seconds."""
+    """The measurements, in seconds."""
 
-    median: np.ndarray  # (1 + steps,): what comes before the first step, and each step
+    median: np.ndarray  # (1 + steps,): the time before the first step, and of each step
     best: np.ndarray  # the same, of the quickest pass
-    whole: Timing  # of the pass without looks
+    whole: Timing  # of the pass that does not read the clock in between
 
 
 def print_steps(report, title: str, steps: Steps, seconds: float) -> Passes:
-    """Time the steps, which are checked already, and print them with their sum and the whole."""
+    """Time the steps, which are already verified, and print them with their sum and the whole pass."""
     threads = steps.engine.num_threads
     peak = peak_of(threads)
     taken, whole, look = time_rounds(steps, seconds)
-    # Not each step's shortest time: while this thread sleeps on a busy machine, a worker does whole steps alone.
+    # Not each step's shortest time: on a busy machine, a worker can finish whole steps while this thread sleeps, and
+    # they would seem to take no time.
     median, best = np.median(taken, axis=0), taken[taken.sum(axis=1).argmin()]
     table = report.table(f"{title}, {counted(threads, 'thread')}, every step in its place; peak "
                          f"{peak / 1e9:.1f} GFLOP/s", COLUMNS, "layers")
@@ -69,12 +70,13 @@ def print_steps(report, title: str, steps: Steps, seconds: float) -> Passes:
 
 
 def figures(seconds: float, flops: int, peak: float) -> dict:
-    """The columns that follow from a time."""
+    """The columns that are computed from a time."""
     return {"us": seconds * 1e6, "GFLOP/s": flops / seconds / 1e9, "of peak": flops / seconds / peak}
 
 
 def check(steps: Steps, title: str, expected) -> None:
-    """The whole pass gives the plain network's logits; every other way through the steps gives its bits."""
+    """Verify that the whole pass gives the plain network's logits, and every other way to run the steps the same bits.
+    """
     steps.whole()
     whole = steps.logits()
     verify(f"{title}, the whole pass", whole, expected, LOGITS)
@@ -86,8 +88,8 @@ def check(steps: Steps, title: str, expected) -> None:
 
 
 def time_rounds(steps: Steps, seconds: float, clock=time.perf_counter):
-    """Return the seconds of each step (rounds, 1 + steps), with what comes before them first; the Timing of the whole
-    pass; and the seconds of one look."""
+    """Return the seconds of each step (rounds, 1 + steps), with the time before the first step in front; the Timing of
+    the whole pass; and the seconds that one reading of the clock costs."""
     rounds, whole = [], []
     steps.whole()
     end = clock() + seconds
@@ -96,5 +98,5 @@ def time_rounds(steps: Steps, seconds: float, clock=time.perf_counter):
         steps.whole()
         whole.append(clock() - before)
         rounds.append(steps.in_place(clock))
-    looks = [steps.looks(clock) for _ in range(FEWEST)]  # not in between: workers may come too late to leave in time
+    looks = [steps.looks(clock) for _ in range(FEWEST)]  # not between rounds: late workers would disturb them
     return np.array(rounds), summary(whole), float(np.median(looks))

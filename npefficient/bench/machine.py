@@ -1,4 +1,4 @@
-"""The machine and the software a figure belongs to: what goes into every JSON file."""
+"""The machine and the software that a figure was measured with, for every JSON file."""
 import importlib.metadata
 import os
 import platform
@@ -10,11 +10,11 @@ from ..kernels.processor import target
 
 CPU0 = Path("/sys/devices/system/cpu/cpu0")
 FEATURES = ("sse2", "avx", "avx2", "fma", "avx512f", "avx512vl", "avx512vnni", "neon")  # in LLVM's words
-ASSUMED = {"L1": 32 << 10, "L2": 1 << 20, "L3": 16 << 20}  # bytes, where the system does not tell
+ASSUMED = {"L1": 32 << 10, "L2": 1 << 20, "L3": 16 << 20}  # bytes, if the system does not tell
 
 
 def read(path: Path) -> str:
-    """The text of one of the kernel's files without its last newline; empty where there is none."""
+    """The stripped text of a kernel file; empty if it does not exist."""
     try:
         return path.read_text().strip()
     except OSError:
@@ -22,13 +22,13 @@ def read(path: Path) -> str:
 
 
 def features() -> list[str]:
-    """The CPU features that decide how fast kernels are; NUMBA_CPU_FEATURES may take some away from Numba."""
+    """The CPU features that affect the kernels' speed; NUMBA_CPU_FEATURES may disable some."""
     having = target()[1].split(",")
     return [name for name in FEATURES if f"+{name}" in having]
 
 
 def cache_sizes(cpu: Path = CPU0) -> dict[str, int]:
-    """Bytes of each level of data cache that the first CPU sees, "L1" first; those of ASSUMED where unknown."""
+    """Bytes of each level of data cache of the first CPU, "L1" first; ASSUMED if unknown."""
     sizes = {}
     for index in sorted((cpu / "cache").glob("index*")):
         size = read(index / "size")
@@ -46,7 +46,7 @@ def cpu_name(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
 
 
 def frequencies(cpu: Path = CPU0, cpuinfo: Path = Path("/proc/cpuinfo")) -> dict:
-    """MHz, as far as the system tells: now, the highest, and the governor; virtual machines mostly hide them."""
+    """MHz, as far as the system tells: current, highest, and the governor; most virtual machines hide them."""
     found = {}
     for name, file in (("now", "scaling_cur_freq"), ("highest", "cpuinfo_max_freq")):
         if text := read(cpu / "cpufreq" / file):
@@ -60,14 +60,14 @@ def frequencies(cpu: Path = CPU0, cpuinfo: Path = Path("/proc/cpuinfo")) -> dict
 
 
 def commit() -> str | None:
-    """The git commit of these sources, with "+changes" where they differ from it; None outside a checkout."""
+    """The git commit of these sources, with "+changes" if they differ from it; None outside a checkout."""
     here = Path(__file__).parent
 
     def git(*arguments):
         return subprocess.run(["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True).stdout
 
     try:
-        tracked = git("ls-files", __file__).strip()  # an installed copy may lie inside somebody else's checkout
+        tracked = git("ls-files", __file__).strip()  # an installed copy may be inside another project's checkout
         return git("rev-parse", "HEAD").strip() + ("+changes" if git("status", "--porcelain", "-uno").strip() else "") \
             if tracked else None
     except (OSError, subprocess.CalledProcessError):
@@ -83,7 +83,7 @@ def version(distribution: str) -> str | None:
 
 
 def environment() -> dict:
-    """All of it, as JSON can hold it."""
+    """All of this, as JSON-serialisable values."""
     from ..common.version import __version__
     from ..engine.cpus import available_threads
 
@@ -100,9 +100,9 @@ def environment() -> dict:
 
 
 def resident_peak() -> int | None:
-    """The most memory this process has had resident so far, in bytes; None where the system does not tell (Windows).
+    """This process's peak resident memory so far, in bytes; None if the system does not tell (Windows).
 
-    Linux carries `ru_maxrss` over from the process that started this one, so its own figure is read from /proc.
+    On Linux, `ru_maxrss` is inherited from the parent process, so the figure is read from /proc.
     """
     for line in read(Path("/proc/self/status")).splitlines():
         if line.startswith("VmHWM:"):

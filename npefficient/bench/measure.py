@@ -1,11 +1,11 @@
-"""Time a call: warm up, then repeat it for some seconds."""
+"""Time a call: warm up, then repeat it for a given time."""
 import time
 from dataclasses import dataclass
 
 import numpy as np
 
-WARM_UP = 0.25  # of the seconds that are measured: caches, branch predictors and the clock frequency settle
-FEWEST = 5  # runs, however long one takes
+WARM_UP = 0.25  # as a fraction of the measured time: caches, branch predictors and the clock frequency settle
+FEWEST = 5  # runs at least, even if they take longer
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ def measure(call, seconds: float, clock=time.perf_counter) -> Timing:
 
 
 def repeats_for(call, seconds: float, clock=time.perf_counter) -> int:
-    """How often to repeat within `call(repeats)` so that it takes about `seconds`: what is shorter than the clock's and
-    the call's own cost has to be repeated inside."""
+    """The number of repeats with which `call(repeats)` takes about `seconds`. Work that is shorter than the cost of the
+    clock and the call must be repeated inside the call."""
     call(1)  # the first call may compile
     repeats = 1
     while True:

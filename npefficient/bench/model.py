@@ -1,6 +1,6 @@
-"""Whole models, as a user meets them: from the file to the first answer, then one answer after the other.
+"""Whole models, as users run them: from the file to the first result, then repeated calls.
 
-Each combination of model, batch and threads runs in a process of its own, after a measurement of the core's peak.
+Each combination of model, batch and threads runs in its own process, after a measurement of the core's peak.
 """
 import tempfile
 import time
@@ -20,14 +20,14 @@ START = {"model": "<15", "batch": ">5", "threads": ">7", "load ms": ">8.1f", "pa
          "code": ">8.1f", "from": ">5", "first call": ">10.1f", "arenas MB": ">9.1f", "scratch": ">7.1f",
          "peak MB": ">7.1f", "differs": ">8.1e"}
 LEGEND = """\
-load: read the weight file; pack: fold and lay out the weights; code: get the compiled driver, from the cache or from
-Numba, which compiles it; first call: one batch after that. arenas: the activations of all pictures that are on their
-way at once; scratch: of all threads; peak: resident memory of the process. differs: largest difference from the plain
+load: read the weight file; pack: fold and lay out the weights; code: get the compiled driver, from the cache or by
+compiling it with Numba; first call: one batch after that. arenas: the activations of all pictures that are computed at
+the same time; scratch: of all threads; peak: resident memory of the process. differs: largest difference from the plain
 network's logits."""
 
 
 def run(report, names, batches, threads, size=None, seconds: float = 3.0) -> None:
-    """Measure every combination; two tables, speed and start."""
+    """Measure every combination; print two tables, speed and start."""
     rows = []
     table = report.table("speed, in ms for a batch: 'of peak' is the median's share of the FMA peak of the cores in "
                          "use, 'best' the fastest call's", COLUMNS, "speed")
@@ -44,7 +44,7 @@ def run(report, names, batches, threads, size=None, seconds: float = 3.0) -> Non
 
 
 def _combination(table, subject: Subject, batch: int, threads: int, seconds: float) -> dict:
-    """Add the row of one combination; returns the row of its start."""
+    """Add the row of one combination to the speed table; returns its row of the start table."""
     from ..engine.compiled import is_cached
 
     peak, source = peak_of(threads), "cache" if is_cached() else "Numba"
@@ -61,7 +61,7 @@ def _combination(table, subject: Subject, batch: int, threads: int, seconds: flo
 
 
 def child(name, height, width, directory, batch, threads, seconds) -> dict:
-    """One combination, in a process that has done nothing else."""
+    """Measure one combination in a fresh process."""
     subject = Subject(name, height, width, Path(directory))
     x, clock = subject.input(batch), Stages()
 
@@ -80,7 +80,7 @@ def child(name, height, width, directory, batch, threads, seconds) -> dict:
     differs = verify(what, logits, subject.logits(batch), LOGITS)
     timing = measure(lambda: model(x), seconds)
     resident = resident_peak()
-    from .steps import memory_held  # only now: it adds to what is resident
+    from .steps import memory_held  # only now, as the import adds to resident memory
 
     arenas, scratch = memory_held(engine)
     return {"timing": vars(timing), "start": {**clock.taken, "arenas MB": arenas / 1e6, "scratch": scratch / 1e6,
@@ -88,7 +88,7 @@ def child(name, height, width, directory, batch, threads, seconds) -> dict:
 
 
 class Stages:
-    """Milliseconds of one thing after the other."""
+    """Milliseconds of consecutive stages."""
 
     def __init__(self):
         self.taken: dict[str, float] = {}

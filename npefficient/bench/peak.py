@@ -1,7 +1,7 @@
-"""What one core can do at most: fused multiply-adds per second, and bytes read per second from each level of memory.
+"""The peak of one core: fused multiply-adds per second, and bytes read per second from each level of memory.
 
-Every share of the peak that a benchmark prints is taken of the figure measured here in the same run, times the cores in
-use.
+Every share of the peak that a benchmark prints is relative to this figure, measured in the same run, times the number
+of cores in use.
 """
 import os
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class Width:
 
     @property
     def chains(self) -> int:
-        """Accumulators that fit beside two operands, a multiple of 4."""
+        """Accumulators that fit the registers next to two operands, a multiple of 4."""
         return (self.registers - 2) // 4 * 4 if self.registers < 32 else 24
 
 
@@ -44,7 +44,7 @@ def fma_peak(width: Width, seconds: float, chains: int | None = None) -> float:
     chains = chains or width.chains
     call = multiply_adder(width.lanes, chains)
     start = np.linspace(-4, 4, chains * width.lanes, dtype=np.float32)
-    acc, constants = start.copy(), np.array([0.9, 0.75], np.float32)  # settles at 7.5: no overflow, no denormals
+    acc, constants = start.copy(), np.array([0.9, 0.75], np.float32)  # converges to 7.5: no overflow, no subnormals
     addresses = acc.ctypes.data, constants.ctypes.data, constants.ctypes.data + FLOAT
 
     expected = start.astype(np.float64)
@@ -64,17 +64,17 @@ def core_peak(seconds: float = 0.2) -> float:
 
 
 def peak_of(threads: int) -> float:
-    """FLOP/s of so many threads: of as many cores as this process may use, and no more."""
+    """FLOP/s of this number of threads, or of the cores that this process may use if those are fewer."""
     from ..engine.cpus import available_threads
 
     return core_peak() * min(threads, available_threads())
 
 
 def working_sets(caches: dict[str, int]) -> dict[str, int]:
-    """Bytes to read over and over so that they come from one level: half of a cache, and four times the last one.
+    """Bytes to read repeatedly so that they come from one level: half of a cache, and four times the last one.
 
-    A level is left out where half of it would fit into the one before. The last cache may be shared with others: only a
-    quarter of a third level is asked for.
+    A level is omitted if half of it would fit the previous one. The third level may be shared with others: only a
+    quarter of it is used.
     """
     sets, before = {}, 0
     for level, size in caches.items():
@@ -92,7 +92,7 @@ def read_bandwidth(size: int, lanes: int, seconds: float) -> float:
     block = STREAMS * lanes
     turns = max(1, size // (block * FLOAT))
     x = np.random.default_rng(0).integers(0, 2, turns * block + block, np.uint8).astype(np.float32)
-    x = x[-x.ctypes.data % 64 // FLOAT :][: turns * block]  # on a cache line; zeros and ones, so that sums are exact
+    x = x[-x.ctypes.data % 64 // FLOAT :][: turns * block]  # aligned to a cache line; zeros and ones make sums exact
     acc, call = np.zeros(block, np.float32), reader(lanes)
     call(x.ctypes.data, turns, acc.ctypes.data, 1)
     verify(f"reading {size:,} bytes", acc, x.reshape(turns, block).sum(0, dtype=np.float64), 1)
@@ -105,7 +105,7 @@ def read_bandwidth(size: int, lanes: int, seconds: float) -> float:
 
 
 def run(report, seconds: float = 0.5) -> None:
-    """Both tables."""
+    """Print both tables."""
     table = report.table("FMA peak of one core, float32", {
         "vectors": "<11", "lanes": ">6", "chains": ">7", "GFLOP/s": ">9.1f", "in flight": ">10.1f", "GHz": ">6.2f"},
         "fma")
@@ -131,7 +131,7 @@ def reads(report, seconds: float) -> dict[str, float]:
 
 
 def _free_memory() -> int:
-    """Bytes of physical memory that nobody uses; a gigabyte where the system does not tell."""
+    """Bytes of free physical memory; 1 GiB if the system does not tell."""
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):

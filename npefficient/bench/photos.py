@@ -1,8 +1,8 @@
 """Photos from the file to the logits: decoding alone, computing alone, and both together as `stream` does them.
 
-Decoding a and computing b photos a second, each with all processors, nobody can do both at more than 1 / (1/a + 1/b):
-the processors have to do the one after the other for every photo. `of best` is the share of that, `of slower` the share
-of the slower of the two alone.
+If all processors decode a photos per second, or compute b, then they can do both at 1 / (1/a + 1/b) at most: they have
+to do one after the other for every photo. `of best` is the share of that, `of slower` the share of the slower of the
+two alone.
 """
 import contextlib
 import itertools
@@ -23,23 +23,23 @@ from ..network.architecture import build
 from ..network.parameters import random_weights
 from .report import progress
 
-SIZES = {"500x375": (375, 500, 16), "4000x3000": (3000, 4000, 4)}  # rows, columns, how many different ones
+SIZES = {"500x375": (375, 500, 16), "4000x3000": (3000, 4000, 4)}  # rows, columns, number of different photos
 OCTAVES = (3, 12, 48, 192)  # rows of the noise that a photo is made of
 ROUNDS = 3
-WARM_UP = 0.25  # of the seconds that are measured
+WARM_UP = 0.25  # as a fraction of the measured time
 COLUMNS = {"photos": "<22", "MB": ">6.2f", "decode/s": ">10.1f", "compute/s": ">10.1f", "both/s": ">10.1f",
            "best/s": ">10.1f", "of best": ">8.1%", "of slower": ">9.1%", "logits move": ">12.2%"}
 LEGEND = """\
-MB: of a file. decode, compute: photos a second with all threads, each alone; both: together; best: 1 / (1/decode +
-1/compute). fast: decoded at 1/2, 1/4 or 1/8 (--fast-decode). logits move: the largest change that brings, of the
-largest logit; with random weights and photos of noise. of best: the three are measured one after the other, so that
-a figure a little above 100 % means no more than that the machine was quicker meanwhile: measure with more --seconds."""
+MB: size of a file. decode, compute: photos per second with all threads, each alone; both: together; best:
+1 / (1/decode + 1/compute). fast: decoded at 1/2, 1/4 or 1/8 (--fast-decode). logits move: the largest change that this
+causes, as a share of the largest logit; with random weights and photos of noise. of best: the three are measured one
+after the other, so a figure slightly above 100 % only means that the machine's speed changed: use more --seconds."""
 
 
 def run(report, name: str, workers: int, seconds: float) -> None:
     """Measure photos of each size, with full and with fast decoding."""
     model = Model(random_weights(build(name)), num_threads=1)
-    found = []  # printed together: until then, stderr says how far it is
+    found = []  # printed together at the end; stderr shows the progress until then
     for title, (rows, columns, count) in SIZES.items():
         with tempfile.TemporaryDirectory() as directory:
             photos = make_photos(Path(directory), rows, columns, count)
@@ -59,7 +59,8 @@ def run(report, name: str, workers: int, seconds: float) -> None:
 
 
 def make_photos(directory: Path, rows: int, columns: int, count: int) -> list[Path]:
-    """Write JPEGs of noise whose coarse parts are the strongest, as in photos; they come out of a camera's size."""
+    """Write JPEGs of noise that is strongest at coarse scales, as in photos, so that files are as large as a camera's.
+    """
     from PIL import Image
 
     rng, paths = np.random.default_rng(0), []
@@ -76,7 +77,7 @@ def make_photos(directory: Path, rows: int, columns: int, count: int) -> list[Pa
 
 
 def verify(model, photos: list[Path], workers: int) -> None:
-    """Raise NpefficientError unless `stream` has the logits of one photo at a time, to the bit."""
+    """Raise NpefficientError unless `stream` gives the same logits as one photo at a time, to the bit."""
     for outcome in stream(model, photos, workers=workers):
         expected = model(model.transform(outcome.photo)[None])[0]
         if not np.array_equal(outcome.outputs["classifier"], expected):
@@ -84,7 +85,7 @@ def verify(model, photos: list[Path], workers: int) -> None:
 
 
 def measure(what: str, model, photos: list[Path], workers: int, seconds: float, fast: bool) -> dict:
-    """The medians of some rounds in which decoding, computing and both have their turns."""
+    """The medians over ROUNDS rounds of decoding, computing and both."""
     draft = needed(model.preprocessing) if fast else None
     pictures = [model.transform(photo)[None] for photo in photos]
 
@@ -104,14 +105,14 @@ def measure(what: str, model, photos: list[Path], workers: int, seconds: float, 
 
 
 def alone(work, things: list, workers: int, seconds: float, clock=time.perf_counter) -> float:
-    """Calls a second when every worker does `work` for one thing after the other."""
+    """Calls per second when every worker calls `work` for one thing after the other."""
     with ThreadPoolExecutor(workers) as pool:
         each = pool.map(lambda _: rate(map(work, itertools.cycle(things)), seconds, clock), range(workers))
         return sum(each)
 
 
 def rate(done, seconds: float, clock=time.perf_counter) -> float:
-    """How many a second come out of an endless iterator, after a warm-up."""
+    """Items per second of an endless iterator, after a warm-up."""
     start = clock()
     while clock() - start < seconds * WARM_UP:
         next(done)

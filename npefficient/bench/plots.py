@@ -1,4 +1,4 @@
-"""Pictures of a ladder, and of layers between the limits of the machine."""
+"""Plots of a ladder, and of layers under the machine's roofline."""
 import math
 from pathlib import Path
 
@@ -12,7 +12,7 @@ GREY, PEAK = "#666666", "#b2182b"
 
 
 def _figure(width: float, height: float):
-    """An empty picture in inches, and its axes; no window and no global state."""
+    """An empty figure, its size in inches, and its axes; no window and no global state."""
     from matplotlib.figure import Figure
 
     figure = Figure((width, height), layout="constrained")
@@ -49,7 +49,7 @@ def ladder(rows: list[dict], title: str, peak: float, path: Path) -> None:
 
 
 def roofline(rows: list[dict], title: str, peak: float, reads: dict[str, float], path: Path) -> None:
-    """A point for each layer of `bench/kernels.py`: GFLOP/s over FLOPs per byte, below what the machine can do.
+    """A point for each layer of `bench/kernels.py`: GFLOP/s over FLOPs per byte, below the machine's roofline.
 
     rows: of the table, with "GFLOP/s" and "FLOPs per byte"; peak: FLOP/s; reads: bytes per second from each level of
     memory
@@ -75,9 +75,9 @@ def roofline(rows: list[dict], title: str, peak: float, reads: dict[str, float],
     axes.axhline(peak / 1e9, color=PEAK, linewidth=1.5)
     axes.annotate(f"multiply-adds, {peak / 1e9:.0f} GFLOP/s", (right, peak / 1e9), (0, 4), textcoords="offset points",
                   ha="right", color=PEAK, fontsize=9)
-    figure.draw_without_rendering()  # settles where the axes lie, and so the lines' angle
+    figure.draw_without_rendering()  # fixes the axes' position, and so the lines' angle
     for level, speed in reads.items():
-        start, bend = max(left, bottom * 1e9 / speed), peak / speed  # FLOPs per byte; behind the bend the peak is less
+        start, bend = max(left, bottom * 1e9 / speed), peak / speed  # FLOPs per byte; past the bend the peak is lower
         axes.plot([start, bend], [start * speed / 1e9, peak / 1e9], color=GREY, linewidth=1)
         (x0, y0), (x1, y1) = axes.transData.transform([(start, start * speed / 1e9), (bend, peak / 1e9)])
         axes.text(1.1 * start, 1.1 * start * speed / 1e9, f"{level}, {speed / 1e9:.0f} GB/s", color=GREY, fontsize=9,

@@ -1,11 +1,11 @@
-"""Kernels that do nothing but meet a limit of the processor: fused multiply-adds in registers, and reads.
+"""Kernels that only reach a limit of the processor: fused multiply-adds in registers, and reads.
 
-    multiply_add    acc[c] = acc[c] * factor + summand, ROUNDS times a turn, for CHAINS accumulators that never leave
-                    their registers; 2 * lanes * CHAINS * ROUNDS FLOPs a turn
-    read_sum        acc[v] += x[v], for STREAMS vectors a turn; 4 * lanes * STREAMS bytes a turn
+    multiply_add    acc[c] = acc[c] * factor + summand, ROUNDS times per turn, for CHAINS accumulators that stay in
+                    registers; 2 * lanes * CHAINS * ROUNDS FLOPs per turn
+    read_sum        acc[v] += x[v], for STREAMS vectors per turn; 4 * lanes * STREAMS bytes per turn
 
-A fused multiply-add takes about 4 cycles and a core starts 2 (ARM: up to 4) in each, so 8 (16) chains are in flight at
-the limit: 12 fill the 16 registers of SSE and AVX, 24 most of the 32 of AVX-512 and NEON.
+A fused multiply-add has a latency of about 4 cycles and a core starts 2 (ARM: up to 4) per cycle, so 8 (16) independent
+chains reach the limit: 12 fill the 16 registers of SSE and AVX, 24 most of the 32 of AVX-512 and NEON.
 """
 import functools
 

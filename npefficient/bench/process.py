@@ -1,4 +1,4 @@
-"""Run one function in a Python process of its own: `python -m npefficient.bench.process MODULE FUNCTION OUT < kwargs`.
+"""Run one function in its own Python process: `python -m npefficient.bench.process MODULE FUNCTION OUT < kwargs`.
 
 Engines in one process disturb each other (spinning thread pools, memory, loaded libraries), so each is timed alone.
 """
@@ -12,19 +12,19 @@ from pathlib import Path
 
 from ..errors import NpefficientError
 
-ROOT = Path(__file__).parents[2]  # where this very package is imported from
+ROOT = Path(__file__).parents[2]  # the directory that this package is imported from
 TIMEOUT = 3600  # seconds
 
 
 class ProcessFailed(NpefficientError):
-    """The function raised something that is no verdict on a result: a missing compiler, a library's own error."""
+    """The function failed for a reason other than a wrong result, such as a missing compiler or a library's error."""
 
 
 def isolated(module: str, function: str, environment: dict | None = None, **kwargs) -> dict:
-    """Return what `function(**kwargs)` of a module returns, both as JSON can hold them, run in a new process.
+    """Run `function(**kwargs)` of a module in a new process and return its result; both must be JSON-serialisable.
 
-    Raises NpefficientError with the same text where the function did (a wrong result), its subclass ProcessFailed for
-    anything else.
+    Raises NpefficientError with the same text if the function did (a wrong result), its subclass ProcessFailed for
+    any other failure.
     """
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     with tempfile.TemporaryDirectory() as directory:
@@ -50,7 +50,7 @@ def main(module: str, function: str, out: str) -> None:
         answer = {"result": getattr(importlib.import_module(module), function)(**json.load(sys.stdin))}
     except NpefficientError as error:
         answer = {"wrong": str(error)}
-    except Exception as error:  # whatever a foreign library comes up with
+    except Exception as error:  # a third-party library may raise anything
         answer = {"failed": f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"}
     Path(out).write_text(json.dumps(answer))
 

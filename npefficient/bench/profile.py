@@ -1,4 +1,4 @@
-"""Where the time of one photo goes: reading it, preparing it, each step of the network, naming the classes."""
+"""Where the time for one photo goes: reading it, preparing it, each step of the network, naming the classes."""
 import json
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def _stages(report, photo, read, prepare, steps: Steps, seconds: float) -> dict[
 
 
 def _events(stages: dict[str, float], steps: Steps, passes: Passes) -> list[dict]:
-    """Chrome's trace events, in microseconds: the stages on one line, the steps of the quickest pass on another."""
+    """Chrome's trace events, in microseconds: the stages on line 1, the steps of the quickest pass on line 2."""
     events, now = [], 0.0
 
     def add(name, seconds, line, **details):

@@ -1,4 +1,4 @@
-"""Tables on the screen, and the same figures with their environment as JSON."""
+"""Tables on the screen, and the same figures as JSON, with their environment."""
 import json
 import sys
 from pathlib import Path
@@ -11,12 +11,12 @@ NOTE = "Figures of one run compare with each other only: another run, load or ma
 
 
 def progress(text: str) -> None:
-    """Say on stderr what a long measurement is at; its table is printed as a whole, after it."""
+    """Report the progress of a long measurement on stderr; its table is printed at the end."""
     print(text, file=sys.stderr, flush=True)
 
 
 class Report:
-    """Prints tables as they come in and keeps their rows; `write` puts them into a file."""
+    """Prints tables row by row and keeps the rows; `write` writes them to a file."""
 
     def __init__(self, json_path=None):
         if json_path is not None:
@@ -36,7 +36,7 @@ class Report:
         return Table(title, columns, rows)
 
     def write(self) -> None:
-        """Close with the note, and write the JSON file where one was asked for."""
+        """Print the note, and write the JSON file if one was requested."""
         print(f"\n{NOTE}")
         if self.json_path is not None:
             with replacing(Path(self.json_path).absolute(), force=True) as part:
@@ -46,7 +46,7 @@ class Report:
 
 
 class Table:
-    """Rows are printed as they are added, a space between columns; keys without one go into the JSON file alone."""
+    """Prints rows as they are added, a space between columns; keys without a column go only into the JSON file."""
 
     def __init__(self, title: str, columns: dict[str, str], rows: list[dict]):
         self.columns, self.rows = columns, rows

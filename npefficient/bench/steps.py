@@ -1,6 +1,6 @@
-"""A plan's steps one by one: run any of them alone, see what they read and write, and say what they should write.
+"""A plan's steps one by one: run any of them alone, read its input and output, and compute its expected output.
 
-What the other benchmarks know of the engine's inside stands here.
+All that the benchmarks know of the engine's internals is in this file.
 """
 import dataclasses
 import math
@@ -23,7 +23,7 @@ from .verify import verify
 
 
 def memory_held(engine: Engine) -> tuple[int, int]:
-    """Bytes of the arenas that an engine's calls have left behind for the next ones, and of all threads' scratch."""
+    """Bytes of the arenas that an engine keeps for its next calls, and of all threads' scratch memory."""
     prepared = list(engine._plans.values())
     arenas = sum(len(buffers.arena) for _, pool in prepared for buffers in pool.free)
     return arenas, engine.num_threads * max(plan.scratch_size for plan, _ in prepared)
@@ -31,13 +31,13 @@ def memory_held(engine: Engine) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Step:
-    """One step with its layers: one, or a depthwise convolution and the layer whose output it takes in."""
+    """One step with its layers: one, or a depthwise convolution fused with its producer."""
 
     layers: tuple[LayerShape, ...]
     row: np.void  # of the plan's table
     relu6: bool
     residual: bool
-    weights: int  # values read, the biases included
+    weights: int  # values read, including biases
 
     @property
     def name(self) -> str:
@@ -65,13 +65,13 @@ class Step:
         return 2 * self.macs or one.height * one.width * one.in_channels
 
     def bytes(self) -> int:
-        """The least that has to be read and written: input, weights, output, shortcut."""
+        """The least to read and write: input, weights, output, shortcut."""
         first, last = self.layers[0], self.layers[-1]
         values = first.height * first.width * first.in_channels + last.activations * (2 if self.residual else 1)
         return FLOAT32.item * (values + self.weights)
 
     def describe(self) -> dict:
-        """The columns of a table that say what it is."""
+        """The columns of a table that describe it."""
         first, last = self.layers[0], self.layers[-1]
         return {"op": self.op, "input": f"{first.height}x{first.width}x{first.in_channels}", "k": last.kernel or None,
                 "s": last.stride, "out": last.out_channels}
@@ -85,11 +85,10 @@ def without_work(steps: np.ndarray) -> np.ndarray:
 
 
 class Steps:
-    """The steps of one input size on an arena of their own; x (1, H, W, C)."""
+    """The steps for one input size on their own arena; x (1, H, W, C)."""
 
     def __init__(self, weights: Weights, x: np.ndarray, threads: int = 1, fused: bool = True):
-        """fused: a depthwise step takes the layer before it along, as ever; otherwise each layer is a step of its own.
-        """
+        """fused: a depthwise step is fused with its producer, as usual; otherwise each layer is a step of its own."""
         self.weights, self.x = weights, x
         self.engine = Engine(weights, threads)
         network = weights.architecture
@@ -104,13 +103,13 @@ class Steps:
         self.calls = [self.repeated(i, 1) for i in range(len(self.steps))]
 
     def runner(self, steps: np.ndarray):
-        """Return a call that runs just these steps, on the arena that all share."""
+        """Return a call that runs only these steps, on the shared arena."""
         buffers = self._buffers(steps)
         return lambda: self.engine.share([self._run(buffers)], self.engine.num_threads)
 
     def _buffers(self, steps: np.ndarray) -> Buffers:
         own = Buffers(dataclasses.replace(self.buffers.plan, steps=np.ascontiguousarray(steps)))
-        own.arena = self.buffers.arena  # but counters for as many steps as there are
+        own.arena = self.buffers.arena  # the counters stay its own, as the number of steps differs
         return own
 
     def _run(self, buffers: Buffers) -> Run:
@@ -124,29 +123,29 @@ class Steps:
         return Step(layers, row, bool(conv and conv.relu6), bool(row["has_residual"]), count)
 
     def repeated(self, i: int, times: int):
-        """Return a call that runs step i so many times in one go of the driver."""
+        """Return a call that runs step i `times` times in one call of the driver."""
         return self.runner(np.repeat(self.buffers.plan.steps[i : i + 1], times))
 
     def nothing(self):
-        """Return a call that runs one step without any work: what calling the driver costs."""
+        """Return a call that runs one step without any work: the cost of calling the driver."""
         return self.runner(without_work(self.buffers.plan.steps[:1]))
 
     def in_place(self, clock=time.perf_counter) -> np.ndarray:
-        """Make a whole pass that looks at the clock before its first step and after each.
+        """Make a whole pass that reads the clock before its first step and after each step.
 
-        Returns the seconds of what comes before, which is to prepare the run and to ask workers, and of each step:
-        (1 + steps,). Workers walk through the steps as ever; this thread is sent through them one at a time, as
-        `Engine.share` sends it through all.
+        Returns seconds, (1 + steps,): first the time to prepare the run and to ask workers, then that of each step.
+        Workers walk through the steps as usual; this thread is given one step at a time, where `Engine.share` gives it
+        all of them.
         """
         return self._look_after_each(self.buffers, clock)
 
     def looks(self, clock=time.perf_counter) -> float:
-        """The seconds that `in_place` spends on each step beside its work."""
+        """The seconds that `in_place` adds to the work of each step."""
         return float(np.median(self._look_after_each(self.idle, clock)[1:]))
 
     def _look_after_each(self, buffers: Buffers, clock) -> np.ndarray:
         job, work = self.job, driver()
-        posted, start, count = (memoryview(job.record[field]) for field in ("posted", "start", "count"))  # the quickest
+        posted, start, count = (memoryview(job.record[field]) for field in ("posted", "start", "count"))  # fastest
         times = [clock()]
         run, others = self._run(buffers), self.engine.num_threads - 1
         active = workers.ask([run] * others) if others else []
@@ -164,7 +163,7 @@ class Steps:
         return self._read(self.steps[-1], "out").reshape(1, -1)
 
     def run_verified(self, i: int) -> float:
-        """Run step i, after those before it, and hold it against NumPy; returns the largest difference."""
+        """Run step i, after those before it, and compare it with NumPy; returns the largest difference."""
         step = self.steps[i]
         x = self.x if step.layers[0].op == "stem" else self._read(step, "x")
         residual = self._read(step, "residual") if step.residual else None
@@ -186,7 +185,7 @@ class Steps:
         return out
 
     def _expected(self, one: LayerShape, x):
-        """What NumPy makes of a layer's input, the shortcut apart."""
+        """NumPy's output of a layer for the input x, without the shortcut."""
         parameters = self.weights.parameters
         if one.op == "pool":
             return reference.global_average_pool(x)[:, None, None]
@@ -202,7 +201,7 @@ class Steps:
         return reference.relu6(out) if conv.relu6 else out
 
     def _sum_length(self, step: Step) -> int:
-        """The products in each of a step's sums, added up over its layers."""
+        """The products per sum of a step, added up over its layers."""
         if step.op == "pool":
             return step.layers[0].height * step.layers[0].width
         return sum((one.kernel**2 or 1) * (1 if one.op == "depthwise" else one.in_channels) + 2 for one in step.layers)

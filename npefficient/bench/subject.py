@@ -1,4 +1,5 @@
-"""What is measured: a variant at a size, its random weights in a file, an input, the plain network's logits for it."""
+"""What is measured: a variant at one size, a file of random weights, an input, and the plain network's logits for it.
+"""
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,7 @@ DISTINCT = 2  # pictures that the plain network computes; a larger batch repeats
 
 @dataclass(frozen=True)
 class Subject:
-    """Files in one directory, so that a process of its own can pick them up."""
+    """Files in one directory, so that other processes can load them."""
 
     name: str
     height: int
@@ -30,7 +31,7 @@ class Subject:
         return self._batch("input", batch)
 
     def logits(self, batch: int) -> np.ndarray:
-        """What the plain network makes of it: float32 (batch, 1000)."""
+        """The plain network's logits for this input: float32 (batch, 1000)."""
         return self._batch("logits", batch)
 
     def _batch(self, what: str, batch: int) -> np.ndarray:
@@ -50,7 +51,7 @@ class Subject:
 
 
 def make_subject(name: str, directory, size: tuple[int, int] | None = None) -> Subject:
-    """Write weights, input and expected logits of one variant, at its own size unless told otherwise."""
+    """Write weights, input and expected logits of one variant, by default at its own size."""
     weights = random_weights(build(name))
     height, width = size or weights.preprocessing.input_size
     subject = Subject(weights.architecture.variant.short_name, height, width, Path(directory))

@@ -3,7 +3,7 @@ import numpy as np
 
 from ..errors import NpefficientError
 
-# The terms of the sum that stands for a whole network: its tolerance is 2e-5 * max(1, largest logit).
+# The `length` to use for a whole network: it gives a tolerance of 2e-5 * max(1, largest logit).
 LOGITS = 1758
 
 
@@ -16,7 +16,7 @@ def tolerance(length: int, largest: float) -> float:
 
 
 def verify(what: str, got, expected, length: int, slack: float = 1.0) -> float:
-    """Return the largest difference; raises NpefficientError where it exceeds `slack` tolerances, or is NaN."""
+    """Return the largest difference; raises NpefficientError if it exceeds `slack` tolerances, or is NaN."""
     got, expected = np.asarray(got), np.asarray(expected)
     if got.shape != expected.shape:
         raise NpefficientError(f"{what}: WRONG RESULT, shape {got.shape} instead of {expected.shape}; nothing is timed")

@@ -24,7 +24,7 @@ def heat(values: np.ndarray, scale: float, size: tuple[int, int]) -> np.ndarray:
 
 
 def blend(photo: np.ndarray, over: np.ndarray) -> np.ndarray:
-    """uint8 (h, w, 3) and (h, w, 4) -> uint8 (h, w, 3): the second over the first in grey, so that all colour is heat."""
+    """uint8 (h, w, 3) and (h, w, 4) -> uint8 (h, w, 3): the second over the first in grey: all colour is heat."""
     alpha = over[..., 3:] / 255.0
     return np.rint((photo @ np.array(LUMA))[..., None] * (1 - alpha) + over[..., :3] * alpha).astype(np.uint8)
 

@@ -50,7 +50,7 @@ class Run:
 class _Pool:
     """Objects for reuse: each running call takes one and returns it, so that no two calls share one.
 
-    `list.pop` and `list.append` are atomic, so there is no lock that a signal handler could find taken.
+    Popping from a list and appending to it are atomic, so there is no lock that a signal handler could find taken.
     """
 
     def __init__(self, make):

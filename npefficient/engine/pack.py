@@ -61,7 +61,7 @@ def _folded(weights: Weights, layout: Layout):
 
 
 def _rounded(array: np.ndarray) -> np.ndarray:
-    """Any floats -> float32, zero where they are below TINY."""
+    """Any floats -> float32, with zero for magnitudes below TINY."""
     rounded = array.astype(np.float32)
     rounded[np.abs(rounded) < TINY] = 0
     return rounded

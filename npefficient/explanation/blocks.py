@@ -16,7 +16,7 @@ class BlockView:
     operator: str
     skip: bool  # its input is added to its output
     layers: tuple[LayerShape, ...]
-    channels: np.ndarray  # int64 (k,), those of the highest mean activation, highest first; empty for pool and classifier
+    channels: np.ndarray  # int64 (k,), those of the highest mean activation, highest first; none for pool, classifier
     means: np.ndarray  # float32 (k,)
     maps: np.ndarray  # float32 (k, h, w)
     seconds: float | None = None  # None if times were not measured, or are part of the next block's

@@ -30,7 +30,7 @@ THUMBNAIL = 480  # rows and columns of the photo as given, at most
 class Explanation:
     """What a network saw in a photo. Pictures are uint8 (rows, columns, 3), sizes (rows, columns)."""
 
-    photo: str  # its path; empty where there was none
+    photo: str  # its path; empty if there is none
     network: Architecture
     source: Source  # of the weights
     preprocessing: Preprocessing
@@ -38,7 +38,7 @@ class Explanation:
     given: np.ndarray  # the photo, shrunk to at most THUMBNAIL rows and columns
     resized_size: tuple[int, int]
     resized: np.ndarray  # the resized photo; if it is very large, only the part around the crop
-    box: tuple[int, int, int, int]  # the crop in `resized`: first row, first column, rows, columns; it may extend beyond
+    box: tuple[int, int, int, int]  # the crop in `resized`: first row, first column, rows, columns; it may overhang
     cropped: np.ndarray  # what the network sees
     classes: tuple[ClassMap, ...]  # the most probable first, then the requested ones
     blocks: tuple[BlockView, ...]  # in the order of execution

@@ -1,1 +1,1 @@
-"""Other engines beside ours: the same folded weights, the same input, each in a process of its own."""
+"""Compare with other engines: the same folded weights, the same input, each in its own process."""

@@ -1,7 +1,7 @@
 """Load a network into each engine: (subject, batch, threads) -> a call that returns logits (batch, classes).
 
-Every engine computes in float32 on exactly `threads` threads and gets its input in the layout it likes best, laid out
-beforehand: what is timed is the answer alone.
+Every engine computes in float32 on exactly `threads` threads and gets its input in its preferred layout, prepared in
+advance: only the inference is timed.
 """
 import functools
 import importlib
@@ -43,7 +43,7 @@ def torch_compile(subject: Subject, batch: int, threads: int):
 
 
 def _torch(subject: Subject, batch: int, threads: int):
-    """timm's own model with the weights of the file, channels last."""
+    """timm's model with the weights of the file, channels last."""
     import torch
 
     from ...weights.weight_file import read_weights
@@ -53,7 +53,7 @@ def _torch(subject: Subject, batch: int, threads: int):
     torch.set_float32_matmul_precision("highest")
     try:
         importlib.import_module("torchvision")
-    except RuntimeError:  # built for a CUDA torch: declare what it misses, for as long as this module lives
+    except RuntimeError:  # built for a CUDA torch: declare the missing operators, for this module's lifetime
         for name in ("nms", "qnms"):
             _operators(torch).define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     import timm
@@ -61,7 +61,7 @@ def _torch(subject: Subject, batch: int, threads: int):
     weights = read_weights(subject.weights)
     model = timm.create_model(weights.architecture.name, num_classes=weights.architecture.num_classes)
     model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.parameters.items()})
-    x = torch.from_numpy(subject.input(batch)).permute(0, 3, 1, 2)  # NCHW to look at, channels last in memory
+    x = torch.from_numpy(subject.input(batch)).permute(0, 3, 1, 2)  # NCHW shape, channels last in memory
     return torch, model.eval().to(memory_format=torch.channels_last), x
 
 
@@ -104,7 +104,7 @@ def ncnn(subject: Subject, batch: int, threads: int):
     net = library.Net()
     net.opt.num_threads = threads
     for name in dir(net.opt):
-        if name.startswith(("use_fp16_", "use_bf16_")):  # which there are depends on the release
+        if name.startswith(("use_fp16_", "use_bf16_")):  # the set depends on the release
             setattr(net.opt, name, False)
     file = model_file(subject, batch, "param")
     if net.load_param(file) or net.load_model(file.removesuffix("param") + "bin"):
@@ -137,7 +137,7 @@ def litert(subject: Subject, batch: int, threads: int):
 
 
 def model_file(subject: Subject, batch: int, kind: str) -> str:
-    """Where the file of one kind stands that is made before the engines start."""
+    """The path of a model file of this kind; it is made before the engines start."""
     return str(subject.directory / f"{subject.name}-{batch}.{kind}")
 
 

@@ -22,16 +22,16 @@ class Node:
     bias: np.ndarray | None = field(default=None, repr=False)
     relu6: bool = False
     stride: int = 1
-    pads: tuple[int, int, int, int] = (0, 0, 0, 0)  # before rows, before columns, behind rows, behind columns
+    pads: tuple[int, int, int, int] = (0, 0, 0, 0)  # before rows, before columns, after rows, after columns
 
     @property
     def group(self) -> int:
-        """Groups of channels that do not see each other."""
+        """The number of channel groups."""
         return self.out_size[2] if self.op == "depthwise" else 1
 
 
 def nodes(weights: Weights, height: int, width: int) -> list[Node]:
-    """Every operator in order, for inputs of (height, width): convolutions with bias and clamp, and what joins them."""
+    """Every operator in order, for inputs of (height, width): convolutions with bias and clamp, and additions."""
     network, made = weights.architecture, []
     sizes = {layer.name: layer for layer in network.layers(height, width)}
 

@@ -1,4 +1,4 @@
-"""What an engine is and how much room it takes on disk, read off its distribution."""
+"""The version of an engine and its size on disk, from its distribution's metadata."""
 import importlib.metadata as metadata
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ def version(distribution: str) -> str:
 
 
 def installed_size(distribution: str) -> int:
-    """Bytes of a distribution's files and of all it needs, each counted once."""
+    """Bytes of a distribution's files and of all its dependencies, each counted once."""
     if distribution == "npefficient":
         own = [path for path in PACKAGE.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
         return sum(path.stat().st_size for path in own) + sum(map(size_of_files, needed(OURS)))
@@ -26,7 +26,7 @@ def installed_size(distribution: str) -> int:
 
 
 def needed(names) -> set[str]:
-    """The names and all they require without extras, as far as installed."""
+    """The names and all their installed dependencies, without extras."""
     found, waiting = set(), list(names)
     while waiting:
         name = re.sub("[-_.]+", "-", waiting.pop()).lower()

@@ -1,7 +1,7 @@
 """The folded network as ncnn's pair of files: the graph as text (.param), the weights in order (.bin).
 
-Each line of the graph: kind, name, number of inputs and outputs, their names, then key=value. Weights of a convolution
-start with four zero bytes ("as they are"), biases with none. A value that two layers read goes through a Split.
+Each line of the graph: kind, name, number of inputs and outputs, their names, then key=value. A convolution's weights
+start with four zero bytes (stored as plain float32), biases do not. A value that two layers read goes through a Split.
 Source: ncnn's wiki, "param and model file structure", and `src/layer/convolution.cpp` for the keys.
 """
 from collections import Counter
@@ -17,7 +17,7 @@ RAW = np.zeros(1, "<u4").tobytes()
 
 
 def make(weights: str, target: str, batch: int, height: int, width: int) -> None:
-    """Write `target` (.param) and the .bin beside it; ncnn takes one picture at a time, whatever `batch` says."""
+    """Write `target` (.param) and the .bin beside it; ncnn takes one picture at a time, so `batch` is ignored."""
     made = nodes(read_weights(Path(weights)), height, width)
     readers = Counter(name for node in made for name in node.inputs)
     left = {name: [f"{name}.{i}" for i in range(count)] for name, count in readers.items() if count > 1}

@@ -6,7 +6,7 @@ import numpy as np
 from ...weights.weight_file import read_weights
 from .graph import INPUT, OUTPUT, nodes
 
-OPSET, IR_VERSION = 13, 8  # old enough for every reader of today
+OPSET, IR_VERSION = 13, 8  # old enough for every current reader
 
 
 def make(weights: str, target: str, batch: int, height: int, width: int) -> None:

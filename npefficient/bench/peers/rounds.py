@@ -1,4 +1,4 @@
-"""Time every engine in interleaved rounds and set it beside ours."""
+"""Time every engine in interleaved rounds and compare it with ours."""
 import importlib.util
 import tempfile
 import time
@@ -19,13 +19,14 @@ from . import engines
 from .installed import installed_size, version
 
 PACKAGE = __name__.rpartition(".")[0]
-SLACK = 10  # tolerances of ours that a peer may differ by: some transform the weights once more
+SLACK = 10  # a peer may differ by this many of our tolerances: some transform the weights again
 COLUMNS = {"model": "<13", "engine": "<13", "version": "<12", "threads": ">7", "min ms": ">8.2f", "median": ">8.2f",
            "/ ours": ">7.2f", "from": ">6.2f", "to": ">6.2f", "min / ours": ">10.2f", "start s": ">7.2f",
            "peak MB": ">7.0f", "installed MB": ">12.0f", "differs": ">8.1e"}
-LEGEND = """Each engine runs in its own process, in turns. / ours: its median over ours of the same round: the middle
-one of all rounds, from the lowest to the highest. start s: from nothing to the first answer, the quickest. peak MB:
-resident memory. installed MB: with all that it needs. differs: largest difference from the plain network's logits."""
+LEGEND = """Each engine runs in its own process, in turns. / ours: its median divided by ours in the same round: the
+median over all rounds; from, to: the lowest and the highest. start s: from process start to the first result, the
+shortest. peak MB: resident memory. installed MB: with all dependencies. differs: largest difference from the plain
+network's logits."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def choose(names: str) -> list[Peer]:
 
 
 def run(report, names, peers, threads, batch: int = 1, rounds: int = 3, seconds: float = 2.0) -> None:
-    """Every model with every number of threads; one row for each engine. Raises NpefficientError for wrong logits."""
+    """Time every model with every number of threads; one row per engine. Raises NpefficientError for wrong logits."""
     there = []
     for peer in peers:
         if peer.missing():
@@ -82,7 +83,7 @@ def run(report, names, peers, threads, batch: int = 1, rounds: int = 3, seconds:
                 ready = [peer for peer in there if _prepared(peer, subject, batch)]
                 for count in threads:
                     found.append((subject.title, count, run_rounds(subject, ready, batch, count, rounds, seconds)))
-    finally:  # what is there after an interruption is worth minutes
+    finally:  # after an interrupt, still print the results so far: they took minutes
         if found:
             table = report.table(f"float32, batch {batch}, {counted(rounds, 'round')} of {seconds:g} s", COLUMNS,
                                  "peers")
@@ -92,7 +93,7 @@ def run(report, names, peers, threads, batch: int = 1, rounds: int = 3, seconds:
 
 
 def _prepared(peer: Peer, subject: Subject, batch: int) -> bool:
-    """Make a peer's file; False, with a line that says why, where that fails."""
+    """Make a peer's file; returns False and reports why if that fails."""
     if peer.file is None or Path(engines.model_file(subject, batch, peer.file[1])).exists():
         return True
     try:
@@ -105,7 +106,7 @@ def _prepared(peer: Peer, subject: Subject, batch: int) -> bool:
 
 
 def run_rounds(subject, peers, batch, threads, rounds, seconds) -> dict[Peer, list[dict]]:
-    """Each round runs every engine once, each time from the next one on; what fails is named and left out."""
+    """Each round runs every engine once, each time starting with the next one; failures are reported and left out."""
     results = {peer: [] for peer in (OURS, *peers)}
     for r in range(rounds):
         order = list(results)
@@ -123,7 +124,7 @@ def run_rounds(subject, peers, batch, threads, rounds, seconds) -> dict[Peer, li
 
 
 def time_peer(peer: Peer, subject: Subject, batch: int, threads: int, seconds: float) -> dict:
-    """One engine in a new process."""
+    """Time one engine in a new process."""
     return isolated(__name__, "child", environment={"TORCHINDUCTOR_CACHE_DIR": str(subject.directory / "inductor")},
                     engine=peer.engine, name=subject.name, height=subject.height, width=subject.width,
                     directory=str(subject.directory), batch=batch, threads=threads, seconds=seconds,
