@@ -97,8 +97,8 @@ def _text(layout: str):
 def _take_text(m: PickleMachine, layout: str) -> bytes:
     size = m.take_number(layout)
     if not 0 <= size <= MAX_TEXT:
-        raise WeightsError(f"a string of {size} bytes at byte {m.at} of the file: at most {MAX_TEXT} are read; where it "
-                           f"is a NumPy array, save tensors of torch instead, {FROM_NUMPY}")
+        raise WeightsError(f"a string of {size} bytes at byte {m.at} of the file: at most {MAX_TEXT} are read; where "
+                           f"it is a NumPy array, save tensors of torch instead, {FROM_NUMPY}")
     return m.take(size)
 
 

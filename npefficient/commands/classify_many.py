@@ -102,7 +102,8 @@ def _measure(args, model, photos: _Photos, how: dict) -> None:
 
 def _print(args, schema: Schema, outcomes, width: int, unlisted) -> int:
     bad = count = 0
-    for count, outcome in enumerate(outcomes, 1):
+    for outcome in outcomes:
+        count += 1
         if outcome.error is None:
             classes = schema.row(outcome)["classes"]
             show(outcome.photo, [(found["label"], found["probability"]) for found in classes], args.json,

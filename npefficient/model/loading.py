@@ -59,9 +59,10 @@ def wanted(model_name, pretrained, checkpoint_path, pretrained_cfg, overlay) -> 
         places[f"model_name={name!r}"], name = LOCAL + name[len(LOCAL):], None
     if "file" in settings:
         places["pretrained_cfg_overlay={'file': ..}"] = settings.pop("file")
-    for what, file in places.items():
+    for what, named in places.items():
         if not pretrained:
             raise ArgumentError(f"{what} without pretrained=True: the weights would be random; add it")
+        file = named
     unknown = sorted(map(str, settings.keys() - set(SETTINGS)))
     if unknown:
         raise ArgumentError(f"pretrained_cfg_overlay with {unknown[0]!r}: it may have file, {', '.join(SETTINGS)}; the "

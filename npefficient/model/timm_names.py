@@ -43,8 +43,8 @@ _STATE = "model.state_dict() and model.load_state_dict(arrays) are all there is"
 _SET = "set_classifier and reset_classifier exchange the last layer, load_state_dict all weights"
 _FIXED = "the network is the one of the official weights, layer by layer; leave it out"
 _INTERNAL = "it is internal to timm; leave it out"
-_PIXELS = ("npefficient.images.image.preview(photo, preprocessing).cropped has the pixels before they are normalised, as "
-           "uint8")
+_PIXELS = ("npefficient.images.image.preview(photo, preprocessing).cropped has the pixels before they are normalised, "
+           "as uint8")
 _TOKENS = "it is for networks that take patches; leave it out"
 
 

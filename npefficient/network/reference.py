@@ -132,9 +132,9 @@ class Network:
 
     def __call__(self, x):
         """(N, H, W, C) -> logits (N, num_classes), or the output of the last layer if there is no classifier."""
-        for _, x in self.layers(x):
+        for _, output in self.layers(x):  # noqa: B007 (each replaces the one before it, and the last one stays)
             pass
-        return x
+        return output
 
     def outputs(self, x, layers) -> dict:
         """(N, H, W, C) -> the outputs of these layers, by name."""

@@ -118,9 +118,10 @@ def test_info_adds_up(command, name, flag):
     table = out.split("\n\n")[1].splitlines()[1:]
     params, macs, share = ([line.split()[column] for line in table] for column in (-3, -2, -1))
     assert code == 0
-    assert sum(int(p.replace(",", "")) for p in params[:-1]) == int(params[-1].replace(",", "")) == network.param_count()
-    expected = network.macs(*network.variant.preprocessing.input_size)
-    assert sum(int(m.replace(",", "")) for m in macs[:-1]) == int(macs[-1].replace(",", "")) == expected
+    for column, expected in ((params, network.param_count()),
+                             (macs, network.macs(*network.variant.preprocessing.input_size))):
+        *rows, total = (int(figure.replace(",", "")) for figure in column)
+        assert sum(rows) == total == expected
     assert abs(sum(float(s.rstrip("%")) for s in share[:-1]) - 100) < 1.5
     assert network.variant.file in out and f"{network.variant.top1} %" in out
 

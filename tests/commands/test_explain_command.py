@@ -42,7 +42,7 @@ def test_digits_write_a_page(explain, tmp_path):
     assert lines[1] == " 91.00%  one" and len(lines) == 7
     page = (tmp_path / "one.html").read_bytes()
     assert lines[-1] == f"wrote    one.html, {len(page):,} bytes"
-    assert page.startswith(b"<!DOCTYPE html>") and "one.png".encode() in page and b"GFLOP/s" in page
+    assert page.startswith(b"<!DOCTYPE html>") and b"one.png" in page and b"GFLOP/s" in page
 
 
 def test_demo_explains_a_digit_where_no_weights_are_at_hand(explain, tmp_path, nothing_at_hand):

@@ -44,7 +44,8 @@ WRONG = [
     ("finetune", ("photos", "-o", "m.pth"), "argument -o/--output: 'm.pth': its name must end in .h5"),
     ("finetune", ("photos", "-o", "m.h5", "--seed=-1"), "argument --seed: '-1': it must be a whole number"),
     ("finetune", ("photos", "-o", "m.txt"), "argument -o/--output: 'm.txt': its name must end in .h5 or .hdf5"),
-    ("finetune", ("photos", "-o", "m.h5", "--report", "c.doc"), "argument --report: 'c.doc': its name must end in .png or"),
+    ("finetune", ("photos", "-o", "m.h5", "--report", "c.doc"),
+     "argument --report: 'c.doc': its name must end in .png or"),
     ("finetune", ("photos", "-o", "m.h5", "--json", "./m.h5"), "--output and --json './m.h5': they are the same file"),
     ("info", ("lite0", "--size", "0"), "argument --size: '0': give pixels"),
     ("info", ("lite0", "--size", "1x2x3"), "argument --size: '1x2x3': give pixels"),
@@ -72,7 +73,8 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize("subcommand, arguments, message", WRONG, ids=[" ".join((name, *more)) for name, more, _ in WRONG])
+@pytest.mark.parametrize("subcommand, arguments, message", WRONG,
+                         ids=[" ".join((name, *more)) for name, more, _ in WRONG])
 def test_wrong_command_line_is_2_and_shows_the_usage(command, tmp_path, monkeypatch, subcommand, arguments, message):
     monkeypatch.chdir(tmp_path)
     code, out, err = command(*subcommand.split(), *arguments)

@@ -285,7 +285,8 @@ def test_check_target_accepts_what_can_be_written(tmp_path):
 
 
 @pytest.mark.parametrize("name, text", [
-    ("old", "old' exists already"), ("folder", "folder' is a directory"), ("none/a.h5", "none/a.h5': its directory does"),
+    ("old", "old' exists already"), ("folder", "folder' is a directory"),
+    ("none/a.h5", "none/a.h5': its directory does"),
 ], ids=["old", "folder", "no_folder"])
 def test_check_target_refuses(tmp_path, name, text):
     (tmp_path / "old").write_bytes(b"old")

@@ -218,9 +218,9 @@ def test_not_a_file(tmp_path):
         read_checkpoint(tmp_path / "nowhere.pth")
     with pytest.raises(WeightsError, match="it is a directory"):
         read_checkpoint(tmp_path)
-    for name in ("a\0b", "a\ud800b"):
+    for path in ("a\0b", "a\ud800b"):
         with pytest.raises(WeightsError, match="no file name"):
-            read_checkpoint(name)
+            read_checkpoint(path)
     os.mkfifo(tmp_path / "pipe.pth")
     with pytest.raises(WeightsError, match="pipe.pth.*it is a pipe: name a checkpoint file"):
         read_checkpoint(tmp_path / "pipe.pth")

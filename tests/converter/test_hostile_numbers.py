@@ -8,7 +8,7 @@ from checkpoints import (call, dictionary, legacy_file, name, number, numbers, p
                          tuple_of, zip_file)
 from weights_convert import read_checkpoint
 
-CASES = Path(__file__).parents[1] / "data" / "hostile"  # found by fuzzing; each once raised something else, or read wrongly
+CASES = Path(__file__).parents[1] / "data" / "hostile"  # found by fuzzing; each once raised something else or misread
 RAW = bytes(range(64))
 
 

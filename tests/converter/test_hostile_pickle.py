@@ -13,7 +13,8 @@ T = tensor(storage(), (4,))
 ORDERED = call("collections", "OrderedDict")
 
 
-def rebuilt(held=storage(), offset=number(0), shape=numbers([4]), strides=numbers([1]), metadata=b"") -> bytes:
+def rebuilt(held=storage(), offset=number(0), shape=numbers([4]), strides=numbers([1]),  # noqa: B008 (all are bytes)
+            metadata=b"") -> bytes:
     """A state_dict of one tensor, any field of which can be another."""
     return dictionary({"x": call("torch._utils", "_rebuild_tensor_v2", held, offset, shape, strides, b"\x89", ORDERED,
                                  metadata)})

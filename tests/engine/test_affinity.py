@@ -9,6 +9,7 @@ from fake_work import FakeWork, Watched, fake_run, make, until  # noqa: F401
 from npefficient.engine import cpus
 
 linux = pytest.mark.skipif(not cpus.sched_getcpu, reason="needs Linux")
+FAKE_WORK = FakeWork()  # it keeps nothing from one job to the next
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def system(monkeypatch):
     return SimpleNamespace(allowed=allowed, calls=calls)
 
 
-def sleeping(make, work=FakeWork()):
+def sleeping(make, work=FAKE_WORK):
     """A pool, and its worker, asleep."""
     pool = make(work)
     worker, = pool.ask([fake_run()])

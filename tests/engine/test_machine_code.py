@@ -1,4 +1,4 @@
-"""From LLVM's text to a function: as an image that runs wherever it lies, or through llvmlite, with the same results."""
+"""From LLVM's text to a function: an image that runs wherever it lies, or through llvmlite, with the same results."""
 import ctypes
 import platform
 import re

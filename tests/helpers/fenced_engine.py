@@ -1,7 +1,7 @@
 """A program: run whole plans with all of the engine's memory against pages that may not be touched.
 
     python tests/helpers/fenced_engine.py sound
-    python tests/helpers/fenced_engine.py arena|scratch|weights|picture  with a little less of one of them than asked for
+    python tests/helpers/fenced_engine.py arena|scratch|weights|picture  with a little less of it than asked for
 """
 import sys
 
@@ -64,7 +64,7 @@ def main(how):
         sys.exit("the fence did not hold")
     count = 0
     for at_end in (True, False):
-        for variant, threads, height, width, got in run(at_end):
+        for variant, _, height, width, got in run(at_end):
             assert_same_bits(got, engine(variant, 1, 10)(pixels(1, height, width, 3)))
             count += 1
     print(f"{count} runs between fences")

@@ -14,7 +14,7 @@ GUARD = 4097  # floats on each side; odd, so that no array is aligned to more th
 
 
 class Guarded:
-    """A copy of a float32 array between guards of NaN; each has a NaN of its own, for one may be written over another."""
+    """A copy of a float32 array between guards of NaN, each a NaN of its own: one may be written over the other."""
 
     _numbers = itertools.count(1)
 
@@ -31,7 +31,8 @@ class Guarded:
         before, after = self._block[:GUARD], self._block[len(self._block) - GUARD :]
         for where, guard in (("before", before), ("behind", after)):
             changed = np.flatnonzero(guard.view(np.int32) != self._guard)
-            assert not len(changed), f"{len(changed)} floats written {where} the array, the first at {changed[0]} of {GUARD}"
+            assert not len(changed), (f"{len(changed)} floats written {where} the array, the first at {changed[0]} of "
+                                      f"{GUARD}")
 
 
 class Fenced:

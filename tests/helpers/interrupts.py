@@ -1,7 +1,7 @@
 """A program: interrupt a running model, as Ctrl-C does, and see what is left of it.
 
-    python tests/helpers/interrupts.py signal      from another thread, amid a long batch; prints the seconds until it is back
-    python tests/helpers/interrupts.py anywhere    at every line of the engine in turn; prints where a worker was lost by it
+    python tests/helpers/interrupts.py signal      from another thread, amid a long batch; prints the seconds it takes
+    python tests/helpers/interrupts.py anywhere    at every line of the engine in turn; prints where a worker was lost
     python tests/helpers/interrupts.py handler     call the models at every line of the engine, as a signal handler may
 """
 import collections

@@ -39,10 +39,10 @@ def _outcome(i, name):
     return Outcome(name, {"classifier": logits, "global_pool": features}, None)
 
 
-def work(path, names, *, stop=None, finish=True, made=settings(), **how):
+def work(path, names, *, stop=None, finish=True, made=None, **how):
     """Write the rows of these photos as the command does; `stop` after so many rows are there."""
     form = schema(path.suffix)
-    with open_output(path, form, made, **how) as output:
+    with open_output(path, form, settings() if made is None else made, **how) as output:
         rest = iter(names)
         output.skip(rest)
         for outcome in outcomes(names)[output.count:stop]:

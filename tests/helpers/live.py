@@ -11,7 +11,7 @@ try:
 
     try:
         import torchvision  # noqa: F401
-    except RuntimeError:  # beside a CPU torch it lacks two operators: declare them, keep them alive, and timm imports it
+    except RuntimeError:  # beside a CPU torch it lacks two operators: declared, and kept alive, timm imports it
         _operators = torch.library.Library("torchvision", "FRAGMENT")
         for _name in ("nms", "qnms"):
             _operators.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")

@@ -63,7 +63,8 @@ def main():
     found = {}
     for variant, size in SIZES.items():
         found[variant] = logits(golden_timm(variant).double(), golden_input(size).astype(np.float64))
-        print(f"{variant} {size}: logits of deviation {found[variant].std():.3f}, largest {abs(found[variant]).max():.3f}")
+        print(f"{variant} {size}: logits of deviation {found[variant].std():.3f}, "
+              f"largest {abs(found[variant]).max():.3f}")
     np.savez(GOLDEN, **found)
 
 

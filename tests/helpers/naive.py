@@ -117,7 +117,8 @@ def chain(start, pairs):
 def slide_chain(picture, side, step, start, factors):
     """As `slide`, but each output pixel is the chain from `start` over factors(dy, dx, pixel), taps in order."""
     ys, xs = (positions(length, side, step) for length in picture.shape[:2])
-    return np.array([[chain(start, (pair for dy, sy in down for dx, sx in across for pair in factors(dy, dx, picture[sy, sx])))
+    return np.array([[chain(start, (pair for dy, sy in down for dx, sx in across
+                                    for pair in factors(dy, dx, picture[sy, sx])))
                       for across in xs] for down in ys])
 
 
@@ -153,7 +154,8 @@ def layers(size, classes=1000, colours=3):
         repeats = int(entry["r"]) if at_the_ends else math.ceil(int(entry["r"]) * deeper)
         outs, side = eighths(int(entry["c"]) * wider), int(entry["k"])
         for repeat in range(repeats):
-            step, block, inner = int(entry["s"]) if repeat == 0 else 1, f"blocks.{number}.{repeat}", ins * int(entry["e"])
+            step, block = int(entry["s"]) if repeat == 0 else 1, f"blocks.{number}.{repeat}"
+            inner = ins * int(entry["e"])
             shape = (side, step, inner, inner, True)
             if "d" in entry:  # "ds": nothing is widened
                 yield block, "each", f"{block}.conv_dw", f"{block}.bn1", *shape
@@ -180,13 +182,14 @@ def network(size, values, picture):
     """A checkpoint's arrays by name and one picture (rows, cols, colours) -> (classes,)."""
     classes, colours = len(values["classifier.bias"]), picture.shape[2]
     previous, entrance = "", None
-    for block, kind, name, norm, side, step, _, outs, clipped in layers(size, classes, colours):
+    for block, kind, name, norm, _, step, _, outs, clipped in layers(size, classes, colours):
         if block != previous:
             previous, entrance, strides = block, picture, 1
         strides = strides * step if block else 0
         filters = values[f"{name}.weight"]
         picture = depthwise(picture, filters, step) if kind == "each" else dense(picture, filters, step)
-        picture = normalise(picture, *(values[f"{norm}.{leaf}"] for leaf in ("weight", "bias", "running_mean", "running_var")))
+        picture = normalise(picture, *(values[f"{norm}.{leaf}"]
+                                       for leaf in ("weight", "bias", "running_mean", "running_var")))
         if clipped:
             picture = clip6(picture)
         elif strides == 1 and entrance.shape[2] == outs:

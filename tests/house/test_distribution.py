@@ -13,8 +13,8 @@ import pytest
 from npefficient.common.extras import BRINGS
 
 ROOT = Path(__file__).parents[2]
-LEFT_OUT = shutil.ignore_patterns(".git", "__pycache__", "*.egg-info", "build", "dist", ".*cache", ".hypothesis", ".venv",
-                                  ".ipynb_checkpoints")
+LEFT_OUT = shutil.ignore_patterns(".git", "__pycache__", "*.egg-info", "build", "dist", ".*cache", ".hypothesis",
+                                  ".venv", ".ipynb_checkpoints")
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,8 @@ def built(tmp_path_factory):
     source = next(path for path in place.iterdir() if path.is_dir() and (path / "PKG-INFO").is_file())
     build(source, place, "wheel")
     (wheel,) = place.glob("*.whl")
-    return expected, {name[1] for name in files if (source / name[-1]).is_file()}, set(zipfile.ZipFile(wheel).namelist())
+    sdist = {name[1] for name in files if (source / name[-1]).is_file()}
+    return expected, sdist, set(zipfile.ZipFile(wheel).namelist())
 
 
 def build(tree, target, kind):

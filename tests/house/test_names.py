@@ -17,7 +17,8 @@ SOURCES = sorted({*ROOT.glob("npefficient/**/*.py"), *ROOT.glob("weights_convert
     ROOT / "npefficient" / "model" / "timm_names.py"})  # names what there is not; test_timm_names.py holds it
 PAGES = [*SOURCES, ROOT / "README.md", ROOT / "SECURITY.md"]
 FILES = re.compile(r"\.(py|md|h5|cfg|png|html|js|css|txt|lock|npz|json|jsonl|csv|safetensors|pth)$")
-FOREIGN = ("map_batches", "read_images", "save_for_hf", "test_crop_pct", "test_input_size")  # of Ray and of timm, where the docstring says so
+# Of Ray and of timm, where the docstring says so.
+FOREIGN = ("map_batches", "read_images", "save_for_hf", "test_crop_pct", "test_input_size")
 DOTTED = re.compile(r"`([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)(?:\([^`]*\))?`")
 PUBLIC = re.compile(r"(?<![\w./-])npefficient(?:\.[A-Za-z_]\w*)+")
 
@@ -65,7 +66,7 @@ def test_names_of_the_package_are_names_of_something(path):
     for line, text in texts(path):
         for name in public_names(text):
             first, *rest = name.split(".")
-            longest = max((i for i in range(len(rest) + 1) if ".".join([first, *rest[:i]]) in known))
+            longest = max(i for i in range(len(rest) + 1) if ".".join([first, *rest[:i]]) in known)
             assert exists(known[".".join([first, *rest[:longest]])], rest[longest:]), f"{path}:{line}: {name}"
 
 

@@ -53,7 +53,8 @@ def callables(value) -> dict:
 def untyped(function) -> list[str]:
     """The parameters of a function that have no type, and "return" where what it returns has none."""
     signature = inspect.signature(function)
-    missing = [p.name for p in signature.parameters.values() if p.annotation is p.empty and p.name not in ("self", "cls")]
+    missing = [p.name for p in signature.parameters.values()
+               if p.annotation is p.empty and p.name not in ("self", "cls")]
     returns = signature.return_annotation is signature.empty and function.__name__ != "__init__"
     return missing + ["return"] * returns
 
@@ -96,11 +97,11 @@ def told() -> list[tuple[str, str]]:
 
 
 def is_public(name: str) -> bool:
-    """True for a module with an `__all__`, and for what is in it or leads on from there."""
+    """True for a module with an `__all__`, for that list, and for what is in it or leads on from there."""
     module = max((known for known in MODULES if f"{name}.".startswith(f"{known}.")), key=len)
     public = getattr(MODULES[module], "__all__", None)
     rest = name.removeprefix(module).strip(".").split(".")[0]
-    return public is not None and (not rest or rest in public)
+    return public is not None and rest in ("", "__all__", *public)
 
 
 @pytest.mark.parametrize("place, name", told())
@@ -123,7 +124,8 @@ def test_what_the_readme_imports_is_public():
 
 @pytest.mark.parametrize("name, expected", [
     ("npefficient", True), ("npefficient.create_model", True), ("npefficient.create_model.x", True),
-    ("npefficient.images.image", True), ("npefficient.images.image.preview", True), ("npefficient.images.image._crop", False),
-    ("npefficient.plan", False), ("npefficient.engine.plan", False)])
+    ("npefficient.images.image", True), ("npefficient.images.image.preview", True),
+    ("npefficient.images.image._crop", False), ("npefficient.plan", False), ("npefficient.engine.plan", False),
+    ("npefficient.__all__", True), ("npefficient.engine.plan.__all__", False)])
 def test_is_public(name, expected):
     assert is_public(name) is expected

@@ -141,7 +141,8 @@ def test_ported_script_says_the_same(place):
 def test_first_command_in_a_fresh_environment(tmp_path):
     """As a newcomer: a copy of the tree, a new virtual environment, the first command, the output shown below it."""
     source = tmp_path / "source"
-    shutil.copytree(ROOT, source, ignore=shutil.ignore_patterns(".git", "__pycache__", "*.egg-info", "build", ".*cache"))
+    left_out = shutil.ignore_patterns(".git", "__pycache__", "*.egg-info", "build", ".*cache")
+    shutil.copytree(ROOT, source, ignore=left_out)
     venv.create(tmp_path / "venv", with_pip=True)
     path = f"{tmp_path / 'venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
@@ -150,7 +151,8 @@ def test_first_command_in_a_fresh_environment(tmp_path):
     assert done.returncode == 0, done.stderr
     shown = next(text for kind, text in BLOCKS if kind == "console").split("\n", 1)[1]
     assert done.stdout.endswith("\n" + shown)
-    installed = subprocess.run([str(tmp_path / "venv/bin/python"), "-c", "import npefficient; print(npefficient.__file__)"],
+    code = "import npefficient; print(npefficient.__file__)"
+    installed = subprocess.run([str(tmp_path / "venv/bin/python"), "-c", code],
                                cwd=tmp_path, text=True, capture_output=True, timeout=60).stdout
     assert installed.startswith(str(tmp_path / "venv"))
 

@@ -44,7 +44,8 @@ def arrows(name: str, text: str, modules) -> set[str]:
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            base = ".".join([*package[: len(package) - node.level + 1] * bool(node.level), *filter(None, [node.module])])
+            above = package[: len(package) - node.level + 1] if node.level else []
+            base = ".".join([*above, *filter(None, [node.module])])
             found |= {full if (full := f"{base}.{alias.name}") in modules else base for alias in node.names}
     return found & modules.keys()
 

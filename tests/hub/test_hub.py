@@ -358,7 +358,8 @@ def test_pretrained_full_disk_is_not_tried_again(server, weights, monkeypatch):
         def write(self, data):
             raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(download, "open", lambda path, mode: (Full if mode == "wb" else open)(path, mode), raising=False)
+    monkeypatch.setattr(download, "open", lambda path, mode: (Full if mode == "wb" else open)(path, mode),
+                        raising=False)
     with pytest.raises(DownloadError, match="No space left on device"):
         pretrained("lite0")
     assert len(server.paths) == 1 and left(weights) == []

@@ -292,7 +292,8 @@ def test_open_image_null_in_the_name():
 
 @pytest.mark.parametrize("given_", [None, 3, b"\xff\xd8", ["a.jpg"], np.zeros((2, 2, 3), np.uint8)], ids=repr)
 def test_open_image_neither_path_nor_file(given_):
-    with pytest.raises(ArgumentError, match=re.escape(repr(given_).split(chr(10))[0][:16]) + r"(?s:.*)a path or a binary file .*BytesIO"):
+    beginning = re.escape(repr(given_).split("\n")[0][:16])
+    with pytest.raises(ArgumentError, match=beginning + r"(?s:.*)a path or a binary file .*BytesIO"):
         open_image(given_)
 
 

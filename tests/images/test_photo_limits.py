@@ -169,7 +169,7 @@ def test_quiet_pillow_ignores_pillows_warnings_alone():
         warnings.simplefilter("always")
         with quiet_pillow(), quiet_pillow():
             pillows_warning()
-            warnings.warn("from elsewhere")
+            warnings.warn("from elsewhere", stacklevel=1)
         pillows_warning()
     assert [str(one.message) for one in caught] == ["from elsewhere", "from Pillow"]
     assert list(warnings.filters) == before

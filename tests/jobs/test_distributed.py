@@ -45,8 +45,8 @@ def ray(directory, place):
 def test_classify_starts_ray_and_writes_the_rows_of_one_process(directory, place):
     environment = {**os.environ, "HOME": directory, "RAY_TMPDIR": directory, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-m", "npefficient", "classify", "photos", "--weights", "small.h5",
-                           "--engine", "ray", "--workers", "2", "--output", "rows.parquet"], cwd=place, env=environment, text=True,
-                          capture_output=True, timeout=300)
+                           "--engine", "ray", "--workers", "2", "--output", "rows.parquet"],
+                          cwd=place, env=environment, text=True, capture_output=True, timeout=300)
     assert done.returncode == 1, done.stderr
     assert done.stdout.splitlines()[-1] == f"wrote rows.parquet: {COUNT} rows"
     assert done.stderr.endswith(f"npefficient: 2 of {COUNT} photos could not be read: their rows say why\n")

@@ -2,6 +2,7 @@
 import numpy as np
 import pytest
 from guarded import Guarded
+from layouts import LANES, VECTOR
 from tracing import lanes, same, traced, vectors
 
 COUNTS = pytest.mark.parametrize("count", [-1, 0, 1, 2, 7], ids=["negative", "zero", "one", "two", "many"])
@@ -200,4 +201,3 @@ def test_lanes_do_not_mix():
     MULTIPLY_ADD(a, b, c, out)
     expected = a.array * b.array + c.array
     assert lanes(out) == [expected.tolist(), expected.tolist(), [110] * LANES]
-from layouts import LANES, VECTOR

@@ -34,8 +34,9 @@ def weight_file(tmp_path_factory):
 def test_all_is_true():
     for name in npefficient.__all__:
         assert getattr(npefficient, name) is not None
+    ours = ("npefficient", "weights_convert")
     public = {name for name, value in vars(npefficient).items()
-              if not name.startswith("_") and getattr(value, "__module__", "").startswith(("npefficient", "weights_convert"))}
+              if not name.startswith("_") and getattr(value, "__module__", "").startswith(ours)}
     assert public == set(npefficient.__all__)
     assert npefficient.__all__ == sorted(npefficient.__all__)
 
@@ -69,7 +70,8 @@ def test_labels_default_to_imagenet_for_1000_classes_and_numbers_else(model):
     ({"model_name": "efficientnet_lite0"}, "'efficientnet_lite0' is timm's own training.*use 'tf_efficientnet_lite0'"),
     ({}, "no model_name and no checkpoint_path"),
     ({"model_name": "lite0", "backend": "gpu"}, "backend 'gpu': it must be 'engine' or 'reference'"),
-    ({"model_name": "lite0", "pretrained": True, "checkpoint_path": "a.h5"}, "pretrained=True and checkpoint_path='a.h5'"),
+    ({"model_name": "lite0", "pretrained": True, "checkpoint_path": "a.h5"},
+     "pretrained=True and checkpoint_path='a.h5'"),
     ({"pretrained": True}, "no model_name and no checkpoint_path"),
     ({"model_name": "lite0", "num_threads": 0}, "num_threads 0: it must be a whole number of at least 1"),
     ({"model_name": "lite0", "num_classes": -1}, "num_classes -1: it must be a whole number of at least 0"),

@@ -40,7 +40,8 @@ def test_softmax_leaves_its_input_alone():
     np.testing.assert_array_equal(logits, np.float32([[1, 2], [3, 4]]))
 
 
-finite = hnp.arrays(np.float32, hnp.array_shapes(max_dims=3, max_side=6), elements=st.floats(-(2.0**100), 2.0**100, width=32))
+finite = hnp.arrays(np.float32, hnp.array_shapes(max_dims=3, max_side=6),
+                    elements=st.floats(-(2.0**100), 2.0**100, width=32))
 
 
 @given(finite)

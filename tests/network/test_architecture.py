@@ -29,8 +29,8 @@ PUBLISHED = {
               "tf_efficientnet_lite2-dcccb7df.pth", 24_658_687),
     "lite3": (300, 0.904, "bilinear", "24 32 48 96 136 232 384", "1335561", 8_197_096, 440, 1_607_554_544, 79.83, 94.91,
               "tf_efficientnet_lite3-b733e338.pth", 33_161_413),
-    "lite4": (380, 0.920, "bilinear", "24 32 56 112 160 272 448", "1446681", 13_006_568, 548, 3_943_564_112, 81.54, 95.66,
-              "tf_efficientnet_lite4-741542c3.pth", 52_558_819),
+    "lite4": (380, 0.920, "bilinear", "24 32 56 112 160 272 448", "1446681", 13_006_568, 548, 3_943_564_112, 81.54,
+              95.66, "tf_efficientnet_lite4-741542c3.pth", 52_558_819),
 }  # fmt: skip
 
 
@@ -63,14 +63,15 @@ def test_parameters_equal_naive(short, classes, colours):
     expected = naive.shapes(short, classes, colours)
     got = build(short, classes, colours).parameters()
     assert list(got.items()) == list(expected.items())
-    trained = {n: s for n, s in expected.items() if not n.endswith(("running_mean", "running_var", "num_batches_tracked"))}
-    assert build(short, classes, colours).param_count() == sum(math.prod(shape) for shape in trained.values())
+    trained = [shape for name, shape in expected.items()
+               if not name.endswith(("running_mean", "running_var", "num_batches_tracked"))]
+    assert build(short, classes, colours).param_count() == sum(map(math.prod, trained))
 
 
 @pytest.mark.parametrize("short", SHORT)
 def test_blocks_skip_where_nothing_changes(short):
     network = build(short)
-    expected = [block.name for stage in network.stages for block in stage[1:]]  # a stage's first block changes something
+    expected = [block.name for stage in network.stages for block in stage[1:]]  # a stage's first one changes something
     assert [block.name for block in network.blocks if block.skip] == expected
     assert {(b.name, b.kind) for b in network.blocks if b.kind == "ds"} == {("blocks.0.0", "ds")}
 
@@ -97,10 +98,12 @@ def test_layers_hand_on_their_shapes(height, width):
     assert [layer.name for layer in layers] == [c.name for c in network.convs] + ["global_pool", "classifier"]
     assert (layers[0].height, layers[0].width, layers[0].in_channels) == (height, width, 4)
     for before, after in zip(layers, layers[1:-1]):
-        assert (after.height, after.width, after.in_channels) == (before.out_height, before.out_width, before.out_channels)
+        assert (after.height, after.width) == (before.out_height, before.out_width)
+        assert after.in_channels == before.out_channels
     *_, pool, classifier = layers
     assert (pool.out_height, pool.out_width, pool.activations, pool.macs, pool.params) == (1, 1, 1280, 0, 0)
-    assert (classifier.in_channels, classifier.activations, classifier.macs, classifier.params) == (1280, 10, 12800, 12810)
+    assert (classifier.in_channels, classifier.activations) == (1280, 10)
+    assert (classifier.macs, classifier.params) == (12800, 12810)
     assert layers[0].activations == -(-height // 2) * -(-width // 2) * 32
     assert sum(layer.params for layer in layers) == network.param_count()
     assert sum(layer.macs for layer in layers) == network.macs(height, width)

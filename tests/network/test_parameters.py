@@ -103,7 +103,8 @@ def test_check_labels_absent_or_equal():
 
 
 @pytest.mark.parametrize("label", ["", " ", "\t", "\n", "a\nb", "a\n", "a\r", "a\x0bb", "a\x85b", "a\u2028b",
-                                   "\x1b[2J", "a\0", "\u202ea", "\x7f", "\x9b31m", "\ud800", 7, None, b"cat"], ids=ascii)
+                                   "\x1b[2J", "a\0", "\u202ea", "\x7f", "\x9b31m", "\ud800", 7, None, b"cat"],
+                         ids=ascii)
 def test_check_labels_refuses(label):
     with pytest.raises(WeightsError, match="label 1 is "):
         check_labels(["a", label], 2)

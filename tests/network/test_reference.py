@@ -53,7 +53,8 @@ NINE = numbers(1, 1, 3, 3)  # 1 2 3 / 4 5 6 / 7 8 9: no symmetry hides a flipped
     pytest.param([[1, 10], [100, 1000]], NINE, 2, [[1 + 20 + 400 + 5000]], id="s2_even_starts_at_the_first_tap"),
     pytest.param([[3]], numbers(1, 1, 5, 5), 1, [[39]], id="k5_one_pixel"),
     pytest.param([[1, 10]], numbers(1, 1, 5, 5), 2, [[12 + 130]], id="k5s2_even"),
-    pytest.param(np.eye(3), numbers(1, 1, 5, 5), 2, [[13 + 19 + 25, 11 + 17 + 23], [3 + 9 + 15, 1 + 7 + 13]], id="k5s2_odd"),
+    pytest.param(np.eye(3), numbers(1, 1, 5, 5), 2, [[13 + 19 + 25, 11 + 17 + 23], [3 + 9 + 15, 1 + 7 + 13]],
+                 id="k5s2_odd"),
 ])
 def test_conv_by_hand(conv, x, weight, stride, expected, dtype):
     x, weight = np.array(x, dtype)[..., None], weight.astype(dtype)
@@ -74,7 +75,8 @@ def test_depthwise_conv_by_hand_keeps_channels_apart(dtype):
     x = np.array([1, 10, 100], dtype).reshape(1, 1, 1, 3)
     weight = np.zeros((3, 1, 3, 3), dtype)
     weight[:, 0, 1, 1] = [1, 2, 3]
-    np.testing.assert_array_equal(reference.depthwise_conv(x, weight, 1), np.array([1, 20, 300], dtype).reshape(1, 1, 1, 3))
+    expected = np.array([1, 20, 300], dtype).reshape(1, 1, 1, 3)
+    np.testing.assert_array_equal(reference.depthwise_conv(x, weight, 1), expected)
 
 
 @DTYPE
@@ -116,7 +118,8 @@ def test_global_average_pool_by_hand(dtype):
 
 @DTYPE
 def test_linear_by_hand(dtype):
-    x, weight, bias = np.array([[1, 10]], dtype), np.array([[1, 2], [3, 4], [5, 6]], dtype), np.array([100, 200, 300], dtype)
+    x, weight = np.array([[1, 10]], dtype), np.array([[1, 2], [3, 4], [5, 6]], dtype)
+    bias = np.array([100, 200, 300], dtype)
     np.testing.assert_array_equal(reference.linear(x, weight, bias), np.array([[121, 243, 365]], dtype))
 
 
@@ -137,7 +140,8 @@ def test_naive_fused_rounds_once():
 
 # --- against loops ---------------------------------------------------------------------------------------------------
 
-SIZES = pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 2), (3, 1), (4, 5), (7, 6)], ids=lambda s: f"{s[0]}x{s[1]}")
+SIZES = pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 2), (3, 1), (4, 5), (7, 6)],
+                                ids=lambda s: f"{s[0]}x{s[1]}")
 
 
 @DTYPE
@@ -181,8 +185,8 @@ def folding_case(dtype, gain=1.0, variance=1.0):
 
 @pytest.mark.parametrize("dtype", [np.float16, *DTYPES])
 @pytest.mark.parametrize("gain, variance", [
-    pytest.param(1.0, 1.0, id="ordinary"), pytest.param(1.0, 0.0, id="no_variance"), pytest.param(0.0, 1.0, id="no_gain"),
-    pytest.param(-3.0, 100.0, id="negative_gain"),
+    pytest.param(1.0, 1.0, id="ordinary"), pytest.param(1.0, 0.0, id="no_variance"),
+    pytest.param(0.0, 1.0, id="no_gain"), pytest.param(-3.0, 100.0, id="negative_gain"),
 ])
 def test_fold_batch_norm_equals_conv_then_norm(dtype, gain, variance):
     """The folded convolution is the same function; folding itself is done in float64 whatever comes in."""
@@ -212,8 +216,8 @@ def test_fold_leaves_the_parameters_alone():
 
 # --- the whole network -----------------------------------------------------------------------------------------------
 
-TINY = [("lite0", (9, 13)), ("lite1", (33, 47)), ("lite2", (1, 1)), ("lite2", (17, 2)), ("lite3", (19, 38)), ("lite4", (2, 2)),
-        ("lite4", (33, 47))]  # fmt: skip
+TINY = [("lite0", (9, 13)), ("lite1", (33, 47)), ("lite2", (1, 1)), ("lite2", (17, 2)), ("lite3", (19, 38)),
+        ("lite4", (2, 2)), ("lite4", (33, 47))]  # fmt: skip
 
 
 @functools.cache
@@ -223,7 +227,8 @@ def weights(short, classes=1000, colours=3):
 
 @functools.cache
 def naive_logits(short, size, classes=1000, colours=3):
-    return pictures(lambda p: naive.network(short, weights(short, classes, colours), p), np.float32(noise(2, *size, colours)))
+    values, x = weights(short, classes, colours), np.float32(noise(2, *size, colours))
+    return pictures(lambda picture: naive.network(short, values, picture), x)
 
 
 def run(short, x, dtype, folded, values, classes=1000, colours=3):
@@ -253,7 +258,8 @@ def test_network_equals_naive_can_fail():
     x, values = np.float32(noise(2, 9, 13, 3)), dict(weights("lite0"))
     values["blocks.3.1.bn2.running_var"] = values["blocks.3.1.bn2.running_var"] * np.float32(1.001)
     with pytest.raises(AssertionError, match="they differ by"):
-        assert_close(run("lite0", x, np.float32, False, values), naive_logits("lite0", (9, 13)).astype(np.float32), LOGITS)
+        assert_close(run("lite0", x, np.float32, False, values),
+                     naive_logits("lite0", (9, 13)).astype(np.float32), LOGITS)
 
 
 @DTYPE

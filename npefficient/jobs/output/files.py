@@ -22,7 +22,8 @@ MADE = {".parquet": "parquet", ".h5": "h5"}  # made from the journal, by the mod
 SUFFIXES = (*LINES, *MADE)
 
 
-def open_output(path: StrPath, schema: Schema, settings: dict, *, resume: bool = False, force: bool = False) -> "Output":
+def open_output(path: StrPath, schema: Schema, settings: dict, *, resume: bool = False,
+                force: bool = False) -> "Output":
     """Begin a file for rows, or go on with it.
 
     path: ends in .csv, .jsonl, .parquet or .h5

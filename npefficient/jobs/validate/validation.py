@@ -125,8 +125,8 @@ def validate(model: "Model", directory: StrPath, *, labels_file: StrPath | None 
                 bad.append((photo, str(outcome.error)))
             if counter:
                 counter.advance()
-    photos, classes, predictions, among5 = zip(*answers) if answers else ((), (), (), ())
-    return Validation(names, list(photos), np.array(classes, np.int64), np.array(predictions, np.int64),
+    answered, classes, predictions, among5 = zip(*answers) if answers else ((), (), (), ())
+    return Validation(names, list(answered), np.array(classes, np.int64), np.array(predictions, np.int64),
                       np.array(among5, bool) if model.num_classes >= K else None, bad, _published(model), remarks,
                       found.unlisted, fitted_to)
 
