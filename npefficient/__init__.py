@@ -5,8 +5,13 @@ from .common.version import __version__ as __version__
 from .errors import ArgumentError, DownloadError, ImageError, MissingError, NpefficientError, WeightsError
 from .images.image import open_image, transform, transform_batch
 from .labels import imagenet_labels, imagenet_synsets
-from .model.data_config import (PretrainedCfg, create_transform, get_pretrained_cfg, resolve_data_config,
-                                resolve_model_data_config)
+from .model.data_config import (
+    PretrainedCfg,
+    create_transform,
+    get_pretrained_cfg,
+    resolve_data_config,
+    resolve_model_data_config,
+)
 from .model.features import FeatureInfo, FeatureModel
 from .model.loading import load_weights
 from .model.model import Model, create_model

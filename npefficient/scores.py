@@ -26,13 +26,14 @@ def top_k(scores: ArrayLike, k: int = 5) -> tuple[np.ndarray, np.ndarray]:
     return np.take_along_axis(scores, classes, axis=-1), classes
 
 
-def _scores(what: str, values, kinds: str) -> np.ndarray:
+def _scores(what: str, values: ArrayLike, kinds: str) -> np.ndarray:
     """An array of real numbers with a last axis, of one class at least; lists of numbers may stand for it."""
     if not isinstance(values, np.ndarray):
         try:
             values = np.asarray(values)
         except ValueError as problem:  # lists of several lengths
             raise ArgumentError(f"{what}: they must be an array of real numbers ({problem})") from problem
-    if not real_array(what, values, kinds).ndim or not values.shape[-1]:
-        raise ArgumentError(f"{what} of shape {values.shape}: they must be (.., classes), of one class at least")
-    return values
+    array = real_array(what, values, kinds)
+    if not array.ndim or not array.shape[-1]:
+        raise ArgumentError(f"{what} of shape {array.shape}: they must be (.., classes), of one class at least")
+    return array

@@ -18,8 +18,14 @@ from npefficient.common.text import counted, quoted
 from npefficient.errors import ArgumentError, WeightsError
 from npefficient.network.architecture import GLOBAL_POOLS
 from npefficient.network.parameters import Weights
-from npefficient.network.preprocessing import (DEFAULT_CROP_MODE, DEFAULT_CROP_PCT, IMAGENET_DEFAULT_MEAN,
-                                               IMAGENET_DEFAULT_STD, Preprocessing, check_preprocessing)
+from npefficient.network.preprocessing import (
+    DEFAULT_CROP_MODE,
+    DEFAULT_CROP_PCT,
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    Preprocessing,
+    check_preprocessing,
+)
 
 from .json_text import read_json
 

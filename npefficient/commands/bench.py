@@ -6,8 +6,19 @@ same run compare with each other. --json FILE keeps them with the machine and th
 'npefficient bench WHAT --help' explains a benchmark.
 """
 from ..common.picture_files import PICTURES
-from .options import (add_json, add_threads, check_outputs, ending, model_name, model_names, option, seconds, size,
-                      whole, wholes)
+from .options import (
+    add_json,
+    add_threads,
+    check_outputs,
+    ending,
+    model_name,
+    model_names,
+    option,
+    seconds,
+    size,
+    whole,
+    wholes,
+)
 
 PEERS = ("openvino", "litert", "onnxruntime", "ncnn", "torch_compile", "torch_eager")  # of `bench.peers.rounds`
 

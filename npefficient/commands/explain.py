@@ -7,8 +7,17 @@ it takes Lite0 and a photograph that comes with npefficient, or, where the offic
 installed, the embedded model and one of its digits.
 """
 from ..common.text import plain, short
-from .options import (add_reading, add_threads, add_weights, compile_kernels, demo_photos, ending, make_model, reading,
-                      whole)
+from .options import (
+    add_reading,
+    add_threads,
+    add_weights,
+    compile_kernels,
+    demo_photos,
+    ending,
+    make_model,
+    reading,
+    whole,
+)
 
 DEMO_PHOTO = 1  # of the demo's: the cat, or the digit one
 

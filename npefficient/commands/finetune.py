@@ -20,8 +20,17 @@ Photos that can't be read are named on stderr and left out; the exit code stays 
 from ..common.paths import WEIGHT_FILES
 from ..common.picture_files import PICTURES
 from ..common.text import counted, listed, plain, short
-from .options import (add_reading, add_threads, add_weights, add_workers, check_outputs, compile_kernels, ending,
-                      number, reading)
+from .options import (
+    add_reading,
+    add_threads,
+    add_weights,
+    add_workers,
+    check_outputs,
+    compile_kernels,
+    ending,
+    number,
+    reading,
+)
 from .terminal import say
 
 share = number(float, "a share above 0 and below 1, such as 0.2", lambda value: 0 < value < 1)

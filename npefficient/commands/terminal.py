@@ -9,7 +9,6 @@ from collections import Counter
 
 from ..common.text import ERROR, plain, short
 
-
 ALIKE = 5  # warnings of the same place in the code that are shown; a job over many photos could bring millions
 
 

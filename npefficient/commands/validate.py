@@ -16,8 +16,17 @@ on stderr and left out, and the exit code is 1.
 --preprocess tf prepares photos as TensorFlow does: first the crop, then a resize without antialiasing.
 """
 from ..common.text import counted, plain
-from .options import (add_reading, add_threads, add_weights, add_workers, check_outputs, compile_kernels, make_model,
-                      reading, whole)
+from .options import (
+    add_reading,
+    add_threads,
+    add_weights,
+    add_workers,
+    check_outputs,
+    compile_kernels,
+    make_model,
+    reading,
+    whole,
+)
 from .terminal import say
 
 

@@ -6,6 +6,7 @@ import numbers
 import os
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -37,7 +38,7 @@ def path_of(what: str, value) -> Path:
     try:
         return Path(value)
     except TypeError:
-        raise ArgumentError(f"{what} {quoted(value)}: it must be the path of a file, as text or a pathlib.Path") from None
+        raise ArgumentError(f"{what} {quoted(value)}: it must be the path of a file, text or a pathlib.Path") from None
 
 
 def can_be_a_name(path: Path) -> bool:
@@ -48,12 +49,12 @@ def can_be_a_name(path: Path) -> bool:
         return False
 
 
-def is_list(value) -> bool:
-    """True for what can be gone through, but text, which is one thing."""
+def is_list(value: Any) -> TypeGuard[Iterable]:
+    """True for an iterable, except text, which is one thing."""
     return isinstance(value, Iterable) and not isinstance(value, (str, bytes)) and getattr(value, "ndim", 1) > 0
 
 
-def plain_array(what: str, value) -> np.ndarray:
+def plain_array(what: str, value: Any) -> np.ndarray:
     """A NumPy array as it is; one that means more than its numbers, such as a masked one, is refused."""
     if not isinstance(value, np.ndarray):
         raise ArgumentError(f"{what} of type {type(value).__name__}: it must be a NumPy array")
@@ -66,7 +67,7 @@ def plain_array(what: str, value) -> np.ndarray:
     return value
 
 
-def real_array(what: str, value, kinds: str = "fiu") -> np.ndarray:
+def real_array(what: str, value: Any, kinds: str = "fiu") -> np.ndarray:
     """A plain array of real numbers: floats and whole numbers, no bool, complex, text, object or record.
 
     kinds: the dtypes allowed, by NumPy's letters

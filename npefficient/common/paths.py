@@ -106,7 +106,7 @@ def check_target(target: StrPath, *, force: bool) -> None:
     _check_free(target, force)
 
 
-def named(target, suffixes: tuple[str, ...], more: str = "") -> Path:
+def named(target: StrPath, suffixes: tuple[str, ...], more: str = "") -> Path:
     """The path of a file to write, whose name ends as its form says; `more` is said where it does not."""
     path = path_of("target", target)
     if not can_be_a_name(path):

@@ -23,8 +23,8 @@ def check_threads(num_threads: int | None) -> int:
     if num_threads is None:
         return available
     if isinstance(num_threads, bool) or not isinstance(num_threads, Integral) or num_threads < 1:
-        raise ArgumentError(f"num_threads {shown(num_threads)}: it must be a whole number of at least 1, or None for all "
-                            f"{available} that this process may use")
+        raise ArgumentError(f"num_threads {shown(num_threads)}: it must be a whole number of at least 1, or None for "
+                            f"all {available} that this process may use")
     if num_threads > available:
         warnings.warn(f"{num_threads} threads: this process may use {counted(available, 'processor')}, so they take "
                       f"turns, which is slower; use {available}" + " or fewer" * (available > 1), stacklevel=4)

@@ -14,8 +14,17 @@ from ..common.checks import whole
 from ..common.paths import StrPath, open_regular
 from ..common.text import shown
 from ..errors import ArgumentError, ImageError
-from .photo_limits import (BYTES_PER_PIXEL, SLOW, Metered, TooManyPieces, allowed_bytes, allowed_pixels, check_strips,
-                           count_scans, quiet_pillow)
+from .photo_limits import (
+    BYTES_PER_PIXEL,
+    SLOW,
+    Metered,
+    TooManyPieces,
+    allowed_bytes,
+    allowed_pixels,
+    check_strips,
+    count_scans,
+    quiet_pillow,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..common.paths import StrPath
 from ..common.extras import install
+from ..common.paths import StrPath
 from ..common.text import counted
 from ..errors import ArgumentError, NpefficientError
 from ..network.parameters import Weights

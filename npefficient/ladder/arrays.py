@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
-from ..network.architecture import same_padding
 from ..kernels.layout import FLOAT32
 from ..kernels.memory import aligned, read_blocks, write_blocks
 from ..kernels.memory import blocks as blocks_in
 from ..kernels.packing import pack_weight, packed_size
+from ..network.architecture import same_padding
 
 LAYOUT = FLOAT32  # of the engine: the last rungs run its kernels
 LANES, VECTOR, UNROLL = LAYOUT.lanes, LAYOUT.vector, LAYOUT.unroll

@@ -17,8 +17,21 @@ from numba import njit
 from ..kernels.lanes import routine
 from ..kernels.rows import copy_kernel, zero_kernel
 from . import depthwise, pointwise
-from .arrays import (LANES, LAYOUT, UNROLL, VECTOR, address, blocks, bordered, in_blocks, out_of_blocks, padding,
-                     placed, planes_of, zeros)
+from .arrays import (
+    LANES,
+    LAYOUT,
+    UNROLL,
+    VECTOR,
+    address,
+    blocks,
+    bordered,
+    in_blocks,
+    out_of_blocks,
+    padding,
+    placed,
+    planes_of,
+    zeros,
+)
 from .case import Case, Prepared, Rung
 from .pointwise import flat, residual_of
 

@@ -15,8 +15,7 @@ from numba import njit
 from ..kernels.depthwise import depthwise_kernel
 from ..kernels.lanes import family
 from ..kernels.memory import write_blocks
-from .arrays import (LANES, LAYOUT, VECTOR, address, blocks, bordered, out_of_blocks, padding, placed, planes_of,
-                     zeros)
+from .arrays import LANES, LAYOUT, VECTOR, address, blocks, bordered, out_of_blocks, padding, placed, planes_of, zeros
 from .case import Case, Folded, Prepared, Rung
 from .pointwise import SIX, ZERO
 

@@ -17,8 +17,20 @@ from numba import njit
 
 from ..kernels.lanes import family
 from ..kernels.pointwise import pointwise_kernel
-from .arrays import (LANES, LAYOUT, UNROLL, VECTOR, address, blocks, in_blocks, out_of_blocks, packed, placed,
-                     planes_of, zeros)
+from .arrays import (
+    LANES,
+    LAYOUT,
+    UNROLL,
+    VECTOR,
+    address,
+    blocks,
+    in_blocks,
+    out_of_blocks,
+    packed,
+    placed,
+    planes_of,
+    zeros,
+)
 from .case import Case, Folded, Prepared, Rung
 
 ZERO, SIX = np.float32(0), np.float32(6)  # Numba would turn Python ints into float64

@@ -13,8 +13,14 @@ import numpy as np
 from ..common.text import shown
 from ..errors import ArgumentError, WeightsError
 from ..network.architecture import IMAGENET_CLASSES
-from ..network.preprocessing import (DEFAULT_CROP_MODE, DEFAULT_CROP_PCT, IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD,
-                                     Preprocessing, check_preprocessing)
+from ..network.preprocessing import (
+    DEFAULT_CROP_MODE,
+    DEFAULT_CROP_PCT,
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    Preprocessing,
+    check_preprocessing,
+)
 from ..network.variants import TAG, VARIANTS, canonical_name
 from .timm_names import TimmModule, check_options
 

@@ -77,14 +77,14 @@ def take_indices(count: int, indices: int | Iterable[int] | None, what: str = "i
     if indices is None:
         return list(range(count))
     if not is_list(indices):
-        if _is_whole(indices) and 0 < indices <= count:
+        if isinstance(indices, int | numbers.Integral) and _is_whole(indices) and 0 < indices <= count:
             return list(range(count - indices, count))
         raise ArgumentError(f"{what} {shown(indices)}: a single number means the last so many, from 1 to {count}")
     chosen = list(indices)
     for index in chosen:
         if not _is_whole(index) or not -count <= index < count:
-            raise ArgumentError(f"{what} {shown(indices)}: {shown(index)} is none of the {count} maps; they count from 0, "
-                                "and -1 is the last")
+            raise ArgumentError(f"{what} {shown(indices)}: {shown(index)} is none of the {count} maps; they count from "
+                                "0, and -1 is the last")
     if not chosen:
         raise ArgumentError(f"{what} {shown(indices)}: it must name at least one of the {count} maps")
     return sorted({int(index) % count for index in chosen})

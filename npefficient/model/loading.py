@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from ..common.paths import StrPath
 from ..common.checks import path_of, plain_array, real_array
+from ..common.paths import StrPath
 from ..common.text import quoted, shown
 from ..errors import ArgumentError, WeightsError
 from ..network.architecture import build

@@ -163,7 +163,7 @@ def is_model_pretrained(model_name: str) -> bool:
 def _patterns(what: str, given: str | Iterable[str] | None) -> list[str]:
     """One or several patterns as a list."""
     given = "" if given is None else given
-    patterns = list(given) if is_list(given) else [given]
+    patterns: list = list(given) if is_list(given) else [given]
     for pattern in patterns:
         if not isinstance(pattern, str):
             raise ArgumentError(f"{what} {shown(given)}: it must be a pattern such as '*lite[0-2]', or a list of them")

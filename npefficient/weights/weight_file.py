@@ -47,8 +47,19 @@ from ..network import architecture
 from ..network.architecture import Architecture
 from ..network.parameters import TRACKED, Source, Weights, check_labels, check_parameters, check_source, same_bits
 from ..network.preprocessing import Preprocessing, check_preprocessing
-from .hdf5 import (MAGIC, StoredArray, check_apart, check_attributes, check_datasets, check_superblock, file_image,
-                   has_attribute, has_dataset, read_arrays, read_attribute)
+from .hdf5 import (
+    MAGIC,
+    StoredArray,
+    check_apart,
+    check_attributes,
+    check_datasets,
+    check_superblock,
+    file_image,
+    has_attribute,
+    has_dataset,
+    read_arrays,
+    read_attribute,
+)
 
 FORMAT, FORMAT_VERSION = "npefficient weights", 1
 LABELS_LIMIT, PHOTOS_LIMIT = 1 << 22, 1 << 26  # bytes
@@ -88,7 +99,8 @@ def write_weights(path, weights: Weights, *, force: bool = False) -> None:
 
 def weight_target(path) -> Path:
     """The path of a weight file to write; raises ArgumentError for another suffix."""
-    return named(path, WEIGHT_FILES, ", as weight files do; npefficient.export ('npefficient export') makes .safetensors")
+    more = ", as weight files do; npefficient.export ('npefficient export') makes .safetensors"
+    return named(path, WEIGHT_FILES, more)
 
 
 def _fill(file, weights: Weights) -> None:

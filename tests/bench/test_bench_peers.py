@@ -6,7 +6,8 @@ import pytest
 
 from npefficient import commands
 from npefficient.bench import process
-from npefficient.bench.peers import engines, graph, installed, ncnn_file, rounds as run
+from npefficient.bench.peers import engines, graph, installed, ncnn_file
+from npefficient.bench.peers import rounds as run
 from npefficient.bench.subject import make_subject
 from npefficient.errors import NpefficientError
 from npefficient.network import architecture, reference

@@ -9,8 +9,8 @@ import sys
 import threading
 import time
 import warnings
-from pathlib import Path
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest

@@ -4,14 +4,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from changed_weights import CHANGED, changed, one_ulp, weights  # noqa: F401
 from PIL import Image
 
 import weights_convert
-from changed_weights import CHANGED, changed, one_ulp, weights  # noqa: F401
 from npefficient.commands import main
 from npefficient.network.architecture import build
 from npefficient.network.parameters import random_weights
 from npefficient.weights.weight_file import write_weights
+
 
 @pytest.fixture(scope="module")
 def files(weights, tmp_path_factory):

@@ -4,9 +4,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import checkpoints as by_hand
 import pytest
 
-import checkpoints as by_hand
 import npefficient
 from npefficient.commands import main
 

@@ -4,11 +4,11 @@ import io
 import os
 import struct
 
+import checkpoints as by_hand
 import numpy as np
 import pytest
-
-import checkpoints as by_hand
 from checkpoints import call, dictionary, name, number, program, storage, tensor, text, tuple_of
+
 from npefficient.errors import WeightsError
 from weights_convert import read_checkpoint
 

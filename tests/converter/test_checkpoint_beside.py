@@ -7,12 +7,25 @@ import struct
 import zipfile
 import zlib
 
+import checkpoints as by_hand
 import numpy as np
 import pytest
+from checkpoints import (
+    MAGIC_NUMBER,
+    call,
+    dictionary,
+    legacy_file,
+    name,
+    number,
+    numbers,
+    program,
+    refused,
+    storage,
+    tensor,
+    text,
+    zip_file,
+)
 
-import checkpoints as by_hand
-from checkpoints import (MAGIC_NUMBER, call, dictionary, legacy_file, name, number, numbers, program, refused, storage,
-                         tensor, text, zip_file)
 from npefficient.errors import WeightsError
 from weights_convert import convert, read_checkpoint
 

@@ -6,8 +6,8 @@ from collections import Counter, OrderedDict, defaultdict
 
 import numpy as np
 import pytest
-
 from live import needs_timm, timm, torch
+
 from npefficient.errors import WeightsError
 from weights_convert import read_checkpoint
 

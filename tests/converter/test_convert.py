@@ -3,11 +3,11 @@ import hashlib
 import os
 import re
 
+import checkpoints as by_hand
 import numpy as np
 import pytest
-
-import checkpoints as by_hand
 from checkpoints import name, text
+
 from npefficient.errors import ArgumentError, WeightsError
 from npefficient.network.architecture import build
 from npefficient.network.parameters import Source, random_weights
@@ -254,8 +254,8 @@ def test_existing_target_needs_force(model, tmp_path):
 
 def test_target_is_never_the_source(model, zip_bytes, tmp_path):
     os.link(model, tmp_path / "link.h5")
-    for target, text in ((model, "its name must end in .h5"), (tmp_path / "link.h5", "is the checkpoint itself")):
-        with pytest.raises(ArgumentError, match=text):
+    for target, why in ((model, "its name must end in .h5"), (tmp_path / "link.h5", "is the checkpoint itself")):
+        with pytest.raises(ArgumentError, match=why):
             convert(model, target, force=True)
     assert model.read_bytes() == zip_bytes
 

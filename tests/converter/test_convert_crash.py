@@ -6,9 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import checkpoints as by_hand
 import pytest
 
-import checkpoints as by_hand
 import npefficient
 from weights_convert import convert
 

@@ -1,11 +1,11 @@
 """What a conversion holds in memory: twice the larger of checkpoint and weight file, however the tensors are stored."""
 import tracemalloc
 
+import checkpoints as by_hand
 import numpy as np
 import pytest
-
-import checkpoints as by_hand
 from checkpoints import dictionary, program, storage, tensor, zip_file
+
 from npefficient.errors import WeightsError
 from npefficient.network.parameters import same_bits
 from weights_convert import convert

@@ -2,13 +2,13 @@
 import dataclasses
 import json
 
+import checkpoints as by_hand
 import numpy as np
 import pytest
-
-import checkpoints as by_hand
 from live import logits, needs_timm, timm, torch
 from tolerance import LOGITS, assert_close
 from weight_files import difference
+
 from npefficient.errors import ArgumentError, WeightsError
 from npefficient.model.model import Model
 from npefficient.network.architecture import build

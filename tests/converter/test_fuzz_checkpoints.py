@@ -4,12 +4,13 @@ import tracemalloc
 
 import numpy as np
 import pytest
-
 from fuzz import read_checkpoints
 from fuzz.checkpoint_files import FORMS, Grammar
 from live import needs_timm
+
 from npefficient.errors import WeightsError
 from weights_convert import read_checkpoint
+
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):

@@ -3,10 +3,21 @@ import struct
 import zipfile
 
 import pytest
+from checkpoints import (
+    MAGIC_NUMBER,
+    dictionary,
+    legacy_file,
+    number,
+    program,
+    refused,
+    safetensors_file,
+    storage,
+    tensor,
+    text,
+    tuple_of,
+    zip_file,
+)
 
-from checkpoints import (MAGIC_NUMBER, dictionary, legacy_file, number, program, refused, safetensors_file, storage,
-                         tensor,
-                         text, tuple_of, zip_file)
 from weights_convert import read_checkpoint
 
 STATE = program(dictionary({"x": tensor(storage(), (4,))}))

@@ -1,10 +1,10 @@
 """Valid checkpoints with flipped bits, cut ends, and random programs: an error or an honest result, nothing else."""
+import checkpoints as by_hand
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import checkpoints as by_hand
 from npefficient.errors import WeightsError
 from weights_convert import read_checkpoint
 

@@ -3,9 +3,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from checkpoints import (
+    call,
+    dictionary,
+    legacy_file,
+    name,
+    number,
+    numbers,
+    program,
+    refused,
+    storage,
+    tensor,
+    text,
+    tuple_of,
+    zip_file,
+)
 
-from checkpoints import (call, dictionary, legacy_file, name, number, numbers, program, refused, storage, tensor, text,
-                         tuple_of, zip_file)
 from weights_convert import read_checkpoint
 
 CASES = Path(__file__).parents[1] / "data" / "hostile"  # found by fuzzing; each once raised something else or misread

@@ -3,10 +3,22 @@ import pickle
 import struct
 
 import pytest
-
-from checkpoints import (SENTINEL, call, dictionary, legacy_file, name, number, numbers, program, refused, storage,
-                         tensor,
-                         text, tuple_of, zip_file)
+from checkpoints import (
+    SENTINEL,
+    call,
+    dictionary,
+    legacy_file,
+    name,
+    number,
+    numbers,
+    program,
+    refused,
+    storage,
+    tensor,
+    text,
+    tuple_of,
+    zip_file,
+)
 
 TOUCH = text(f"touch {SENTINEL}")
 T = tensor(storage(), (4,))

@@ -1,13 +1,13 @@
 """Where in a checkpoint the network is: wrappers, prefixes, and what lies beside the weights."""
 import io
 
+import checkpoints as by_hand
 import numpy as np
 import pytest
-
-import checkpoints as by_hand
 from checkpoints import call, dictionary, number, program, storage, tensor, text, tuple_of
 from foreign_names import theirs
 from live import needs_timm, timm, torch
+
 from npefficient.commands import main
 from npefficient.errors import WeightsError
 from npefficient.weights.weight_file import read_weights

@@ -1,9 +1,9 @@
 """The values of a checkpoint as they are stored: dtypes, batch counts, and what float32 can't hold."""
+import checkpoints as by_hand
 import numpy as np
 import pytest
-
-import checkpoints as by_hand
 from live import needs_timm, timm, torch
+
 from npefficient.errors import WeightsError
 from npefficient.network.architecture import build
 from npefficient.weights.weight_file import read_weights

@@ -5,9 +5,9 @@ import warnings
 
 import numpy as np
 import pytest
-
 from hub_folders import EXPECTED, FULL, config
 from live import needs_timm, timm, torch
+
 from npefficient.commands import main
 from npefficient.errors import WeightsError
 from npefficient.model.loading import load_weights

@@ -3,8 +3,8 @@ import json
 import os
 
 import pytest
-
 from hub_folders import EXPECTED, config
+
 from npefficient.errors import WeightsError
 from npefficient.network.variants import VARIANTS
 from weights_convert import convert, load

@@ -13,13 +13,13 @@ from layouts import VECTOR, vectors
 from maps import assert_map
 from planning import SHORT, free, freedom
 
-from npefficient.network.architecture import GLOBAL_POOLS, build
 from npefficient.engine import engine as engine_module
 from npefficient.engine.plan import make_head_plan, make_plan
 from npefficient.errors import ArgumentError
 from npefficient.kernels.layout import FLOAT32
 from npefficient.model.features import FeatureModel
 from npefficient.model.model import Model
+from npefficient.network.architecture import GLOBAL_POOLS, build
 from npefficient.network.layers import named_layers
 
 THREADS = (1, 2, 3)

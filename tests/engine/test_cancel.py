@@ -10,15 +10,16 @@ from engines import logits
 from fake_clock import Clock
 from fake_work import WAIT, FakeWork, Watched, all_done, fake_run, make, record_at, until  # noqa: F401
 
-from npefficient.network import architecture
 from npefficient.bench import steps as steps_module
-from npefficient.engine import engine as engine_module, workers
+from npefficient.engine import engine as engine_module
+from npefficient.engine import workers
 from npefficient.engine.compiled import driver
 from npefficient.engine.engine import Buffers, Engine, Run
 from npefficient.engine.plan import STEP
 from npefficient.engine.records import COUNTERS_SIZE, DONE, EPOCH_BITS, IDLE, YIELD
 from npefficient.engine.workers import BACKOFF, MAX_BACKOFF, STUCK
 from npefficient.kernels.memory import aligned
+from npefficient.network import architecture
 from npefficient.network.parameters import random_weights
 
 

@@ -10,7 +10,8 @@ import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
-from npefficient.engine import compiled, elf, engine as engine_module, machine_code
+from npefficient.engine import compiled, elf, machine_code
+from npefficient.engine import engine as engine_module
 from npefficient.engine.engine import Engine
 from npefficient.network import architecture
 from npefficient.network.parameters import random_weights

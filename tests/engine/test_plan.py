@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from layouts import LANES, PANEL, VECTOR
 from planning import SHORT, freedom, logits_of, name_of, plan_of, step_named, threads
 
-from npefficient.network.architecture import build
 from npefficient.engine import plan as plan_module
 from npefficient.engine.plan import STEP
 from npefficient.kernels.memory import ALIGNMENT
+from npefficient.network.architecture import build
 
 shapes = st.tuples(st.sampled_from(SHORT), st.integers(1, 300), st.integers(1, 300), threads, st.booleans())
 

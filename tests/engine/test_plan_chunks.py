@@ -13,8 +13,8 @@ from layouts import LARGEST
 from planning import SHORT, freedom, name_of, plan_of, step_named, threads
 from stand_ins import check_chunks
 
-from npefficient.network.architecture import build
 from npefficient.engine import plan as plan_module
+from npefficient.network.architecture import build
 
 OWN = {}  # the planner's own constants
 

@@ -21,6 +21,7 @@ TESTS = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(TESTS), str(TESTS / "helpers")]  # for a run by hand
 
 from fuzz.checkpoint_files import Grammar  # noqa: E402
+
 from npefficient.errors import WeightsError  # noqa: E402
 from weights_convert import Checkpoint, read_checkpoint  # noqa: E402
 

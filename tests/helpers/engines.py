@@ -5,7 +5,9 @@ from unittest import mock
 
 import numpy as np
 
-from npefficient.engine import engine as engine_module, pack as pack_module, workers as workers_module
+from npefficient.engine import engine as engine_module
+from npefficient.engine import pack as pack_module
+from npefficient.engine import workers as workers_module
 from npefficient.engine.engine import Buffers, Engine, Run
 from npefficient.network import architecture, reference
 from npefficient.network.parameters import random_weights

@@ -10,9 +10,8 @@ from engines import assert_same_bits, engine, memory_from, pixels, weights
 from guarded import Fenced
 from layouts import VECTOR
 
-from npefficient.engine.records import COUNTERS_SIZE
 from npefficient.engine.engine import Engine
-from npefficient.engine.records import JOB
+from npefficient.engine.records import COUNTERS_SIZE, JOB
 
 SIZES = [(1, 1), (1, 37), (41, 2), (33, 47), (64, 64), (97, 75)]
 

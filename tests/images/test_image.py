@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from live import needs_timm, timm, torch
-from PIL import Image
 from pictures import encoded, noise, photo
+from PIL import Image
 
 from npefficient.errors import ArgumentError, ImageError
 from npefficient.images import image as image_module

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 from pictures import encoded, noise, png_of
+from PIL import Image, ImageFile, PngImagePlugin, UnidentifiedImageError
 
 from npefficient.errors import ArgumentError, ImageError
 from npefficient.images.photo_file import open_image

@@ -9,8 +9,16 @@ from pictures import encoded
 from PIL import Image
 
 from npefficient.images import photo_limits
-from npefficient.images.photo_limits import (Metered, TooManyPieces, allow_pixels, allowed_bytes, allowed_pixels,
-                                             check_strips, count_scans, quiet_pillow)
+from npefficient.images.photo_limits import (
+    Metered,
+    TooManyPieces,
+    allow_pixels,
+    allowed_bytes,
+    allowed_pixels,
+    check_strips,
+    count_scans,
+    quiet_pillow,
+)
 
 
 @pytest.mark.parametrize("size, expected", [

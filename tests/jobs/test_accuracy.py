@@ -2,8 +2,8 @@
 import numpy as np
 import pytest
 
-from npefficient.jobs.accuracy import confusion_matrix, describe, top_k_hits, wilson_interval
 from npefficient.errors import ArgumentError
+from npefficient.jobs.accuracy import confusion_matrix, describe, top_k_hits, wilson_interval
 from npefficient.scores import top_k
 
 

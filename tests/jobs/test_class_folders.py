@@ -7,8 +7,8 @@ from class_photos import save_classes
 from live import needs_timm, timm
 from PIL import Image
 
-from npefficient.jobs.class_folders import read_classes
 from npefficient.errors import ArgumentError
+from npefficient.jobs.class_folders import read_classes
 
 
 def test_read_classes(tmp_path):

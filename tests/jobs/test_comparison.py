@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-
 from changed_weights import CHANGED, changed, one_ulp, weights  # noqa: F401
+
 from npefficient.errors import ArgumentError
 from npefficient.jobs.comparison import compare, layer_names, pair
 from npefficient.network.architecture import build

@@ -7,10 +7,10 @@ import sys
 import tempfile
 
 import pytest
-
 from fresh import ROOT
 from photo_rows import COUNT, one_process, rows
 from small import small_weights
+
 from npefficient.errors import ArgumentError, NpefficientError
 from npefficient.jobs import distributed
 from npefficient.jobs.distributed import Classifier

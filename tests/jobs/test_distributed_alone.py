@@ -5,12 +5,12 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from small import small_weights
 
 from npefficient.commands import main
 from npefficient.errors import ArgumentError, NpefficientError
 from npefficient.jobs import distributed
 from npefficient.jobs.distributed import Classifier
-from small import small_weights
 
 # Ray warns of its own defaults.
 pytestmark = pytest.mark.filterwarnings(r"ignore:.* is deprecated:DeprecationWarning:ray\.data\.context")

@@ -11,8 +11,8 @@ from npefficient import create_model
 from npefficient.errors import ArgumentError
 from npefficient.jobs.output import h5, open_output, parquet
 from npefficient.jobs.rows import GROUP, Schema
-from npefficient.scores import softmax
 from npefficient.jobs.stream import Outcome
+from npefficient.scores import softmax
 
 LOGITS = np.float32([0, 3, -1, 2])
 EMBEDDING = np.float32([0.1, 1 / 3, 6, 0, 1e-20])

@@ -4,8 +4,17 @@ import json
 
 import numpy as np
 import pytest
-from imagenet import (GOLDEN, PACKAGES, PHOTOS, checkpoint, fingerprint, needs_imagenet, official, timm_official,
-                      timm_pixels)
+from imagenet import (
+    GOLDEN,
+    PACKAGES,
+    PHOTOS,
+    checkpoint,
+    fingerprint,
+    needs_imagenet,
+    official,
+    timm_official,
+    timm_pixels,
+)
 from live import logits, needs_timm, torch
 from maps import assert_map
 from PIL import Image

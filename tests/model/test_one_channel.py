@@ -5,8 +5,8 @@ import io
 import numpy as np
 import pytest
 from live import needs_timm, timm
-from PIL import Image
 from pictures import encoded, noise, photo
+from PIL import Image
 
 import npefficient
 from npefficient import demo

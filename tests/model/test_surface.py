@@ -6,8 +6,22 @@ import pytest
 from engines import assert_same_bits
 from live import calibrated, needs_timm, timm, torch
 from maps import assert_map, products
-from surface import (CASES, LAYERS, NATIVE, ODD, VARIANTS, call, case_id, expected, hooked, model, nchw, ours, pixels,
-                     timm_model)
+from surface import (
+    CASES,
+    LAYERS,
+    NATIVE,
+    ODD,
+    VARIANTS,
+    call,
+    case_id,
+    expected,
+    hooked,
+    model,
+    nchw,
+    ours,
+    pixels,
+    timm_model,
+)
 from tolerance import LOGITS, assert_close
 
 import npefficient

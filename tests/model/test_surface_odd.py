@@ -12,7 +12,8 @@ from small import small_model, small_weights
 
 import npefficient
 from npefficient.errors import ArgumentError, NpefficientError
-from npefficient.model import loading, model as module
+from npefficient.model import loading
+from npefficient.model import model as module
 from npefficient.model.model import Model
 
 NUMBERS = {

@@ -1,8 +1,8 @@
 """Finite weights that lead out of float32 are refused, by the layer where they do, and no others are."""
 import numpy as np
 import pytest
-
 from live import calibrated, needs_timm
+
 from npefficient.errors import WeightsError
 from npefficient.network.architecture import build
 from npefficient.network.overflow import check_overflow

@@ -9,9 +9,9 @@ import re
 import h5py
 import numpy as np
 import pytest
+from weight_files import checksum_row, difference, digest, edited, refused, set_attribute, sign, small_weights
 
 from npefficient.weights.weight_file import _ATTRIBUTES, read_weights
-from weight_files import checksum_row, difference, digest, edited, refused, set_attribute, sign, small_weights
 
 DIGEST = "its attributes or labels do not match their checksum"
 

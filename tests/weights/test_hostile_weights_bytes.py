@@ -15,12 +15,25 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_hostile_weights import STRUCTURE
+from weight_files import (
+    DATASPACE,
+    DATATYPE,
+    LABELS,
+    LAYOUT,
+    data_spans,
+    difference,
+    edited,
+    flip,
+    overwrite,
+    patch_message,
+    patch_superblock,
+    refused,
+    small_weights,
+)
 
 from npefficient.errors import WeightsError
 from npefficient.weights.weight_file import read_weights
-from test_hostile_weights import STRUCTURE
-from weight_files import (DATASPACE, DATATYPE, LABELS, LAYOUT, data_spans, difference, edited, flip, overwrite,
-                          patch_message, patch_superblock, refused, small_weights)
 
 # --- below HDF5's library: its own checksums are put right -----------------------------------------------------------
 

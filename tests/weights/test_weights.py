@@ -6,14 +6,13 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import pytest
+from weight_files import LABELS, content, difference, digest, in_a_process, small_weights
 
 from npefficient.errors import ArgumentError, WeightsError
 from npefficient.network import architecture
 from npefficient.network.parameters import Source, Weights, random_weights
 from npefficient.network.preprocessing import Preprocessing
 from npefficient.weights.weight_file import is_hdf5, read_weights, write_weights
-from weight_files import LABELS, content, difference, digest, in_a_process, small_weights
-
 
 # --- in and out ------------------------------------------------------------------------------------------------------
 

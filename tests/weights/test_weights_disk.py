@@ -9,6 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from weight_files import content, difference, in_a_process, world_readable_directory
 
 from npefficient.errors import ArgumentError, WeightsError
 from npefficient.network import architecture
@@ -16,7 +17,6 @@ from npefficient.network.parameters import Source, Weights
 from npefficient.network.preprocessing import Preprocessing
 from npefficient.weights import weight_file as module
 from npefficient.weights.weight_file import read_weights, write_weights
-from weight_files import content, difference, in_a_process, world_readable_directory
 
 FULL = OSError(errno.ENOSPC, "No space left on device")
 
