@@ -260,6 +260,13 @@ def test_target_is_never_the_source(model, zip_bytes, tmp_path):
     assert model.read_bytes() == zip_bytes
 
 
+def test_shapes_far_beyond_any_network(tmp_path):
+    arrays = NETWORK | {"conv_stem.weight": np.zeros((32, 4097, 3, 3), np.float32)}
+    (tmp_path / "model.pth").write_bytes(by_hand.save(arrays, "zip"))
+    with pytest.raises(WeightsError, match="model.pth': its shapes tell of 4,097 input channels: .* up to 4,096"):
+        convert(tmp_path / "model.pth")
+
+
 @pytest.mark.parametrize("source", [".", "", "/"])
 def test_source_without_a_name(source):
     with pytest.raises(WeightsError, match="it is a directory"):

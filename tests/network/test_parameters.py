@@ -112,7 +112,7 @@ def test_check_labels_refuses(label):
 
 @pytest.mark.parametrize("count", [0, 1, 3, 1000])
 def test_check_labels_count(count):
-    with pytest.raises(WeightsError, match=f"^{count} labels? for 2 classes"):
+    with pytest.raises(WeightsError, match=f"^{count:,} labels? for 2 classes"):
         check_labels(["a"] * count, 2)
 
 
