@@ -15,7 +15,7 @@ from imagenet import fingerprint, needs_imagenet, official
 from make_golden import golden_input
 
 from npefficient import demo
-from npefficient.kernels.layout import LANES
+from npefficient.kernels.layout import FLOAT32
 from npefficient.model.model import Model
 from npefficient.weights.weight_file import read_weights
 
@@ -65,15 +65,15 @@ def test_logits_of_the_official_weights_have_the_bits_of_every_processor(threads
     check("official lite0", threads)
 
 
-@pytest.mark.skipif(LANES == 4, reason="narrower vectors: this processor has none")
-@pytest.mark.parametrize("lanes", [lanes for lanes in NARROWER if lanes < LANES])
+@pytest.mark.skipif(FLOAT32.lanes == 4, reason="narrower vectors: this processor has none")
+@pytest.mark.parametrize("lanes", [lanes for lanes in NARROWER if lanes < FLOAT32.lanes])
 def test_narrower_vectors_give_the_same_bits(lanes):
     """Those that an older processor has: this file in a process of its own, which compiles for such a processor."""
     script = f"""
 import sys
 import pytest
-from npefficient.kernels.layout import LANES
-print("lanes:", LANES)
+from npefficient.kernels.layout import FLOAT32
+print("lanes:", FLOAT32.lanes)
 sys.exit(pytest.main(["-q", "-k", "bits_of_every_processor", {str(HERE)!r}]))
 """
     said = run(script, timeout=600, NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES=NARROWER[lanes])
