@@ -3,7 +3,7 @@ import functools
 import io
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, overload
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast, overload
 
 import numpy as np
 
@@ -104,10 +104,9 @@ class Model(WeightHolder):
 
     def _make(self, weights: Weights) -> "Engine | Network":
         if self.backend == "engine":
-            from ..engine.cpus import check_threads
             from ..engine.engine import Engine
 
-            return Engine(weights, check_threads(self.num_threads))
+            return Engine(weights, cast(int, self.num_threads))  # a number for an engine since __init__
         from ..network.reference import Network
 
         return Network(weights.architecture, weights.parameters)

@@ -21,7 +21,7 @@ import npefficient
 import weights_convert
 from npefficient import hub
 from npefficient.commands import SETTINGS, SUBCOMMANDS, bench, options
-from npefficient.engine import compiled, workers
+from npefficient.engine import compiled, cpus
 from npefficient.network import architecture
 from npefficient.network.parameters import random_weights
 from npefficient.weights.weight_file import write_weights
@@ -72,7 +72,7 @@ def test_settings_that_there_are_not_are_warned_of(command, monkeypatch):
 ])
 def test_more_threads_than_processors_are_said_in_the_same_words(command, ten, tmp_path, monkeypatch, arguments):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(workers, "available_threads", lambda: 3)
+    monkeypatch.setattr(cpus, "available_threads", lambda: 3)
     monkeypatch.setattr(bench, "MEASURES", dict.fromkeys(bench.MEASURES, lambda args: lambda report: None))
     with warnings.catch_warnings():
         warnings.simplefilter("always")
