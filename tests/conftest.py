@@ -15,7 +15,8 @@ def pytest_configure(config):
 
 def pytest_addoption(parser):
     parser.addoption("--no-skips", action="store_true", help="fail when any test is skipped")
-    parser.addoption("--may-skip", metavar="TEXT", help="but for those whose reason has this text")
+    parser.addoption("--may-skip", action="append", default=[], metavar="TEXT",
+                     help="but for those whose reason has this text, or one of several")
 
 
 def _skipped(reporter):
@@ -26,7 +27,7 @@ def _forbidden(reporter, config):
     """The reports of tests that must not be skipped."""
     allowed = config.getoption("--may-skip")
     return [report for report in _skipped(reporter)
-            if config.getoption("--no-skips") and (allowed is None or allowed not in report.longrepr[2])]
+            if config.getoption("--no-skips") and not any(text in report.longrepr[2] for text in allowed)]
 
 
 @pytest.hookimpl(trylast=True)

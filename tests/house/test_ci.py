@@ -24,8 +24,9 @@ def test_skips():
 
 @pytest.mark.parametrize("options, code", [
     ([], 0), (["--no-skips"], 1), (["--no-skips", "--may-skip", "needs a gadget"], 0),
+    (["--no-skips", "--may-skip", "a widget", "--may-skip", "a gadget"], 0),
     (["--no-skips", "--may-skip", "needs a widget"], 1)],
-    ids=["usually", "none_may", "this_may", "another_may"])
+    ids=["usually", "none_may", "this_may", "this_may_too", "another_may"])
 def test_skipped_tests_are_named_and_may_be_failures(tmp_path, options, code):
     shutil.copy(ROOT / "tests" / "conftest.py", tmp_path)
     (tmp_path / "test_it.py").write_text(SKIPS)
