@@ -66,11 +66,11 @@ def run(args) -> int:
     from ..jobs.finetune.finetuning import finetune
     from ..jobs.finetune.linear_classifier import check_installed
 
-    check_outputs(args, "output", "json", "report", force=args.force)
-    check_folder(args.photos_dir, "a sub-folder for each class")
     check_installed()
     if args.report:
         check_matplotlib("finetune")
+    check_outputs(args, "output", "json", "report", force=args.force)
+    check_folder(args.photos_dir, "a sub-folder for each class")
     workers, how = check_threads(args.threads) if args.workers is None else args.workers, reading(args)
     compile_kernels()
     result = finetune(args.photos_dir, args.output, model=args.model, weights=args.weights, val_split=args.val_split,
