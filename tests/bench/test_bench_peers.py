@@ -127,8 +127,8 @@ def test_rounds_take_turns_and_leave_out_what_fails(monkeypatch, small, capsys):
     turns = []
 
     def time_peer(peer, *arguments):
-        run.append(peer.engine)
-        if peer.engine == "b" and run.count("b") == 2:
+        turns.append(peer.engine)
+        if peer.engine == "b" and turns.count("b") == 2:
             raise process.ProcessFailed("it fell over")
         return result(1.0)
 

@@ -39,7 +39,7 @@ def open_output(path: StrPath, schema: Schema, settings: dict, *, resume: bool =
     return Output(Path(path), schema, settings, resume)
 
 
-def check_form(path, *, embeddings: bool) -> None:
+def check_form(path: StrPath, *, embeddings: bool) -> None:
     """Raise ArgumentError for a suffix that no form of rows has, and for one that has no place for what is in them."""
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
@@ -48,7 +48,7 @@ def check_form(path, *, embeddings: bool) -> None:
         raise ArgumentError(f"output {str(path)!r}: a .csv has no place for embeddings; write .parquet, .h5 or .jsonl")
 
 
-def check_output(path, *, resume: bool, force: bool) -> None:
+def check_output(path: StrPath, *, resume: bool, force: bool) -> None:
     """Raise ArgumentError where no rows can be written: no directory, something there already and neither `resume` nor
     `force`, or pyarrow is missing. It needs no rows, and leaves no trace: to be asked before the work.
     """
@@ -66,7 +66,7 @@ def check_output(path, *, resume: bool, force: bool) -> None:
         raise ArgumentError(f"{str(path)!r} {what}: go on with --resume, begin anew with --force, or name another file")
 
 
-def begun(path) -> Path | None:
+def begun(path: StrPath) -> Path | None:
     """The file at a path, or its journal, whichever is there."""
     return next(filter(os.path.lexists, (Path(path), _journal_path(Path(path)))), None)
 
