@@ -55,7 +55,7 @@ def test_take_indices_are_pythons_own(count, indices):
     (-1, "a single number means"), (True, "a single number means"), (2.0, "a single number means"),
     ([5], "5 is none of the 5 maps; they count from 0, and -1 is the last"), ([0, -6], "-6 is none of the 5 maps"),
     ([1.0], "1.0 is none of the 5 maps"), ([True], "True is none of the 5 maps"), ([None], "None is none of the 5"),
-    ("12", "'1' is none of the 5 maps"), ([[1]], r"[1] is none of the 5 maps"),
+    ("12", "a single number means the last so many"), ([[1]], r"[1] is none of the 5 maps"),
     ([], "it must name at least one of the 5 maps"), ((), "it must name at least one"),
 ], ids=repr)
 def test_take_indices_refuses(indices, rule):
