@@ -83,7 +83,7 @@ def test_ray_that_does_not_start(failure, error):
         distributed._connect(ray, "local", 1)
 
 
-def test_verb_with_no_photo_and_with_a_directory_that_is_there(place, capsys, tmp_path):
+def test_subcommand_with_no_photo_and_with_a_directory_that_is_there(place, capsys, tmp_path):
     """Said before the weights are read."""
     (tmp_path / "rows").mkdir()
     (tmp_path / "rows" / "one").touch()
@@ -96,7 +96,7 @@ def test_verb_with_no_photo_and_with_a_directory_that_is_there(place, capsys, tm
 
 def test_ray_that_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray.data", None)
-    with pytest.raises(ArgumentError, match="Ray Data is missing .*npefficient\\[ray\\]"):
+    with pytest.raises(ArgumentError, match="Ray Data is missing .*pip install .ray\\[data\\]"):
         distributed.classify(["a.png"], small_weights(), "rows")
 
 
