@@ -50,7 +50,7 @@ class Plan:
     arena_size: int  # bytes
     scratch_size: int  # bytes for each thread
     outputs: dict[str, Activation]  # kept layer -> its output after the run
-    features: Activation | None = None  # of a plan for the head: its input, to be written before the run
+    features: Activation | None = None  # the input of a plan that does not start at the picture; written before the run
 
 
 @dataclass
@@ -109,6 +109,13 @@ class _Planner:
         self.layers, self.steps, self.buffers, self.uses = [], [], [], []
         self.kept: dict[str, tuple[int, LayerShape, Buffer]] = {}  # with the step that completes it
         self.scratch_size = 0
+        self.given: tuple | None = None
+
+    def features(self, height: int, width: int, channels: int) -> Buffer:
+        """Reserve memory for features that are written before the run: this plan does not compute them."""
+        x = self.buffer(height, width, channels)
+        self.given = x, height, width, channels
+        return x
 
     def buffer(self, height: int, width: int, channels: int) -> Buffer:
         """Reserve memory for an activation, from the next step on."""
@@ -235,7 +242,11 @@ class _Planner:
             if residual is not None:
                 row["has_residual"], row["residual"] = 1, residual.offset - out.offset
         outputs = {name: of_layer(layer, self.layout, out.offset) for name, (_, layer, out) in self.kept.items()}
-        return Plan(table, tuple(self.layers[:count]), size, self.scratch_size, outputs)
+        features = None
+        if self.given:
+            x, height, width, channels = self.given
+            features = Activation(layout=self.layout, offset=x.offset, height=height, width=width, channels=channels)
+        return Plan(table, tuple(self.layers[:count]), size, self.scratch_size, outputs, features)
 
 
 def make_plan(network: Architecture, packed: Packed, height: int, width: int, threads: int = 1,
@@ -265,7 +276,16 @@ def make_head_plan(network: Architecture, packed: Packed, height: int, width: in
                    keep: frozenset[str] = frozenset()) -> Plan:
     """Plan the layers after the last feature map (height, width, channels): global pool and classifier."""
     planner = _Planner(packed, threads, keep or frozenset([network.output]))
-    x = planner.buffer(height, width, network.head.out_channels)
+    x = planner.features(height, width, network.head.out_channels)
     planner.head(network, {layer.name: layer for layer in network.head_layers(height, width)}, x)
-    return replace(planner.finish(), features=Activation(
-        layout=packed.layout, offset=x.offset, height=height, width=width, channels=network.head.out_channels))
+    return planner.finish()
+
+
+def make_classifier_plan(network: Architecture, packed: Packed, height: int, width: int, threads: int = 1,
+                         keep: frozenset[str] = frozenset()) -> Plan:
+    """Plan the classifier alone for height x width pooled vectors, those of a batch: to it they are pixels."""
+    planner = _Planner(packed, threads, keep or frozenset([network.output]))
+    x = planner.features(height, width, network.head_hidden_size)
+    classifier = network.head_layers(height, width)[-1]
+    planner.pointwise(replace(classifier, height=height, width=width, out_height=height, out_width=width), x, False)
+    return planner.finish()

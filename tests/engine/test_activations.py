@@ -14,13 +14,14 @@ from maps import assert_map
 from planning import SHORT, free, freedom
 
 from npefficient.engine import engine as engine_module
-from npefficient.engine.plan import make_head_plan, make_plan
+from npefficient.engine.plan import make_classifier_plan, make_head_plan, make_plan
 from npefficient.errors import ArgumentError
 from npefficient.kernels.layout import FLOAT32
 from npefficient.model.features import FeatureModel
 from npefficient.model.model import Model
 from npefficient.network.architecture import GLOBAL_POOLS, build
 from npefficient.network.layers import named_layers
+from npefficient.network.parameters import random_weights
 
 THREADS = (1, 2, 3)
 CLASSES = 5
@@ -251,6 +252,27 @@ def test_head_plan(keep, pool):
     assert apart.isdisjoint(places(first["out"], first["out_plane"], first["vectors"], 1))
 
 
+def test_classifier_plan():
+    """Its input are pooled vectors of a batch, one beside the other."""
+    network = build("lite0", CLASSES, 3, "catavgmax")
+    plan = make_classifier_plan(network, packed("lite0"), 1, 9, 2)
+    check_kept(plan)
+    assert [layer.name for layer in ran(plan)] == ["classifier"] and plan.outputs["classifier"].shape == (1, 9, CLASSES)
+    assert plan.features.shape == (1, 9, 2 * 1280) and plan.steps[0]["x"] == plan.features.offset
+
+
+@pytest.mark.parametrize("pool", [pool for pool in GLOBAL_POOLS if pool])
+@pytest.mark.parametrize("names", [["classifier"], ["global_pool", "classifier"], ["classifier", "conv_head"]], ids="-".join)
+def test_batch_has_the_outputs_of_its_pictures(names, pool):
+    """The classifier sees all pictures of a batch at once."""
+    m, x = Model(random_weights(build("lite0", CLASSES, 3, pool)), num_threads=2), pixels(5, 24, 40, 3)
+    outputs = m._network.outputs(x, names)
+    assert list(outputs) == names
+    for name, output in outputs.items():
+        apart = [m._network.outputs(x[i : i + 1], names)[name] for i in range(5)]
+        assert_same_bits(output, np.concatenate(apart))
+
+
 @pytest.mark.parametrize("names, last", [
     (["conv_stem"], None), (["bn1"], "conv_stem"), (["blocks.0"], "blocks.0.0.conv_pw"),
     (["blocks.2.0.conv_dw"], "blocks.2.0.conv_pw"), (["blocks.2.0.bn2"], "blocks.2.0.conv_dw"),
@@ -260,7 +282,7 @@ def test_head_plan(keep, pool):
 ], ids=lambda names: "+".join(names) if isinstance(names, list) else None)
 def test_engine_runs_what_is_needed(names, last):
     """The plan that `activations` has made: None where the engine has nothing to do."""
-    m, x = Model(weights("lite0", CLASSES), num_threads=1), pixels(2, 24, 40, 3)
+    m, x = Model(weights("lite0", CLASSES), num_threads=1), pixels(1, 24, 40, 3)
     assert last_layers(lambda: m.activations(x, names)) == ([] if last is None else [last])
 
 

@@ -95,19 +95,31 @@ def test_worker_takes_part_in_a_call(engine, alone, pool, monkeypatch):
 def test_pictures_of_a_batch_go_to_one_thread_each(engine, alone, pool, monkeypatch):
     """Each worker has its own picture first; the caller goes through all, and waits here until that one is done."""
     x, seen = np.concatenate([pixels(3), pixels(4)]), []
-    expected = alone(x)
+    expected = alone.outputs(x, ["global_pool"])["global_pool"]
     ask = workers.ask
 
     def ask_and_wait(runs):
         asked = ask(runs)
         until(all_done(asked))
-        seen.append([logits(run) for run in runs])
+        seen.append([run.plan.outputs["global_pool"].shape for run in runs])
+        for run in runs:
+            pooled = np.empty((1, 1, expected.shape[1]), np.float32)
+            run.read("global_pool", pooled)
+            np.testing.assert_array_equal(pooled[0], expected[1:])
         return asked
 
     monkeypatch.setattr(workers, "ask", ask_and_wait)
-    np.testing.assert_array_equal(engine(x), expected)
-    assert len(seen) == 1
-    np.testing.assert_array_equal(seen[0], expected[1:])
+    np.testing.assert_array_equal(engine.outputs(x, ["global_pool"])["global_pool"], expected)
+    assert seen == [[(1, 1, expected.shape[1])]]
+
+
+def test_threads_share_the_classifier_of_a_batch(engine, alone, pool, monkeypatch):
+    """After the pictures, one on each thread, there is one run for all of them."""
+    x, asked = np.concatenate([pixels(3), pixels(4), pixels(5)]), []
+    ask = workers.ask
+    monkeypatch.setattr(workers, "ask", lambda runs: asked.append([list(run.plan.outputs) for run in runs]) or ask(runs))
+    np.testing.assert_array_equal(engine(x), alone(x))
+    assert asked == [[["global_pool"]], [["global_pool"]], [["classifier"]]]
 
 
 def test_job_that_is_handed_over_keeps_its_run_while_another_caller_leaves(engine, make, monkeypatch):
