@@ -144,7 +144,7 @@ class Steps:
         return float(np.median(self._look_after_each(self.idle, clock)[1:]))
 
     def _look_after_each(self, buffers: Buffers, clock) -> np.ndarray:
-        job, work = self.job, driver()
+        job, work = self.job, driver(self.engine.packed.layout)
         posted, start, count = (memoryview(job.record[field]) for field in ("posted", "start", "count"))  # fastest
         times = [clock()]
         run, others = self._run(buffers), self.engine.num_threads - 1
@@ -180,7 +180,7 @@ class Steps:
                                    (last.out_height, last.out_width, last.out_channels))
         start = step.row[what] + (step.row["out"] if what == "residual" else 0)
         out = np.empty((1, height, width, channels), np.float32)
-        Activation(layout=self.engine.packed.layout, offset=int(start), height=height, width=width,
+        Activation(layout=self.engine.packed.layout, item=FLOAT32.item, offset=int(start), height=height, width=width,
                    channels=channels).read(self.buffers.arena, out[0])
         return out
 

@@ -260,7 +260,7 @@ def compile_kernels(stream=None) -> None:
     ticker = threading.Thread(target=tick, daemon=True)
     ticker.start()
     try:
-        compiled.driver(tell)
+        compiled.driver(report=tell)
     finally:
         done.set()
         ticker.join()

@@ -3,8 +3,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..kernels.layout import Layout
+from ..kernels.layout import FLOAT, Layout
 from ..kernels.memory import blocks, read_blocks, write_blocks
+
+STEP = np.float32(6.0 / 255.0)  # of integers after a ReLU6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,6 +14,7 @@ class Activation:
     """One activation of a plan."""
 
     layout: Layout
+    item: int  # bytes of a value: floats, or integers in steps of 6 / 255
     offset: int  # bytes
     height: int
     width: int
@@ -24,16 +27,20 @@ class Activation:
     def read(self, arena: np.ndarray, out: np.ndarray) -> None:
         """Copy it to `out`, float32 (H, W, C)."""
         read_blocks(self._blocks(arena), out)
+        if self.item != FLOAT:
+            out *= STEP
 
     def write(self, arena: np.ndarray, x: np.ndarray) -> None:
         """Copy x, float32 (H, W, C), into the arena; unused lanes are not written."""
+        if self.item != FLOAT:
+            x = np.rint(np.clip(x / STEP, 0, 255))
         write_blocks(self._blocks(arena), x)
 
     def _blocks(self, arena):
-        return blocks(arena[self.offset :], self.layout, *self.shape)
+        return blocks(arena[self.offset :], self.layout, *self.shape, self.item)
 
 
-def of_layer(layer, layout: Layout, offset: int) -> Activation:
-    """The output of a layer (`architecture.LayerShape`) at an offset in the arena."""
-    return Activation(layout=layout, offset=offset, height=layer.out_height, width=layer.out_width,
-                      channels=layer.out_channels)
+def of_layer(layer, layout: Layout, buffer) -> Activation:
+    """The output of a layer (`architecture.LayerShape`) in a buffer of the arena (`plan.Buffer`)."""
+    return Activation(layout=layout, item=buffer.item, offset=buffer.offset, height=layer.out_height,
+                      width=layer.out_width, channels=layer.out_channels)

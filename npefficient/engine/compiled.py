@@ -10,44 +10,47 @@ import sys
 import threading
 import time
 import warnings
+from dataclasses import astuple
 from importlib.util import find_spec
 from pathlib import Path
 
 from ..common.paths import cache_directory
 from ..errors import ArgumentError, NpefficientError
+from ..kernels.layout import FLOAT32, Layout
 from ..kernels.processor import identity
 from . import machine_code, object_cache
 
 ARGUMENTS = 2  # of run.work, both int64
 
 _lock = threading.RLock()
-_driver, _compiling = None, False
+_drivers: dict = {}  # by layout
+_compiling = False
 
 
-def driver(report=None):
-    """Return the compiled `run.work`, to be called with int64; `report(text)` is told about slow steps.
+def driver(layout: Layout = FLOAT32, report=None):
+    """Return the compiled driver for a layout (`run.make_work`); `report(text)` is told about slow steps.
 
     Safe to call from several threads. If code can't be cached, it is compiled in memory, with one warning. Raises
     NpefficientError if a signal handler needs it while the same thread is compiling it.
     """
-    global _driver
-    if _driver is not None:  # without the lock: at process exit the thread that holds it may be gone
-        return _driver
+    found = _drivers.get(layout)
+    if found is not None:  # without the lock: at process exit the thread that holds it may be gone
+        return found
     with _lock:
-        if _driver is None:
-            _driver = _load(report or (lambda text: None))
-        return _driver
+        if layout not in _drivers:
+            _drivers[layout] = _load(layout, report or (lambda text: None))
+        return _drivers[layout]
 
 
-def code_path() -> Path:
+def code_path(layout: Layout = FLOAT32) -> Path:
     """The cache file for the compiled code of these sources on this processor."""
-    return object_cache.path_of(_directory(), _key())
+    return object_cache.path_of(_directory(), _key(layout))
 
 
-def is_cached() -> bool:
+def is_cached(layout: Layout = FLOAT32) -> bool:
     """True if a start finds compiled code that it can use."""
     try:
-        return object_cache.read(_directory(), _key()) is not None
+        return object_cache.read(_directory(), _key(layout)) is not None
     except (OSError, ArgumentError):  # no usable cache directory
         return False
 
@@ -56,12 +59,12 @@ def _directory() -> Path:
     return cache_directory() / "compiled"
 
 
-def _key() -> bytes:
+def _key(layout: Layout) -> bytes:
     """A hash of everything the code depends on: sources, processor, versions and Numba's settings."""
     package = Path(__file__).parent.parent
     parts = [(str(source.relative_to(package)), source.read_bytes())
              for source in sorted([*package.glob("kernels/*.py"), *package.glob("engine/*.py")])]
-    parts += [identity(), sys.implementation.name, sys.version, _numba_settings()]
+    parts += [astuple(layout), identity(), sys.implementation.name, sys.version, _numba_settings()]
     parts += [_version(package) for package in ("llvmlite", "numba")]
     return hashlib.sha256(repr(parts).encode()).digest()
 
@@ -80,8 +83,8 @@ def _numba_settings() -> list:
     return [*settings, file.read_bytes() if file.is_file() else None]
 
 
-def _load(report):
-    directory, key, code, problem = None, _key(), None, None
+def _load(layout, report):
+    directory, key, code, problem = None, _key(layout), None, None
     try:
         directory = _directory()
         code = object_cache.read(directory, key)
@@ -95,7 +98,7 @@ def _load(report):
     if code is not None:
         return machine_code.load(code, ARGUMENTS)
     start = time.perf_counter()
-    compiled = _compile(report)
+    compiled = _compile(layout, report)
     code, foreign = machine_code.emit(compiled.inspect_llvm(), compiled.native_name)
     if foreign:
         _warn(f"compiled code can't be kept, it needs what Numba alone provides ({', '.join(sorted(foreign))})",
@@ -117,7 +120,7 @@ def _warn(problem: str, remedy: str) -> None:
     warnings.warn(f"{problem}: every process compiles anew, for some seconds; {remedy}", RuntimeWarning, stacklevel=4)
 
 
-def _compile(report):
+def _compile(layout, report):
     """Compile the driver and all kernels with Numba."""
     global _compiling
     if _compiling:  # in this thread, for others wait for the lock
@@ -129,13 +132,13 @@ def _compile(report):
         raise ArgumentError("NUMBA_DISABLE_JIT is set: without compiling there is no engine; unset it, or make the "
                             "model in Python with backend='reference'")
     report("compiling the kernels, once for this release on this machine")
-    from .run import work
+    from .run import make_work
 
     try:
         _compiling = True
         # Inlined into its C wrapper: LLVM then removes the wrapper's error handling, as nothing in `work` can raise.
         signature = types.int64(*[types.int64] * ARGUMENTS)
-        compiled = cfunc(signature, error_model="numpy", forceinline=True)(work)
+        compiled = cfunc(signature, error_model="numpy", forceinline=True)(make_work(layout))
     finally:
         _compiling = False
     return compiled

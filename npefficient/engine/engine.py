@@ -4,9 +4,11 @@ import threading
 
 import numpy as np
 
+from ..kernels.layout import Layout
 from ..kernels.memory import ALIGNMENT, aligned
 from ..network.architecture import FLAT
 from ..network.parameters import Weights
+from ..network.quantization import QuantizedWeights
 from . import workers
 from .compiled import driver
 from .pack import Packed, pack
@@ -36,9 +38,9 @@ class Run:
         counters, plan = buffers.counters, buffers.plan
         counters.reshape(len(plan.steps), -1)[:, :: ALIGNMENT // 8] = buffers.epoch << EPOCH_BITS
         self.buffers, self.packed, self.picture, self.plan = buffers, packed, picture, plan
-        self.fields = {"steps": plan.steps.ctypes.data, "count": len(plan.steps), "counters": counters.ctypes.data,
-                       "epoch": buffers.epoch, "weights": packed.address, "arena": buffers.arena.ctypes.data,
-                       "picture": picture.ctypes.data}
+        self.fields = {"layout": packed.layout.number, "steps": plan.steps.ctypes.data, "count": len(plan.steps),
+                       "counters": counters.ctypes.data, "epoch": buffers.epoch, "weights": packed.address,
+                       "arena": buffers.arena.ctypes.data, "picture": picture.ctypes.data}
         if plan.features is not None:
             plan.features.write(buffers.arena, picture)
 
@@ -75,10 +77,11 @@ _here = _Here()
 class Engine:
     """Run one network, or a part of it."""
 
-    def __init__(self, weights: Weights, num_threads: int):
+    def __init__(self, weights: Weights | QuantizedWeights, num_threads: int, layout: Layout | None = None):
+        """layout: of values of the weights' format; by default that of this processor's vectors."""
         self.architecture = weights.architecture
         self.num_threads = num_threads
-        self.packed = pack(weights)
+        self.packed = pack(weights, layout)
         self._plans: dict[tuple, tuple[Plan, _Pool]] = {}
         self._jobs = _Pool(Job)
 
@@ -167,7 +170,7 @@ class Engine:
 
     def _share(self, runs: list[Run], parts: list[Run]) -> None:
         """parts: the run for each worker to take part in."""
-        work, job = driver(), self._jobs.take()
+        work, job = driver(self.packed.layout), self._jobs.take()
         asked = active = workers.ask(parts) if parts else []
         for run in runs:
             job.fill(run)

@@ -1,18 +1,22 @@
-"""Folded weights of one network in one buffer, in the order in which the kernels read them.
+"""Weights of one network in one buffer, in the order in which the kernels read them.
 
 `kernels/packing.py` defines the order of each operator's weights; the classifier is a pointwise convolution, padded
 with zero rows to whole vectors of classes. A layer's bias comes after its weight, zero-padded to whole vectors.
-Everything is float32; batch norm is folded in float64 and rounded once. Subnormal values become zero.
+
+In float32, batch norm is folded in float64 and rounded once. Subnormal values become zero. With weights of 8 bits, a
+bias is three vectors for each vector of channels: what their sums start at, their scale, and their bias.
 """
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..kernels.layout import FLOAT32, Layout
+from ..kernels.layout import FLOAT, FLOAT32, INT8, Layout
 from ..kernels.memory import aligned
 from ..kernels.packing import pack_weight, packed_size
+from ..kernels.quantize import ZERO
 from ..network.folding import fold
 from ..network.parameters import Weights
+from ..network.quantization import QuantizedWeights, float_convs, reads_floats
 
 # The smallest normal float32. Subnormal numbers are up to 140 times as slow (*measured*), and no logit shows that they
 # are gone: a product with one would only matter in a sum that is as small itself.
@@ -24,7 +28,7 @@ class Packed:
     """All weights of one network; offsets in bytes from the buffer's start."""
 
     layout: Layout
-    buffer: np.ndarray  # float32, 1-D
+    buffer: np.ndarray  # float32, 1-D; bytes of integers among them
     offsets: dict[str, tuple[int, int]]  # layer -> (weight, bias)
 
     @property
@@ -32,32 +36,41 @@ class Packed:
         return self.buffer.ctypes.data
 
 
-def pack(weights: Weights, layout: Layout = FLOAT32) -> Packed:
-    """Fold every batch norm and store all weights in the order of execution."""
-    network = weights.architecture
-    layers = [(conv.op, conv.weight_shape) for conv in network.convs]
+def pack(weights: Weights | QuantizedWeights, layout: Layout | None = None) -> Packed:
+    """Store all weights in the order of execution; those in float32 are folded first."""
+    floats = isinstance(weights, Weights)
+    layout, network = layout or (FLOAT32 if floats else INT8), weights.architecture
+    in_floats = float_convs(network)
+    layers = [(conv.op, conv.weight_shape, conv.stride, FLOAT if conv in in_floats else layout.item)
+              for conv in network.convs]
     if network.num_classes:
-        layers.append(("pointwise", (layout.padded(network.num_classes), network.head_hidden_size, 1, 1)))
-    sizes = [layout.padded(packed_size(layout, op, shape) + layout.padded(shape[0])) for op, shape in layers]
-    buffer, offsets, start = aligned(layout.item * sum(sizes)).view(np.float32), {}, 0
-    for size, (name, op, *folded) in zip(sizes, _folded(weights, layout)):  # one by one: no second copy of all weights
-        weight, bias = map(_rounded, folded)
-        middle = start + packed_size(layout, op, weight.shape)
-        pack_weight(layout, op, weight, buffer[start:middle])
-        buffer[middle : middle + bias.size] = bias
-        offsets[name], start = (layout.item * start, layout.item * middle), start + size
-    return Packed(layout, buffer, offsets)
+        shape = layout.padded(network.num_classes), network.head_hidden_size, 1, 1
+        layers.append(("pointwise", shape, 1, layout.item))
+    sizes = [packed_size(layout, *layer) + _bias_size(layout, *layer) for layer in layers]
+    sizes = [-(-size // layout.floats) * layout.floats for size in sizes]
+    buffer, offsets, start = aligned(sum(sizes)), {}, 0
+    made = _folded(weights, layout) if floats else _quantized(weights, layout)
+    # One by one: no second copy of all weights.
+    for (op, shape, stride, item), size, (name, weight, bias) in zip(layers, sizes, made, strict=True):
+        middle = start + packed_size(layout, op, shape, stride, item)
+        pack_weight(layout, op, weight, buffer[start:middle], stride, item)
+        buffer[middle : middle + bias.nbytes] = bias.view(np.uint8)
+        offsets[name], start = (start, middle), start + size
+    return Packed(layout, buffer.view(np.float32), offsets)
+
+
+def _bias_size(layout: Layout, op: str, shape, stride: int, item: int) -> int:
+    return layout.vectors(shape[0]) * (1 if item == FLOAT else 3) * layout.floats
 
 
 def _folded(weights: Weights, layout: Layout):
-    """(layer, operator, weight (M, C, K, K), bias (M,)) in the order of execution; the classifier is padded."""
+    """(layer, weight (M, C, K, K), bias (M,)), both float32, in the order of execution; the classifier is padded."""
     parameters = weights.parameters
     for conv in weights.architecture.convs:
-        yield conv.name, conv.op, *fold(conv, parameters)
+        yield conv.name, *map(_rounded, fold(conv, parameters))
     if weights.architecture.num_classes:
-        weight, bias = parameters["classifier.weight"], parameters["classifier.bias"]
-        more = layout.padded(len(bias)) - len(bias)
-        yield "classifier", "pointwise", np.pad(weight, ((0, more), (0, 0)))[:, :, None, None], np.pad(bias, (0, more))
+        weight, bias = (_padded(parameters[f"classifier.{leaf}"], layout) for leaf in ("weight", "bias"))
+        yield "classifier", _rounded(weight)[:, :, None, None], _rounded(bias)
 
 
 def _rounded(array: np.ndarray) -> np.ndarray:
@@ -65,3 +78,22 @@ def _rounded(array: np.ndarray) -> np.ndarray:
     rounded = array.astype(np.float32)
     rounded[np.abs(rounded) < TINY] = 0
     return rounded
+
+
+def _padded(array: np.ndarray, layout: Layout) -> np.ndarray:
+    """(M, ..) with zeros up to whole vectors."""
+    more = layout.padded(len(array)) - len(array)
+    return np.pad(array, [(0, more)] + [(0, 0)] * (array.ndim - 1))
+
+
+def _quantized(weights: QuantizedWeights, layout: Layout):
+    """(layer, weight (M, C, K, K), bias): float32 in the first two layers, then int8 and float32 (vectors, 3, lanes).
+    """
+    for name, layer in weights.float_layers.items():
+        yield name, layer.weight, layer.bias
+    floats = {conv.name for conv in weights.architecture.convs if reads_floats(conv)} | {"classifier"}
+    for name, layer in weights.layers.items():
+        weight, scale, bias = (_padded(array, layout) for array in (layer.weight, layer.scale, layer.bias))
+        start = -ZERO * weight.sum((1, 2, 3), dtype=np.int32) if name in floats else np.zeros(len(bias), np.int32)
+        channels = np.stack([start.view(np.float32), scale, bias]).reshape(3, -1, layout.lanes)
+        yield name, weight if name == "classifier" else layer.weight, channels.transpose(1, 0, 2).ravel()

@@ -11,13 +11,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..kernels.layout import AVERAGE, AVERAGE_AND_MAXIMUM, MAXIMUM
+from ..kernels.layout import AVERAGE, AVERAGE_AND_MAXIMUM, FLOAT, MAXIMUM
 from ..kernels.memory import ALIGNMENT
+from ..kernels.packing import taps
 from ..network.architecture import Architecture, LayerShape, same_padding
 from .activation import Activation, of_layer
 from .pack import Packed
 
-STEM, DEPTHWISE, POINTWISE, POOL = range(4)  # what a step does
+STEM, DEPTHWISE, POINTWISE, POOL, QUANTIZE = range(5)  # what a step does
 FROM_PICTURE, EXPANDED, COPIED = range(3)  # a depthwise step's source: the stem, a pointwise layer, its input as it is
 POOLS = {"avg": [AVERAGE], "max": [MAXIMUM], "avgmax": [AVERAGE_AND_MAXIMUM], "catavgmax": [AVERAGE, MAXIMUM]}  # steps
 
@@ -27,15 +28,15 @@ PIXELS_AT_ONCE = 256 << 10  # bytes of a pointwise step's input in one chunk, wh
 PIXELS_PER_PART = 24  # least pixels of a pointwise step's chunk with all panels: three tiles of 8
 CHUNKS = 2  # least chunks per thread: if one thread is late, the others take its chunks instead of waiting for it
 
-# One step. Offsets and distances are in bytes: x and out from the arena's start, residual from out, weight and bias
-# from the start of the packed weights.
+# One step. Offsets and distances are in bytes: x, scale and out from the arena's start, residual from out, weight and
+# bias from the start of the packed weights.
 STEP = np.dtype([(name, np.int64) for name in (
     "op", "chunks", "parts", "panels_per_chunk", "panels_to_next",  # parts are of pixels or output rows
-    "x", "x_plane", "out", "out_plane", "has_residual", "residual", "weight", "bias", "relu6",
+    "x", "x_plane", "has_scale", "scale", "out", "out_plane", "has_residual", "residual", "weight", "bias", "relu6",
     "pixels", "in_channels", "vectors", "panels", "wide_panels", "half", "pool",
     # of a depthwise step only
     "source", "height", "width", "out_height", "out_width", "kernel", "stride", "top", "left",
-    "depthwise_weight", "depthwise_bias", "scratch_row", "scratch_plane", "rows_at_once",
+    "floats", "depthwise_weight", "depthwise_size", "depthwise_bias", "scratch_row", "scratch_plane", "rows_at_once",
     # of the stem, alone or a depthwise step's source
     "picture_height", "picture_width", "picture_top", "picture_left", "rows", "columns",
 )])  # fmt: skip
@@ -59,8 +60,10 @@ class Buffer:
 
     size: int
     plane: int
+    item: int  # bytes of a value
     born: int
     dies: int
+    scale: "Buffer | None" = None  # of integers with a scale for each pixel
     offset: int = -1
 
 
@@ -111,28 +114,29 @@ class _Planner:
         self.scratch_size = 0
         self.given: tuple | None = None
 
-    def features(self, height: int, width: int, channels: int) -> Buffer:
+    def features(self, height: int, width: int, channels: int, item: int) -> Buffer:
         """Reserve memory for features that are written before the run: this plan does not compute them."""
-        x = self.buffer(height, width, channels)
+        x = self.buffer(height * width, channels, item)
         self.given = x, height, width, channels
         return x
 
-    def buffer(self, height: int, width: int, channels: int) -> Buffer:
-        """Reserve memory for an activation, from the next step on."""
-        plane, now = self.layout.plane_size(height * width), len(self.steps)
+    def buffer(self, pixels: int, channels: int, item: int) -> Buffer:
+        """Reserve memory for an activation with `item` bytes for each value, from the next step on."""
+        plane, now = self.layout.plane_size(pixels, item), len(self.steps)
         size = self.layout.vectors(channels) * plane
-        self.buffers.append(Buffer(-(-size // ALIGNMENT) * ALIGNMENT, plane, now, now))
+        self.buffers.append(Buffer(-(-size // ALIGNMENT) * ALIGNMENT, plane, item, now, now))
         return self.buffers[-1]
 
     def add(self, layers, x: Buffer | None, residual: Buffer | None = None, out: Buffer | None = None,
-            place: int = 0, **fields) -> Buffer:
+            place: int = 0, item: int = FLOAT, **fields) -> Buffer:
         """Append a step that computes these layers; returns the buffer of its output.
 
-        out, place: for a step that writes only a part of a layer's output, the buffer and the offset in it, in bytes
+        item: bytes of an output's value; out, place: for a step that writes only a part of a layer's output, the buffer
+            and the offset in it, in bytes
         """
         last = layers[-1]
-        out = out or self.buffer(last.out_height, last.out_width, last.out_channels)
-        for used in (x, residual, out):
+        out = out or self.buffer(last.out_height * last.out_width, last.out_channels, item)
+        for used in (x, x and x.scale, residual, out):
             if used is not None:
                 used.dies = len(self.steps)
         if last.name in self.keep:
@@ -142,7 +146,23 @@ class _Planner:
         self.uses.append((x, residual, out, place))
         return out
 
+    def quantized(self, x: Buffer, pixels: int, channels: int) -> Buffer:
+        """An activation as a pointwise convolution reads it: floats become the layout's integers."""
+        if x.item == self.layout.item:
+            return x
+        parts = min(pixels, CHUNKS * self.threads) if self.threads > 1 else 1
+        out = self.buffer(pixels, channels, self.layout.item)
+        out.scale = self.buffer(pixels, 1, FLOAT)
+        for used in (x, out, out.scale):
+            used.dies = len(self.steps)
+        self.layers.append(())
+        self.steps.append({"op": QUANTIZE, "parts": parts, "panels_per_chunk": 1, "chunks": parts, "pixels": pixels,
+                           "vectors": self.layout.vectors(channels)})
+        self.uses.append((x, None, out, 0))
+        return out
+
     def pointwise(self, layer, x: Buffer, relu6: bool, residual: Buffer | None = None) -> Buffer:
+        x = self.quantized(x, layer.height * layer.width, layer.in_channels)
         pixels, count = layer.out_height * layer.out_width, self.layout.vectors(layer.out_channels)
         wide, total = self.layout.panels(count)
         # A chunk is a part of the pixels for all panels: its input is read from memory once, then from the cache. Parts
@@ -158,7 +178,8 @@ class _Planner:
         weight, bias = self.packed.offsets[layer.name]
         # The classifier's packed weights are padded to whole vectors (`pack.py`), so it has no half vector.
         half = layer.name != "classifier" and self.layout.is_half(layer.out_channels)
-        return self.add([layer], x, residual, op=POINTWISE, parts=parts, panels_per_chunk=per_chunk,
+        return self.add([layer], x, residual, item=self.layout.item if relu6 else FLOAT, op=POINTWISE, parts=parts,
+                        panels_per_chunk=per_chunk,
                         panels_to_next=panels_to_next(self.threads, parts, per_chunk),
                         chunks=parts * -(-total // per_chunk), weight=weight, bias=bias,
                         relu6=relu6, pixels=pixels, in_channels=layer.in_channels, vectors=count, panels=total,
@@ -173,21 +194,28 @@ class _Planner:
         Scratch memory holds the input rows of `rows_at_once` output rows of one panel, (rows - 1) S + K of them with
         their padding, in at most SCRATCH bytes if that is enough for a single output row.
         """
-        cut = self._by_rows(layer)
+        if before and x:
+            x = self.quantized(x, before.height * before.width, before.in_channels)
+        # The stem puts out floats; a pointwise layer with ReLU6, values of the layout.
+        item = x.item if x and not before else FLOAT if before.op == "stem" else self.layout.item
+        pixel, cut = self.layout.lanes * item, self._by_rows(layer)  # bytes of a vector in scratch memory
         top, left = (same_padding(size, layer.kernel, layer.stride)[0] for size in (layer.height, layer.width))
         columns = layer.width + sum(same_padding(layer.width, layer.kernel, layer.stride))
         together = max(self.layout.panel_sizes(cut["vectors"]))  # vectors of the widest panel
-        most = SCRATCH // (together * columns * self.layout.vector)  # input rows that fit
+        most = SCRATCH // (together * columns * pixel)  # input rows that fit
         most = max(1, (most - layer.kernel) // layer.stride + 1)  # output rows that these suffice for
         rows = -(-layer.out_height // cut["parts"])  # output rows of the largest chunk
         rows = -(-rows // -(-rows // most))  # output rows at once: in as few rounds as possible, of equal size
-        plane = self.layout.plane_size(((rows - 1) * layer.stride + layer.kernel) * columns)
-        self.scratch_size = max(self.scratch_size, together * plane)
+        plane = self.layout.plane_size(((rows - 1) * layer.stride + layer.kernel) * columns, item)
+        # A group of pixels may reach beyond the last one, see `kernels/depthwise_int8.py`.
+        self.scratch_size = max(self.scratch_size, together * plane + (self.layout.group - 1) * pixel)
         weight, bias = self.packed.offsets[layer.name]
-        return self.add([before, layer] if before else [layer], x, op=DEPTHWISE, height=layer.height, width=layer.width,
-                        out_height=layer.out_height, out_width=layer.out_width, kernel=layer.kernel, top=top, left=left,
-                        stride=layer.stride, depthwise_weight=weight, depthwise_bias=bias, rows_at_once=rows,
-                        scratch_row=columns * self.layout.vector, scratch_plane=plane, **cut,
+        return self.add([before, layer] if before else [layer], x, item=self.layout.item, op=DEPTHWISE,
+                        height=layer.height, width=layer.width, out_height=layer.out_height, out_width=layer.out_width,
+                        kernel=layer.kernel, top=top, left=left, stride=layer.stride, depthwise_weight=weight,
+                        depthwise_size=taps(self.layout, item, layer.kernel, layer.stride) * self.layout.floats,
+                        depthwise_bias=bias, floats=item == FLOAT, rows_at_once=rows, scratch_row=columns * pixel,
+                        scratch_plane=plane, **cut,
                         **(self._source(before) if before else {"source": COPIED}))
 
     def _by_rows(self, layer: LayerShape) -> dict[str, int]:
@@ -215,7 +243,7 @@ class _Planner:
         """One step, or for "catavgmax" two, whose outputs are concatenated."""
         out, count = None, self.layout.vectors(layer.in_channels)
         for i, pool in enumerate(POOLS[how]):
-            out = self.add([layer], x, None, out, i * count * self.layout.vector, op=POOL, parts=1, panels_per_chunk=1,
+            out = self.add([layer], x, None, out, i * count * self.layout.floats, op=POOL, parts=1, panels_per_chunk=1,
                            chunks=1, pixels=layer.height * layer.width, vectors=count, pool=pool)
         return out
 
@@ -239,13 +267,18 @@ class _Planner:
             row["out"], row["out_plane"] = out.offset + shift, out.plane
             if x is not None:
                 row["x"], row["x_plane"] = x.offset, x.plane
+                if x.scale is not None:
+                    row["has_scale"], row["scale"] = 1, x.scale.offset
+            if out.scale is not None:
+                row["scale"] = out.scale.offset
             if residual is not None:
                 row["has_residual"], row["residual"] = 1, residual.offset - out.offset
-        outputs = {name: of_layer(layer, self.layout, out.offset) for name, (_, layer, out) in self.kept.items()}
+        outputs = {name: of_layer(layer, self.layout, out) for name, (_, layer, out) in self.kept.items()}
         features = None
         if self.given:
             x, height, width, channels = self.given
-            features = Activation(layout=self.layout, offset=x.offset, height=height, width=width, channels=channels)
+            features = Activation(layout=self.layout, item=x.item, offset=x.offset, height=height, width=width,
+                                  channels=channels)
         return Plan(table, tuple(self.layers[:count]), size, self.scratch_size, outputs, features)
 
 
@@ -276,7 +309,7 @@ def make_head_plan(network: Architecture, packed: Packed, height: int, width: in
                    keep: frozenset[str] = frozenset()) -> Plan:
     """Plan the layers after the last feature map (height, width, channels): global pool and classifier."""
     planner = _Planner(packed, threads, keep or frozenset([network.output]))
-    x = planner.features(height, width, network.head.out_channels)
+    x = planner.features(height, width, network.head.out_channels, packed.layout.item)
     planner.head(network, {layer.name: layer for layer in network.head_layers(height, width)}, x)
     return planner.finish()
 
@@ -285,7 +318,7 @@ def make_classifier_plan(network: Architecture, packed: Packed, height: int, wid
                          keep: frozenset[str] = frozenset()) -> Plan:
     """Plan the classifier alone for height x width pooled vectors, those of a batch: to it they are pixels."""
     planner = _Planner(packed, threads, keep or frozenset([network.output]))
-    x = planner.features(height, width, network.head_hidden_size)
+    x = planner.features(height, width, network.head_hidden_size, FLOAT)
     classifier = network.head_layers(height, width)[-1]
     planner.pointwise(replace(classifier, height=height, width=width, out_height=height, out_width=width), x, False)
     return planner.finish()

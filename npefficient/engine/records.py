@@ -20,7 +20,7 @@ EPOCH_BITS = 24  # 16 million chunks per step and 2**39 runs: 17 years at 1 ms p
 STALE = -1  # instead of a chunk: the run is over
 CANCELLED = -1  # instead of a job's epoch: no run has this number, so its thread finds every counter stale
 
-_FIELDS = ("steps", "count", "start", "counters", "epoch", "weights", "arena", "picture", "scratch")
+_FIELDS = ("layout", "steps", "count", "start", "counters", "epoch", "weights", "arena", "picture", "scratch")
 
 # A thread has work while posted != done. Once it has incremented `done`, it does not touch the job any more.
 JOB = np.dtype({
@@ -31,4 +31,6 @@ JOB = np.dtype({
 })
 POSTED, DONE_JOBS = JOB.fields["posted"][1], JOB.fields["done"][1]
 
-IDLE, YIELD = range(2)  # why the driver returns: no job was posted for a while, or it waits for another thread
+# Why the driver returns: no job was posted for a while, it waits for another thread, or the job is for the
+# driver of a different layout.
+IDLE, YIELD, FOREIGN = range(3)

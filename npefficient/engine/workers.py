@@ -34,7 +34,7 @@ import time
 from ..kernels.memory import aligned
 from . import cpus
 from .compiled import driver
-from .records import CANCELLED, JOB, YIELD
+from .records import CANCELLED, IDLE, JOB, YIELD
 
 # Seconds for which a worker spins for its next job before it sleeps. Waking it costs the call 0.7 to 1.2 ms (measured
 # with lite0 on two cores of a Zen 4: 1.7 ms if the worker spins, 2.4 to 2.9 ms if it sleeps). Spinning for about as
@@ -61,6 +61,7 @@ class Job:
         self.record = aligned(JOB.itemsize).view(JOB)[0:1]
         self.address = self.record.ctypes.data
         self.scratch = aligned(0)
+        self.layout = None  # of the last run, which tells the driver for it
         self.holds = None
 
     def fill(self, run) -> None:
@@ -71,6 +72,7 @@ class Job:
         for field, value in run.fields.items():
             one[field] = value
         one["start"], one["scratch"] = 0, self.scratch.ctypes.data
+        self.layout = run.packed.layout
 
     def post(self, run) -> None:
         """Hand over the filled record, and keep the run's arrays alive from now on.
@@ -143,11 +145,13 @@ class _Worker:
         self._asleep = False  # last, in case of an interrupt: the next `post` then wakes it once more
 
     def _serve(self) -> None:
-        work, spins = driver(), self._spins()
+        self._sleep()  # until there is a job, and with it a driver
+        spins = self._spins()
         while not self.ended:
-            if work(self.job.address, spins) == YIELD:
+            why = driver(self.job.layout)(self.job.address, spins)
+            if why == YIELD:
                 yield_processor()
-            else:
+            elif why == IDLE:
                 self._sleep()
 
     def _spins(self) -> int:
@@ -156,7 +160,9 @@ class _Worker:
         It has to be measured: x86's PAUSE takes 10 cycles before Skylake and 140 since (Intel's optimization manual),
         and other processors may have no such instruction (`atomics.relax`).
         """
-        work, nothing, shortest = driver(), Job(), math.inf
+        if self.ended:
+            return 0
+        work, nothing, shortest = driver(self.job.layout), Job(), math.inf
         for _ in range(3):  # a trial that is preempted takes too long
             start = time.perf_counter()
             work(nothing.address, TRIAL_SPINS)

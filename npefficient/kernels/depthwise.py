@@ -3,7 +3,7 @@
     out[q, r, c] = relu6(bias[c] + sum over i, j of x[q S + i, r S + j, c] * weight[i, j, c])
 
     x (H, W, C) with its padding, weight (K, K, C), bias (C,), out (Q, R, C), all float32, one block of channels
-    at a time; K is 3 or 5, S is 1 or 2
+    at a time; out may also be uint8 in steps of 6 / 255; K is 3 or 5, S is 1 or 2
     FLOPs 2 Q R C K K; bytes at least 4 (H W C + Q R C)
     registers: PIXELS accumulators + K weights + 1 pixel; 8 + 5 + 1 = 14
     loads per FMA: a pixel is loaded once for all outputs that use it, (K + (PIXELS - 1) S + K) / (PIXELS K) per kernel
@@ -26,7 +26,7 @@ from .lanes import cut, family, routine
 
 def depthwise_tile(t, x, x_row, weight, bias, out, out_row, rows, tiles, *, KERNEL, STRIDE, PIXELS):
     """`rows` rows of `tiles` tiles of PIXELS neighbouring outputs; addresses and rows in bytes."""
-    vector, start = t.layout.vector, t.load(bias)
+    vector, start = t.layout.floats, t.load(bias)
 
     def row(q, x, out):
         def tile(i, x, out):
@@ -39,9 +39,8 @@ def depthwise_tile(t, x, x_row, weight, bias, out, out_row, rows, tiles, *, KERN
                         tap = column - p * STRIDE  # the column of this pixel in the window of output p
                         if 0 <= tap < KERNEL:
                             acc[p] = t.fma(pixel, taps[tap], acc[p])
-            for p, a in enumerate(acc):
-                t.store(a.relu6(), out + p * vector)
-            return x + PIXELS * STRIDE * vector, out + PIXELS * vector
+            t.store_relu6(acc, out)
+            return x + PIXELS * STRIDE * vector, out + PIXELS * t.layout.vector
 
         t.loop(tiles, tile, x, out)
         return x + x_row * STRIDE, out + out_row
@@ -52,7 +51,7 @@ def depthwise_tile(t, x, x_row, weight, bias, out, out_row, rows, tiles, *, KERN
 @functools.cache
 def depthwise_kernel(layout):
     """The routine `depthwise` for one layout."""
-    vector, longest = layout.vector, layout.longest_tile
+    floats, vector, longest = layout.floats, layout.vector, layout.longest_tile
     TILES = family(depthwise_tile, layout, KERNEL=(3, 5), STRIDE=(1, 2), PIXELS=range(1, longest + 1))
 
     @routine
@@ -63,6 +62,6 @@ def depthwise_kernel(layout):
             size, count = cut(columns, longest)
             TILES(kernel, stride, size, x, x_row, weight, bias, out, out_row, rows, count)
             done = count * size
-            x, out, columns = x + done * stride * vector, out + done * vector, columns - done
+            x, out, columns = x + done * stride * floats, out + done * vector, columns - done
 
     return depthwise

@@ -12,9 +12,10 @@ Nothing here needs Numba. `memory.py` allocates such arrays, `packing.py` lays o
 """
 from dataclasses import dataclass
 
-from .processor import vector_unit
+from .processor import has_dot_products, vector_unit
 
 CACHE_LINE = 64  # bytes
+FLOAT = 4  # bytes of a float32, and of an int32
 AVERAGE, MAXIMUM, AVERAGE_AND_MAXIMUM = range(3)  # what a global pool does: timm's "avg", "max" and "avgmax"
 
 
@@ -33,25 +34,40 @@ class Layout:
 
     lanes: int  # values in a vector
     registers: int  # vector registers of the processor
-    item: int = 4  # bytes of a value
+    item: int = FLOAT  # bytes of a value: 4 for float32, 1 or 2 for integers of 8 bits, see `integers.py`
     panel: int = 3  # vectors of output channels side by side in the packed weights, see `panels`
     longest_tile: int = 8  # pixels of a tile, at most: more may not fit the registers, and gain nothing
 
     @property
     def vector(self) -> int:
-        """Bytes of a vector."""
+        """Bytes of a vector of values."""
         return self.lanes * self.item
+
+    @property
+    def floats(self) -> int:
+        """Bytes of a vector of float32, whatever the layout's values are."""
+        return self.lanes * FLOAT
+
+    @property
+    def number(self) -> int:
+        """What tells it from other layouts in compiled code."""
+        return self.lanes << 8 | self.item
+
+    @property
+    def group(self) -> int:
+        """Values in the 4 bytes of a lane of a float32 or int32 vector: 1 for float32, 4 for 8-bit integers."""
+        return FLOAT // self.item
 
     @property
     def unroll(self) -> int:
         """Input channels that a pointwise kernel takes at a time: every channel count is a multiple of it."""
-        return min(4, self.lanes)
+        return min(4 if self.item == FLOAT else 8, self.lanes)
 
     @property
     def inputs_kept(self) -> int:
         """1 if a vector holds exactly the `unroll` channels that are taken together, else 0. Then LLVM keeps one
         register for each pixel, and multiplies by its lanes."""
-        return int(self.lanes == self.unroll)
+        return int(self.item == FLOAT and self.lanes == self.unroll)
 
     def vectors(self, channels: int) -> int:
         """The number of blocks for `channels` channels."""
@@ -65,10 +81,10 @@ class Layout:
         """True if only the lower half of the last of several blocks is in use."""
         return self.lanes > 8 and channels > self.lanes and 0 < channels % self.lanes <= self.lanes // 2
 
-    def plane_size(self, pixels: int) -> int:
-        """Bytes from one block of channels to the next. The gap of a vector avoids strides of a power of two, with
-        which all blocks of a pixel would map to the same cache sets."""
-        return (pixels + (pixels > 1)) * self.vector
+    def plane_size(self, pixels: int, item: int | None = None) -> int:
+        """Bytes from one block of channels to the next, with `item` bytes for each value. The gap of a vector avoids
+        strides of a power of two, with which all blocks of a pixel would map to the same cache sets."""
+        return (pixels + (pixels > 1)) * self.lanes * (item or self.item)
 
     def panels(self, count: int) -> tuple[int, int]:
         """`count` vectors of output channels as (wide panels, panels in all): 3 vectors each, then 2 each; 1 stays 1.
@@ -98,3 +114,4 @@ class Layout:
 
 
 FLOAT32 = Layout(*vector_unit())
+INT8 = Layout(*vector_unit(), item=1 if has_dot_products() else 2)

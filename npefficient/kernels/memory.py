@@ -1,7 +1,7 @@
 """Memory for the kernels: arrays aligned to cache lines, and pictures in blocks of channels (`layout.py`)."""
 import numpy as np
 
-from .layout import CACHE_LINE
+from .layout import CACHE_LINE, FLOAT
 
 ALIGNMENT = CACHE_LINE  # bytes; also the widest vector's size: one that crosses two lines takes two loads
 
@@ -13,10 +13,10 @@ def aligned(size: int) -> np.ndarray:
     return block[start : start + size]
 
 
-def blocks(memory: np.ndarray, layout, height: int, width: int, channels: int) -> np.ndarray:
-    """Bytes of a picture in blocks of channels -> the same memory as float32 (blocks, H, W, lanes)."""
-    count, pixels = layout.vectors(channels), height * width
-    planes = memory[: count * layout.plane_size(pixels)].view(np.float32).reshape(count, -1, layout.lanes)
+def blocks(memory: np.ndarray, layout, height: int, width: int, channels: int, item: int = FLOAT) -> np.ndarray:
+    """Bytes of a picture in blocks of channels -> the same memory as (blocks, H, W, lanes), float32 or integers."""
+    count, pixels, kind = layout.vectors(channels), height * width, np.float32 if item == FLOAT else f"u{item}"
+    planes = memory[: count * layout.plane_size(pixels, item)].view(kind).reshape(count, -1, layout.lanes)
     return planes[:, :pixels].reshape(count, height, width, layout.lanes)
 
 

@@ -4,10 +4,8 @@ from .lanes import kernel
 
 def zero_vectors(t, out, count):
     """out[i] = 0 for `count` vectors."""
-    nothing = t.number(0.0)
-
     def step(i):
-        t.store(nothing, out + i * t.layout.vector)
+        t.clear(out + i * t.layout.vector)
 
     t.loop(count, step)
 
@@ -26,7 +24,7 @@ def copy_vectors(t, x, out, count):
     """out[i] = x[i] for `count` vectors, in ascending order; `out` may overlap `x` if it starts before it."""
 
     def step(i):
-        t.store(t.load(x + i * t.layout.vector), out + i * t.layout.vector)
+        t.copy(x + i * t.layout.vector, out + i * t.layout.vector)
 
     t.loop(count, step)
 

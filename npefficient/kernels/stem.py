@@ -3,7 +3,7 @@
     out[q, r, m] = relu6(bias[m] + sum over i, j, c of x[q S + i - top, r S + j - left, c] * weight[i, j, c, m])
 
     x (H, W, C) as the user passes it, weight (K, K, C, M) of one panel, bias (M,), out (Q, R, M) in blocks of
-    channels; all float32; C is 3 for colour
+    channels; all float32, whatever the layout's values are; C is 3 for colour
     FLOPs 2 Q R M K K C; registers as in a pointwise tile; loads per FMA: (PIXELS + VECTORS) / (PIXELS * VECTORS)
 
 In the picture, the taps of one kernel row are K * C contiguous floats, and their weights are contiguous too. So a tile
@@ -14,7 +14,7 @@ order that starts at the bias.
 import functools
 
 from .lanes import arithmetic, cut, family, routine
-from .layout import CACHE_LINE, tile_pixels
+from .layout import CACHE_LINE, FLOAT, tile_pixels
 
 KERNEL, STRIDE, CHANNELS = 3, 2, 32
 FETCHED = 3  # cache lines of a picture row for a tile of 8 outputs: 8 * STRIDE colour pixels of 12 bytes are 192 bytes
@@ -26,7 +26,7 @@ def stem_tile(t, x, x_row, x_pixel, weight, weight_row, bias, out, out_plane, ro
 
     Addresses and distances in bytes; x_pixel is the distance in the picture from one output to the next.
     """
-    item, vector = t.layout.item, t.layout.vector
+    vector = t.layout.floats
     places = [(p, v) for p in range(PIXELS) for v in range(VECTORS)]
 
     def tile(i, x, out):
@@ -38,7 +38,7 @@ def stem_tile(t, x, x_row, x_pixel, weight, weight_row, bias, out, out_plane, ro
             def tap(j, pixel, weight, *acc):
                 weights = [t.load(weight + v * vector) for v in range(VECTORS)]
                 pixels = [t.splat(pixel + x_pixel * p) for p in range(PIXELS)]
-                return [pixel + item, weight + VECTORS * vector,
+                return [pixel + FLOAT, weight + VECTORS * vector,
                         *(t.fma(pixels[p], weights[v], a) for a, (p, v) in zip(acc, places))]
 
             _, _, *acc = t.loop(taps, tap, x, weight, *acc)
@@ -62,7 +62,7 @@ def inside(first, size, kernel):
 @functools.cache
 def stem_kernel(layout):
     """The routine `stem_row` for one layout."""
-    item, vector, longest = layout.item, layout.vector, layout.longest_tile
+    vector, longest = layout.floats, layout.longest_tile
     registers, inputs_kept = layout.registers, layout.inputs_kept
 
     def exists(VECTORS, PIXELS):
@@ -75,7 +75,7 @@ def stem_kernel(layout):
     @routine
     def stem_row(x, height, width, channels, weight, bias, out, out_plane, q, columns, top, left, vectors):
         """Row `q` of one panel of `vectors` vectors; x, weight, bias and out (of the row) are addresses."""
-        x_pixel, tap = channels * item, channels * vectors * vector  # bytes per pixel, and of the weights of one tap
+        x_pixel, tap = channels * FLOAT, channels * vectors * vector  # bytes per pixel, and of the weights of one tap
         row, weight_row = width * x_pixel, KERNEL * tap
         largest = largest_tile(vectors, registers, inputs_kept, longest)
         i, rows = inside(q * STRIDE - top, height, KERNEL)

@@ -6,7 +6,8 @@ address.
 from llvmlite import ir
 from numba.core import cgutils
 
-from .layout import Layout
+from .integers import Integers, IntegerTrace
+from .layout import FLOAT, Layout
 
 _F32, _I8, _I32, _I64 = ir.FloatType(), ir.IntType(8), ir.IntType(32), ir.IntType(64)
 
@@ -71,8 +72,37 @@ class Vector:
         return Vector(self.builder, self.builder.shuffle_vector(self.value, zero, places))
 
     def relu6(self):
-        """min(max(self, 0), 6); NaN stays NaN, so that an earlier error does not look like a valid result."""
-        return self._replace("<", 0.0)._replace(">", 6.0)
+        return self.clamp(6.0)
+
+    def clamp(self, most):
+        """min(max(self, 0), most); NaN stays NaN, so that an earlier error does not look like a valid result."""
+        return self._replace("<", 0.0)._replace(">", most)
+
+    def at_least(self, other):
+        """The larger value of each lane; there is no NaN."""
+        larger = self.builder.fcmp_ordered(">", self.value, other.value)
+        return Vector(self.builder, self.builder.select(larger, self.value, other.value))
+
+    def magnitude(self):
+        """|self|"""
+        kind = self.value.type
+        function = cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(kind, [kind]),
+                                                  f"llvm.fabs.v{self.lanes}f32")
+        return Vector(self.builder, self.builder.call(function, [self.value]))
+
+    def largest(self):
+        """The largest of all lanes, in every lane; there is no NaN."""
+        found, apart = self, self.lanes // 2
+        while apart:
+            order = ir.Constant(ir.VectorType(_I32, self.lanes), [lane ^ apart for lane in range(self.lanes)])
+            undefined = ir.Constant(self.value.type, ir.Undefined)
+            found = found.at_least(Vector(self.builder, self.builder.shuffle_vector(found.value, undefined, order)))
+            apart //= 2
+        return found
+
+    def at_most(self, bound: float):
+        """min(self, bound)"""
+        return self._replace(">", bound)
 
     def _replace(self, comparison, bound):
         bounds = ir.Constant(self.value.type, [bound] * self.lanes)
@@ -80,7 +110,7 @@ class Vector:
         return Vector(self.builder, self.builder.select(beyond, bounds, self.value))
 
 
-class Trace:
+class Trace(IntegerTrace):
     """Emits one kernel's code, for vectors and memory of one layout."""
 
     def __init__(self, builder, layout: Layout):
@@ -100,6 +130,26 @@ class Trace:
     def store(self, vector, address) -> None:
         self.builder.store(vector.value, self._pointer(address, vector.value.type), align=self.layout.item)
 
+    def store_first(self, vector, address) -> None:
+        """Store lane 0."""
+        one = self.builder.extract_element(vector.value, _I32(0))
+        self.builder.store(one, self._pointer(address, _F32), align=FLOAT)
+
+    def store_relu6(self, pixels, address) -> None:
+        """Store ReLU6 of neighbouring pixels, a vector each, as values of the layout.
+
+        Integers count in steps of 6 / 255, and so do the vectors then.
+        """
+        if self.layout.item == 1:
+            self.store_bytes(pixels, address)
+            return
+        for p, vector in enumerate(pixels):
+            at = address + p * self.layout.vector
+            if self.layout.item == FLOAT:
+                self.store(vector.relu6(), at)
+            else:
+                self.store_integers(vector.clamp(255.0), at)
+
     def prefetch(self, address) -> None:
         """Start fetching the cache line at an address into the first-level cache; the address may be invalid."""
         kind = ir.FunctionType(ir.VoidType(), [_I8.as_pointer(), _I32, _I32, _I32])
@@ -112,7 +162,9 @@ class Trace:
         return self._everywhere(one, lanes or self.lanes)
 
     def float(self, count) -> Vector:
-        """An Int as a float, in every lane."""
+        """An Int as a float, in every lane; or Integers, lane by lane, rounded to nearest, ties to even."""
+        if isinstance(count, Integers):
+            return Vector(self.builder, self.builder.sitofp(count.value, ir.VectorType(_F32, count.lanes)))
         return self._everywhere(self.builder.sitofp(count.value, _F32), self.lanes)
 
     def _everywhere(self, one, lanes) -> Vector:

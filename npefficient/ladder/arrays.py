@@ -88,6 +88,6 @@ def packed(weight) -> np.ndarray:
     """(K, M) -> [panel][K][channels of the panel], 1-D, as a tile reads it: panels of 3 or 2 vectors; the very last
     vector is a half one if that is enough."""
     matrix = weight.T[:, :, None, None]  # (M, K, 1, 1)
-    result = zeros(packed_size(LAYOUT, "pointwise", matrix.shape))
+    result = zeros(packed_size(LAYOUT, "pointwise", matrix.shape) // LAYOUT.item)
     pack_weight(LAYOUT, "pointwise", matrix, result)
     return result

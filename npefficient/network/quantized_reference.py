@@ -13,15 +13,15 @@ operation on floats below is a single one of IEEE 754, rounded to nearest, ties 
     stem              y = relu6(fma(x, w, .. fma(x, w, b))) over i, j, c in this order
     first depthwise   q = clamp(fma(y, w, .. fma(y, w, b))) over i, j in this order
     other depthwise   acc = sum over i, j of q[i, j] * w[i, j]
-                      q = clamp(acc * s + b)
+                      q = clamp(fma(acc, s, b))
     1x1 from uint8    acc = sum over c of q[c] * w[c]
-                      y = acc * s + b,  then + the block's input if it has a shortcut
+                      y = fma(acc, s, b),  then + the block's input if it has a shortcut
     1x1 from float32  a = max(2^-100, max over c of |y[c]|)       each pixel has a scale of its own
                       r[c] = rint(y[c] * (127 / a))               int8
                       acc = sum over c of r[c] * w[c]
-                      q = clamp((acc * (a / 127)) * s + b)
+                      q = clamp(fma(acc * (a * (1 / 127)), s, b))
     classifier        the same without clamp, and the pooled features are the one pixel
-    average pool      (sum over pixels of q) * (6 / (255 * pixels)); the second factor is rounded once
+    average pool      (sum over pixels of q) * (6/255 / pixels)
     maximum pool      (max over pixels of q) * (6/255); "avgmax" is average * 0.5 + maximum * 0.5
 
     clamp(y) = rint(min(max(y, 0), 255)); to round first gives the same, as 0 and 255 are whole numbers
@@ -47,6 +47,7 @@ from .reference import depthwise_conv, pointwise_conv, relu6, taps
 STEP = np.float32(RELU6_STEP)
 LEVELS = np.float32(255)
 LARGEST = np.float32(127)  # of a quantised float
+SHARE = np.float32(1.0 / 127.0)  # of a float's largest value, for one step
 LEAST = np.float32(2.0**-100)
 
 # --- the layers ------------------------------------------------------------------------------------------------------
@@ -93,20 +94,20 @@ def sums(q, layer: QuantizedLayer, conv: Conv | None = None):
 
 def from_uint8(q, layer: QuantizedLayer, conv: Conv):
     """(N, H, W, C) uint8 -> (N, Q, R, M) float32: a convolution after a ReLU6."""
-    return sums(q, layer, conv) * layer.scale + layer.bias
+    return fma(sums(q, layer, conv), layer.scale, layer.bias)
 
 
 def from_float32(y, layer: QuantizedLayer):
     """(N, H, W, C) float32 -> (N, H, W, M) float32: a 1x1 convolution that quantises each pixel for itself."""
     largest = np.maximum(np.abs(y).max(-1, keepdims=True), LEAST)
     r = np.rint(y * (LARGEST / largest))
-    return sums(r, layer) * (largest / LARGEST) * layer.scale + layer.bias
+    return fma(sums(r, layer) * (largest * SHARE), layer.scale, layer.bias)
 
 
 def global_pool(q, how: str):
     """(N, H, W, C) uint8 -> (N, C) float32, or (N, 2 C) for "catavgmax": one of timm's pools."""
     total = q.sum((1, 2), dtype=np.int64).astype(np.float32)
-    average = total * np.float32(6.0 / (255 * q.shape[1] * q.shape[2]))
+    average = total * (STEP / np.float32(q.shape[1] * q.shape[2]))
     largest = real(q.max((1, 2)))
     return {"avg": average, "max": largest, "avgmax": average * np.float32(0.5) + largest * np.float32(0.5),
             "catavgmax": np.concatenate([average, largest], axis=1)}[how]

@@ -262,7 +262,8 @@ def test_classifier_plan():
 
 
 @pytest.mark.parametrize("pool", [pool for pool in GLOBAL_POOLS if pool])
-@pytest.mark.parametrize("names", [["classifier"], ["global_pool", "classifier"], ["classifier", "conv_head"]], ids="-".join)
+@pytest.mark.parametrize("names", [["classifier"], ["global_pool", "classifier"], ["classifier", "conv_head"]],
+                         ids="-".join)
 def test_batch_has_the_outputs_of_its_pictures(names, pool):
     """The classifier sees all pictures of a batch at once."""
     m, x = Model(random_weights(build("lite0", CLASSES, 3, pool)), num_threads=2), pixels(5, 24, 40, 3)

@@ -85,7 +85,7 @@ def test_worker_takes_part_in_a_call(engine, alone, pool, monkeypatch):
         claimed.append(1)
         return driver()(address, spins)
 
-    monkeypatch.setattr(engine_module, "driver", lambda: late)
+    monkeypatch.setattr(engine_module, "driver", lambda layout: late)
     for _ in range(5):
         until(all_done(pool._workers))
         np.testing.assert_array_equal(engine(x), expected)
@@ -117,7 +117,12 @@ def test_threads_share_the_classifier_of_a_batch(engine, alone, pool, monkeypatc
     """After the pictures, one on each thread, there is one run for all of them."""
     x, asked = np.concatenate([pixels(3), pixels(4), pixels(5)]), []
     ask = workers.ask
-    monkeypatch.setattr(workers, "ask", lambda runs: asked.append([list(run.plan.outputs) for run in runs]) or ask(runs))
+
+    def noted(runs):
+        asked.append([list(run.plan.outputs) for run in runs])
+        return ask(runs)
+
+    monkeypatch.setattr(workers, "ask", noted)
     np.testing.assert_array_equal(engine(x), alone(x))
     assert asked == [[["global_pool"]], [["global_pool"]], [["classifier"]]]
 
@@ -146,7 +151,7 @@ def test_job_that_is_handed_over_keeps_its_run_while_another_caller_leaves(engin
 
     pool, second = make(FakeWork(do)), fake_run(2)
     monkeypatch.setattr(workers, "pool", pool)
-    monkeypatch.setattr(engine_module, "driver", lambda: work)
+    monkeypatch.setattr(engine_module, "driver", lambda layout: work)
     monkeypatch.setattr(workers.Job, "fill", watched_fill)
     caller = threading.Thread(target=first, daemon=True)
     caller.start()
@@ -229,7 +234,7 @@ def test_stuck_worker_is_cancelled_once(engine, alone, make, monkeypatch):
 
     pool = make(FakeWork(do))
     monkeypatch.setattr(workers, "pool", pool)
-    monkeypatch.setattr(engine_module, "driver", lambda: late)
+    monkeypatch.setattr(engine_module, "driver", lambda layout: late)
     engine(pixels(5))
     until(all_done(pool._workers))
     assert released == [0], "the step after the stuck one had not begun"
@@ -263,7 +268,7 @@ def test_worker_counts_as_stuck_after_a_while_at_one_step(engine, make, clock, m
     pool = make(FakeWork())
     monkeypatch.setattr(workers, "pool", pool)
     monkeypatch.setattr(pool, "cancel", calls.append)
-    monkeypatch.setattr(engine_module, "driver", lambda: work)
+    monkeypatch.setattr(engine_module, "driver", lambda layout: work)
     engine.share([fake_run()], 2)
     assert calls == [pool._workers] * expected
 
@@ -285,6 +290,6 @@ def test_benchmark_of_the_steps_cancels_a_stuck_worker_once(make, clock, monkeyp
     pool = make(FakeWork())
     monkeypatch.setattr(workers, "pool", pool)
     monkeypatch.setattr(pool, "cancel", calls.append)
-    monkeypatch.setattr(steps_module, "driver", lambda: work)
+    monkeypatch.setattr(steps_module, "driver", lambda layout: work)
     steps_module.Steps(random_weights(architecture.build("lite0", 10)), pixels(7), 2).in_place()
     assert calls == [pool._workers] and waits == {3: 0, 5: 0}

@@ -13,6 +13,7 @@ import pytest
 from npefficient.engine import compiled, elf, machine_code
 from npefficient.engine import engine as engine_module
 from npefficient.engine.engine import Engine
+from npefficient.kernels.layout import FLOAT32
 from npefficient.network import architecture
 from npefficient.network.parameters import random_weights
 
@@ -164,7 +165,7 @@ def test_undefined_leaves_out_what_is_defined():
 
 @pytest.fixture(scope="module")
 def cfunc():
-    return compiled._compile(lambda text: None)
+    return compiled._compile(FLOAT32, lambda text: None)
 
 
 def test_driver_needs_nothing_of_numba(cfunc):
@@ -182,5 +183,5 @@ def test_driver_gives_the_same_bits_as_image_and_as_object_file(cfunc, monkeypat
     monkeypatch.setattr(elf, "image", lambda code, entry: None)
     code, _ = machine_code.emit(cfunc.inspect_llvm(), cfunc.native_name)
     work = machine_code.load(code, compiled.ARGUMENTS)
-    monkeypatch.setattr(engine_module, "driver", lambda: work)
+    monkeypatch.setattr(engine_module, "driver", lambda layout: work)
     assert Engine(weights, 1)(x).tobytes() == expected.tobytes()

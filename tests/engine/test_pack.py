@@ -140,10 +140,10 @@ def test_pack_weight_by_hand(layout, op, channels, expected):
                 for i in range(c):
                     by_hand += [weight[m, i, dy, dx] if m < channels else 0 for m in range(first, first + width)]
         first += width
-    out = np.zeros(len(by_hand))
+    out = np.zeros(len(by_hand), np.float32)
     pack_weight(layout, op, weight, out)
     assert out.tolist() == by_hand
-    assert packed_size(layout, op, weight.shape) == len(by_hand)
+    assert packed_size(layout, op, weight.shape) == 4 * len(by_hand)
     if op != "depthwise":
         assert layout.panel_widths(channels) == widths
 

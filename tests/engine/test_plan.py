@@ -162,7 +162,7 @@ buffer_lists = st.lists(st.tuples(st.integers(1, 9), st.integers(0, 12), st.inte
 @given(buffer_lists)
 def test_place_keeps_buffers_apart(sizes):
     """At no moment do two buffers that live overlap, and the arena ends with the last of them."""
-    buffers = [plan_module.Buffer(64 * size, 64, born, born + life) for size, born, life in sizes]
+    buffers = [plan_module.Buffer(64 * size, 64, 4, born, born + life) for size, born, life in sizes]
     arena = plan_module.place(buffers)
     assert arena == max(b.offset + b.size for b in buffers)
     for moment in range(18):

@@ -83,15 +83,15 @@ def twice(call):
 
 
 @pytest.mark.parametrize("kernel, mistake, message", [
-    ("COPY", forget, "blocks.0.0.conv_dw: row .* meets something else in scratch memory"),  # between two stripes
-    ("ZERO", forget, "blocks.0.0.conv_dw: row .* meets something else in scratch memory"),
-    ("ZERO_COLUMNS", forget, "blocks.0.0.conv_dw: row .* meets something else in scratch memory"),
+    ("copy", forget, "blocks.0.0.conv_dw: row .* meets something else in scratch memory"),  # between two stripes
+    ("zero", forget, "blocks.0.0.conv_dw: row .* meets something else in scratch memory"),
+    ("zero_columns", forget, "blocks.0.0.conv_dw: row .* meets something else in scratch memory"),
     ("stem_row", forget, "blocks.0.0.conv_dw: row .* meets something else in scratch memory"),
     ("pointwise", forget, "blocks.0.0.conv_pw: an output is written 0 times"),
     ("pointwise", twice, "blocks.0.0.conv_pw: an output is written 2 times"),
     ("depthwise", forget, "blocks.0.0.conv_dw: an output is written 0 times"),
     ("depthwise", twice, "blocks.0.0.conv_dw: an output is written 2 times"),
-    ("POOL", forget, "global_pool: an output is written 0 times"),
+    ("pool", forget, "global_pool: an output is written 0 times"),
 ])
 def test_check_chunks_sees_what_a_kernel_does_not_do(kernel, mistake, message):
     plan = plan_of("lite0", 200, 224, choices={"SCRATCH": 40_000})

@@ -135,7 +135,7 @@ import sys
 from npefficient.engine import compiled
 said = []
 cached = compiled.is_cached()
-compiled.driver(said.append)
+compiled.driver(report=said.append)
 print(cached, "numba" in sys.modules, len(said), compiled.code_path().is_file())
 """
 

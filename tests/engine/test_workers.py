@@ -170,7 +170,7 @@ def test_worker_spins_for_the_next_job_before_it_sleeps(make, monkeypatch, late)
     def compute(record):
         clock.now += 1
 
-    def driver():
+    def driver(layout):
         assert late or posted.wait(WAIT)
         return work
 

@@ -10,6 +10,7 @@ import pytest
 from npefficient.engine import workers
 from npefficient.engine.records import IDLE, JOB, YIELD
 from npefficient.engine.workers import WorkerPool
+from npefficient.kernels.layout import FLOAT32
 
 WAIT = 10  # seconds
 
@@ -83,8 +84,10 @@ def fake_run(number=0, scratch_size=0, **fields):
 
     `number` tells runs apart: the job's `weights`.
     """
-    fields = {"steps": 0, "count": 0, "counters": 0, "epoch": 1, "weights": number, "arena": 0, "picture": 0} | fields
-    return SimpleNamespace(plan=SimpleNamespace(scratch_size=scratch_size), fields=fields)
+    fields = {"layout": FLOAT32.number, "steps": 0, "count": 0, "counters": 0, "epoch": 1, "weights": number,
+              "arena": 0, "picture": 0} | fields
+    return SimpleNamespace(plan=SimpleNamespace(scratch_size=scratch_size), fields=fields,
+                           packed=SimpleNamespace(layout=FLOAT32))
 
 
 def until(condition):
@@ -115,8 +118,8 @@ def make(monkeypatch):
     made = []
 
     def start(work=None):
-        work = work or workers.driver()  # it may take long: here, before a worker has to be quick
-        monkeypatch.setattr(workers, "driver", lambda: work)
+        work = work or workers.driver(FLOAT32)  # it may take long: here, before a worker has to be quick
+        monkeypatch.setattr(workers, "driver", lambda layout: work)
         made.append(WorkerPool())
         return made[-1]
 

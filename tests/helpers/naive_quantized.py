@@ -23,7 +23,7 @@ def each_pixel(picture, function):
 def after_levels(picture, filters, scale, shift):
     """1x1 on whole numbers."""
     table = filters[:, :, 0, 0].astype(np.int64)
-    return each_pixel(picture, lambda pixel: np.float32(table @ pixel) * scale + shift)
+    return each_pixel(picture, lambda pixel: naive.fused(np.float32(table @ pixel), scale, shift))
 
 
 def after_floats(picture, filters, scale, shift):
@@ -32,11 +32,11 @@ def after_floats(picture, filters, scale, shift):
 
     def one(pixel):
         largest = max(np.float32(2.0**-100), *(abs(value) for value in pixel))
-        finer, coarser = limit / largest, largest / limit
+        finer, coarser = limit / largest, largest * np.float32(1 / 127)
         parts = np.array([round(float(value * finer)) for value in pixel])
         assert np.abs(parts).max() <= 127
         total = np.float32(table @ parts) * coarser
-        return total * scale + shift
+        return naive.fused(total, scale, shift)
 
     return each_pixel(picture, one)
 
@@ -45,13 +45,13 @@ def each_channel(picture, filters, scale, shift, step):
     """Depthwise on whole numbers."""
     table = filters.astype(np.int64)
     sums = naive.slide(picture, table.shape[2], step, len(table), lambda dy, dx, pixel: table[:, 0, dy, dx] * pixel)
-    return each_pixel(sums, lambda pixel: np.float32(pixel) * scale + shift)
+    return each_pixel(sums, lambda pixel: naive.fused(np.float32(pixel), scale, shift))
 
 
 def pooled(picture, how):
     """(rows, cols, channels) whole numbers -> (channels,) or, for "catavgmax", (2 channels,)."""
     pixels = [pixel for row in picture for pixel in row]
-    average = np.float32(sum(pixels)) * np.float32(6.0 / (255 * len(pixels)))
+    average = np.float32(sum(pixels)) * (np.float32(SIX) / np.float32(len(pixels)))
     largest = np.float32(np.max(pixels, axis=0)) * np.float32(SIX)
     half = np.float32(0.5)
     return {"avg": average, "max": largest, "avgmax": average * half + largest * half,

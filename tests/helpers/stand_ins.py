@@ -3,6 +3,7 @@
 Scratch memory and outputs are shadows. A vector of scratch memory holds a number that says which vector of the layer
 before it is, or that it is a zero of the padding; the outputs count how often each is written.
 """
+import dataclasses
 import types
 
 import naive
@@ -11,30 +12,28 @@ import pytest
 from layouts import LANES, UNROLL, VECTOR
 from planning import name_of
 
+from npefficient.engine import chunks
 from npefficient.engine import plan as plan_module
-from npefficient.engine import run as run_module
+from npefficient.kernels.formats import Kernels
 from npefficient.kernels.layout import FLOAT32
 
 WEIGHTS, ARENA, PICTURE, SCRATCH = (i << 40 for i in range(1, 5))  # bases too far apart to be mistaken
 NOTHING, ZERO = -2, -1  # what a vector of scratch memory holds, beside the vectors of the layer before
-ROUTINES = ("panel_at", "panel_weight", "run_stem_row", "run_stem", "fill_row", "run_depthwise", "run_pointwise")
-
-
 def check_chunks(plan, packed, **mistakes):
     """Fail unless the chunks of every step write each of its outputs once, and read what belongs to it.
 
     mistakes: kernel -> a function from its stand-in to another one, which has to make this fail
     """
-    with pytest.MonkeyPatch.context() as patch:
-        for name in ROUTINES:
-            patch.setattr(run_module, name, getattr(run_module, name).py_func)
-        for i in range(len(plan.steps)):
-            calls = Calls(plan, i, packed)
-            for name, call in (("pointwise", calls.pointwise), ("stem_row", calls.stem_row), ("POOL", calls.pool),
-                               ("depthwise", calls.depthwise), ("ZERO", calls.zero), ("COPY", calls.copy),
-                               ("ZERO_COLUMNS", calls.zero_columns)):
-                patch.setattr(run_module, name, mistakes[name](call) if name in mistakes else call)
-            calls.check()
+    for i in range(len(plan.steps)):
+        calls = Calls(plan, i, packed)
+        kernels = {field.name: getattr(calls, field.name) for field in dataclasses.fields(Kernels)}
+        for name, mistake in mistakes.items():
+            kernels[name] = mistake(kernels[name])
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("routine", "arithmetic"):
+                patch.setattr(chunks, name, lambda function: function)
+            patch.setattr(chunks, "kernels_for", lambda layout: Kernels(**kernels))  # noqa: B023 (called at once)
+            calls.check(chunks.make_run_chunk.__wrapped__(FLOAT32))
 
 
 class Calls:
@@ -61,10 +60,10 @@ class Calls:
     def sure(self, fact, what):
         assert fact, f"{self.name}: {what}"
 
-    def check(self):
+    def check(self, run_chunk):
         for chunk in range(self.step.chunks):
             self.scratch[:] = NOTHING  # what other threads and steps have left there
-            run_module.run_chunk.py_func(self.step, chunk, WEIGHTS, ARENA, PICTURE, SCRATCH)
+            run_chunk(self.step, chunk, WEIGHTS, ARENA, PICTURE, SCRATCH)
         wrong = self.written[self.written != 1]
         self.sure(not len(wrong), f"an output is written {wrong.max(initial=0)} times")
 
@@ -110,8 +109,8 @@ class Calls:
 
     # --- the kernels ---
 
-    def pointwise(self, x, x_plane, weight, next_weight, bias, relu6, has_residual, residual, out, out_plane, steps,
-                  pixels, vectors, half, calls_before):
+    def pointwise(self, x, x_plane, has_scale, scale, weight, next_weight, bias, relu6, has_residual, residual, out,
+                  out_plane, steps, pixels, vectors, half, calls_before):
         s, layer = self.step, self.source
         self.sure(next_weight > weight and calls_before >= 0, "fetches what is behind it")
         first, pixel = self.panel(weight, bias, vectors, half, layer, 1), self.read(x)
@@ -159,6 +158,9 @@ class Calls:
         self.sure((self.read(x), x_plane, pixels) == (0, s.x_plane, layer.height * layer.width), "other pixels")
         self.sure((out, out_plane, vectors) == (ARENA + s.out, s.out_plane, self.blocks), "writes to another place")
         self.written += 1
+
+    def quantize(self, *arguments):
+        self.sure(False, "floats stay floats")
 
     def zero(self, out, count):
         self.scratch[self.vectors_at(out, count)] = ZERO
