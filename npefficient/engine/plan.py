@@ -16,6 +16,7 @@ from ..kernels.memory import ALIGNMENT
 from ..kernels.packing import taps
 from ..network.architecture import Architecture, LayerShape, same_padding
 from .activation import Activation, of_layer
+from .arena import Buffer, place
 from .pack import Packed
 
 STEM, DEPTHWISE, POINTWISE, POOL, QUANTIZE = range(5)  # what a step does
@@ -52,36 +53,6 @@ class Plan:
     scratch_size: int  # bytes for each thread
     outputs: dict[str, Activation]  # kept layer -> its output after the run
     features: Activation | None = None  # the input of a plan that does not start at the picture; written before the run
-
-
-@dataclass
-class Buffer:
-    """One activation: its size and block distance in bytes, its first and last step, and its offset in the arena."""
-
-    size: int
-    plane: int
-    item: int  # bytes of a value
-    born: int
-    dies: int
-    scale: "Buffer | None" = None  # of integers with a scale for each pixel
-    offset: int = -1
-
-
-def place(buffers: list[Buffer]) -> int:
-    """Give every buffer an offset such that no two that live at the same time overlap; return the arena's size.
-
-    Greedy by size, which is the usual heuristic for this: the largest first, each at the lowest offset that is free
-    during its lifetime. `other`s are visited by ascending offset, so `offset` only moves up past those in the way.
-    """
-    placed: list[Buffer] = []
-    for buffer in sorted(buffers, key=lambda b: -b.size):
-        offset = 0
-        for other in sorted(placed, key=lambda b: b.offset):
-            if other.born <= buffer.dies and buffer.born <= other.dies and other.offset < offset + buffer.size:
-                offset = max(offset, other.offset + other.size)
-        buffer.offset = offset
-        placed.append(buffer)
-    return max(buffer.offset + buffer.size for buffer in buffers)
 
 
 def panels_to_next(threads: int, parts: int, panels_per_chunk: int) -> int:

@@ -13,6 +13,7 @@ from layouts import LANES, PANEL, VECTOR
 from planning import SHORT, freedom, logits_of, name_of, plan_of, step_named, threads
 
 from npefficient.engine import plan as plan_module
+from npefficient.engine.arena import Buffer, place
 from npefficient.engine.plan import STEP
 from npefficient.kernels.memory import ALIGNMENT
 from npefficient.network.architecture import build
@@ -162,8 +163,8 @@ buffer_lists = st.lists(st.tuples(st.integers(1, 9), st.integers(0, 12), st.inte
 @given(buffer_lists)
 def test_place_keeps_buffers_apart(sizes):
     """At no moment do two buffers that live overlap, and the arena ends with the last of them."""
-    buffers = [plan_module.Buffer(64 * size, 64, 4, born, born + life) for size, born, life in sizes]
-    arena = plan_module.place(buffers)
+    buffers = [Buffer(64 * size, 64, 4, born, born + life) for size, born, life in sizes]
+    arena = place(buffers)
     assert arena == max(b.offset + b.size for b in buffers)
     for moment in range(18):
         alive = sorted((b.offset, b.size) for b in buffers if b.born <= moment <= b.dies)
