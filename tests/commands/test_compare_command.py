@@ -4,20 +4,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from changed_weights import CHANGED, changed, one_ulp, weights  # noqa: F401
+from changed_weights import CHANGED, changed, five_classes, one_ulp
 from PIL import Image
 
 import weights_convert
-from npefficient.commands import main
 from npefficient.network.architecture import build
 from npefficient.network.parameters import random_weights
 from npefficient.weights.weight_file import write_weights
 
 
 @pytest.fixture(scope="module")
-def files(weights, tmp_path_factory):
-    """Weight files of five networks, and a photo."""
-    place = tmp_path_factory.mktemp("compare")
+def files(tmp_path_factory):
+    """Weight files of six networks, a photo, and a text named notes.h5."""
+    weights, place = five_classes(), tmp_path_factory.mktemp("compare")
     made = {"same": replace(weights, source=replace(weights.source, name="copy")),
             "a": weights, "ulp": changed(weights, CHANGED, one_ulp), "seven": random_weights(build("lite0", 7)),
             "lite1": random_weights(build("lite1", 5)), "scaled": changed(weights, CHANGED, lambda array: 1.5 * array)}
@@ -29,19 +28,10 @@ def files(weights, tmp_path_factory):
 
 
 @pytest.fixture
-def compared(files, capsys, monkeypatch):
+def compared(command, files, monkeypatch):
     """compared("a.h5", ...) -> (exit code, stdout, stderr) of `npefficient compare`, where the files are."""
     monkeypatch.chdir(files)
-
-    def call(*arguments):
-        try:
-            code = main(["compare", *map(str, arguments)])
-        except SystemExit as leaving:  # argparse
-            code = leaving.code
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+    return lambda *arguments: command("compare", *arguments)
 
 
 def test_compare_same(compared):

@@ -4,7 +4,7 @@ import threading
 from types import SimpleNamespace
 
 import pytest
-from fake_work import FakeWork, Watched, fake_run, make, until  # noqa: F401
+from fake_work import FakeWork, Watched, fake_run, until
 
 from npefficient.engine import cpus
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from engines import logits
 from fake_clock import Clock
-from fake_work import WAIT, FakeWork, Watched, all_done, fake_run, make, record_at, until  # noqa: F401
+from fake_work import WAIT, FakeWork, Watched, all_done, fake_run, record_at, until
 
 from npefficient.bench import steps as steps_module
 from npefficient.engine import engine as engine_module

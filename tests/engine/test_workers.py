@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 from fake_clock import Clock
-from fake_work import WAIT, FakeWork, Jobs, Watched, all_done, bounded, fake_run, make, until  # noqa: F401
+from fake_work import WAIT, FakeWork, Jobs, Watched, all_done, bounded, fake_run, until
 
 from npefficient.engine import cpus, workers
 from npefficient.engine.records import IDLE, YIELD

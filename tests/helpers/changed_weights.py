@@ -2,7 +2,6 @@
 from dataclasses import replace
 
 import numpy as np
-import pytest
 
 from npefficient.network.architecture import build
 from npefficient.network.parameters import Weights, random_weights
@@ -10,8 +9,8 @@ from npefficient.network.parameters import Weights, random_weights
 CHANGED = "blocks.2.0.conv_dw.weight"
 
 
-@pytest.fixture(scope="module")
-def weights():
+def five_classes() -> Weights:
+    """Random weights of a Lite0 for pictures of 32 x 32, with the labels a to e."""
     made = random_weights(build("lite0", 5))
     return replace(made, preprocessing=replace(made.preprocessing, input_size=(32, 32)), labels=tuple("abcde"))
 

@@ -5,11 +5,8 @@ import time
 from types import SimpleNamespace
 
 import numpy as np
-import pytest
 
-from npefficient.engine import workers
 from npefficient.engine.records import IDLE, JOB, YIELD
-from npefficient.engine.workers import WorkerPool
 from npefficient.kernels.layout import FLOAT32
 
 WAIT = 10  # seconds
@@ -110,19 +107,3 @@ def bounded(function, *arguments):
 
 def all_done(asked):
     return lambda: all(worker.job.is_free() for worker in asked)
-
-
-@pytest.fixture
-def make(monkeypatch):
-    """make(work) -> a WorkerPool whose workers run `work`, or the compiled driver; they end with the test."""
-    made = []
-
-    def start(work=None):
-        work = work or workers.driver(FLOAT32)  # it may take long: here, before a worker has to be quick
-        monkeypatch.setattr(workers, "driver", lambda layout: work)
-        made.append(WorkerPool())
-        return made[-1]
-
-    yield start
-    for pool in made:
-        bounded(pool.stop)

@@ -3,13 +3,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from changed_weights import CHANGED, changed, one_ulp, weights  # noqa: F401
+from changed_weights import CHANGED, changed, five_classes, one_ulp
 
 from npefficient.errors import ArgumentError
 from npefficient.jobs.comparison import compare, layer_names, pair
 from npefficient.network.architecture import build
 from npefficient.network.parameters import random_weights
 from npefficient.weights.adapt import adapt
+
+
+@pytest.fixture(scope="module")
+def weights():
+    return five_classes()
 
 
 def test_pair_by_hand():
