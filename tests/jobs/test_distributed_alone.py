@@ -106,7 +106,7 @@ def test_ray_that_is_not_installed(monkeypatch):
     (("--engine", "ray", "--output", "rows", "--batch-size", "4"), "--batch-size with --engine ray"),
     (("--address", "auto"), "--address 'auto' without --engine ray"),
 ], ids=["no_output", "resume", "batch", "address"])
-def test_classify_refuses(place, capsys, more, message):
+def test_subcommand_refuses(place, capsys, more, message):
     with pytest.raises(SystemExit, match="2"):
         main(["classify", "a.png", "--weights", str(place / "small.h5"), *more])
     assert message in capsys.readouterr().err
