@@ -7,31 +7,16 @@ import naive
 import numpy as np
 import pytest
 from golden_weights import packed
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from layouts import LANES, PANEL, VECTOR
-from planning import SHORT, freedom, logits_of, name_of, plan_of, step_named, threads
+from planning import SHORT, any_shape, freedom, logits_of, name_of, plan_of, shapes, step_named
 
 from npefficient.engine import plan as plan_module
 from npefficient.engine.arena import Buffer, place
 from npefficient.engine.plan import STEP
 from npefficient.kernels.memory import ALIGNMENT
 from npefficient.network.architecture import build
-
-shapes = st.tuples(st.sampled_from(SHORT), st.integers(1, 300), st.integers(1, 300), threads, st.booleans())
-
-
-def any_shape(examples):
-    """Hypothesis over variants, sizes, threads, fused or not; the corners always."""
-
-    def decorate(test):
-        for corner in (("lite0", 1, 1, 1, True), ("lite4", 300, 300, 8, True), ("lite2", 1, 300, 2, False),
-                       ("lite3", 300, 1, 3, True), ("lite1", 225, 225, 2, False)):
-            test = example(corner)(test)
-        return settings(max_examples=examples, deadline=None)(given(shapes)(test))
-
-    return decorate
-
 
 # --- buffers ---------------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@ import contextlib
 from unittest import mock
 
 from golden_weights import packed
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from npefficient.engine import plan as plan_module
@@ -19,6 +20,19 @@ freedom = st.fixed_dictionaries({
     "CHUNKS": st.sampled_from([1, 2, 5]),
 })
 threads = st.sampled_from([1, 2, 3, 8])
+shapes = st.tuples(st.sampled_from(SHORT), st.integers(1, 300), st.integers(1, 300), threads, st.booleans())
+
+
+def any_shape(examples):
+    """Hypothesis over variants, sizes, threads, fused or not; the corners always."""
+
+    def decorate(test):
+        for corner in (("lite0", 1, 1, 1, True), ("lite4", 300, 300, 8, True), ("lite2", 1, 300, 2, False),
+                       ("lite3", 300, 1, 3, True), ("lite1", 225, 225, 2, False)):
+            test = example(corner)(test)
+        return settings(max_examples=examples, deadline=None)(given(shapes)(test))
+
+    return decorate
 
 
 @contextlib.contextmanager

@@ -13,9 +13,9 @@ import sys
 import h5py
 import numpy as np
 import pytest
+from hostile_edits import STRUCTURE
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_hostile_weights import STRUCTURE
 from weight_files import (
     DATASPACE,
     DATATYPE,
