@@ -1,15 +1,16 @@
-"""Options and reports of the test suite."""
+"""Options and reports of the test suite, and fixtures of several rooms."""
 import functools
+import os
 
 import pytest
 
 
 def pytest_configure(config):
-    # Most models of the suite have random weights, and are asked for classes all the same; test_classify.py is not.
+    # Most tests ask models with random weights for classes; test_classify.py tests the warning itself.
     config.addinivalue_line("filterwarnings", "ignore:.*random weights tell no classes apart:UserWarning")
-    # Photos of every kind are compared with Pillow's; test_photo_file.py asks for the warning.
+    # Photos of every kind are compared with Pillow's; test_photo_file.py tests the warning itself.
     config.addinivalue_line("filterwarnings", "ignore:.* which become 0 to 255 by clipping:UserWarning")
-    # Tests take as many threads as they want, wherever they run.
+    # Tests use a fixed number of threads on any machine.
     config.addinivalue_line("filterwarnings", "ignore:.* they take turns, which is slower:UserWarning")
 
 
@@ -65,7 +66,7 @@ def command(capsys):
 
 @pytest.fixture
 def nothing_at_hand(monkeypatch):
-    """No official weights, neither kept nor in a package."""
+    """As without official weights, neither in the cache nor in a package."""
     from npefficient import hub
     from npefficient.hub import packaged
 
@@ -77,3 +78,20 @@ def nothing_at_hand(monkeypatch):
 def bench(command):
     """bench("peak", ...) -> (exit code, stdout, stderr) of `npefficient bench`."""
     return functools.partial(command, "bench")
+
+
+@pytest.fixture
+def unlistable(monkeypatch):
+    """unlistable(folder): from now on the system refuses to list this folder; chmod would not stop root."""
+
+    def refuse(folder):
+        listdir = os.listdir
+
+        def stand_in(path="."):
+            if str(path) == str(folder):
+                raise PermissionError(13, "Permission denied")
+            return listdir(path)
+
+        monkeypatch.setattr(os, "listdir", stand_in)
+
+    return refuse

@@ -10,33 +10,25 @@ import numpy as np
 import pytest
 from job_rows import SUFFIXES, expected, photos, read, schema, settings
 from PIL import Image
-from small import save_photos, small_weights
+from small import save_photos
 
 from npefficient.commands import classify_many, terminal
 from npefficient.jobs.output import open_output
-from npefficient.weights.weight_file import write_weights
 
 forms = pytest.mark.parametrize("suffix", SUFFIXES)
 BAD = "00001.png", "00003.png"
 
 
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "small.h5"
-    write_weights(path, small_weights())
-    return path
-
-
 @pytest.fixture
-def classify(weights, command, tmp_path, monkeypatch):
-    """classify(...) -> (exit code, stdout, stderr), where p/ has five photos, two of them bad."""
+def classify(classify, tmp_path, monkeypatch):
+    """The same, where p/ has five photos, two of them bad."""
     monkeypatch.chdir(tmp_path)
     os.mkdir("p")
     save_photos(tmp_path / "p", 5)
     for name in BAD:
         os.rename(f"p/{name}", name)
         (tmp_path / "p" / name).touch()
-    return lambda *arguments: command("classify", "--weights", weights, *arguments)
+    return classify
 
 
 # --- trying again ----------------------------------------------------------------------------------------------------

@@ -1,11 +1,7 @@
-"""`npefficient classify` for many photos: what it prints and writes, and how it is interrupted and resumed."""
+"""`npefficient classify` for many photos: what it prints and writes."""
 import io
-import json
 import os
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +10,10 @@ from job_rows import SUFFIXES, read
 from PIL import Image
 from small import save_photos, small_model, small_weights
 
-from npefficient.commands import main
 from npefficient.weights.weight_file import write_weights
 
 ROOT = Path(__file__).parents[2]
 forms = pytest.mark.parametrize("suffix", SUFFIXES)
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    path = tmp_path_factory.mktemp("weights") / "small.h5"
-    write_weights(path, small_weights())
-    return path
 
 
 @pytest.fixture
@@ -38,21 +26,6 @@ def folder(tmp_path):
     (folder / "00003b.png").write_text("no photo")
     (folder / "more" / "empty.webp").touch()
     return folder
-
-
-@pytest.fixture
-def classify(weights, capsys):
-    """classify(arguments) -> (exit code, stdout, stderr)."""
-
-    def call(*arguments):
-        try:
-            code = main(["classify", "--weights", str(weights), *map(str, arguments)])
-        except SystemExit as leaving:  # argparse
-            code = leaving.code
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
 
 
 def names(folder):
@@ -83,19 +56,13 @@ def test_json_of_several_is_that_of_each(classify, folder, monkeypatch, argument
 
 
 @pytest.mark.parametrize("more", [[], ["--output", "out.csv"]], ids=["printed", "written"])
-def test_folder_that_can_not_be_listed_is_said_and_the_exit_code_is_1(classify, tmp_path, monkeypatch, more):
+def test_folder_that_can_not_be_listed_is_said_and_the_exit_code_is_1(classify, tmp_path, monkeypatch, more,
+                                                                      unlistable):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "p" / "lost+found").mkdir(parents=True)
     save_photos(tmp_path / "p", 2)
     (tmp_path / "p" / "1.heic").touch()
-    listdir = os.listdir
-
-    def refuse(path):
-        if str(path).endswith("lost+found"):
-            raise PermissionError(13, "Permission denied")
-        return listdir(path)
-
-    monkeypatch.setattr(os, "listdir", refuse)  # chmod does not stop root
+    unlistable("p/lost+found")
     code, out, err = classify("p", *more)
     assert code == 1 and (out.count("class 4") == 2 or "out.csv: 2 rows" in out)
     assert "npefficient: error: folder 'p/lost+found': it can't be listed (Permission denied)" in err
@@ -112,8 +79,8 @@ def test_a_limit_of_pixels(classify, tmp_path, monkeypatch, more):
     assert classify("00000.png", "--max-pixels", 400, *more, *(["--force"] if "--output" in more else []))[0] == 0
 
 
-def test_demo_writes_its_own_pictures(capsys, tmp_path, nothing_at_hand):
-    assert main(["classify", "--demo", "--output", str(tmp_path / "out.jsonl")]) == 0
+def test_demo_writes_its_own_pictures(command, tmp_path, nothing_at_hand):
+    assert command("classify", "--demo", "--output", tmp_path / "out.jsonl")[0] == 0
     rows = read(tmp_path / "out.jsonl")
     assert [Path(row["photo"]).stem for row in rows] == [row["classes"][0]["label"] for row in rows]
     assert len(rows) == 10 and all(len(row["classes"]) == 1 for row in rows)
@@ -204,16 +171,16 @@ def test_nothing_on_standard_input_leaves_no_file(classify, tmp_path, monkeypatc
     assert code == 1 and "standard input: it names no photo" in err and os.listdir(tmp_path) == []
 
 
-def test_without_weights_of_their_own_rows_tell_models_apart(classify, folder, tmp_path, capsys):
+def test_without_weights_of_their_own_rows_tell_models_apart(command, classify, folder, tmp_path):
     """Other weights under the same name are other settings."""
     write_weights(tmp_path / "other.h5", small_weights(seed=1))
     write_weights(tmp_path / "same.h5", small_weights())
     classify(folder, "--output", tmp_path / "o.csv")
     for name, code, message in (("other.h5", 1, "was begun with weights that came from 'seed 0', and now 'seed 1'"),
                                 ("same.h5", 1, "2 of 12 photos could not be read")):
-        assert main(["classify", str(folder), "--weights", str(tmp_path / name), "--output", str(tmp_path / "o.csv"),
-                     "--resume"]) == code
-        assert message in capsys.readouterr().err
+        got, _, err = command("classify", folder, "--weights", tmp_path / name, "--output", tmp_path / "o.csv",
+                              "--resume")
+        assert got == code and message in err
 
 
 def test_a_finished_file_has_nothing_to_resume(classify, folder, tmp_path):
@@ -250,88 +217,3 @@ def test_one_class_of_each_is_in_straight_columns(classify, tmp_path, monkeypatc
         lines = out.splitlines()[1:]
         assert len(lines) == 3 and len({line.index("%") for line in lines}) == 1, "the shares end in one column"
         assert all(" " in line[line.index(".png") :line.index("%")] for line in lines)
-
-
-# --- interrupted -----------------------------------------------------------------------------------------------------
-
-
-def start(weights, *arguments, **options):
-    command = [sys.executable, "-m", "npefficient", "classify", "--weights", weights, *arguments]
-    return subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            env={**os.environ, "PYTHONPATH": str(ROOT)}, **options)
-
-
-def wait_for_rows(process, path, count):
-    """Until the journal of a running job has so many rows."""
-    journal = path if path.suffix in (".csv", ".jsonl") else path.with_name(f".{path.name}.rows.jsonl")
-    patience = time.monotonic() + 120
-    while not journal.exists() or journal.read_bytes().count(b"\n") < count:
-        assert process.poll() is None and time.monotonic() < patience, process.communicate()
-        time.sleep(0.005)
-
-
-@forms
-@pytest.mark.parametrize("how", ["SIGKILL", "SIGINT", "SIGTERM"])
-def test_stopped_half_way_and_resumed(classify, weights, tmp_path, suffix, how):
-    """The list comes through a pipe that stays open, so that the job can't end before it is stopped."""
-    photos = save_photos(tmp_path, 40)
-    (tmp_path / "20b.jpg").touch()
-    photos = [*map(str, photos[:20]), str(tmp_path / "20b.jpg"), *map(str, photos[20:])]
-    path, whole = tmp_path / f"out{suffix}", tmp_path / f"whole{suffix}"
-    process = start(weights, "-", "--output", path, "--topk", 2, stdin=subprocess.PIPE)
-    process.stdin.write("".join(f"{photo}\n" for photo in photos[:30]))
-    process.stdin.flush()
-    wait_for_rows(process, path, 22)
-    process.send_signal(getattr(signal, how))
-    out, err = process.communicate(timeout=60)
-    if how != "SIGKILL":
-        assert process.returncode == {"SIGINT": 130, "SIGTERM": 143}[how] and "Traceback" not in err
-        kept = len(read(path))
-        assert 21 <= kept <= 30 and f"'{path}' has the first {kept} photos; the same command with --resume" in err
-    (tmp_path / "list.txt").write_text("".join(f"{photo}\n" for photo in photos))
-    assert classify(tmp_path / "list.txt", "--output", path, "--topk", 2)[0] == 1  # something is there already
-    code, out, err = classify(tmp_path / "list.txt", "--output", path, "--topk", 2, "--resume")
-    assert code == 1 and "wrote" in out and "1 of 41 photos could not be read" in err
-    classify(tmp_path / "list.txt", "--output", whole, "--topk", 2)
-    assert read(path) == read(whole) and [row["photo"] for row in read(path)] == photos
-    if suffix in (".csv", ".jsonl"):
-        assert path.read_bytes() == whole.read_bytes()
-
-
-def test_2000_photos_to_parquet_interrupted_and_resumed(classify, weights, tmp_path):
-    folder, path = tmp_path / "photos", tmp_path / "out.parquet"
-    folder.mkdir()
-    photos = save_photos(folder, 2000)
-    process = start(weights, folder, "--output", path, "--batch-size", 4)
-    wait_for_rows(process, path, 300)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    before = read(path)
-    assert 300 <= len(before) < 2000
-    code, _, err = classify(folder, "--output", path, "--resume")
-    assert code == 0 and "2,000 of 2,000 photos (100%)" in err
-    rows, model = read(path), small_model()
-    assert rows[:len(before)] == before and [row["photo"] for row in rows] == [str(photo) for photo in photos]
-    for row in rows[::97]:
-        assert [(c["label"], c["probability"]) for c in row["classes"]] == model.classify(row["photo"])
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["out.parquet", "photos"]
-
-
-def test_interrupt_while_standard_input_is_silent(weights, tmp_path):
-    process = start(weights, "-", "--output", tmp_path / "out.csv", "--workers", 1, stdin=subprocess.PIPE)
-    process.stdin.write("none.jpg\nnone.png\n" * 5)
-    process.stdin.flush()
-    wait_for_rows(process, tmp_path / "out.csv", 9)  # with the header; up to two photos wait for more to come
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130 and f"has the first {len(read(tmp_path / 'out.csv'))} photos" in err
-
-
-def test_a_closed_pipe_ends_a_long_print(weights, tmp_path):
-    save_photos(tmp_path, 300)
-    process = start(weights, tmp_path, "--json")
-    assert json.loads(process.stdout.readline())["photo"].endswith("00000.png")
-    process.stdout.close()
-    process.stdout = None
-    assert process.communicate(timeout=60)[1] == "" and process.returncode == 141

@@ -72,13 +72,8 @@ def test_compare_with_a_photo(compared, tmp_path):
     assert next(got for got in report["tensors"] if got["name"] == CHANGED)["relative"] == pytest.approx(1 / 3)
 
 
-def test_compare_reads_checkpoints_and_official_weights(compared, tmp_path, monkeypatch):
-    official = random_weights(build("lite0"))
-    (tmp_path / "weights").mkdir()
-    stored = tmp_path / "weights" / official.architecture.variant.file.replace(".pth", ".h5")
-    write_weights(stored, official)
-    weights_convert.export(stored, tmp_path / "lite0.safetensors")
-    monkeypatch.setenv("NPEFFICIENT_CACHE", str(tmp_path))
+def test_compare_reads_checkpoints_and_official_weights(compared, official, tmp_path):
+    weights_convert.export(official, tmp_path / "lite0.safetensors")
     code, out, err = compared("lite0", tmp_path / "lite0.safetensors")
     assert (code, err) == (0, "") and out.splitlines()[-1].startswith("the same: all 247 tensors")
 

@@ -78,3 +78,9 @@ def test_python_m_weights_convert_needs_neither_torch_nor_numba(model):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", program, str(model)], env=environment, capture_output=True, text=True)
     assert done.returncode == 0 and "found    tf_efficientnet_lite0" in done.stdout, done.stderr
+
+
+def test_export_takes_a_model_by_name(command, official, tmp_path):
+    code, out, _ = command("export", "lite0", tmp_path / "out.safetensors")
+    assert code == 0 and "read     lite0: tf_efficientnet_lite0, 1,000 classes, 3 input channels\n" in out
+    assert (tmp_path / "out.safetensors").stat().st_size > 18_000_000

@@ -9,26 +9,16 @@ from imagenet import needs_imagenet
 from PIL import Image
 
 from npefficient import demo
-from npefficient.commands import main
 from npefficient.explanation import times
 
 
 @pytest.fixture
-def explain(capsys, tmp_path, monkeypatch):
+def explain(command, tmp_path, monkeypatch):
     """explain(...) -> (exit code, stdout, stderr) of `npefficient explain`, in an empty directory."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(times, "SECONDS", 0.01)
     monkeypatch.setattr(times, "PEAK_SECONDS", 0.001)
-
-    def call(*arguments):
-        try:
-            code = main(["explain", *map(str, arguments)])
-        except SystemExit as leaving:  # argparse
-            code = leaving.code
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+    return lambda *arguments: command("explain", *arguments)
 
 
 DIGITS = "--model", "digits"

@@ -5,18 +5,16 @@ import sys
 import pytest
 from class_photos import save_classes
 from PIL import Image
-from small import small_weights
 
 from npefficient.jobs.finetune import embeddings
-from npefficient.weights.weight_file import read_weights, write_weights
+from npefficient.weights.weight_file import read_weights
 
 
 @pytest.fixture
-def base(tmp_path, monkeypatch):
+def base(small, tmp_path, monkeypatch):
     """A weight file to start from, and a cache of our own."""
     monkeypatch.setattr(embeddings, "cache_directory", lambda: tmp_path / "cache")
-    write_weights(tmp_path / "base.h5", small_weights())
-    return tmp_path / "base.h5"
+    return small
 
 
 @pytest.fixture

@@ -1,12 +1,11 @@
 """Names in docstrings, comments and messages are names of something that there is."""
 import ast
-import importlib
 import inspect
-import pkgutil
 import re
 from pathlib import Path
 
 import pytest
+from package_modules import modules
 
 import npefficient
 import weights_convert
@@ -21,17 +20,6 @@ FILES = re.compile(r"\.(py|md|h5|cfg|png|html|js|css|txt|lock|npz|json|jsonl|csv
 FOREIGN = ("map_batches", "read_images", "save_for_hf", "test_crop_pct", "test_input_size")
 DOTTED = re.compile(r"`([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+)(?:\([^`]*\))?`")
 PUBLIC = re.compile(r"(?<![\w./-])npefficient(?:\.[A-Za-z_]\w*)+")
-
-
-def modules():
-    """Every module of both packages by its full name, but for what starts on import."""
-    found = {}
-    for package in (npefficient, weights_convert):
-        found[package.__name__] = package
-        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if not module.name.endswith("__main__"):
-                found[module.name] = importlib.import_module(module.name)
-    return found
 
 
 def exists(place, names) -> bool:

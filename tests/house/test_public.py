@@ -4,32 +4,19 @@ Public is what `npefficient.__all__` and `weights_convert.__all__` name, and the
 own. mypy (pyproject.toml) reads the same names with a user's program, `typed_use.py`.
 """
 import ast
-import importlib
 import inspect
-import pkgutil
 import re
-import types
 from pathlib import Path
 
 import pytest
+from package_modules import modules
 
 import npefficient
-import weights_convert
 
 ROOT = Path(__file__).parents[2]
 CALLED = ("__init__", "__call__")  # what a user calls without its name
 PUBLIC = re.compile(r"(?<![\w./-])(?<!-m )npefficient(?:\.[A-Za-z_]\w*)+")
 FILES = re.compile(r"\.(cfg|csv|h5|json|md|py|txt)$")
-
-
-def modules() -> dict[str, types.ModuleType]:
-    """Every module of both packages by its full name, but for what starts on import."""
-    found = {package.__name__: package for package in (npefficient, weights_convert)}
-    for package in (npefficient, weights_convert):
-        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
-            if not module.name.endswith("__main__"):
-                found[module.name] = importlib.import_module(module.name)
-    return found
 
 
 MODULES = modules()

@@ -122,27 +122,17 @@ def test_read_classes_counts_photos_that_pillow_can_not_read(tmp_path):
 
 
 @pytest.mark.parametrize("refused, counts", [("dog", [1, 0]), ("dog/more", [1, 1])], ids=["class", "below"])
-def test_read_classes_goes_on_without_what_can_not_be_listed(tmp_path, monkeypatch, refused, counts):
+def test_read_classes_goes_on_without_what_can_not_be_listed(tmp_path, unlistable, refused, counts):
     save_classes(tmp_path, dog=1, cat=1)
     (tmp_path / "dog" / "more").mkdir()
-    listdir = os.listdir
-
-    def refuse(path):
-        if str(path) == str(tmp_path / refused):
-            raise PermissionError(13, "Permission denied")
-        return listdir(path)
-
-    monkeypatch.setattr(os, "listdir", refuse)  # chmod does not stop root
+    unlistable(tmp_path / refused)
     got = read_classes(tmp_path)
     assert got.counts() == counts and got.remarks == []
     assert [text.partition(";")[0] for text in got.unlisted] == [
         f"folder '{tmp_path / refused}': it can't be listed (Permission denied)"]
 
 
-def test_read_classes_says_that_a_folder_can_not_be_listed(tmp_path, monkeypatch):
-    def refuse(path):
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(os, "listdir", refuse)  # chmod does not stop root
+def test_read_classes_says_that_a_folder_can_not_be_listed(tmp_path, unlistable):
+    unlistable(tmp_path)
     with pytest.raises(ArgumentError, match=f"folder '{tmp_path}': it can't be listed .Permission denied"):
         read_classes(tmp_path)

@@ -134,25 +134,9 @@ def test_nothing_there_is_an_error(folder, monkeypatch, argument, message):
         found("p/b.jpg", argument)
 
 
-@pytest.fixture
-def refuses(monkeypatch):
-    """refuses(path): the folder of that name can't be listed; chmod does not stop root."""
-    def refuses(refused):
-        listdir = os.listdir
-
-        def refuse(path):
-            if str(path) == refused:
-                raise PermissionError(13, "Permission denied")
-            return listdir(path)
-
-        monkeypatch.setattr(photo_paths.os, "listdir", refuse)
-
-    return refuses
-
-
 @pytest.mark.parametrize("argument", ["p", "p/**/*.jpg", "p/*/*.jpg"])
-def test_folder_that_cannot_be_listed_is_an_error(folder, refuses, argument):
-    refuses("p/cats")
+def test_folder_that_cannot_be_listed_is_an_error(folder, unlistable, argument):
+    unlistable("p/cats")
     with pytest.raises(ArgumentError, match=r"folder 'p/cats': it can't be listed \(Permission denied\)"):
         found(argument)
 
@@ -160,16 +144,16 @@ def test_folder_that_cannot_be_listed_is_an_error(folder, refuses, argument):
 @pytest.mark.parametrize("argument, expected", [
     ("p", [path for path in ALL if "cats" not in path]), ("p/**/*.jpg", ["p/b.jpg", "p/photo[1].jpg"]),
     ("p/*/*", ["p/dogs/10.tif", "p/dogs/9.tif"])])
-def test_folder_that_cannot_be_listed_is_passed_over_by_whom_it_is_told(folder, refuses, argument, expected):
-    refuses("p/cats")
+def test_folder_that_cannot_be_listed_is_passed_over_by_whom_it_is_told(folder, unlistable, argument, expected):
+    unlistable("p/cats")
     said = []
     assert list(each_photo([argument], error=said.append)) == expected
     assert said == ["folder 'p/cats': it can't be listed (Permission denied); change its permissions, or name the "
                     "photos without it"]
 
 
-def test_folder_that_was_named_itself_is_an_error_all_the_same(folder, refuses):
-    refuses("p/cats")
+def test_folder_that_was_named_itself_is_an_error_all_the_same(folder, unlistable):
+    unlistable("p/cats")
     with pytest.raises(ArgumentError, match="folder 'p/cats': it can't be listed"):
         list(each_photo(["p/cats"], error=print))
 

@@ -20,17 +20,9 @@ def stored(small, tmp_path_factory):
     return path
 
 
-@pytest.fixture(scope="session")
-def valid(tmp_path_factory):
-    """A whole weight file; never changed."""
-    path = tmp_path_factory.mktemp("hostile") / "valid.h5"
-    write_weights(path, small_weights())
-    return path
-
-
 @pytest.fixture
-def victim(valid, tmp_path):
+def victim(stored, tmp_path):
     """A copy to be spoilt, removed at once: a hundred of them are 700 MB."""
-    path = shutil.copy(valid, tmp_path / "victim.h5")
+    path = shutil.copy(stored, tmp_path / "victim.h5")
     yield path
     path.unlink(missing_ok=True)

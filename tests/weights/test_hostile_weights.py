@@ -31,8 +31,8 @@ def test_hostile_helper_can_fail(victim):
         refused(victim, "lite8")
 
 
-def test_digest_equals_that_of_the_specification(valid):
-    with h5py.File(valid) as file:
+def test_digest_equals_that_of_the_specification(stored):
+    with h5py.File(stored) as file:
         assert file.attrs["sha256"].decode() == digest(file)
 
 

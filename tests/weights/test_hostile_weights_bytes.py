@@ -191,16 +191,16 @@ LYING = {"never_allocated_4_TiB": STRUCTURE, "size_4_TiB": RAW, "extent_4_TiB": 
          "address_past_the_end": RAW}
 
 
-def test_hostile_lies_take_no_memory(valid, tmp_path):
+def test_hostile_lies_take_no_memory(stored, tmp_path):
     """Peak memory over the lying files, above that of one plain reading (kB, from the system)."""
     paths = []
     for name, table in LYING.items():
-        paths.append(shutil.copy(valid, tmp_path / f"{name}.h5"))
+        paths.append(shutil.copy(stored, tmp_path / f"{name}.h5"))
         if table is RAW:
             RAW[name][0](paths[-1])
         else:
             edited(paths[-1], table[name][0], signed=True)
-    ran = subprocess.run([sys.executable, "-c", PROGRAM, valid, *paths], capture_output=True, text=True, timeout=100,
+    ran = subprocess.run([sys.executable, "-c", PROGRAM, stored, *paths], capture_output=True, text=True, timeout=100,
                          preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (60, 60)))
     assert ran.returncode == 0, ran.stderr
     assert int(ran.stdout) < 4096
@@ -210,9 +210,9 @@ def test_hostile_lies_take_no_memory(valid, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def scratch(valid, tmp_path_factory):
+def scratch(stored, tmp_path_factory):
     """A copy in which one bit at a time is flipped and put back, what it holds, and where its datasets lie."""
-    path = shutil.copy(valid, tmp_path_factory.mktemp("fuzz") / "scratch.h5")
+    path = shutil.copy(stored, tmp_path_factory.mktemp("fuzz") / "scratch.h5")
     spans = data_spans(path)
     ours = np.ones(path.stat().st_size, bool)
     for start, end in spans:
@@ -246,7 +246,7 @@ def test_hostile_flip_in_the_structures(scratch, where, bit):
 
 @settings(fuzz, max_examples=60)
 @given(where=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-def test_hostile_flip_in_the_weights(valid, scratch, where, bit):
+def test_hostile_flip_in_the_weights(stored, scratch, where, bit):
     path = scratch[0]
     spans = data_spans(path)
     sizes = np.cumsum([b - a for a, b in spans])
@@ -262,9 +262,9 @@ def test_hostile_flip_in_the_superblock(scratch, position):
 
 @settings(fuzz, max_examples=60)
 @given(where=st.floats(0, 1, exclude_max=True))
-def test_hostile_truncation(valid, scratch, where):
+def test_hostile_truncation(stored, scratch, where):
     path = scratch[0].with_name("cut.h5")
-    shutil.copy(valid, path)
+    shutil.copy(stored, path)
     os.truncate(path, int(where * path.stat().st_size))
     refused(path, "has .* bytes, but its header|is cut off|is empty|is no HDF5|superblock version")
 
