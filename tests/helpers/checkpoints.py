@@ -1,6 +1,6 @@
 """Checkpoints written by hand, byte by byte: honest ones where torch is not installed, and hostile ones.
 
-A pickle is put together from the opcodes themselves, since no pickler writes what an attacker would.
+A pickle is assembled from opcodes, since no pickler writes what an attacker would.
 """
 import io
 import json

@@ -6,7 +6,7 @@ COLOURS = ((200, 30, 30), (30, 200, 30), (30, 30, 200), (200, 200, 30), (30, 200
 
 
 def save_classes(folder, **counts):
-    """folder/<class>/00.png .. for each class=count; every class has a colour of its own, every photo its own noise."""
+    """folder/<class>/00.png .. for each class=count; each class has its own colour, each photo its own noise."""
     for index, (label, count) in enumerate(counts.items()):
         (folder / label).mkdir(parents=True)
         for i in range(count):

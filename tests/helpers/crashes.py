@@ -1,4 +1,4 @@
-"""A program: end a job that writes rows at every line of its code in turn, and see whether --resume mends it.
+"""A program: stop a job that writes rows at each line of its code in turn, and check that --resume completes it.
 
     python tests/helpers/crashes.py kill|interrupt SUFFIX FOLDER STEP
 
@@ -27,12 +27,12 @@ def fresh(path):
 
 
 def anew(path):
-    """Over a file of another job."""
+    """Write over another job's file."""
     work(path, photos(4), force=True)
 
 
 def longer(path):
-    """From a file that is finished, in two goes, with what is shown after an interruption in between."""
+    """Continue a finished file with a longer list, in two runs; the first one publishes as an interrupted job does."""
     work(path, photos(3), resume=True)
     with output.open_output(path, job_rows.schema(path.suffix), settings(), resume=True) as file:
         file.skip(iter(photos(3)))
@@ -41,7 +41,7 @@ def longer(path):
 
 
 def again(path):
-    """With new rows in the places of those that say an error."""
+    """Replace the rows that hold an error."""
     with output.open_output(path, job_rows.schema(path.suffix), settings(), resume=True) as file:
         file.skip(iter(photos(4)))
         file.renew(row for row in expected(path.suffix, photos(4)) if row["error"])
@@ -58,7 +58,7 @@ def prepare(job, path):
 
 
 def at_line(number, stop):
-    """A trace function that calls `stop` before the line of this number that the code comes to."""
+    """A trace function that calls `stop` before line `number`, counted as the code executes them."""
     left = number
 
     def trace(frame, event, argument):
@@ -76,7 +76,7 @@ def at_line(number, stop):
 
 
 def kill(job, path, number):
-    """True where the job came so far."""
+    """Whether the job got as far as that line."""
     child = os.fork()
     if child == 0:
         sys.settrace(at_line(number, lambda: os._exit(9)))
@@ -89,7 +89,7 @@ def kill(job, path, number):
 
 
 def interrupt(job, path, number):
-    """True where the job came so far."""
+    """Whether the job got as far as that line."""
     stopped = []
 
     def stop():
@@ -128,7 +128,7 @@ def main(how, suffix, folder, step):
 
 
 def repair(job, path):
-    """What a user does: --resume; where that says that the file is still another job's, the same command again."""
+    """Do as a user does: --resume or, if the file is said to be another job's still, the same command again."""
     try:
         work(path, photos(4), resume=True)
     except ValueError:

@@ -39,14 +39,14 @@ def shape_id(shape):
 
 
 def run_plan(engine, plan, threads, picture):
-    """The logits of one picture (H, W, C) on a plan that the engine has not made itself."""
+    """The logits of one picture (H, W, C), computed on the plan given instead of one of the engine's own."""
     run = Run(Buffers(plan), engine.packed, picture)
     engine.share([run], threads)
     return logits(run)
 
 
 def logits(run):
-    """A copy of what a run has put out, (num_classes,)."""
+    """A copy of the logits that a run has computed, (num_classes,)."""
     out = np.empty(run.plan.outputs["classifier"].shape, np.float32)
     run.read("classifier", out)
     return out.ravel()
@@ -58,7 +58,7 @@ def assert_same_bits(got, expected):
 
 @contextlib.contextmanager
 def memory_from(aligned):
-    """All memory of the engine comes from `aligned(size)`, the workers' too: they are new ones, and end with this."""
+    """The engine and its workers take all memory from `aligned(size)`; the workers are new ones, and end with this."""
     pool = workers_module.WorkerPool()
     with contextlib.ExitStack() as stack:
         for module in (engine_module, pack_module, workers_module):

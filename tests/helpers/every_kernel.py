@@ -1,4 +1,4 @@
-"""Call every kernel and every tile at edge shapes, and compare each bit; a program, for processes of their own.
+"""A program: call every kernel and every tile at edge shapes, and compare each bit.
 
     every_kernel.py sound               between guards, then on buffers that touch forbidden pages, on either side
     every_kernel.py before | behind     one of these a float too far: the fence must end the process
@@ -95,7 +95,7 @@ def call_all(place):
 
 
 def go_too_far(where):
-    """Pool one float before or behind what there is."""
+    """Let the pooling kernel read one float before or behind its array."""
     x, out = Fenced(np.ones((5, LANES)), at_end=where == "behind"), Fenced(np.ones(LANES), at_end=True)
     pool(0, x.address, VECTOR, 5, out.address, VECTOR, 1)
     print("about to read too far", flush=True)

@@ -33,7 +33,7 @@ def digits():
 
 @functools.cache
 def digit(name: str = "three"):
-    """The explanation of one of the embedded digits, with times that were not measured but made up."""
+    """The explanation of one of the embedded digits, with made-up times instead of measured ones."""
     made = npefficient.explain(demo.DATA / "digits" / f"{name}.png", digits(), measure=False)
     layers = [layer for layer in made.network.layers(64, 64)]
     steps = tuple(times.StepTime(layer.name, (layer.name,), layer.macs, 2 * layer.macs, 1e-6 * (1 + i))

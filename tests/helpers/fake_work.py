@@ -1,4 +1,4 @@
-"""Stand-ins for the compiled driver and for runs, to see what workers do; and waits that end."""
+"""Stand-ins for the compiled driver and for runs, to see what workers do, and waits that time out."""
 import ctypes
 import threading
 import time
@@ -40,7 +40,7 @@ class FakeWork:
 
 
 class Jobs:
-    """`do` of FakeWork: a job stays until it is let go; `inside` and `done` hold the numbers of their runs."""
+    """`do` of FakeWork: each job waits for `leave(number)`; `inside` and `done` list the runs' numbers."""
 
     def __init__(self):
         self.inside, self.done, self._leave = [], [], {}
@@ -56,7 +56,7 @@ class Jobs:
 
 
 class Watched:
-    """A lock that calls `before()` ahead of being taken by one thread, and `after()` when that has let go of it."""
+    """A lock that calls `before()` before one thread takes it, and `after()` once that thread has released it."""
 
     def __init__(self, lock, thread, before=lambda: None, after=lambda: None):
         self.lock, self.thread, self.before, self.after, self.busy = lock, thread, before, after, False

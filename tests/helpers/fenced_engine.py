@@ -17,7 +17,7 @@ SIZES = [(1, 1), (1, 37), (41, 2), (33, 47), (64, 64), (97, 75)]
 
 
 def run(at_end):
-    """Run every case between fences; yields what was run. The weights, read whole by every picture, lie there too."""
+    """Run every case between fences, the weights included, which every picture reads whole; yields what was run."""
     def fenced(size):
         return Fenced(np.zeros(size // 4), at_end).array.view(np.uint8) if size else np.zeros(0, np.uint8)
 

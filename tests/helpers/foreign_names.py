@@ -2,7 +2,7 @@
 
 
 def theirs(tensors):
-    """Tensors of timm's names under EfficientNet-PyTorch's, which counts its blocks through all stages."""
+    """The tensors under EfficientNet-PyTorch's names, which number the blocks across all stages."""
     blocks = list(dict.fromkeys(".".join(name.split(".")[:3]) for name in tensors if name.startswith("blocks.")))
     words = {"conv_pw": "_expand_conv", "bn1": "_bn0", "conv_dw": "_depthwise_conv", "bn2": "_bn1",
              "conv_pwl": "_project_conv", "bn3": "_bn2"}

@@ -15,7 +15,7 @@ model = npefficient.create_model("lite0", num_classes=10, num_threads=2)
 """
 
 
-# Every warning is an error, but that of more threads than processors: tests take as many as they want, anywhere.
+# Every warning is an error but the one about more threads than processors, since tests run on any machine.
 PYTHON = sys.executable, "-W", "error", "-W", "ignore:num_threads"
 
 
@@ -25,7 +25,7 @@ def environment(**changes):
 
 
 def run(script, timeout=240, cwd=ROOT, **changes):
-    """Run a script in a fresh interpreter, to the end and without an error; returns its output."""
+    """Run a script in a fresh interpreter, which has to end without an error; returns its output."""
     done = subprocess.run([*PYTHON, "-c", script], cwd=cwd, env=environment(**changes), capture_output=True, text=True,
                           timeout=timeout)
     assert done.returncode == 0, f"exit code {done.returncode}: {done.stdout}{done.stderr}"

@@ -14,7 +14,7 @@ GUARD = 4097  # floats on each side; odd, so that no array is aligned to more th
 
 
 class Guarded:
-    """A copy of a float32 array between guards of NaN, each a NaN of its own: one may be written over the other."""
+    """A copy of a float32 array between guards of NaN with different bits, so that copying one over another shows."""
 
     _numbers = itertools.count(1)
 
@@ -54,4 +54,4 @@ class Fenced:
         self.address = self.array.ctypes.data
 
     def check(self) -> None:
-        """Nothing to do: a forbidden access has ended the process."""
+        """Nothing to do: a forbidden access would have ended the process."""

@@ -41,7 +41,7 @@ def renamed(old, new):
 
 
 def instead(name, make):
-    """Put what `make(file, data)` makes in the place of a dataset."""
+    """Replace a dataset by what `make(file, data)` creates."""
     def edit(file):
         data = file[name][()]
         del file[name]
@@ -82,7 +82,7 @@ def virtual(file, data):
 
 
 def virtual_unlimited(file, data):
-    """Its extent is that of its source files, which HDF5 opens to find it out."""
+    """A dataset whose extent HDF5 finds out by opening its source files."""
     layout = h5py.VirtualLayout((10,), data.dtype, maxshape=(None,))
     source = h5py.VirtualSource("other.h5", "x", (10,), maxshape=(None,))
     layout[0 : h5py.h5s.UNLIMITED] = source[0 : h5py.h5s.UNLIMITED]
@@ -90,7 +90,7 @@ def virtual_unlimited(file, data):
 
 
 def four_tebibytes(file):
-    """What a file of 1,400 bytes can declare: classes and a classifier that nothing stands behind."""
+    """Four tebibytes of classifier, declared but never stored: a file of 1,400 bytes can do that."""
     classes = 2**42 // 1280 // 4
     set_attribute(file, "num_classes", classes)
     del file["labels"]

@@ -1,4 +1,4 @@
-"""Folders of timm's hub, for tests of what is taken from their config.json."""
+"""Folders as timm's hub has them, for tests of what is read from their config.json."""
 from npefficient.network.preprocessing import Preprocessing
 
 FULL = {"num_classes": 2, "input_size": [3, 160, 128], "interpolation": "bilinear", "crop_pct": 0.9,

@@ -72,7 +72,7 @@ def stand_in(content, name=LITE0):
 
 
 def left(weights):
-    """What lies in the directory, but for the lock."""
+    """The names in the directory, except the lock's."""
     return sorted(path.name for path in weights.iterdir() if not path.name.endswith(".lock"))
 
 

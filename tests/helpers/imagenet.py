@@ -34,7 +34,7 @@ def checkpoint(short):
 
 @functools.cache
 def official(short, num_threads=2):
-    """The model with the official weights, from the package, past any cache."""
+    """The model with the official weights, read from the package and not from the cache."""
     return npefficient.create_model(short, checkpoint_path=checkpoint(short), num_threads=num_threads)
 
 

@@ -54,7 +54,7 @@ def interrupt():
 
 
 def interrupted_at(number, call, by=interrupt):
-    """Call `by` before the line of this number that the engine comes to; returns its place, None at the end."""
+    """Call `by` before line `number`, counted as the engine executes them; returns its place, None after the last."""
     left, place = number, None
 
     def trace(frame, event, argument):

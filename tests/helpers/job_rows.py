@@ -1,4 +1,4 @@
-"""Rows as a job makes them, without a model: what the tests of the output files write."""
+"""Rows as a job makes them, but without a model: the tests of output files write these."""
 import csv
 import json
 
@@ -21,13 +21,13 @@ def settings(**changes) -> dict:
 
 
 def photos(count: int) -> list[str]:
-    """Names with whatever names can have in them."""
+    """Names with the odd characters that file names can contain."""
     odd = ["a,b.jpg", 'quo"te.jpg', "line\nend.jpg", "\u65e5\u672c.jpg", "byte \udce9.jpg", " blank ", "=1+1.jpg"]
     return [f"{i} {odd[i % len(odd)]}" for i in range(count)]
 
 
 def outcomes(names) -> list[Outcome]:
-    """Every fourth one is bad."""
+    """An outcome per name; every fourth photo is bad."""
     return [_outcome(i, name) for i, name in enumerate(names)]
 
 
@@ -40,7 +40,7 @@ def _outcome(i, name):
 
 
 def work(path, names, *, stop=None, finish=True, made=None, **how):
-    """Write the rows of these photos as the command does; `stop` after so many rows are there."""
+    """Write the rows of these photos as the command does, or only the first `stop` of them."""
     form = schema(path.suffix)
     with open_output(path, form, settings() if made is None else made, **how) as output:
         rest = iter(names)
@@ -58,7 +58,7 @@ def expected(suffix: str, names) -> list[dict]:
 
 
 def read(path) -> list[dict]:
-    """A file's rows, read with nothing of ours, as `Schema.row` makes them."""
+    """A file's rows, read without the package's code, in the form of `Schema.row`."""
     return {".csv": _csv, ".jsonl": _jsonl, ".parquet": _parquet, ".h5": _h5}[path.suffix](path)
 
 

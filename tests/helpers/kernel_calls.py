@@ -1,12 +1,12 @@
-"""Each kernel called on arrays as a learner would write them, and the exact bits that it must give.
+"""Each kernel called on plain NumPy arrays, and the exact bits that it must return.
 
 `place` decides where in memory the arrays lie:
 
     place(array) -> an object with .array, .address and .check(), see `guarded`
 
-Weights come in torch's layout and are packed here, by the formats that the kernels' docstrings state. What a kernel has
-no business with is poison: the room between two planes, and the lanes of an input that hold no channel. Every array is
-just as long as the kernel may reach.
+Weights come in torch's layout and are packed here, in the formats that the kernels' docstrings state. Poison fills what
+a kernel must not use: the gap between two planes, and the lanes of an input that hold no channel. Every array ends
+where the kernel's last access may be.
 """
 import itertools
 import re
@@ -33,7 +33,7 @@ HALVES = LANES > 8  # there are tiles whose last vector is a half one
 
 
 def poisoned(*shape, number=0):
-    """NaN, with bits of its own for each number: where one was written over another, it shows."""
+    """NaN with different bits for each number, so that copying one over another shows."""
     return np.full(shape, NAN + number, np.int32).view(np.float32)
 
 
@@ -55,12 +55,12 @@ def blocks(x, gap, rest=0.0):
 
 
 def unwritten(p, c, gap):
-    """Room for the blocks of (P, C)."""
+    """Unwritten memory for the blocks of (P, C)."""
     return poisoned(vectors(c) * (p + gap) * LANES - gap * LANES)
 
 
 def channels(placed, p, c, gap):
-    """The (P, C) in blocks, after a look at what lies between them and in the lanes behind the last channel."""
+    """The (P, C) in blocks, after a check of the gaps and of the lanes behind the last channel."""
     flat, count = np.append(placed, poisoned(gap, LANES)), vectors(c)
     planes = flat.reshape(count, p + gap, LANES)
     assert is_poison(planes[:, p:]), "a kernel wrote between two planes"
@@ -83,7 +83,7 @@ def place_all(place, *arrays):
 
 
 def checked(out, *inputs):
-    """The result, after a look at the guards and at the inputs, which a kernel leaves alone."""
+    """The result, after a check that the guards and the inputs are unchanged."""
     for placed, before in inputs:
         placed.check()
         assert placed.array.tobytes() == before.tobytes(), "a kernel changed its input"

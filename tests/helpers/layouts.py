@@ -1,4 +1,4 @@
-"""The layout that the engine is compiled for on this processor, its numbers by name, and other processors' layouts."""
+"""The layout that the engine is compiled for on this processor, its constants, and other processors' layouts."""
 from npefficient.kernels.layout import FLOAT32, Layout
 
 LANES, VECTOR, UNROLL, PANEL, LARGEST = (FLOAT32.lanes, FLOAT32.vector, FLOAT32.unroll, FLOAT32.panel,

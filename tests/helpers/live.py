@@ -11,7 +11,7 @@ try:
 
     try:
         import torchvision  # noqa: F401
-    except RuntimeError:  # beside a CPU torch it lacks two operators: declared, and kept alive, timm imports it
+    except RuntimeError:  # with a CPU torch two operators are missing: timm imports once they are declared
         _operators = torch.library.Library("torchvision", "FRAGMENT")
         for _name in ("nms", "qnms"):
             _operators.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
@@ -28,7 +28,7 @@ needs_timm = pytest.mark.skipif(timm is None, reason="live comparison: needs tor
 def calibrated(variant: str, num_classes: int = 1000, in_chans: int = 3, seed: int = 0):
     """timm's model in eval mode with seeded weights and batch norm calibrated to them; logits are of order 0.5.
 
-    Fresh timm weights fade to nothing on the way through: one could not tell a wrong network from a right one.
+    With timm's fresh weights the activations fade to zero layer by layer, and a wrong network gives the same logits.
     """
     torch.manual_seed(seed)
     model = timm.create_model(f"tf_efficientnet_{variant}", num_classes=num_classes, in_chans=in_chans)

@@ -1,4 +1,4 @@
-"""Write tests/data/golden.npz: timm's logits for seeded NumPy weights, so that the tests hold without torch too.
+"""Write tests/data/golden.npz: timm's logits for seeded NumPy weights, for tests without torch.
 
     python tests/helpers/make_golden.py
 

@@ -1,4 +1,4 @@
-"""Two float32 computations of one layer's output: how near they have to be."""
+"""How close two float32 computations of one layer's output have to be."""
 import math
 
 import numpy as np
@@ -6,7 +6,7 @@ from tolerance import LOGITS, assert_close
 
 
 def products(network) -> dict[str, int]:
-    """Layer -> products in the sums one behind the other from the picture to its output, along the longest way."""
+    """Layer -> total number of products in the consecutive sums from the picture to its output, on the longest path."""
     total, lengths = 0, {}
     for conv in network.convs:
         total += math.prod(conv.weight_shape[1:])

@@ -1,7 +1,7 @@
 """EfficientNet-Lite as plain loops, written from the paper and TensorFlow's documentation: the oracle of the tests.
 
 It imports nothing of the package and shares no vocabulary with it. One picture at a time, (rows, cols, channels), all
-arithmetic in float64; loops over pixels and taps stand in the open, only channels go through NumPy.
+arithmetic in float64; loops over pixels and taps are written out, and only channels go through NumPy.
 """
 import math
 
@@ -71,7 +71,7 @@ def normalise(picture, gain, shift, mean, variance):
 
 
 def clip6(values):
-    """Nothing below 0, nothing above 6."""
+    """Values clipped to 0..6."""
     return np.minimum(np.maximum(values, 0.0), 6.0)
 
 
@@ -144,7 +144,7 @@ def eighths(channels):
 
 
 def layers(size, classes=1000, colours=3):
-    """Yield (block or "", kind, name, norm's name, side, step, ins, outs, clipped) in the order of a picture's way."""
+    """Yield (block or "", kind, name, norm's name, side, step, ins, outs, clipped) in the order of execution."""
     wider, deeper = SCALING[size]
     entries = [{part[0]: part[1:] for part in entry.split("_")} for entry in TABLE.split()]
     yield "", "dense", "conv_stem", "bn1", 3, 2, colours, 32, True

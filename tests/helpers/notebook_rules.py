@@ -1,4 +1,4 @@
-"""What every notebook keeps to, and whether its stored outputs are those of the code: both as lists of complaints.
+"""The rules for every notebook, and whether its stored outputs are those of its code: both as lists of complaints.
 
 A notebook is the dictionary that its file holds as JSON (nbformat 4.5), with sources and texts in one piece.
 """
@@ -49,7 +49,7 @@ def is_timed(cell) -> bool:
 
 
 def texts(output) -> list[str]:
-    """Everything in an output that can be read."""
+    """All text in an output."""
     data = output.get("data", {})
     return [output.get("text", ""), *(str(text) for kind, text in data.items() if not kind.startswith("image/"))]
 
@@ -58,7 +58,7 @@ def texts(output) -> list[str]:
 
 
 def broken_rules(notebook) -> list[str]:
-    """What a notebook does not keep to."""
+    """The rules that a notebook breaks."""
     complaints, cells = [], notebook["cells"]
     first = cells[0] if cells else {"cell_type": "none", "source": ""}
     if first["cell_type"] != "markdown" or "?" not in first["source"]:
@@ -97,7 +97,7 @@ def _broken_in_cell(cell):
 
 
 def links(notebook) -> list[str]:
-    """Where the links in a notebook's prose lead, without those into the internet."""
+    """The targets of the links in a notebook's prose, except those on the internet."""
     prose = [CODE.sub("", cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "markdown"]
     return [link for text in prose for link in LINK.findall(text)]
 

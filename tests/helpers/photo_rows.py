@@ -1,4 +1,4 @@
-"""The rows that one process writes of photos, for comparison with rows that are made in a different way."""
+"""The rows that one process writes for photos, to compare other ways of making them with."""
 import pyarrow.parquet
 
 from npefficient.commands import main

@@ -33,7 +33,7 @@ def encoded(format, mode="RGB", h=40, w=50, **options):
 
 
 def png_of(width, height):
-    """The first bytes of a PNG that declares this size; its data is missing."""
+    """The beginning of a PNG that declares this size, without its data."""
     header = io.BytesIO()
     PngImagePlugin.putchunk(header, b"IHDR", np.array([width, height], ">u4").tobytes() + b"\x08\x02\0\0\0")
     PngImagePlugin.putchunk(header, b"IDAT", b"")

@@ -24,7 +24,7 @@ shapes = st.tuples(st.sampled_from(SHORT), st.integers(1, 300), st.integers(1, 3
 
 
 def any_shape(examples):
-    """Hypothesis over variants, sizes, threads, fused or not; the corners always."""
+    """A test over drawn variants, sizes and threads, fused or not, and always over the extreme ones."""
 
     def decorate(test):
         for corner in (("lite0", 1, 1, 1, True), ("lite4", 300, 300, 8, True), ("lite2", 1, 300, 2, False),
@@ -45,7 +45,7 @@ def free(choices):
 
 
 def plan_of(short, height, width, threads=1, fused=True, classes=1000, colours=3, choices=None):
-    """fused: depthwise steps take the layer before them along; otherwise every layer is a step and kept to the end."""
+    """fused: a depthwise step also runs the layer before it; otherwise each layer is a step, and its map is kept."""
     with free(choices or {}):
         return make(build(short, classes, colours), packed(short, classes, colours), height, width, threads, fused)
 
@@ -57,7 +57,7 @@ def make(network, weights, height, width, threads=1, fused=True):
 
 
 def logits_of(plan):
-    """Where in the arena they lie."""
+    """The offset of the logits in the arena."""
     return plan.outputs["classifier"].offset
 
 

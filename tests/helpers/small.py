@@ -24,7 +24,7 @@ def small_model():
 
 
 def save_photos(folder, count: int, suffix: str = ".png") -> list:
-    """Write `count` photos of 20 x 20, each another one; returns their paths in order."""
+    """Write `count` different photos of 20 x 20; returns their paths in order."""
     rng = np.random.default_rng(count)
     paths = [folder / f"{i:05}{suffix}" for i in range(count)]
     for path in paths:

@@ -1,4 +1,4 @@
-"""Stands in for the kernels below `run_chunk`: what each call would read and write, on addresses that lead nowhere.
+"""Stand-ins for the kernels below `run_chunk`: they note what each call would read and write; no address is real.
 
 Scratch memory and outputs are shadows. A vector of scratch memory holds a number that says which vector of the layer
 before it is, or that it is a zero of the padding; the outputs count how often each is written.

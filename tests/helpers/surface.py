@@ -1,4 +1,4 @@
-"""timm's side of the model's surface: what its layers put out, and its weights as our files."""
+"""timm's side of the model's surface: the outputs of its layers, and its weights as our files."""
 import atexit
 import contextlib
 import copy
@@ -65,7 +65,7 @@ def nchw(x):
 
 
 def ours(tensor) -> np.ndarray:
-    """What timm puts out, as we have it: (N, h, w, C), or (N, C)."""
+    """timm's output in our layout: (N, h, w, C), or (N, C)."""
     array = tensor.detach().numpy()
     return np.ascontiguousarray(array.transpose(0, 2, 3, 1) if array.ndim == 4 else array)
 
@@ -87,12 +87,12 @@ def call(function, *arguments, **options):
 
 
 def hooked(network, x, names) -> dict[str, np.ndarray]:
-    """What timm's modules of these names put out for x (N, H, W, C), by forward hooks."""
+    """The outputs of timm's modules of these names for x (N, H, W, C), by forward hooks."""
     modules, made = dict(network.named_modules()), {}
     with contextlib.ExitStack() as stack:
         for name in names:
             def keep(_module, _inputs, output, name=name):
-                made[name] = output.clone()  # an activation behind it may work in place
+                made[name] = output.clone()  # a following activation may work in place
 
             stack.callback(modules[name].register_forward_hook(keep).remove)
         call(network, nchw(x))
@@ -101,5 +101,5 @@ def hooked(network, x, names) -> dict[str, np.ndarray]:
 
 @functools.cache
 def expected(variant: str, size) -> dict[str, np.ndarray]:
-    """What the calibrated model's LAYERS put out for `pixels(1, size)`: one pass of timm's for all tests."""
+    """The outputs of the calibrated model's LAYERS for `pixels(1, size)`: one run of timm for all tests."""
     return hooked(calibrated(variant), pixels(1, size), LAYERS)

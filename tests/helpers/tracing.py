@@ -1,4 +1,4 @@
-"""Small kernels made callable from Python, and their machine code to look at."""
+"""Small kernels made callable from Python, and their machine code as text."""
 import re
 
 import numpy as np
@@ -30,7 +30,7 @@ def traced(function, layout=FLOAT32, **constants):
 
 
 def text_of(run):
-    """The machine code of what has been called once, as LLVM's text."""
+    """The machine code of a function that has been called, as LLVM's text."""
     (text,) = run.inspect_llvm().values()
     return text
 

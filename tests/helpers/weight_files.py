@@ -1,4 +1,4 @@
-"""Weight files for the tests, and the tools to break them: written from the format's specification, not its code."""
+"""Weight files for tests and tools to damage them, written after the format's specification, not after our code."""
 import hashlib
 import json
 import os
@@ -37,7 +37,7 @@ def content(directory: Path) -> dict[str, bytes]:
 
 
 def difference(got: Weights, expected: Weights) -> str:
-    """The first thing in which two Weights differ, "" where they are the same to the last bit."""
+    """Name of the first field or tensor in which two Weights differ, or "" if they are equal to the last bit."""
     for field in ("architecture", "preprocessing", "labels", "source"):
         if getattr(got, field) != getattr(expected, field):
             return field
@@ -74,7 +74,7 @@ def edited(path, edit, signed: bool = False):
 
 
 def digest(file: h5py.File) -> str:
-    """The root attribute `sha256`, by the words of the specification."""
+    """The root attribute `sha256` as the specification defines it."""
     values = {}
     for name in set(file.attrs) - {"sha256"}:
         value = file.attrs[name]
@@ -191,7 +191,7 @@ def flip(path: Path, position: int, bit: int) -> None:
 
 
 def data_spans(path: Path) -> list[tuple[int, int]]:
-    """Where the datasets lie, in the order of the file; everything else is HDF5's own."""
+    """The (start, end) of each dataset, in the order of the file; all other bytes are HDF5's own."""
     with h5py.File(path, "r") as file:
         return sorted((d.id.get_offset(), d.id.get_offset() + d.id.get_storage_size()) for d in file.values())
 
