@@ -113,7 +113,7 @@ def test_features_follow_numbas_setting(monkeypatch):
 
 
 def test_resident_peak_grows_with_what_is_touched():
-    """In a process of its own: here, an earlier test may have had more than is touched now."""
+    """In a new process, since an earlier test may have used more memory than this one."""
     script = """
 import numpy as np
 from npefficient.bench import machine
@@ -147,7 +147,7 @@ def test_the_peak_of_threads_is_that_of_the_cores_there_are(monkeypatch):
 
 
 def test_the_best_width_is_the_core_s_peak(monkeypatch):
-    """Wider vectors need not be quicker: a core may take them in halves."""
+    """Wider vectors need not be faster: a core may execute them in halves."""
     widths = [peak.Width(str(lanes), lanes, 32) for lanes in (4, 8, 16)]
     monkeypatch.setattr(peak, "widths", lambda: widths)
     for figures in ((1, 2, 3), (1, 4, 3)):

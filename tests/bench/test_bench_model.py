@@ -55,7 +55,7 @@ def test_model_refuses_wrong_logits(tmp_path):
 @pytest.mark.parametrize("batch, threads, alone, together", [(1, 1, 1, 0), (3, 1, 1, 0), (1, 2, 0, 1), (4, 2, 2, 0),
                                                              (3, 2, 2, 1)])
 def test_memory_held_is_what_pictures_on_their_way_need(weights, batch, threads, alone, together):
-    """So many arenas for a picture on one thread, so many for one that all threads share."""
+    """The arenas for pictures that have a thread each, and for one that all threads share."""
     engine = Engine(weights, threads)
     engine(np.zeros((batch, 33, 20, 3), np.float32))
     one, shared = (make_plan(weights.architecture, engine.packed, 33, 20, count) for count in (1, threads))
@@ -259,7 +259,7 @@ def test_kernels_take_each_shape_once(unfused):
 
 @pytest.mark.parametrize("each", [1e-7, 1e-5, 1e-3, 5.0])
 def test_a_step_is_repeated_until_its_call_is_long_enough(monkeypatch, each):
-    """A call's own cost, more than that of a short step, must not hide what the step takes."""
+    """A call costs more than a short step, and must not hide the step's time."""
     calls = []
 
     class Fake:

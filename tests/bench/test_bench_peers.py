@@ -1,4 +1,4 @@
-"""Other engines beside ours: their files, their turns, and that a wrong answer or a failure shows; never how fast."""
+"""Other engines beside ours: their files, their turns, and that wrong answers and failures show; never their speed."""
 import json
 
 import numpy as np
@@ -159,7 +159,7 @@ def test_what_is_not_installed_is_named(bench, monkeypatch, small):
 
 
 def test_the_table_is_whole_and_progress_is_beside_it(bench, monkeypatch, small):
-    """Also after an interruption: what was measured until then is printed."""
+    """After an interruption, what was measured until then is printed too."""
     calls = []
 
     def time_peer(*arguments):

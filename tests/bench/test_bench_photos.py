@@ -36,7 +36,7 @@ def test_rate_counts_at_least_one():
 
 
 class Clocks(threading.local):
-    """Each thread has a clock of its own, which its work moves on."""
+    """One clock per thread, which the thread's work moves forward."""
 
     now = 0.0
 

@@ -1,4 +1,4 @@
-"""`npefficient classify --output`: photos that can't be read are named and tried again, and none make no file."""
+"""`npefficient classify --output`: unreadable photos are named, and tried again; without photos there is no file."""
 import io
 import json
 import os
@@ -21,7 +21,7 @@ BAD = "00001.png", "00003.png"
 
 @pytest.fixture
 def classify(classify, tmp_path, monkeypatch):
-    """The same, where p/ has five photos, two of them bad."""
+    """`classify` in a directory where p/ has five photos, two of them empty files; the whole ones lie beside p/."""
     monkeypatch.chdir(tmp_path)
     os.mkdir("p")
     save_photos(tmp_path / "p", 5)
@@ -84,7 +84,7 @@ def test_names_on_standard_input_are_tried_again(classify, tmp_path, monkeypatch
 
 
 def good(suffix, names, stop):
-    """Rows without an error; before the one of number `stop` the signal of Ctrl-C comes."""
+    """Rows without an error; Ctrl-C's signal comes before row number `stop`."""
     for i, name in enumerate(names):
         if i == stop:
             signal.raise_signal(signal.SIGINT)
@@ -187,7 +187,7 @@ def test_one_that_is_not_there_has_a_row(classify, tmp_path):
 
 
 def test_rows_of_photos_that_are_gone_can_be_finished(classify, tmp_path):
-    """What was begun is gone on with: only the rows are needed."""
+    """A job can be completed from its rows alone."""
     classify("p/00000.png", "--output", "o.jsonl")
     os.unlink("p/00000.png")
     code, out, _ = classify("p/00000.png", "--output", "o.jsonl", "--resume")

@@ -18,7 +18,7 @@ forms = pytest.mark.parametrize("suffix", SUFFIXES)
 
 @pytest.fixture
 def folder(tmp_path):
-    """Ten photos, and two that are none."""
+    """A folder of ten photos and two files that are no photos."""
     folder = tmp_path / "photos"
     (folder / "more").mkdir(parents=True)
     save_photos(folder, 6)
@@ -172,7 +172,7 @@ def test_nothing_on_standard_input_leaves_no_file(classify, tmp_path, monkeypatc
 
 
 def test_without_weights_of_their_own_rows_tell_models_apart(command, classify, folder, tmp_path):
-    """Other weights under the same name are other settings."""
+    """Resuming with other weights of the same architecture is refused."""
     write_weights(tmp_path / "other.h5", small_weights(seed=1))
     write_weights(tmp_path / "same.h5", small_weights())
     classify(folder, "--output", tmp_path / "o.csv")

@@ -19,7 +19,7 @@ def start(weights, *arguments, **options):
 
 
 def wait_for_rows(process, path, count):
-    """Until the journal of a running job has so many rows."""
+    """Wait until the journal of a running job has `count` rows."""
     journal = path if path.suffix in (".csv", ".jsonl") else path.with_name(f".{path.name}.rows.jsonl")
     patience = time.monotonic() + 120
     while not journal.exists() or journal.read_bytes().count(b"\n") < count:

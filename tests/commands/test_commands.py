@@ -131,7 +131,7 @@ def test_a_closed_pipe_is_no_traceback(ten):
     ids=" ".join)
 @pytest.mark.parametrize("unbuffered", ["", "1"], ids=["buffered", "unbuffered"])
 def test_a_reader_that_has_gone_is_an_exit_code_of_its_own(ten, arguments, unbuffered):
-    """As for tools that SIGPIPE ends; for `compare`, too, whose errors have another code."""
+    """141, as if SIGPIPE had ended it; also for `compare`, whose exit code for errors is 2."""
     reader, writer = os.pipe()
     os.close(reader)
     try:

@@ -12,7 +12,7 @@ from npefficient.weights.weight_file import read_weights
 
 @pytest.fixture
 def base(small, tmp_path, monkeypatch):
-    """A weight file to start from, and a cache of our own."""
+    """A weight file to start from, with an empty cache of embeddings."""
     monkeypatch.setattr(embeddings, "cache_directory", lambda: tmp_path / "cache")
     return small
 
@@ -107,7 +107,7 @@ def test_a_folder_that_is_missing(command, before_any_work):
 
 @pytest.fixture
 def before_any_work(monkeypatch):
-    """Neither code is compiled nor a photo read."""
+    """Fail if any code is compiled or any photo is read."""
     monkeypatch.setattr("npefficient.commands.finetune.compile_kernels", None)
 
 

@@ -1,4 +1,4 @@
-"""What a file that is written may be called: one rule for whoever writes it."""
+"""Names of files that are written: the same rule whichever function or command writes them."""
 import pytest
 from checkpoints import network, save
 from small import small_model, small_weights

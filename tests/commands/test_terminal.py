@@ -1,4 +1,4 @@
-"""What commands write: fit for any terminal and encoding, warnings and faults as lines, signals as exit codes."""
+"""What commands write suits any terminal and encoding; warnings and errors are lines, signals become exit codes."""
 import dataclasses
 import io
 import os
@@ -27,7 +27,7 @@ LINUX = pytest.mark.skipif(sys.platform != "linux", reason="other systems have n
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """The current directory, with photo.png and small.h5, whose labels few encodings have."""
+    """The current directory, with photo.png and with small.h5, whose labels few encodings contain."""
     monkeypatch.chdir(tmp_path)
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)).save("photo.png")
     write_weights("small.h5", dataclasses.replace(small_weights(), labels=("chat", "犬", "café", "🐶", "Ω")))
@@ -110,7 +110,7 @@ def test_commands_under_an_encoding_that_lacks_letters(place, encoding):
 
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"], ids=["stdin", "stdout", "stderr", "all"])
 def test_closed_streams(place, closed):
-    """No message lands among the results, and no file takes a stream's place."""
+    """No message is written among the results, and no opened file takes the number of a closed stream."""
     arguments = ("classify", "photo.png", "none.png", "--weights", "small.h5")
     expected, _ = npefficient_(*arguments, "--json", code=1)
     out, err = npefficient_(*arguments, "--json", code=1, shell=closed)
@@ -138,7 +138,7 @@ def test_full_standard_output_is_named(place):
 @LINUX
 @pytest.mark.parametrize("name", ["\udce9", f"a{ESCAPES}\nb", "-=1+1"], ids=["no_utf8", "escapes", "formula"])
 def test_commands_with_any_name(place, command, name):
-    """Every subcommand reads and writes files of this name, and what it says is plain."""
+    """Every subcommand reads and writes files of this name, and what it prints is harmless text."""
     kinds = ("h5", "png", "safetensors", "csv", "jsonl", "parquet", "json", "html")
     files = {kind: f"./{name}.{kind}" for kind in kinds}
     (place / "small.h5").rename(files["h5"])
@@ -218,7 +218,7 @@ def test_numba_without_its_compiler_is_named(place):
 
 @pytest.fixture
 def usual_sigterm():
-    """What SIGTERM does in a process of its own; here Ray may have set a handler in another test."""
+    """SIGTERM's default handler, since Ray may have set its own in another test."""
     before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
     yield
     signal.signal(signal.SIGTERM, before)

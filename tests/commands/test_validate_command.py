@@ -62,7 +62,7 @@ def test_a_folder_that_is_missing_is_said_before_any_work(command, monkeypatch):
 
 
 def test_exif_and_a_limit_of_pixels(command, small, photos, tmp_path):
-    """One photo lies on its side; the limit leaves out all of them."""
+    """One photo is stored on its side; the limit excludes all of them."""
     with Image.open(photos / "4" / "01.png") as photo:
         exif = photo.getexif()
         exif[0x0112] = 6

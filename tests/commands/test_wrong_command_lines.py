@@ -1,4 +1,4 @@
-"""Command lines that are wrong: exit code 2, the usage of the subcommand, and nothing is done."""
+"""Wrong command lines: exit code 2, the usage of the subcommand, and nothing is done."""
 import os
 
 import pytest

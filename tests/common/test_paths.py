@@ -27,7 +27,7 @@ def test_cache_directory(monkeypatch, tmp_path, environment, expected):
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
     assert cache_directory() == Path(expected.replace("CWD", str(tmp_path)))
-    assert os.listdir(tmp_path) == []  # it is named, not made
+    assert os.listdir(tmp_path) == []  # it is not created yet
 
 
 @pytest.mark.parametrize("own", [None, "~nobody-of-this-name/cache"])
@@ -38,7 +38,7 @@ def test_cache_directory_without_a_home(monkeypatch, own):
         monkeypatch.delenv(name, raising=False)
     if own:
         monkeypatch.setenv("NPEFFICIENT_CACHE", own)
-    monkeypatch.setattr(os.path, "expanduser", unknown)  # what it does for a user without an entry
+    monkeypatch.setattr(os.path, "expanduser", unknown)  # as for a user without an entry
     with pytest.raises(ArgumentError, match=f"NPEFFICIENT_CACHE={own!r}.*set NPEFFICIENT_CACHE"):
         cache_directory()
 

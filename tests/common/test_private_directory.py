@@ -1,4 +1,4 @@
-"""Directories that nobody else can change: made, found, refused, and whom it keeps out of the caches."""
+"""Directories that nobody else can change: how they are made and checked, and that caches use no others."""
 import os
 import stat
 from types import SimpleNamespace
@@ -26,7 +26,7 @@ def no_package(monkeypatch):
 
 @pytest.fixture(autouse=True)
 def initial_namespace(monkeypatch, tmp_path):
-    """As outside of a container, whatever the tests run in."""
+    """As outside of a container, wherever the tests run."""
     set_users(monkeypatch, tmp_path, "0 0 4294967295")
 
 
@@ -68,7 +68,7 @@ def test_is_private(user, mode, owner, itself, leading):
     ("users", [], 0o775, False), ("ann", [], 0o777, False),
 ], ids=["own", "own_named", "shared", "another_name", "others"])
 def test_group_of_one_user_is_that_user(user, monkeypatch, group, members, mode, expected):
-    """Where each user has a group, umask 002 is usual."""
+    """Umask 002 is usual where each user has a group of their own."""
     monkeypatch.setattr(pwd, "getpwuid", lambda number: SimpleNamespace(pw_name="ann", pw_gid=77))
     monkeypatch.setattr(grp, "getgrgid", lambda number: SimpleNamespace(gr_name=group, gr_mem=members))
     assert is_private(of(mode, USER, 77)) is expected

@@ -14,7 +14,7 @@ class Terminal(io.StringIO):
         return True
 
     def screen(self):
-        """What a terminal shows of it in the end."""
+        """What a terminal shows in the end."""
         lines, column = [""], 0
         for c in self.getvalue():
             if c == "\n":
@@ -90,7 +90,7 @@ def test_bar_is_not_drawn_for_every_photo():
 @pytest.mark.parametrize("width", [1, 2, 10, 40, 59, 60, 61, 62, 80, 200, 0])
 @pytest.mark.parametrize("total", [40, None], ids=["total", "no_total"])
 def test_bar_never_fills_the_last_column(monkeypatch, width, total):
-    """Else the terminal would wrap, and each state would take a line of its own."""
+    """Otherwise the terminal would wrap, and each update would take a new line."""
     monkeypatch.setattr(os, "get_terminal_size", lambda handle: os.terminal_size((width, 24)))
     clock, screen = Clock(), Terminal()
     screen.fileno = lambda: 2

@@ -35,7 +35,7 @@ def test_replacing_old_file_stays_until_the_end(tmp_path):
 
 
 def test_replacing_takes_the_place_of_a_file_rewritten_inside(tmp_path):
-    """A block may remove the empty file and make its own under that name."""
+    """A block may remove the empty file and create its own under that name."""
     with replacing(tmp_path / "a", force=False) as part:
         part.unlink()
         part.write_bytes(b"new")
@@ -64,7 +64,7 @@ def test_replacing_failure_leaves_the_old_file(tmp_path, monkeypatch, place, fai
 
 
 def test_replacing_is_done_where_a_directory_can_not_be_flushed(tmp_path, monkeypatch):
-    """Some network file systems refuse it: the file is in its place by then, and no error may say otherwise."""
+    """Some network file systems refuse it, but the file has been replaced by then, so that it is no error."""
     real = os.fsync
 
     def only_files(handle):
@@ -93,18 +93,18 @@ def test_replacing_flushes_before_it_renames(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("mask, expected", [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600), (0o002, 0o664), (0, 0o666)])
 def test_replacing_permissions_follow_the_umask(tmp_path, mask, expected):
-    (tmp_path / "a").touch(0o400)  # those of the old file do not count
+    (tmp_path / "a").touch(0o400)  # the old file's mode must not matter
     before = os.umask(mask)
     try:
         with replacing(tmp_path / "a", force=True) as part:
-            assert stat.S_IMODE(part.stat().st_mode) == expected  # from the first moment on
+            assert stat.S_IMODE(part.stat().st_mode) == expected  # from the beginning
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == expected
 
 
 def test_replacing_never_touches_the_umask(tmp_path, monkeypatch):
-    """It belongs to the whole process: another thread's file would get the wrong permissions."""
+    """The umask is the whole process's: another thread's file would get the wrong permissions."""
     def forbidden(mask):
         raise AssertionError("os.umask called")
     monkeypatch.setattr(os, "umask", forbidden)
@@ -163,7 +163,7 @@ def test_replacing_name_in_the_working_directory(tmp_path, monkeypatch):
 
 
 def test_replacing_from_many_threads(tmp_path):
-    """Each has its own temporary file; what is there at the end is one of them, whole."""
+    """Each thread has its own temporary file, and one of them is the file in the end, whole."""
     def write(i):
         for _ in range(5):
             with replacing(tmp_path / "a", force=True) as part:
@@ -239,7 +239,7 @@ def test_replacing_in_a_directory_that_can_not_be_listed(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("name", [None, "part", "other"])
 def test_a_failure_names_the_target(tmp_path, name):
-    """Not the temporary file, and not nothing, as a full disk does; what failed elsewhere keeps its own name."""
+    """The error names the target where the system named the temporary file or none; other files keep their names."""
     with pytest.raises(OSError, match="No space left") as caught:
         with replacing(tmp_path / "a", force=False) as part:
             raise OSError(errno.ENOSPC, "No space left", *{None: (), "part": (str(part),), "other": ("b",)}[name])

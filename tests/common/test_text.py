@@ -1,4 +1,4 @@
-"""Text that goes out to a person: harmless, on one line, short."""
+"""Text in messages is harmless, short, and on one line."""
 import re
 
 import pytest

@@ -1,4 +1,4 @@
-"""Text files that people write: all encodings and ends of lines mean the same; what is no text is one clear error."""
+"""Text files that people write: every encoding and line ending is read alike; what is no text is one clear error."""
 import io
 import os
 import re
@@ -35,7 +35,7 @@ def test_each_path_of_every_form(data):
 
 
 def test_read_lines_keeps_other_separators():
-    """`str.splitlines` takes these for ends of lines."""
+    """`str.splitlines` would split at these."""
     assert text_files._text("a\x0bb\x0cc\x1cd\x85e\u2028f".encode(), "a.txt") == ["a\x0bb\x0cc\x1cd\x85e\u2028f"]
 
 
@@ -122,7 +122,7 @@ def test_each_path_refuses_an_endless_line(before, after):
 
 
 def test_each_path_reads_no_further_than_it_must():
-    """What has no end, such as a device, is given up after one line; `most` bounds a list of short ones."""
+    """Reading an endless file, such as a device, stops after one long line; `most` limits a list of short ones."""
     class Endless:
         taken = 0
 

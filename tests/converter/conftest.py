@@ -12,7 +12,7 @@ def raw():
 
 @pytest.fixture
 def folder(tmp_path, raw):
-    """A folder of the hub: save(what) writes its config.json, returns the folder."""
+    """save(what) -> a folder as timm's hub has it, with `what` as its config.json (None: without one)."""
     def save(what):
         path = tmp_path / "hub"
         path.mkdir(exist_ok=True)

@@ -68,7 +68,7 @@ def test_byteorder_absent_is_little(tmp_path):
 
 @pytest.mark.parametrize("order", "<>")
 def test_legacy_of_a_big_endian_machine(tmp_path, order):
-    """torch writes little-endian data even there; a writer that did not is recognised by its element counts."""
+    """torch writes little-endian data even there; a file of another writer is recognised by its element counts."""
     pickle = program(dictionary({"x": tensor(storage("1", 2, "FloatStorage", b"N"), (2,)),
                                  "none": tensor(storage("0", 0, "FloatStorage", b"N"), (0,))}))
     raw = struct.pack(order + "2f", 1.5, -2)
@@ -130,7 +130,7 @@ def test_tensor_v1_v3_and_parameter(tmp_path):
 
 
 def test_ordered_dict_with_metadata_and_memo(tmp_path):
-    """The way torch writes it: an OrderedDict that is memoized, filled, and given its `_metadata` by BUILD."""
+    """As torch writes it: an OrderedDict is memoized, filled, and given its `_metadata` by BUILD."""
     entry = text("x") + tensor(storage(), (4,)) + b"q\x01" + text("y") + b"h\x01"
     state = dictionary({"_metadata": dictionary({"": dictionary({"version": number(1)})})})
     pickle = program(call("collections", "OrderedDict"), b"q\x00", b"(", entry, b"u", state, b"b")

@@ -1,4 +1,4 @@
-"""What torch reads and is no plain tensor: left alone beside the weights, named among them; and files that are none."""
+"""What is no plain tensor: ignored beside the weights, refused among them; and files that are no checkpoints."""
 import io
 import os
 import pathlib
@@ -38,7 +38,7 @@ def rebuilt(function: str, *more: bytes, kind="FloatStorage", numel=4) -> bytes:
                 NO_HOOKS, *more)
 
 
-# What a training script may keep beside the weights -> the error where it is one of them.
+# What a training script may store beside the weights -> the error if it is among them.
 BESIDE = {
     "complex64": (rebuilt("_rebuild_tensor_v2", kind="ComplexFloatStorage", numel=2), "the tensor 'x' is complex64"),
     "complex128": (rebuilt("_rebuild_tensor_v2", kind="ComplexDoubleStorage", numel=1), "'x' is complex128: only"),
@@ -116,7 +116,7 @@ def test_zip_with_some_checksums_is_damaged(tmp_path):
 
 
 def test_an_empty_entry_has_0_as_its_checksum(tmp_path):
-    """Nothing is said of a file whose only CRC of 0 is that of no bytes."""
+    """A file is not taken for one without CRCs if its only CRC of 0 belongs to an empty entry."""
     assert zlib.crc32(b"") == 0
     (tmp_path / "x.pth").write_bytes(zip_file(program(dictionary({"x": tensor(storage("0", 0), (0,))})), {"0": b""}))
     assert read_checkpoint(tmp_path / "x.pth").remarks == ()
@@ -180,7 +180,7 @@ def test_what_is_no_file_says_what_it_is(tmp_path):
 
 
 def test_pipe_that_took_the_place_of_a_file(tmp_path, monkeypatch):
-    """Between the look and the opening: it neither waits for a writer nor reads what is no file."""
+    """It appears between the check and the opening: the reader neither waits for a writer nor reads from it."""
     os.mkfifo(tmp_path / "x.pth")
     regular = os.stat(__file__)
     monkeypatch.setattr(pathlib.Path, "stat", lambda path, **how: regular)
@@ -189,7 +189,7 @@ def test_pipe_that_took_the_place_of_a_file(tmp_path, monkeypatch):
 
 
 def test_link_to_a_checkpoint_is_followed(tmp_path):
-    """The Hugging Face hub's cache is made of links."""
+    """The Hugging Face hub's cache consists of links."""
     (tmp_path / "blob").write_bytes(zip_file(program(dictionary({"x": PLAIN}))))
     (tmp_path / "x.pth").symlink_to("blob")
     assert list(read_checkpoint(tmp_path / "x.pth").tensors) == ["x"]

@@ -100,7 +100,7 @@ def test_protocol_0_is_refused_by_torch_too(tmp_path, form):
 @pytest.mark.filterwarnings("ignore:.*quantized tensor creation")
 @pytest.mark.parametrize("form", FORMS)
 def test_kinds_that_are_not_read(tmp_path, form):
-    """Each of them beside the weights, where it is left alone, and among them, where it is named."""
+    """Beside the weights each is ignored; among them it is refused by name."""
     other = {"complex": torch.ones(2, dtype=torch.complex64), "conjugate": torch.ones(2, dtype=torch.complex64).conj(),
              "sparse": torch.eye(3).to_sparse(), "meta": torch.ones(2, device="meta"),
              "quantised": torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)}

@@ -1,4 +1,4 @@
-"""From a checkpoint to a weight file: which network it is, what is refused, what is written."""
+"""From a checkpoint to a weight file: how the network is recognised, what is refused, what is written."""
 import hashlib
 import os
 import re
@@ -274,7 +274,7 @@ def test_source_without_a_name(source):
 
 
 def test_same_input_same_bytes(model, tmp_path):
-    """Also from another directory, at another time, over another file."""
+    """Also in another directory, at another time, and when it replaces another file."""
     first = convert(model, tmp_path / "a.h5").target.read_bytes()
     (tmp_path / "b.h5").write_bytes(b"old")
     os.utime(model, (1, 1))

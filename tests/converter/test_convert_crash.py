@@ -76,11 +76,11 @@ def test_kill_at_random_moments(model):
     done = run(KILLER, model, model.with_suffix(".h5"), KILLS)
     assert done.returncode == 0, done.stderr
     outcomes = json.loads(done.stdout)
-    assert len(outcomes) == KILLS and set(outcomes) == {"old", "new"}, outcomes  # both, or the delays missed the work
+    assert len(outcomes) == KILLS and set(outcomes) == {"old", "new"}, outcomes  # both, or no delay was right
 
 
 def test_full_disk_leaves_the_old_file(model):
-    """A limit on the size of files stands for a full disk: the write fails half way, in HDF5's own code."""
+    """A limit on file sizes acts as a full disk: the write fails half-way, in HDF5's own code."""
     program = ("import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
                "from weights_convert import convert\n"
                "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))\n"

@@ -63,7 +63,7 @@ def test_export_and_convert_back_is_the_same(weights_file, tmp_path):
 
 @pytest.mark.parametrize("pool", ["avg", "max", "avgmax", "catavgmax"])
 def test_export_and_convert_back_keep_the_pool(tmp_path, pool):
-    """Which of three shapes alike it is, the metadata say; an argument says it over them."""
+    """Three pools have the same shapes: the metadata tell which it is, unless an argument does."""
     write_weights(tmp_path / "first.h5", random_weights(build("lite0", 2, 3, pool)))
     exported = export(tmp_path / "first.h5", tmp_path / "first.safetensors").target
     assert convert(exported, tmp_path / "back.h5").weights.architecture.global_pool == pool
@@ -73,7 +73,7 @@ def test_export_and_convert_back_keep_the_pool(tmp_path, pool):
 
 
 def weights_with(num_classes=3, in_chans=3, pool="avg", **changes):
-    """Random weights with all that a weight file can say of them."""
+    """Random weights with everything that a weight file can store beside them."""
     made = random_weights(build("lite0", num_classes, in_chans, pool))
     how = Preprocessing((160, 96), 0.95, "bilinear", (0.485, 0.456, 0.406), (0.1, 0.2, 0.3), "border")
     return dataclasses.replace(made, **{"preprocessing": how, **changes})
@@ -86,7 +86,7 @@ def weights_with(num_classes=3, in_chans=3, pool="avg", **changes):
 ], ids=["names", "one_class", "one_channel", "four_channels", "no_head", "catavgmax", "named_like_the_look_alike"])
 @pytest.mark.parametrize("form", ["file", "folder"])
 def test_the_way_there_and_back_gives_the_same_weight_file(tmp_path, weights, form):
-    """All but the source, which is the exported file."""
+    """All is the same but the source, which is the exported file."""
     write_weights(tmp_path / "first.h5", weights)
     target = tmp_path / "x.safetensors" if form == "file" else f"{tmp_path}/hub/"
     done = export(tmp_path / "first.h5", target)
@@ -145,7 +145,7 @@ def test_export_refuses(weights_file, tmp_path):
 
 
 def test_export_notices_a_disk_that_changes_bits(weights_file, tmp_path, monkeypatch):
-    """What is read back is compared: one wrong bit and the old file stays."""
+    """The file is read back and compared: after one wrong bit the old file stays."""
     from pathlib import Path
     target, honest = tmp_path / "old.safetensors", Path.read_bytes
     target.write_bytes(b"old")

@@ -14,7 +14,7 @@ from weights_convert import read_checkpoint
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):
-    """Where a file that fails is kept."""
+    """A working directory, in which a file that fails is kept."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -50,7 +50,7 @@ def test_the_grammar_repeats_itself():
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_tame_file_is_read(tmp_path, form):
-    """Without extremes a file holds only what is read, or a tensor of a kind that is not."""
+    """Without extreme numbers every file is read, unless it has a tensor of a kind that is not supported."""
     tame = [grammar for grammar in map(Grammar, range(300)) if grammar.wild == 0 and grammar.form == form]
     assert len(tame) > 20
     for grammar in tame:

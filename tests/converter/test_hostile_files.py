@@ -50,7 +50,7 @@ def two_entries(name: str) -> bytes:
 
 
 def bomb() -> bytes:
-    """A thousandth of the size of its contents."""
+    """A zip file that unpacks to a thousand times its size."""
     return zip_file(STATE, {"0": bytes(1 << 24)}, compression=zipfile.ZIP_DEFLATED)
 
 
@@ -206,14 +206,14 @@ def test_safetensors_refuses(case, tmp_path):
 
 
 def test_the_files_that_were_spoilt_are_good(tmp_path):
-    """Each case above is a good file with one fault."""
+    """Each case above is a valid file with one fault."""
     for data in (GOOD, GOOD_LEGACY, safetensors_file({"x": entry()}, ZERO)):
         (tmp_path / "good.pth").write_bytes(data)
         assert read_checkpoint(tmp_path / "good.pth").tensors["x"].shape == (4,)
 
 
 def test_refused_can_fail(tmp_path):
-    """The helper of all these tests notices a file that is read, another message, and too much memory."""
+    """`refused` fails for a file that is read, for another message, and for too much memory."""
     with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
         refused(tmp_path, GOOD, "x")
     with pytest.raises(AssertionError, match="did not match"):

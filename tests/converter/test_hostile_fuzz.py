@@ -1,4 +1,4 @@
-"""Valid checkpoints with flipped bits, cut ends, and random programs: an error or an honest result, nothing else."""
+"""Valid checkpoints with flipped bits or cut ends, and random programs: a WeightsError or a result, nothing else."""
 import checkpoints as by_hand
 import numpy as np
 import pytest
@@ -76,7 +76,7 @@ def test_zip_every_bit_of_a_tensor_is_guarded(read, name):
 @fuzz
 @given(bits=bit_lists)
 def test_legacy_flips_are_an_error_or_a_result(read, bits):
-    """This form carries no checksum: a flip may give other numbers, and an official file is guarded by its name."""
+    """This form has no checksum, so a flip may change numbers; the hash in an official file's name guards that."""
     read(flipped(FILES["legacy"], bits))
 
 

@@ -1,4 +1,4 @@
-"""Well-formed checkpoints whose numbers are extreme or disagree: a WeightsError, or what torch reads."""
+"""Well-formed checkpoints whose numbers are extreme or contradict one another: a WeightsError, or what torch reads."""
 from pathlib import Path
 
 import numpy as np

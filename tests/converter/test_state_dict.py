@@ -1,4 +1,4 @@
-"""Where in a checkpoint the network is: wrappers, prefixes, and what lies beside the weights."""
+"""How the network is found in a checkpoint: wrappers, prefixes, and what is stored beside the weights."""
 import io
 
 import checkpoints as by_hand
@@ -42,7 +42,7 @@ def test_wrappers_in_timms_order(tmp_path, entries, wrapper):
 
 @pytest.mark.parametrize("wrapper", ["model_state_dict", "net", "module", "ema", "params"])
 def test_other_scripts_wrappers(tmp_path, wrapper):
-    """`model` is the name of one here, no dictionary."""
+    """`model` is a string here, not a dictionary."""
     checkpoint = read(tmp_path, {"epoch": number(3), "model": text("lite0"), wrapper: STATE})
     assert (list(checkpoint.tensors), checkpoint.wrapper, checkpoint.remarks) == (["x"], wrapper, ())
 
@@ -104,7 +104,7 @@ def test_numpy_arrays_are_called_by_their_name(tmp_path, module, name):
     (5, 1 << 16, "its entry 'state_dict' holds NumPy arrays, not tensors of torch"),
 ], ids=["small", "large", "protocol_5"])
 def test_numpy_arrays_saved_by_torch(tmp_path, protocol, largest, message):
-    """A pickle holds them as one text each; those of a whole network are beyond what is read."""
+    """A pickle stores each as one string; those of a whole network exceed the limit."""
     arrays = {name: array for name, array in NETWORK.items() if array.nbytes < largest}
     torch.save({"state_dict": arrays}, tmp_path / "model.pth", pickle_protocol=protocol)
     with pytest.raises(WeightsError, match=f"{message}.*torch.from_numpy"):

@@ -1,4 +1,4 @@
-"""timm's config.json beside a checkpoint: what is taken from it, as timm takes it."""
+"""timm's config.json beside a checkpoint is read as timm reads it."""
 import json
 import os
 import warnings
@@ -80,7 +80,7 @@ def test_command_says_where_settings_came_from(folder, capsys):
     ({"global_pool": "avg", "model_args": {"global_pool": "max"}}, "avg"), ({"global_pool": None}, None),
 ])
 def test_pool_is_that_of_the_saved_model(changes, pool):
-    """timm notes the pool at the time of saving, and the arguments that the model was made with."""
+    """timm stores the pool at the time of saving, and the arguments that the model was created with."""
     assert parsed(**changes).global_pool == pool
 
 

@@ -1,4 +1,4 @@
-"""What a notebook shows of a result as a cell's last line: a line, however much it holds and whatever its names are."""
+"""What a notebook shows for a result as a cell's last line: one line, however large it is and whatever it names."""
 import dataclasses
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""What `.ci/run` relies on: no test is skipped in silence, and the oldest versions are those that setup.cfg names."""
+"""What `.ci/run` relies on: skipped tests are listed, and the oldest versions are those that setup.cfg names."""
 import configparser
 import os
 import re

@@ -1,4 +1,4 @@
-"""What a source distribution and a wheel hold: all of the tree that users and packagers need, and nothing besides."""
+"""What a source distribution and a wheel contain: all that users and packagers need, and nothing else."""
 import configparser
 import shlex
 import shutil

@@ -1,4 +1,4 @@
-"""What may be imported from elsewhere, and where: read off the sources."""
+"""Which third-party modules may be imported, and where, checked in the sources."""
 import ast
 import subprocess
 import sys
@@ -58,7 +58,7 @@ def test_nothing_but_their_commands_and_an_explanation_needs_the_benchmarks(path
 
 
 def test_converter_runs_without_torch_and_numba(tmp_path):
-    """The imports that a whole conversion really makes, the reading of every kind of file included."""
+    """The imports that an export and a conversion actually make."""
     script = f"""
 import sys
 for name in ("torch", "numba", "llvmlite", "safetensors"):

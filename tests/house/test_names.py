@@ -1,4 +1,4 @@
-"""Names in docstrings, comments and messages are names of something that there is."""
+"""Names in docstrings, comments and messages are names of things that exist."""
 import ast
 import inspect
 import re
@@ -13,7 +13,7 @@ from npefficient.network.parameters import TRACKED
 
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted({*ROOT.glob("npefficient/**/*.py"), *ROOT.glob("weights_convert/*.py")} - {
-    ROOT / "npefficient" / "model" / "timm_names.py"})  # names what there is not; test_timm_names.py holds it
+    ROOT / "npefficient" / "model" / "timm_names.py"})  # it names what does not exist; test_timm_names.py checks it
 PAGES = [*SOURCES, ROOT / "README.md", ROOT / "SECURITY.md"]
 FILES = re.compile(r"\.(py|md|h5|cfg|png|html|js|css|txt|lock|npz|json|jsonl|csv|safetensors|pth)$")
 # Of Ray and of timm, where the docstring says so.
@@ -23,7 +23,7 @@ PUBLIC = re.compile(r"(?<![\w./-])npefficient(?:\.[A-Za-z_]\w*)+")
 
 
 def exists(place, names) -> bool:
-    """Whether the names lead on from a module or class; what only instances have leads no further."""
+    """Whether the names exist, each in the one before; what follows an attribute of instances is not checked."""
     for name in names:
         if not hasattr(place, name):
             return inspect.isclass(place) and (name in getattr(place, "__dataclass_fields__", ())
@@ -34,7 +34,7 @@ def exists(place, names) -> bool:
 
 
 def texts(path):
-    """(line, text) of what people read in a file: all of a page, strings and comments of a module."""
+    """(line, text) of what people read in a file: every line of a page, the strings and comments of a module."""
     source = path.read_text(encoding="utf-8")
     if path.suffix != ".py":
         return list(enumerate(source.splitlines(), 1))
@@ -60,7 +60,7 @@ def test_names_of_the_package_are_names_of_something(path):
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_names_in_backticks_that_begin_with_a_module_or_a_class_are_names_of_something(path):
-    """`image.transform`, `Model.activations`, `model.activations` of an instance; other beginnings are passed over."""
+    """Such as `image.transform`, `Model.activations`, or `model.activations` of an instance; all others are skipped."""
     known = modules()
     places = {}
     for name, module in known.items():
@@ -83,7 +83,7 @@ def arguments(value) -> set[str]:
 
 @pytest.mark.parametrize("name", npefficient.__all__)
 def test_names_in_public_docstrings_are_public(name):
-    """A name in backticks alone is public, an attribute or an argument: `help` leads on from there."""
+    """A single name in backticks is a public name, an attribute or an argument, so that `help` knows it."""
     value = getattr(npefficient, name)
     known = {*npefficient.__all__, *dir(value), *getattr(value, "__dataclass_fields__", ()), TRACKED}
     known = known.union(*(arguments(getattr(npefficient, other)) for other in npefficient.__all__))

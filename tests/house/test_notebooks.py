@@ -1,4 +1,4 @@
-"""The notebooks: each keeps to the rules, runs without a network, and stores what its code prints and draws."""
+"""Each notebook follows the rules, runs without internet access, and stores what its code prints and draws."""
 import base64
 import copy
 import importlib.util
@@ -61,7 +61,7 @@ def prose(count, source):
 
 @pytest.fixture
 def notebook():
-    """A notebook that keeps to every rule."""
+    """A notebook that follows every rule."""
     cells = [prose(1, "# What is one and one?"), code(1, "assert 1 + 1 == 2\nprint(2)", printed("2\n")),
              code(2, "draw()", drawn(picture())), code(3, "time()", printed("3 ms\n"), tags=["measured"]),
              prose(2, "<details><summary>Answer</summary>\n\n```python\nprint(2)\n```\n</details>")]
@@ -98,7 +98,7 @@ def test_notebooks_link_to_their_neighbours_and_to_files_that_there_are():
 @pytest.mark.parametrize("path", [pytest.param(path, id=path.stem, marks=[needs_imagenet] * (path in PRETRAINED))
                                   for path in NOTEBOOKS])
 def test_stored_outputs_are_those_of_the_code(path, tmp_path):
-    """Its folded answers run as well, and it leaves no file behind."""
+    """Its folded answers run too, and no file is left behind."""
     folder, fresh = shutil.copytree(FOLDER, tmp_path / "notebooks", ignore=NO_BYTECODE), tmp_path / "fresh"
     fresh.mkdir()
     before = sorted(folder.iterdir())

@@ -24,7 +24,7 @@ NAMES = [(module, name) for module, found in MODULES.items() for name in getattr
 
 
 def callables(value) -> dict:
-    """What can be called of a public name: the function itself; of a class, what it and ours above it define."""
+    """What a user can call: a public function; of a class, the methods that it and our base classes define."""
     if not inspect.isclass(value):
         return {value.__name__: value} if callable(value) else {}
     found = {}
@@ -84,7 +84,7 @@ def told() -> list[tuple[str, str]]:
 
 
 def is_public(name: str) -> bool:
-    """True for a module with an `__all__`, for that list, and for what is in it or leads on from there."""
+    """True for a module with an `__all__`, for what is in that list, and for attributes of these."""
     module = max((known for known in MODULES if f"{name}.".startswith(f"{known}.")), key=len)
     public = getattr(MODULES[module], "__all__", None)
     rest = name.removeprefix(module).strip(".").split(".")[0]
@@ -97,7 +97,7 @@ def test_what_users_are_told_of_is_public(place, name):
 
 
 def imported(code: str) -> list[str]:
-    """The names that a program takes from our packages."""
+    """The names that a program imports from our packages."""
     nodes = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.ImportFrom)]
     return [f"{node.module}.{alias.name}" for node in nodes if (node.module or "").startswith(tuple(MODULES))
             for alias in node.names]

@@ -1,4 +1,4 @@
-"""The README is true: every command runs, and every output shown is what it prints."""
+"""Every command in the README runs, and prints what is shown there."""
 import os
 import re
 import shlex
@@ -41,7 +41,7 @@ def run(command, cwd, **environment):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A directory with what the README talks of: photos, names, a checkpoint, and official weights already fetched."""
+    """A directory with what the README mentions: photos, names, a checkpoint, and official weights in the cache."""
     place = tmp_path_factory.mktemp("readme")
     rng = np.random.default_rng(0)
     for name in ("dog.jpg", "cat.png", "photo.jpg"):
@@ -139,7 +139,7 @@ def test_ported_script_says_the_same(place):
 
 
 def test_first_command_in_a_fresh_environment(tmp_path):
-    """As a newcomer: a copy of the tree, a new virtual environment, the first command, the output shown below it."""
+    """In a copy of the tree and a new virtual environment, the first command prints what is shown."""
     source = tmp_path / "source"
     left_out = shutil.ignore_patterns(".git", "__pycache__", "*.egg-info", "build", ".*cache")
     shutil.copytree(ROOT, source, ignore=left_out)

@@ -1,4 +1,4 @@
-"""Rooms stay apart: a module imports from its own room and from those below, and never in a circle."""
+"""A module imports only from its own room and from those below, and never in a circle."""
 import ast
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -51,7 +51,7 @@ def arrows(name: str, text: str, modules) -> set[str]:
 
 
 def room_of(name: str) -> int:
-    """The number of a module's room, the one with the longest name that it begins with."""
+    """The number of a module's room: of all that match, the one with the longest name."""
     fits = {len(start): number for number, room in enumerate(ROOMS) for start in room
             if name == start or name.startswith(start + ".") and start != "npefficient"}
     return fits[max(fits)]

@@ -1,4 +1,4 @@
-"""The tolerance lets rounding pass, and nothing else."""
+"""The tolerance allows for rounding, and for nothing else."""
 import numpy as np
 import pytest
 from tolerance import LOGITS, assert_close, tolerance
