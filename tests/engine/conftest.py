@@ -1,4 +1,4 @@
-"""Pools of workers, for tests of what the workers do."""
+"""Pools of workers."""
 import pytest
 from fake_work import bounded
 
@@ -13,7 +13,7 @@ def make(monkeypatch):
     made = []
 
     def start(work=None):
-        work = work or workers.driver(FLOAT32)  # it may take long: here, before a worker has to be quick
+        work = work or workers.driver(FLOAT32)  # compiled here, since a worker must not wait so long for it
         monkeypatch.setattr(workers, "driver", lambda layout: work)
         made.append(WorkerPool())
         return made[-1]

@@ -84,7 +84,7 @@ def test_bits_depend_on_nothing_else(request, threads):
 @pytest.mark.parametrize("size", [(1, 1), (33, 47), (64, 64)])
 @pytest.mark.parametrize("variant", SHORT)
 def test_bits_of_the_whole_model(variant, size, threads):
-    """What runs on the way to the logits is what runs for itself."""
+    """A map has the same bits whether the run stops there or goes on to the logits."""
     m, x = model(variant, threads), pixels(2, *size, 3)
     some = m.activations(x, ["blocks.3", "classifier", "blocks.0.0.conv_dw"])
     assert_same_bits(some["classifier"], m(x))
@@ -93,7 +93,7 @@ def test_bits_of_the_whole_model(variant, size, threads):
 
 
 def test_maps_are_the_callers_own():
-    """A later run writes over none of them, and no write to one of them is seen by a later run."""
+    """Later runs do not overwrite them, and what the caller writes into them affects no later run."""
     m, x = model("lite0", 1), pixels(2, 20, 20, 3)
     names = ["blocks.1", "conv_stem", "global_pool", "classifier", "bn1"]
     first = m.activations(x, names)
@@ -182,7 +182,7 @@ def ran(plan):
 @settings(max_examples=60, deadline=None)
 @given(plans())
 def test_plan_ends_with_the_last_layer_kept(drawn):
-    """Each layer up to it once, in one step; not a multiplication more."""
+    """Each layer up to the last one kept is computed once, in one step, and none after it."""
     network, plan, size, keep = drawn
     layers = network.layers(*size)
     last = max(i for i, layer in enumerate(layers) if layer.name in keep)
@@ -228,7 +228,7 @@ def test_check_kept_can_fail():
 
 
 def test_what_is_not_kept_is_written_over():
-    """The memory of a plan that keeps all is far larger: the check above is not about nothing."""
+    """A plan that keeps every map takes far more memory, so plans usually do reuse buffers."""
     network = build("lite0")
     names = frozenset(layer.name for layer in network.layers(64, 64))
     everything = make_plan(network, packed("lite0"), 64, 64, 1, names)
@@ -282,7 +282,7 @@ def test_batch_has_the_outputs_of_its_pictures(names, pool):
     (["global_pool"], "global_pool"), (["classifier", "bn1"], "classifier"),
 ], ids=lambda names: "+".join(names) if isinstance(names, list) else None)
 def test_engine_runs_what_is_needed(names, last):
-    """The plan that `activations` has made: None where the engine has nothing to do."""
+    """The last layer of the plan that `activations` makes; None where the engine has nothing to do."""
     m, x = Model(weights("lite0", CLASSES), num_threads=1), pixels(1, 24, 40, 3)
     assert last_layers(lambda: m.activations(x, names)) == ([] if last is None else [last])
 

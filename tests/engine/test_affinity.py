@@ -1,4 +1,4 @@
-"""A worker may wake on any processor but the caller's, and then run wherever it could before."""
+"""A worker is woken on another processor than the caller's, and then runs wherever it could before."""
 import os
 import threading
 from types import SimpleNamespace
@@ -68,7 +68,7 @@ def test_worker_that_is_awake_is_left_alone(make, system):
 
 
 def test_worker_woken_just_after_it_lay_down_runs_where_it_could_before(make, system):
-    """Its processors are looked up before anyone can take one away."""
+    """The worker looks up its processors before a caller can take one away."""
     pool, worker = sleeping(make)
 
     def post():
@@ -123,7 +123,7 @@ def test_processors_that_the_process_may_not_use_are_no_error():
 
 
 def test_another_system_knows_no_affinity(make, monkeypatch):
-    """Neither macOS nor Windows has the calls: workers wake as they like."""
+    """macOS and Windows lack the calls: workers may wake anywhere."""
     monkeypatch.setattr(cpus, "sched_getcpu", None)
     monkeypatch.setattr(cpus, "os", SimpleNamespace())
     pool, worker = sleeping(make)

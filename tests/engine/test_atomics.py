@@ -1,4 +1,4 @@
-"""Chunks are claimed by one thread each, whatever the threads do; who comes late touches nothing."""
+"""Each chunk is claimed by one thread, whatever the threads do; a thread that comes late touches nothing."""
 import platform
 import re
 import threading
@@ -39,7 +39,7 @@ def add(address, amount, times):
 
 @njit(nogil=True)
 def add_by_swapping(address, times):
-    """Count up with compare_and_swap; returns how often another thread was quicker."""
+    """Count up with compare_and_swap; returns how often another thread was faster."""
     lost = 0
     for _ in range(times):
         while True:
@@ -138,7 +138,7 @@ def test_compare_and_swap_from_several_threads_loses_nothing():
 
 
 def test_relax_changes_nothing_and_comes_back():
-    """A thread that waits sees what another one stores."""
+    """A waiting thread sees what another one stores."""
     cell = word()
     assert wait_until(cell.ctypes.data, 0) == 1  # compiled before the threads start
     results = together(lambda number: wait_until(cell.ctypes.data, 7) if number else add(cell.ctypes.data, 7, 1), 2)
@@ -159,7 +159,7 @@ def arm64(function):
     (load, [], {"ldar"}, set()), (add, [1, 1], {"ldaxr"}, {"stlxr"}), (swap, [7, 8], {"ldaxr"}, {"stlxr"}),
 ], ids=["load", "add", "compare_and_swap"])
 def test_what_threads_hand_over_is_in_memory_before(function, arguments, loads, stores):
-    """x86 keeps an order of its own. Elsewhere the instruction has to ask for it: loads acquire, stores release."""
+    """x86 keeps the order by itself. On ARM64 the instructions have to: loads acquire, stores release."""
     cell = word()
     function(cell.ctypes.data, *arguments)
     found = arm64(function)
@@ -234,7 +234,7 @@ def test_each_chunk_is_claimed_once():
 
 
 def test_two_threads_may_share_the_work():
-    """Were one thread to take everything, the tests above would say nothing: claims do interleave."""
+    """Claims of two threads interleave; if one thread took all chunks, the tests above would prove nothing."""
     chunks = 2_000_000  # longer than a turn on a processor of one's own
     marks, most = np.zeros(chunks, np.int64), chunks
     for epoch in range(1, 50):
@@ -246,7 +246,7 @@ def test_two_threads_may_share_the_work():
 
 
 def test_run_after_run_on_the_same_counters():
-    """Workers fall behind by whole runs; each run still does each of its chunks once, and late ones leave."""
+    """Workers fall behind by whole runs; still each chunk of each run is done once, and late workers leave."""
     chunks, runs = 40, 3000
     cells, claimed, done = counters(0)
     marks = np.zeros((runs + 1, chunks), np.int64)

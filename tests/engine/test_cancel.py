@@ -1,4 +1,4 @@
-"""A run and its workers: they do their part, and a caller does without those that don't get on."""
+"""A run and its workers: they take part, and a caller goes on without those that are stuck."""
 import ctypes
 import threading
 import time
@@ -68,7 +68,7 @@ def chunks_of(counter):
 
 
 def test_worker_alone_computes_a_whole_run(engine, alone, pool):
-    """A caller that comes late finds everything done."""
+    """A caller that starts late finds everything done."""
     x = pixels(1)
     run = Run(Buffers(engine.plan(64, 64)), engine.packed, x[0])
     until(all_done(pool.ask([run])))
@@ -76,7 +76,7 @@ def test_worker_alone_computes_a_whole_run(engine, alone, pool):
 
 
 def test_worker_takes_part_in_a_call(engine, alone, pool, monkeypatch):
-    """The caller does not begin before a worker has claimed chunks of the run."""
+    """The caller waits until a worker has claimed chunks of the run."""
     x, claimed = pixels(2), []
     expected = alone(x)
 
@@ -93,7 +93,7 @@ def test_worker_takes_part_in_a_call(engine, alone, pool, monkeypatch):
 
 
 def test_pictures_of_a_batch_go_to_one_thread_each(engine, alone, pool, monkeypatch):
-    """Each worker has its own picture first; the caller goes through all, and waits here until that one is done."""
+    """Each worker computes a picture of its own; the caller, which computes the rest, waits for them in this test."""
     x, seen = np.concatenate([pixels(3), pixels(4)]), []
     expected = alone.outputs(x, ["global_pool"])["global_pool"]
     ask = workers.ask
@@ -128,8 +128,7 @@ def test_threads_share_the_classifier_of_a_batch(engine, alone, pool, monkeypatc
 
 
 def test_job_that_is_handed_over_keeps_its_run_while_another_caller_leaves(engine, make, monkeypatch):
-    """One caller lets go of what its worker had, just when a second one has filled in the next job and not posted it.
-    """
+    """One caller releases its worker's run just when another one has filled in the next job but not yet posted it."""
     handing, left, leave, fill = threading.Event(), threading.Event(), threading.Event(), workers.Job.fill
 
     def watched_fill(job, run):
@@ -140,7 +139,7 @@ def test_job_that_is_handed_over_keeps_its_run_while_another_caller_leaves(engin
     def do(record):
         assert record["weights"] == 1 or leave.wait(WAIT)
 
-    def work(address, spins):  # the first caller's: it comes back when the worker is free and has been chosen again
+    def work(address, spins):  # the first caller's; it returns once the worker is free and has been chosen again
         record_at(address)["done"] += 1
         assert handing.wait(WAIT)
         return IDLE
@@ -164,7 +163,7 @@ def test_job_that_is_handed_over_keeps_its_run_while_another_caller_leaves(engin
     assert left.is_set() and worker.job.holds is second
     leave.set()
     until(worker.job.is_free)
-    until(lambda: worker.job.holds is None)  # it lets go itself
+    until(lambda: worker.job.holds is None)  # the worker releases it
 
 
 # --- cancelled -------------------------------------------------------------------------------------------------------
@@ -172,7 +171,7 @@ def test_job_that_is_handed_over_keeps_its_run_while_another_caller_leaves(engin
 
 @pytest.mark.parametrize("late", [False, True], ids=["still_stuck", "gets_on"])
 def test_worker_leaves_when_its_job_is_cancelled(pool, late):
-    """The compiled driver waits for a chunk of step 0 that never gets done; it claims nothing afterwards."""
+    """The compiled driver waits for a chunk of step 0 that is never done; once cancelled, it claims nothing more."""
     steps, counters = aligned(2 * STEP.itemsize).view(STEP), aligned(2 * COUNTERS_SIZE).view(np.int64)
     steps["chunks"], epoch = 1, 7
     counters[:: DONE // 8] = epoch << EPOCH_BITS
@@ -192,7 +191,7 @@ def test_worker_leaves_when_its_job_is_cancelled(pool, late):
 
 
 def test_no_help_for_a_while_after_a_cancel(make, clock):
-    """The backoff doubles where it was too short, up to a limit, and starts anew after a quiet time."""
+    """The backoff doubles each time up to a limit, and starts again after a time without a cancel."""
     def backoff():
         """Cancel, and measure for how long there is no help."""
         pool.cancel([])
@@ -219,7 +218,7 @@ def test_stuck_worker_is_cancelled_once(engine, alone, make, monkeypatch):
     stuck, released = threading.Event(), []
 
     def do(record):
-        """Claim a chunk, as the caller does not begin before."""
+        """Claim a chunk, for which the caller waits."""
         counter = int(record["counters"])
         ctypes.c_int64.from_address(counter).value += 1
         stuck.set()
@@ -253,7 +252,7 @@ def test_stuck_worker_is_cancelled_once(engine, alone, make, monkeypatch):
     pytest.param([(1, 0.4)] * 2 + [(2, 0.4)] * 4, 1, id="long_at_another_step"),
 ])
 def test_worker_counts_as_stuck_after_a_while_at_one_step(engine, make, clock, monkeypatch, waits, expected):
-    """`waits`: at which step the caller waits for its worker, time after time, and for how many times STUCK."""
+    """`waits`: (step at which the caller waits for its worker, how long in units of STUCK), one after another."""
     left, calls = iter(waits), []
 
     def work(address, spins):

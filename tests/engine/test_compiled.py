@@ -145,10 +145,10 @@ def test_directory_of_others_compiles_in_memory_with_one_warning(fresh, tmp_path
 
 
 def test_user_without_a_home_compiles_in_memory_with_one_warning(fresh, monkeypatch):
-    """No HOME and no entry among the users, as in a container with a user of its own."""
+    """No HOME and no entry in the list of users, as in some containers."""
     monkeypatch.delenv("NPEFFICIENT_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # what it does for such a user
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for such a user
     count, (said,) = fresh()
     assert count == 1 and "can't be kept since this user's home directory is not known: every process" in said
     assert said.endswith("set NPEFFICIENT_CACHE to a directory of your own") and not compiled.is_cached()
@@ -174,7 +174,7 @@ def test_unknown_symbol_calls_through_numba_with_one_warning(fresh, tmp_path, mo
 
 
 def test_handler_that_comes_while_kernels_are_compiled_is_told(monkeypatch, tmp_path, cfunc):
-    """It would wait for ever for the thread that it has interrupted, which is its own; the compilation goes on."""
+    """It would wait forever for the thread that it interrupted, its own; the compilation goes on."""
     monkeypatch.setenv("NPEFFICIENT_CACHE", str(tmp_path))
     monkeypatch.setattr(compiled, "_driver", None)
 

@@ -69,12 +69,12 @@ def check_plan(variant, batch, height, width, threads, fused, choices, expected=
 @example(("lite4", 1, 300, 300, 2, True, {}))
 @example(("lite3", 1, 75, 150, 2, True, {"SCRATCH": 1, "PIXELS_AT_ONCE": 1, "PIXELS_PER_PART": 1, "CHUNKS": 5}))
 def test_engine_is_right_under_every_plan(case):
-    """Whatever the planner may choose, the logits are those of the plain network."""
+    """Whatever constants the planner uses, the logits are those of the plain network."""
     check_plan(*case)
 
 
 def test_check_plan_can_fail():
-    """Another network's logits are far outside the tolerance, and so is a plan with one weight's place moved."""
+    """The logits of another network, or of a plan with one weight's offset moved, are far outside the tolerance."""
     with pytest.raises(AssertionError, match="they differ by"):
         check_plan("lite0", 1, 20, 20, 1, True, {}, lambda variant: network("lite1"))
     e, x = engine("lite0", 1), pixels(1, 20, 20, 3)
@@ -102,7 +102,7 @@ def test_all_plans_of_a_picture_give_the_same_bits(variant, height, width, plans
 
 @pytest.mark.parametrize("variant", ["lite0", "lite4"])
 def test_engine_bits_do_not_depend_on_threads_or_batch(variant):
-    """Pictures by themselves, one on each thread, or the last ones shared: the same bits."""
+    """A picture has the same bits computed alone, on a thread of its own, or by all threads together."""
     x = pixels(5, 65, 50, 3)
     expected = np.concatenate([engine(variant, 1)(x[i : i + 1]) for i in range(5)])
     assert len({row.tobytes() for row in expected}) == 5
@@ -145,7 +145,7 @@ def wrong_answers(engines, inputs, expected, calls, callers=8):
 
 @pytest.mark.parametrize("variants", [["lite0"], ["lite0", "lite1", "lite0"]], ids=["one_model", "several"])
 def test_engine_many_callers_at_once(variants):
-    """Eight Python threads, a thousand calls each, on engines that have workers beside them: one bit would show."""
+    """Eight Python threads make a thousand calls each, on engines with workers; one wrong bit would show."""
     engines = [Engine(weights(variant, 10), threads) for variant, threads in zip(variants, (2, 3, 2))]
     inputs = [pixels(1 + i % 2, 3 + i % 3, 5 + i % 4, 3, seed=i) for i in range(8)]
     expected = [[Engine(weights(variant, 10), 1)(x) for x in inputs] for variant in variants]

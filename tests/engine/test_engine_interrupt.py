@@ -1,4 +1,4 @@
-"""Ctrl-C: a call comes back soon, and the model is as good as before."""
+"""After Ctrl-C a call returns soon, and the model works as before."""
 import os
 import re
 import signal
@@ -31,7 +31,7 @@ def test_interrupt_ends_a_long_batch():
 
 
 def test_interrupt_at_any_line_loses_nothing():
-    """Whatever line the interrupt comes at: the next answers are right, and every worker is there for them."""
+    """At whatever line the interrupt comes, the next answers are right, and no worker is lost."""
     done = run("anywhere")
     assert re.search(r"\n?\d{3,} interrupts, 0 wrong answers\n$", done.stdout), done.stdout + done.stderr[-2000:]
     assert "lost" not in done.stdout, done.stdout
@@ -39,6 +39,6 @@ def test_interrupt_at_any_line_loses_nothing():
 
 
 def test_signal_handler_at_any_line_may_call_the_models():
-    """Whatever the interrupted call has locked: neither waits for the other, and both are right."""
+    """Whatever the interrupted call has locked, neither call waits for the other, and both are right."""
     done = run("handler")
     assert re.fullmatch(r"\d{3,} calls in a handler, 0 wrong answers\n", done.stdout), done.stdout + done.stderr[-2000:]

@@ -1,4 +1,4 @@
-"""What the engine reads and writes: its own memory, what it has written before, and nothing once a run is over."""
+"""The engine writes only into its own memory, reads only what it wrote, and touches nothing once a run is over."""
 import gc
 import os
 import signal
@@ -118,7 +118,7 @@ def test_engine_reads_only_what_it_wrote(variant, threads):
 
 @pytest.mark.parametrize("poisoned", ["weights", "input"])
 def test_nan_reaches_the_logits(poisoned):
-    """So NaN that is read does show: one weight of the stem, one pixel."""
+    """A NaN that is read does show: in one weight of the stem, in one pixel."""
     e, x = Engine(weights("lite0", 10), 1), pixels(1, 20, 20, 3)
     (e.packed.buffer if poisoned == "weights" else x.reshape(-1))[0] = np.nan
     assert np.isnan(e(x)).all()
@@ -146,7 +146,7 @@ def test_no_kernel_reads_past_the_end_of_a_page():
 @needs_linux
 @pytest.mark.parametrize("what", ["arena", "scratch", "weights", "picture"])
 def test_fences_can_fail(what):
-    """A little less memory than the plan asks for, and the run ends the process."""
+    """With a little less memory than the plan asks for, the run ends the process."""
     done = fenced(what)
     assert done.stdout == "about to run\n", done.stderr[-2000:]
     assert done.returncode in (-signal.SIGSEGV, -signal.SIGBUS), done.stderr[-2000:]
@@ -156,7 +156,7 @@ def test_fences_can_fail(what):
 
 
 def late(change):
-    """Everything that a run could touch, before and after a thread does a job that is `change`d to be none any more."""
+    """Everything that a run could touch, before and after a worker meets a job that `change` has ended."""
     e, x = engine("lite0", 1), pixels(40, 40, 3)
     buffers, job = Buffers(e.plan(40, 40)), Job()
     first = Run(buffers, e.packed, x)
@@ -197,13 +197,13 @@ def test_late_worker_touches_nothing(change):
 
 
 def test_late_worker_would_be_seen():
-    """The same with a run that is under way: then it computes."""
+    """If the run is still under way, the worker does compute."""
     before, after = late(lambda e, job, run: job.fill(run))
     assert all(one != other for one, other in zip(before, after))
 
 
 def test_a_run_goes_on_without_a_worker_that_is_cancelled():
-    """A worker that has claimed nothing yet is cancelled; the caller computes everything by itself."""
+    """A worker that has claimed nothing yet is cancelled; the caller computes everything itself."""
     e, x = engine("lite0", 2), pixels(40, 40, 3)
     plan = e.plan(40, 40)
     run, job = Run(Buffers(plan), e.packed, x), Job()

@@ -1,4 +1,4 @@
-"""From LLVM's text to a function: an image that runs wherever it lies, or through llvmlite, with the same results."""
+"""From LLVM's text to a function: a position-independent image or llvmlite's own loading, with the same results."""
 import ctypes
 import platform
 import re
@@ -80,7 +80,7 @@ def test_emit_finds_what_numba_alone_provides(callee):
 
 @images
 def test_image_and_object_file_compute_the_same(monkeypatch):
-    """Constants, jump tables and calls are found from wherever the image lies."""
+    """Constants, jump tables and calls are found wherever the image is loaded."""
     code, foreign = machine_code.emit(MANY, "many")
     assert foreign == set() and code.startswith(machine_code.IMAGE)
     with monkeypatch.context() as patch:
@@ -124,7 +124,7 @@ def test_image_is_for_x86_only():
 
 @pytest.mark.parametrize("system", ["freebsd14", "sunos5", "darwin", "win32"])
 def test_image_is_for_linux_only(monkeypatch, system):
-    """Others have the same object files, and rules of their own about memory that is made executable."""
+    """Other systems have their own rules for executable memory."""
     monkeypatch.setattr(sys, "platform", system)
     code, _ = machine_code.emit(SUM, "sum")
     assert not code.startswith(machine_code.IMAGE) and machine_code.load(code, 2)(3, 4) == 7
@@ -132,7 +132,7 @@ def test_image_is_for_linux_only(monkeypatch, system):
 
 @images
 def test_image_can_be_run_and_not_written():
-    """Memory that holds code has no other use: it could be made to hold other code."""
+    """Memory that is executable must not be writable, or other code could be put there."""
     function = machine_code.load(machine_code.emit(SUM, "sum")[0], 2)
     address = ctypes.cast(function, ctypes.c_void_p).value
     for line in Path("/proc/self/maps").read_text().splitlines():
@@ -169,7 +169,7 @@ def cfunc():
 
 
 def test_driver_needs_nothing_of_numba(cfunc):
-    """Else a function was added without @routine, or one that allocates: what it calls says which."""
+    """Otherwise a function was added without @routine, or one that allocates; the name that is missing tells which."""
     code, foreign = machine_code.emit(cfunc.inspect_llvm(), cfunc.native_name)
     assert foreign == set()
     assert code.startswith(machine_code.IMAGE) or sys.platform != "linux" or platform.machine() != "x86_64"

@@ -19,7 +19,7 @@ BATCH_NORM = "weight", "bias", "running_mean", "running_var"
 
 @pytest.fixture(params=[SSE, AVX2, AVX512], ids=lambda layout: f"lanes_{layout.lanes}")
 def layout(request):
-    """Other processors' layouts: nothing here needs the processor."""
+    """Other processors' layouts too: packing needs no such processor."""
     return request.param
 
 
@@ -107,7 +107,7 @@ def test_assert_packed_shows_a_wrong_weight(change, match):
 
 
 def test_assert_packed_shows_what_lies_between():
-    """With one class, the classifier's rows of zeros are most of its room."""
+    """With one class, most of the classifier's rows are zeros."""
     found = pack(weights("lite0", 1))
     found.buffer[-1] = 1
     with pytest.raises(AssertionError, match="Arrays are not equal"):
@@ -189,7 +189,7 @@ def test_pack_takes_weights_that_are_only_large(values):
 
 @pytest.mark.parametrize("factor, expected", [(1, 1), (1.5, 1.5), (-1.5, -1.5), (0.9, 0), (-0.9, 0), (1e-7, 0)])
 def test_pack_makes_zeros_of_what_has_not_full_precision(factor, expected):
-    """Some processors take 140 times as long for such numbers."""
+    """Some processors take 140 times as long for denormal numbers."""
     tiny = np.finfo(np.float32).tiny
     found = pack(changed(classifier__weight=factor * tiny, classifier__bias=factor * tiny))
     first, bias = (found.buffer[place // 4] for place in found.offsets["classifier"])

@@ -1,4 +1,4 @@
-"""How a process rests and ends: no time spent between calls, no crash while the interpreter shuts down, Ctrl-C."""
+"""How a process idles and ends: no processor time between calls, no crash at the interpreter's shutdown, Ctrl-C."""
 import os
 import signal
 import subprocess
@@ -22,7 +22,7 @@ def compiled():
 
 
 def test_process_that_sleeps_uses_no_processor():
-    """Workers spin for the next call for some milliseconds, and not longer."""
+    """Workers spin for some milliseconds only, waiting for the next call."""
     script = MODEL + """
 for _ in range(5):
     model(x)
@@ -44,7 +44,7 @@ def test_a_process_ends_while_workers_wait(delay):
 
 
 def test_a_process_ends_at_any_moment_of_a_callers_thread():
-    """sys.exit while a thread that nobody waits for is inside one call after the other."""
+    """sys.exit while a daemon thread makes one call after another."""
     script = MODEL + """
 def call():
     while True:
@@ -61,7 +61,7 @@ print("bye")
 
 
 def test_a_process_waits_for_its_own_threads_calls():
-    """A thread that is no daemon is still computing when the main thread has come to its end."""
+    """A non-daemon thread is still computing when the main thread ends."""
     script = MODEL + """
 def call():
     time.sleep(0.1)
@@ -75,7 +75,7 @@ threading.Thread(target=call).start()
 
 @pytest.mark.parametrize("first", [False, True], ids=["before_the_workers_end", "when_they_have_ended"])
 def test_call_at_exit_still_answers(first):
-    """What is registered first is called last: there are no workers then, and none is started any more."""
+    """The first atexit function runs last: by then there are no workers, and none can be started."""
     register = """
 import atexit
 def at_exit():
@@ -98,7 +98,7 @@ def test_first_call_of_all_at_exit():
     pytest.param("late = Late(); late.itself = late; del late", id="cycle"),
 ])
 def test_call_while_modules_are_taken_down(keep):
-    """From __del__ at the very end: an answer, or no answer because Python has taken a module away; never a crash."""
+    """From __del__ at the very end: an answer, or an exception since a module is gone, but never a crash."""
     script = MODEL + """
 class Late:
     def __init__(self):
@@ -117,7 +117,7 @@ class Late:
 
 
 def test_workers_hold_no_process_after_an_error():
-    """An exception that nobody catches ends the process as ever."""
+    """An uncaught exception ends the process as usual."""
     done = subprocess.run([sys.executable, "-c", MODEL + "model(x); raise ValueError('enough')"], cwd=ROOT,
                           env=environment(), capture_output=True, text=True, timeout=SECONDS)
     assert done.returncode == 1 and done.stderr.endswith("ValueError: enough\n")
@@ -129,7 +129,7 @@ def test_workers_hold_no_process_after_an_error():
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT to send")
 @pytest.mark.parametrize("batch", [1, 2], ids=["one_by_one", "batches"])
 def test_ctrl_c_interrupts_a_long_batch(batch):
-    """KeyboardInterrupt comes between two pictures; later calls are right, and the process ends in order."""
+    """KeyboardInterrupt comes between two pictures; later calls are right, and the process ends normally."""
     script = MODEL + f"""
 long = np.broadcast_to(np.repeat(np.repeat(x, 6, 1), 6, 2), (100_000, 240, 240, 3))  # hours
 forward, expected = model._network, model(x)

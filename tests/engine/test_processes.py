@@ -1,4 +1,4 @@
-"""What only a fresh process can show: forks, threading layers, the cache of compiled code, light imports."""
+"""What only a new process can show: forks, threading layers, the cache of compiled code, light imports."""
 import os
 import shutil
 
@@ -46,7 +46,7 @@ forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @forks
 @pytest.mark.parametrize("delay", [0.05, 0], ids=["workers_asleep", "workers_spinning"])
 def test_fork_child_computes_with_threads_of_its_own(delay):
-    """The parent's workers are not there in the child, whatever they were doing."""
+    """The child lacks the parent's workers, whatever they were doing."""
     script = FORK + f"""
 for _ in range(5):
     assert right()
@@ -142,7 +142,7 @@ print(cached, "numba" in sys.modules, len(said), compiled.code_path().is_file())
 
 @pytest.fixture(scope="module")
 def cold(tmp_path_factory):
-    """A cache that was empty, and what the first process said of it."""
+    """A cache that was empty, and what the first process reported."""
     directory = tmp_path_factory.mktemp("cache")
     return str(directory), run(CACHE, NPEFFICIENT_CACHE=str(directory)).split()
 
@@ -168,7 +168,7 @@ print("heavy:", sorted(({"numba"} | tracing) & set(sys.modules)))
 
 
 def test_edited_kernel_is_compiled_anew(cold, tmp_path):
-    """An edit counts in whichever file it lies, and so does its being taken back."""
+    """An edit of any file counts, and so does undoing it."""
     copy = tmp_path / "npefficient"
     shutil.copytree(ROOT / "npefficient", copy, ignore=shutil.ignore_patterns("__pycache__"))
     script = "import sys; sys.path.insert(0, '.')" + MODEL + """

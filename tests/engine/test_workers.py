@@ -1,4 +1,4 @@
-"""The workers' life: they take part beside the caller, one job at a time, sleep, wake and end."""
+"""Workers take part beside the caller, one job at a time; they sleep, wake and end."""
 import contextlib
 import random
 import sys
@@ -45,7 +45,7 @@ def test_job_is_what_the_run_says(make):
     until(all_done(asked))
     scratch = asked[0].job.scratch
     assert len(scratch) == 1000 and scratch.ctypes.data % 64 == 0
-    asked[0].job.record["start"] = 5  # as after a step that it had to wait for
+    asked[0].job.record["start"] = 5  # as if it had waited for a step
     until(all_done(pool.ask([fake_run(2, scratch_size=10)])))
     assert seen[0] == fields | {"start": 0, "scratch": scratch.ctypes.data, "posted": 1, "done": 0}
     assert seen[1]["start"] == 0 and seen[1]["scratch"] == scratch.ctypes.data, "the larger scratch stays"
@@ -117,7 +117,7 @@ def test_callers_at_once_never_hand_two_jobs_to_one_worker(make, monkeypatch):
 
 
 def test_no_more_threads_to_be_had(make, monkeypatch):
-    """A limit on threads costs parallelism, nothing else."""
+    """If no more threads can be started, a call only has fewer of them."""
     def refuse(self):
         raise RuntimeError("can't start new thread")
 
@@ -147,7 +147,7 @@ def test_as_many_workers_as_there_are_threads_to_be_had(make, monkeypatch):
 
 
 def test_sleeping_worker_is_woken(make):
-    """With the compiled driver, time after time."""
+    """Repeatedly, with the compiled driver."""
     pool = make()
     for turn in range(1, 20):
         asked = pool.ask([fake_run()] * 2)
@@ -185,7 +185,7 @@ def test_worker_spins_for_the_next_job_before_it_sleeps(make, monkeypatch, late)
 
 
 def test_no_job_is_lost_while_a_worker_goes_to_sleep(make, monkeypatch):
-    """Short jobs of the compiled driver at all moments around the end of its spinning."""
+    """Short jobs for the compiled driver, at all moments around the end of its spinning."""
     monkeypatch.setattr(workers, "SPIN_SECONDS", 1e-4)
     pool, chance, posted = make(), random.Random(0), 0
     asked = pool.ask([fake_run()])
@@ -204,7 +204,7 @@ def test_no_job_is_lost_while_a_worker_goes_to_sleep(make, monkeypatch):
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_job_posted_at_the_moment_a_worker_goes_to_sleep(make, moment):
-    """Just before it says that it sleeps, or just after: jobs are done, and then the worker does sleep."""
+    """Just before or after it marks itself asleep: the job is done, and then the worker sleeps."""
     done, failures, posts = [], [], iter(range(10, 14))
 
     def post():
@@ -212,7 +212,7 @@ def test_job_posted_at_the_moment_a_worker_goes_to_sleep(make, moment):
         if number:
             try:
                 assert pool.ask([fake_run(number)]) == [worker]
-            except Exception as failure:  # a caller's, who is another thread in real life
+            except Exception as failure:  # as a caller does from another thread
                 failures.append(failure)
 
     pool = make(FakeWork(lambda record: done.append(int(record["weights"]))))
@@ -268,7 +268,7 @@ def test_stop_ends_workers_that_wait_for_another_thread(make):
 
 
 def test_no_worker_is_started_after_the_end(make):
-    """While the interpreter shuts down, a new thread never runs: who starts it would wait forever."""
+    """While the interpreter shuts down, a new thread never runs, and starting one would wait forever."""
     pool = make(FakeWork())
     pool.ask([fake_run()])
     bounded(pool.stop)

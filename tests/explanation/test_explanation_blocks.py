@@ -1,4 +1,4 @@
-"""Blocks: their layers, cost and time add up to the network's, and their strongest feature maps are the strongest."""
+"""Blocks: their layers, costs and times add up to the network's, and the maps they show are the strongest."""
 import dataclasses
 
 import numpy as np

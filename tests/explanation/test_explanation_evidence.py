@@ -1,4 +1,4 @@
-"""Class activation maps against timm: its features, its classifier's weights, and nothing but algebra."""
+"""Class activation maps, computed from timm's features and its classifier's weights."""
 import numpy as np
 import pytest
 from explanations import digit, digits, noise

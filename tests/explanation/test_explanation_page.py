@@ -1,4 +1,4 @@
-"""The page as a file: complete, self-contained, small, and closed to hostile names."""
+"""The page as a file: complete, self-contained, small, and safe against hostile names."""
 import base64
 import dataclasses
 import hashlib

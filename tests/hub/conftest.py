@@ -1,4 +1,4 @@
-"""The server that weights are fetched from, and the directory that they come to."""
+"""The server that weights are fetched from, and the directory that they are stored in."""
 import os
 import ssl
 import threading
@@ -30,7 +30,7 @@ def server(monkeypatch):
 
 @pytest.fixture
 def weights(tmp_path, monkeypatch):
-    """The directory of the weights, empty; CONTENT is the official file and converting it is a copy."""
+    """The directory of the weights, empty; CONTENT is the official file, and converting it only copies it."""
     def convert(source, target, *, force):
         assert force
         target.write_bytes(b"converted " + source.read_bytes())

@@ -1,4 +1,4 @@
-"""What can go wrong while weights are fetched: each is said, and nothing is left."""
+"""What can go wrong while weights are fetched: each failure has its message, and leaves no file."""
 import errno
 import hashlib
 import io

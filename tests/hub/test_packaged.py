@@ -24,7 +24,7 @@ OFFICIAL = f"{LITE0}-{hashlib.sha256(PLACED).hexdigest()[:8]}"
 
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
-    """The directory of the weights, empty; converting is a copy, and nobody listens where files would be fetched."""
+    """The directory of the weights, empty; converting only copies, and there is no server to fetch from."""
     def convert(source, target, *, force):
         target.write_bytes(b"converted " + source.read_bytes())
 
@@ -40,7 +40,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def site(tmp_path, monkeypatch):
-    """A folder of packages that Python looks into."""
+    """A folder on Python's path."""
     folder = tmp_path / "site"
     folder.mkdir()
     monkeypatch.syspath_prepend(folder)
@@ -109,7 +109,7 @@ def test_wrong_checkpoint_in_a_package_is_refused(cache, site, content, text):
 @pytest.mark.parametrize("variant", [variant for variant in VARIANTS.values() if variant.package],
                          ids=lambda variant: variant.short_name)
 def test_what_is_read_under_a_packages_name_is_the_packages_file(variant, tmp_path):
-    """All 64 digits, of the bytes that are parsed: whoever exchanges the file once it is verified gains nothing."""
+    """All 64 digits, of the very bytes that are parsed: exchanging the file after the check is of no use."""
     file = tmp_path / variant.package.file
     file.write_bytes(save(network(), "zip"))
     with pytest.raises(WeightsError, match=f"sha256 begins with '[0-9a-f]{{64}}', but its name says "

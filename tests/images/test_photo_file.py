@@ -85,7 +85,7 @@ def test_open_image_exif(orientation, tmp_path):
 
 
 EXIF = b"Exif\0\0" + tiff([(274, 3, 1, 6)])
-DAMAGED = {  # EXIF data -> is the photo turned?
+DAMAGED = {  # EXIF data, and whether the photo is turned
     "whole": (EXIF, True), "big_endian": (b"Exif\0\0" + tiff([(274, 3, 1, 6 << 16)], ">"), True),
     "cut": (EXIF[:20], False), "header_alone": (EXIF[:10], False), "garbage": (b"Exif\0\0" + bytes(range(99)), False),
     "bigtiff": (b"Exif\0\0II+\0\x08\0\0\0" + bytes(40), False),
@@ -138,7 +138,7 @@ def test_open_image_reads_what_can_not_be_read_twice():
 
 
 def test_open_image_takes_the_photos_of_phones(tmp_path):
-    """108 megapixels, above the number at which Pillow warns; decoded at an eighth, for the test's sake."""
+    """108 megapixels, more than Pillow's limit for a warning; decoded at an eighth of the size to save time."""
     file = tmp_path / "phone.jpg"
     Image.new("L", (12000, 9000), 77).save(file)
     assert open_image(file, draft=500).size == (1500, 1125)
@@ -151,7 +151,7 @@ def test_open_image_takes_progressive_jpegs(scans):
 
 
 def test_open_image_takes_a_compressed_bmp():
-    """Pillow reads it byte by byte: 40,000 pieces."""
+    """Pillow reads it in 40,000 pieces, byte by byte."""
     runs = np.random.default_rng(0).integers(0, 256, (200, 100), np.uint8)
     palette = np.random.default_rng(1).integers(0, 256, (256, 4), np.uint8)
     rows = b"".join(b"".join(bytes([2, index]) for index in row) + b"\0\0" for row in runs) + b"\0\1"
@@ -162,7 +162,7 @@ def test_open_image_takes_a_compressed_bmp():
 
 
 def test_open_image_says_nothing_of_pillows_warnings(recwarn):
-    """A thousand tags that are longer than the file: from Pillow 13 a warning each."""
+    """A thousand tags longer than the file: Pillow warns of them."""
     basic = [(256, 3, 1, 2), (257, 3, 1, 2), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 0),
              (277, 3, 1, 1), (278, 3, 1, 2), (279, 4, 1, 4)]
     file = tiff([*basic, *((tag, 7, 2**30, 0) for tag in range(1000, 2000))])

@@ -65,7 +65,7 @@ def test_open_image_refuses(content, text, tmp_path):
     file.write_bytes(content)
     with pytest.raises(ImageError, match=rf"photo '.*holiday\.jpg': .*({text})"):
         open_image(file)
-    file.unlink()  # nothing holds it
+    file.unlink()  # no handle is left open
 
 
 def test_open_image_refuses_a_broken_stream():
@@ -96,7 +96,7 @@ def test_open_image_unreadable(tmp_path, monkeypatch):
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 @pytest.mark.parametrize("kind", ["pipe", "device", "socket"])
 def test_open_image_takes_regular_files_only(tmp_path, kind):
-    """A pipe that nobody writes to would never answer, and a device may have no end."""
+    """Reading a pipe without a writer would block, and a device may be endless."""
     path = "/dev/zero" if kind == "device" else tmp_path / "a.jpg"
     if kind == "pipe":
         os.mkfifo(path)
@@ -157,7 +157,7 @@ def test_open_image_takes_as_many_pixels_as_the_user_says(tmp_path):
                          ids=["jpeg", "png", "webp", "tiff", "other"])
 @pytest.mark.parametrize("door", ["path", "file", "pipe"])
 def test_open_image_refuses_a_file_far_larger_than_a_photo(start, door, tmp_path, monkeypatch):
-    """Two gibibytes that take no place on the disk; of a pipe, whose end nobody knows, no more is read than allowed."""
+    """A sparse file of two gibibytes; from a pipe, whose length is unknown, no more than the limit is read."""
     class Endless(io.RawIOBase):
         def readable(self):
             return True

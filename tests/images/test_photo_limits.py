@@ -1,4 +1,4 @@
-"""What a photo may cost: pixels, scans of a JPEG, pieces of a file, and warnings, counted by hand."""
+"""What a photo may cost: its pixels, the scans of a JPEG, the pieces of a file, and Pillow's warnings."""
 import io
 import threading
 import tracemalloc
@@ -56,7 +56,7 @@ def frame(marker, components):
 
 
 def scan(components, data=b"\x12\xff\0\x34\xff\xd0\x56"):
-    """A scan's header and data; they hold a stuffed FF and a restart."""
+    """A scan's header and data, which contain a stuffed FF and a restart marker."""
     return segment(0xDA, bytes([components]) + b"\1\0" * components + b"\0\x3f\0") + data
 
 
@@ -96,7 +96,7 @@ def test_count_scans_block_by_block(monkeypatch, blocks):
 
 
 def test_count_scans_holds_a_block_at_most(tmp_path):
-    """A progressive JPEG in front of a gibibyte of nothing."""
+    """A progressive JPEG followed by a gibibyte of zeros."""
     data = encoded("JPEG", progressive=True)[:-2]
     with open(tmp_path / "sparse.jpg", "wb+") as file:
         file.write(data)
@@ -123,7 +123,7 @@ def test_count_scans_gives_up_on_tiny_segments():
 ], ids=["usual", "tiles", "five_times_a_mebibyte", "six_times", "no_sizes", "one_size", "no_size_of_one", "none",
         "sizes_of_the_other_kind"])
 def test_check_strips(tags, allowed):
-    """A file of a mebibyte, which may be read four times, and another mebibyte for small files."""
+    """A file of a mebibyte may be read four times over, plus a mebibyte that every file is allowed."""
     if allowed:
         check_strips(tags, 2**20)
     else:
@@ -158,7 +158,7 @@ def test_metered_reads_a_bounded_header(monkeypatch):
 def test_metered_is_read_four_times_over_at_most():
     size = 2**20
     file = Metered(io.BytesIO(bytes(size)), size)
-    for _ in range(5):  # 4 times, and a mebibyte for small files
+    for _ in range(5):  # 4 times, plus a mebibyte that every file is allowed
         file.seek(0)
         assert len(file.read()) == size
     file.seek(0)
@@ -198,7 +198,7 @@ def test_quiet_pillow_lasts_until_the_last_thread_has_read():
         inside.wait(10)
         with quiet_pillow():
             pillows_warning()
-        pillows_warning()  # the other one still reads
+        pillows_warning()  # the other thread is still reading
         leave.set()
         thread.join()
         with pytest.raises(UserWarning, match="from Pillow"):
@@ -214,7 +214,7 @@ def test_quiet_pillow_copes_with_filters_that_are_gone():
 
 
 def test_count_scans_takes_filling_bytes_once():
-    """A megabyte of FF before a stuffed one: were each run tried from each of its bytes, this would take hours."""
+    """A megabyte of FF before a stuffed one: trying the run from each of its bytes would take hours."""
     jpeg = io.BytesIO()
     Image.new("RGB", (64, 64)).save(jpeg, "JPEG", progressive=True)
     data = jpeg.getvalue()

@@ -22,7 +22,7 @@ def noise(h, w, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (h, w, 3), np.uint8)
 
 
-# The oracle: one output pixel at a time, float32 wherever the C++ code has a float, sums in its order.
+# The oracle: one output pixel at a time, float32 wherever the C++ code has a float, sums in the same order.
 
 
 def bicubic_taps(place, limit):
