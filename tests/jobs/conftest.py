@@ -1,4 +1,4 @@
-"""What the bridge to Ray is held against."""
+"""What the bridge to Ray is compared with."""
 import numpy as np
 import pytest
 from PIL import Image

@@ -1,4 +1,4 @@
-"""One sub-folder for each class: which photos belong to it, and what is said of folders that are of no use."""
+"""One sub-folder for each class: which photos belong to it, and the errors for folders that can't be used."""
 import os
 from pathlib import Path
 

@@ -65,7 +65,7 @@ def test_one_ulp_is_seen(weights):
 
 
 def test_smallest_number_is_seen(weights):
-    """Beside zero the next float32 is 1.4e-45."""
+    """The float32 next to zero is 1.4e-45."""
     zero = changed(weights, "classifier.bias", np.zeros_like)
     smallest = np.nextafter(np.float32(0), np.float32(1))
     tiny = changed(weights, "classifier.bias", lambda array: np.full_like(array, smallest))
@@ -181,7 +181,7 @@ def test_other_classes_part_at_the_classifier(weights, image):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_what_is_no_number_is_a_difference(value):
-    """Nobody may call NaN equal to anything, nor infinity less infinity."""
+    """NaN equals nothing, and infinity minus infinity is no difference of 0."""
     a, b = np.float32([1, value]), np.float32([1, -value])
     found = pair("x", a, b)
     assert found.relative is None and found.index == (1,)

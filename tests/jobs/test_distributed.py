@@ -1,4 +1,4 @@
-"""Photos on Ray: the rows of one process, whoever makes them and whatever becomes of a worker."""
+"""Photos on Ray: the same rows as from one process, even if a worker dies."""
 import os
 import runpy
 import signal
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.filterwarnings(r"ignore:.* is deprecated:DeprecationWar
 
 @pytest.fixture(scope="module")
 def directory():
-    """Where Ray has its files; not pytest's, since the names of sockets below it must stay short."""
+    """A directory for Ray's files; not one of pytest's, since paths of sockets have to be short."""
     with tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True) as directory:
         yield directory
 
@@ -67,7 +67,7 @@ def test_addresses_of_a_folder(ray, place):
 
 
 def test_a_worker_killed_half_way_loses_nothing(ray, place, tmp_path, monkeypatch):
-    """It dies once, its work done and not handed over; Ray starts another one and gives that the same photos."""
+    """It dies once, before it returns its rows; Ray starts another one, which gets the same photos."""
     marker = tmp_path / "killed"
 
     class Dying(Classifier):
@@ -89,7 +89,7 @@ def test_a_worker_killed_half_way_loses_nothing(ray, place, tmp_path, monkeypatc
 
 
 def test_own_pipeline_with_images_that_ray_has_decoded(ray, place):
-    """As a script has it; the weights are a path here."""
+    """As in a script; the weights are given by their path."""
     expected = [row for row in rows(place / "expected.parquet").to_pylist() if row["error"] is None]
     job = ray.data.read_images([str(place / row["photo"]) for row in expected], mode="RGB", include_paths=True,
                                num_cpus=0)
@@ -100,7 +100,7 @@ def test_own_pipeline_with_images_that_ray_has_decoded(ray, place):
 
 
 def test_script_of_ten_lines(ray, place, monkeypatch):
-    """The one that the README shows; it connects to the Ray that is there."""
+    """The README's script; it connects to the Ray that is running."""
     monkeypatch.chdir(place)
     monkeypatch.setattr(sys, "argv", ["classify_on_ray.py", "photos", "small.h5", "script"])
     runpy.run_path(str(ROOT / "notebooks" / "classify_on_ray.py"))

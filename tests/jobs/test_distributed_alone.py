@@ -61,7 +61,7 @@ def test_classify_refuses(tmp_path, photos, how, message):
 
 
 def test_output_may_be_an_empty_directory(tmp_path):
-    """A job that failed before its first row has left one."""
+    """A job that failed before its first row leaves an empty directory."""
     for output in (str(tmp_path), tmp_path.as_uri(), str(tmp_path / "none")):
         assert distributed._check_free(output) is None
     (tmp_path / "rows").mkdir()
@@ -84,7 +84,7 @@ def test_ray_that_does_not_start(failure, error):
 
 
 def test_subcommand_with_no_photo_and_with_a_directory_that_is_there(place, capsys, tmp_path):
-    """Said before the weights are read."""
+    """Both errors come before the weights are read."""
     (tmp_path / "rows").mkdir()
     (tmp_path / "rows" / "one").touch()
     more = "--weights", "none.h5", "--engine", "ray", "--output"

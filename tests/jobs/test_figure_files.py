@@ -1,4 +1,4 @@
-"""Files with figures: what is in them, and that an old one stays unless it is given up."""
+"""Files with figures: what they contain, and that an existing one is only replaced on demand."""
 import csv
 import json
 

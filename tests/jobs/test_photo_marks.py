@@ -1,4 +1,4 @@
-"""Photos are known again by a few bytes, wherever they lie and whatever they are called."""
+"""Photos are recognised by a few bytes, wherever they are and whatever they are called."""
 import hashlib
 import os
 

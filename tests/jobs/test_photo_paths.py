@@ -1,4 +1,4 @@
-"""Which photos an argument means, and what is said when it means none."""
+"""Which photos an argument stands for, and the error if it stands for none."""
 import io
 import os
 import sys
@@ -159,7 +159,7 @@ def test_folder_that_was_named_itself_is_an_error_all_the_same(folder, unlistabl
 
 
 def test_folder_whose_files_can_not_be_looked_at(folder, monkeypatch):
-    """Its names can be listed: photos are tried, and said to be unreadable then; the rest may be folders."""
+    """Its names can be listed: photos are tried, and reported as unreadable; other names may be folders."""
     stat = os.stat
 
     def refuse(path, **how):
@@ -198,7 +198,7 @@ def test_what_is_no_path_is_an_error(folder, arguments, text):
 
 
 def test_links(folder):
-    """They are followed, each real folder once, and to the first name that leads there; a lost one is a photo."""
+    """Links are followed, each real folder once, under the first name that leads there; a dangling one is a photo."""
     (folder / "dogs" / "up").symlink_to("..")
     (folder / "dogs" / "itself").symlink_to(".")
     (folder / "dogs" / "loop.jpg").symlink_to("loop.jpg")
@@ -233,7 +233,7 @@ def test_links_that_fan_out_are_no_more_work_than_the_folders(tmp_path, monkeypa
 
 @pytest.fixture
 def deep(tmp_path, monkeypatch):
-    """A photo 1,300 folders deep; `os.makedirs` and pytest's own clearing up recurse."""
+    """A photo 1,300 folders deep, made and removed here, since `os.makedirs` and pytest's cleaning recurse."""
     monkeypatch.chdir(tmp_path)
     folders = ["p" + "/d" * depth for depth in range(1300)]
     for folder in folders:
@@ -253,7 +253,7 @@ def test_folders_a_thousand_deep(deep, argument):
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_pipes_in_a_folder_are_left_out(folder):
-    """To open one would wait for a writer for ever."""
+    """Opening one would wait for a writer forever."""
     os.mkfifo(folder / "cats" / "pipe.jpg")
     assert found("p") == ALL and sorted(found("p/**")) == ALL
 

@@ -1,4 +1,4 @@
-"""Many photos at once: in order, the same bits as one by one, a bounded number ahead, and an end without remains."""
+"""Many photos at once: in order, the same bits as one by one, a bounded number ahead, and no thread left at the end."""
 import itertools
 import random
 import subprocess
@@ -120,7 +120,7 @@ def test_stream_names_other_layers(greys):
     ({"features_only": True, "out_indices": (1, 3)}, ["blocks.1", "blocks.4"]),
 ], ids=["classes", "features", "map", "features_only"])
 def test_stream_puts_out_what_the_model_does(options, layers, tmp_path):
-    """Without a word about the outputs: those of a call."""
+    """By default the outputs are those of a call."""
     model = create_model("lite0", num_threads=1, pretrained_cfg_overlay={"input_size": (3, 32, 32)}, **options)
     photos = save_photos(tmp_path, 3)
     for photo, got in zip(photos, stream(model, photos, batch_size=2), strict=True):
@@ -174,7 +174,7 @@ def test_stream_whose_list_fails_leaves_no_thread(greys, problem):
 
 
 def test_stream_stops_inside_a_batch(greys):
-    """A worker that has a large batch looks after every photo whether anybody still waits for it."""
+    """A worker with a large batch checks after each photo whether its results are still wanted."""
     started, go_on, begun = threading.Event(), threading.Event(), []
 
     def slow(image):
@@ -241,7 +241,7 @@ def test_open_image_refuses_a_draft_of_nothing(tmp_path):
 
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_stream_fast_decode_is_near(tmp_path, orientation):
-    """A smooth photo, so that what is near is known: a decoder that left out rows would be far off."""
+    """In a smooth photo the fast decoder's error is small; one that left out rows would be far off."""
     rows, columns = np.mgrid[0:900, 0:1200] / 1200
     pixels = np.stack([rows, columns, (rows + columns) / 2], axis=-1) * 255
     exif = Image.Exif()

@@ -1,4 +1,4 @@
-"""What the kernels touch: forbidden pages around their arrays, vectors of every width, and that the guards can fail."""
+"""What memory kernels access: arrays beside forbidden pages, vectors of every width, and guards that can fail."""
 import os
 import platform
 import signal
@@ -35,7 +35,7 @@ def noise(*shape):
 
 
 def call_every_kernel(how, lanes=LANES):
-    """Run the program in a process of its own, with vectors of so many lanes."""
+    """Run the program in a new process, with vectors of `lanes` floats."""
     environment = {**os.environ, "PYTHONPATH": str(Path(npefficient.__file__).parent.parent)}
     if lanes != LANES:
         environment["NUMBA_CPU_NAME"], environment["NUMBA_CPU_FEATURES"] = PROCESSORS[lanes]
@@ -44,7 +44,7 @@ def call_every_kernel(how, lanes=LANES):
 
 
 def assert_sound(result, lanes, times):
-    """The program ended well, and has called as many kernels as we think."""
+    """The program succeeded, and called as many kernels as expected."""
     assert result.returncode == 0, f"ended with {result.returncode}: {result.stderr}"
     lines = [line.split() for line in result.stdout.splitlines()]
     assert [line[0] for line in lines] == [str(lanes)] * times, result.stdout
@@ -128,7 +128,7 @@ def test_assert_bits_can_fail():
 
 
 def test_channels_shows_what_was_written_between_planes_and_lanes():
-    """Poison of another number counts as written, and so does a negative zero."""
+    """Poison moved from elsewhere counts as written, and so does a negative zero."""
     c = 2 * LANES - 1
     sound = unwritten(3, c, 2)
     assert is_poison(channels(sound, 3, c, 2)) and not is_poison(poisoned(3, number=1))
@@ -160,7 +160,7 @@ def test_guard_shows_a_write_of_zero():
 
 
 def test_guard_shows_a_write_of_poison():
-    """A pixel too many is read from one guard and written to another: NaN over NaN."""
+    """One pixel too many is read from one guard and written to another: one NaN over another."""
     x, weight, bias, out = map(Guarded, (noise(5, LANES), noise(LANES, LANES), noise(LANES), poisoned(5, LANES)))
     kernel_calls.pointwise(x.address, 5 * VECTOR, weight.address, UNREADABLE, bias.address, 1, 0, UNREADABLE,
                            out.address, 5 * VECTOR, LANES // kernel_calls.UNROLL, 6, 1, 0, 0)
@@ -170,7 +170,7 @@ def test_guard_shows_a_write_of_poison():
 
 @pytest.mark.parametrize("rows, columns", [(2, 3), (1, 4)], ids=["a_row_too_many", "a_column_too_many"])
 def test_guard_shows_a_read_outside(rows, columns):
-    """Poison gets through a kernel's ReLU6: nothing hides it."""
+    """A kernel's ReLU6 passes NaN on, so that poison shows."""
     x, weight, bias = (Guarded(a) for a in (noise(3, 5, LANES), np.ones((3, 3, LANES)), np.zeros(LANES)))
     out = Guarded(poisoned(rows, columns, LANES))
     kernel_calls.depthwise(x.address, 5 * VECTOR, weight.address, bias.address, out.address, rows, columns, 3, 1)

@@ -1,4 +1,4 @@
-"""How rows and pixels are cut into tiles: the kernels' text, run as Python with a recorder in place of the tiles."""
+"""How rows and pixels are cut into tiles: the kernels, run as plain Python with a recorder in place of the tiles."""
 import numpy as np
 import pytest
 from guarded import Guarded
@@ -41,7 +41,7 @@ def record(monkeypatch):
 
 
 def recorded_pointwise(record, pixels, vectors, half):
-    """[(VECTORS, HALF, PIXELS, tiles), ..] after a look at where they lie."""
+    """[(VECTORS, HALF, PIXELS, tiles), ..] after a check of their places."""
     calls = record(pointwise_module, pointwise_module.pointwise_kernel, 1000, 1, 2, 9, 3, 1, 1, 3000, 5000, 4, 5,
                    pixels, vectors, half, 2)
     at, found, before = 0, [], 2 * -(-pixels // largest_tile(vectors))
@@ -56,7 +56,7 @@ def recorded_pointwise(record, pixels, vectors, half):
 
 
 def recorded_depthwise(record, kernel, stride, columns):
-    """[(KERNEL, STRIDE, PIXELS, tiles), ..] after a look at where they lie."""
+    """[(KERNEL, STRIDE, PIXELS, tiles), ..] after a check of their places."""
     calls = record(depthwise_module, depthwise_module.depthwise_kernel, 1000, 1, 2, 3, 5000, 7, columns, kernel, stride)
     at, found = 0, []
     for *tile, x, x_row, weight, bias, out, out_row, rows, tiles in calls:
@@ -87,7 +87,7 @@ def recorded_stem(record, width, vectors):
 
 
 def assert_even(tiles, total, largest):
-    """As few tiles as there can be, of one size or a pixel more; each a pair (pixels, how many)."""
+    """Check that the tiles, pairs (pixels, how many), are as few as possible, and all of one size or a pixel more."""
     sizes = [pixels for pixels, count in tiles for _ in range(count)]
     assert sum(sizes) == total, f"{sum(sizes)} pixels of {total}"
     assert len(sizes) == -(-total // largest), f"{len(sizes)} tiles, expected {-(-total // largest)}"
@@ -124,7 +124,7 @@ def test_stem_tiles(record, vectors):
 
 
 def test_every_tile_is_tested(record):
-    """One row of the tests in `test_kernels` for every tile in the machine code, and none that is never called."""
+    """Every tile in the machine code has a row in the tests of `test_kernels`, and every row's tile is called."""
     zeros = np.zeros((2, 2, LANES), np.float32)
     call_pointwise(Guarded, zeros[0], np.zeros((8, LANES), np.float32), np.zeros(8, np.float32))
     call_depthwise(Guarded, zeros, np.zeros((LANES, 1, 3, 3), np.float32), zeros[0, 0], 1)

@@ -131,7 +131,7 @@ def test_pointwise_equal_pixels_and_channels_give_equal_bits():
 
 
 def test_pointwise_without_pixels():
-    """No pixels, nothing written, nothing read."""
+    """Without pixels nothing is read or written."""
     got = call_pointwise(Guarded, noise(0, 8), noise(24, 8), noise(24))
     assert got.shape == (0, 24)
 
@@ -154,14 +154,14 @@ def test_depthwise(size, kernel, stride, c):
 @pytest.mark.parametrize("stride", [1, 2], ids="s{}".format)
 @pytest.mark.parametrize("kernel", [3, 5], ids="k{}".format)
 def test_depthwise_rows_of_every_width(kernel, stride, width):
-    """Rows of one tile, of several of one size, and of some with a pixel more."""
+    """Rows of one tile, of several tiles of one size, and of tiles of which some have a pixel more."""
     x, weight, bias = 4 * noise(3, width, LANES), 2 * noise(LANES, 1, kernel, kernel), 2 * noise(LANES)
     assert_bits(call_depthwise(Guarded, x, weight, bias, stride), exact_depthwise(x, weight, bias, stride))
 
 
 @pytest.mark.parametrize("kernel, stride, pixels", depthwise_tiles())
 def test_depthwise_every_tile(kernel, stride, pixels):
-    """Rows of as many outputs as one tile has."""
+    """Rows with as many outputs as one tile."""
     x, weight, bias = 4 * noise(4, pixels * stride, LANES), 2 * noise(LANES, 1, kernel, kernel), 2 * noise(LANES)
     got = call_depthwise(Guarded, x, weight, bias, stride)
     assert got.shape[1] == pixels
@@ -257,7 +257,7 @@ def test_copy(count):
 
 @pytest.mark.parametrize("distance", [1, 2, 3, 8, 20, 21])
 def test_copy_onto_what_lies_before_it(distance):
-    """Rows move up in the memory in which they lie, by less than their length."""
+    """Rows are moved towards lower addresses by less than their length."""
     x = noise(41, LANES)
     placed = Guarded(x)
     copy(placed.address + distance * LANES * 4, placed.address, 20)

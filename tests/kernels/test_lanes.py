@@ -1,4 +1,4 @@
-"""The tracing layer: what a small kernel computes, against what its text says."""
+"""The tracing layer: a compiled kernel computes what its Python text says."""
 import numpy as np
 import pytest
 from guarded import Guarded
@@ -28,7 +28,7 @@ def sums(t, x, out, count):
 
 
 def swap(t, x, out, count):
-    """Two carried values change places at each turn."""
+    """Two carried values swap places in each iteration."""
     a, b = t.loop(count, lambda i, a, b: (b, a), t.load(x), t.load(x + VECTOR))
     t.store(a, out)
     t.store(b, out + VECTOR)
@@ -170,7 +170,7 @@ def test_relu6():
 
 
 def test_relu6_lane_by_lane():
-    """Each lane is NaN, too small, too large or neither on its own."""
+    """Each lane by itself is NaN, too small, too large, or in range."""
     x = np.resize(np.float32([np.nan, -1, 7, 2]), LANES)
     out = vectors(9)
     LIMIT(Guarded(x), out, 1)

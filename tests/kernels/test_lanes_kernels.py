@@ -16,7 +16,7 @@ FEWER = pytest.mark.parametrize("few", [n for n in (1, 2, 4, 8) if n <= LANES], 
 
 @FEWER
 def test_load_and_store_of_fewer_lanes(few):
-    """Only so many floats are read and written."""
+    """Only as many floats are read and written as there are lanes."""
 
     def move(t, x, out):
         value = t.load(x, few)
@@ -53,7 +53,7 @@ def test_relu6_of_fewer_lanes(few):
 
 @FEWER
 def test_widen(few):
-    """Zeros stand behind what is widened."""
+    """The added lanes are zeros."""
 
     def compute(t, x, out):
         wide = t.load(x, few).widen(LANES)
@@ -68,7 +68,7 @@ def test_widen(few):
 
 @FEWER
 def test_kernel_of_fewer_lanes(few):
-    """A kernel's own width is the width of all that is not told otherwise."""
+    """The kernel's width is the default of all its operations."""
 
     def compute(t, x, count, out):
         assert t.lanes == few
@@ -144,7 +144,7 @@ def test_kernel_checks_the_number_of_arguments():
 
 
 def scaled(t, x, out, *, FACTOR, TIMES):
-    """out = x * FACTOR, in so many places."""
+    """out = x * FACTOR, in TIMES places."""
     for i in range(TIMES):
         t.store(t.load(x) * t.number(float(FACTOR)), out + i * VECTOR)
 
@@ -184,7 +184,7 @@ def test_familys_constants_may_be_computed():
 
 
 def test_family_and_kernel_and_another_call_share_their_code():
-    """One machine code for each name in a module, however often and however it is called."""
+    """Each name in a module has one piece of machine code, however and however often it is called."""
     same_constants = kernel(scaled, FLOAT32, FACTOR=5, TIMES=2)
 
     @njit
@@ -221,7 +221,7 @@ def test_family_checks_the_number_of_arguments():
 
 
 def test_two_kernels_of_one_name_are_refused():
-    """Else one of them would be the other."""
+    """Otherwise a call of one might run the other."""
 
     def named_put(value):
         def put(t, out):

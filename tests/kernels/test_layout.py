@@ -30,7 +30,7 @@ def test_half_vectors_are_there_with_16_lanes_only(layout):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_planes_are_no_power_of_two_apart(layout):
-    """A vector's room lies between two planes, but not where each is one vector: those lie side by side."""
+    """Two planes are one vector apart, except planes of a single vector, which lie side by side."""
     assert [layout.plane_size(pixels) // layout.vector for pixels in (1, 2, 3, 1024)] == [1, 3, 4, 1025]
     assert layout.plane_size(7) % layout.vector == 0
 
@@ -44,7 +44,7 @@ def test_panels(count, wide, sizes):
 
 
 def test_panels_of_every_count():
-    """All vectors, in panels of 3, then of 2, and never of 1 but where there is just one: it wastes the registers."""
+    """All vectors are in panels of 3, then of 2; a panel of 1 wastes registers, and is only for a single vector."""
     for count in range(1, 300):
         sizes = FLOAT32.panel_sizes(count)
         assert sum(sizes) == count and sizes == sorted(sizes, reverse=True)
@@ -56,7 +56,7 @@ def test_panels_of_every_count():
 @pytest.mark.parametrize("layout, expected", [(SSE, [7, 4, 3]), (NEON, [8, 8, 7]), (AVX2, [8, 6, 4]),
                                               (AVX512, [8, 8, 8])])
 def test_tiles_fit_the_registers(layout, expected):
-    """The accumulators, a panel's weights and one input at least; AVX2 and AVX-512 have room for no more."""
+    """Registers hold accumulators, a panel's weights and one input at least; AVX2 and AVX-512 hold no larger tile."""
     assert [layout.largest_tile(count) for count in (1, 2, 3)] == expected
     for count, pixels in zip((1, 2, 3), expected):
         assert pixels * count + count + 1 <= layout.registers

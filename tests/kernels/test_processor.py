@@ -1,4 +1,4 @@
-"""What the processor is: by its architecture, then from the system's file where there is one, else from LLVM."""
+"""What the processor is, by its architecture, by the system's file where there is one, and otherwise by LLVM."""
 import platform
 
 import pytest
@@ -56,7 +56,7 @@ def test_elsewhere_llvm_is_asked(cpuinfo, monkeypatch, text):
     ("aarch64", ("NEON", 4, 32)), ("arm64", ("NEON", 4, 32)), ("ARM64", ("NEON", 4, 32)),
     ("ppc64le", ("128 bit", 4, 16)), ("s390x", ("128 bit", 4, 16)), ("", ("128 bit", 4, 16))])
 def test_another_architecture_has_vectors_of_its_own(cpuinfo, monkeypatch, machine, expected):
-    """Whatever the system's file says: under emulation it is that of another machine. Nor does it tell who this is."""
+    """The system's file is ignored: under emulation it is another machine's, and it has no name of the processor."""
     cpuinfo(CPUINFO.format(more="avx512f avx512vl"))
     monkeypatch.setattr(platform, "machine", lambda: machine)
     monkeypatch.setattr(processor, "_host_features", lambda llvm: "+sve,-aes")
@@ -93,7 +93,7 @@ def test_the_environment_goes_before(cpuinfo, monkeypatch):
     ("model\t\t: 17", "model\t\t: 1", False), ("stepping\t: 1", "stepping\t: 2", False), ("avx2", "avx2 vaes", False),
     ("2596.1", "3400.0", True), ("5192", "5193", True)])
 def test_identity_changes_with_what_code_depends_on(cpuinfo, old, new, same):
-    """The clock is measured anew at every start: it does not count."""
+    """The clock rate is measured anew at each start, and must not count."""
     text = CPUINFO.format(more="")
     assert old in text
     cpuinfo(text)

@@ -1,7 +1,7 @@
 """Every rung of every ladder against loops in float64 at the edges of its shapes.
 
-The tests go through the registry, so that no rung is in it that they have not verified; `check` is what they verify
-with, and is shown to refuse what is wrong.
+The tests take the rungs from the registry, so that every rung in it is verified; `check`, which verifies them, is shown
+to refuse wrong results.
 """
 import itertools
 import subprocess
@@ -211,7 +211,7 @@ def test_fused_whatever_fits_its_scratch_memory(monkeypatch, scratch):
 
 
 def test_a_prepared_rung_outlives_its_case():
-    """The engine's kernels know addresses alone: somebody must hold what lies there."""
+    """The engine's kernels get addresses only: the rung must keep the arrays alive."""
     call = LADDERS["pointwise"][-1].prepare(pointwise_case((20, 20), 64, 64)).call
     expected = LADDERS["pointwise"][-1].prepare(pointwise_case((20, 20), 64, 64))
     expected.call()
@@ -272,7 +272,7 @@ def test_the_engine_does_not_load_the_ladder():
 
 
 def test_the_engine_s_code_does_not_depend_on_the_ladder(monkeypatch, tmp_path):
-    """An edited rung must not make anybody compile the engine anew."""
+    """An edited rung must not cause the engine to be compiled again."""
     from npefficient.engine import compiled
 
     read = []

@@ -1,4 +1,4 @@
-"""Model.classify: photos in every form, and what it says where the weights are random."""
+"""Model.classify: photos in every form, and the warning for random weights."""
 import io
 import tempfile
 
@@ -39,7 +39,7 @@ def test_photos_in_every_form(photo, tmp_path):
 
 
 def test_a_random_classifier_is_said(fetched, photo):
-    """In the repr, in the notebook's table, and when it is asked for a class."""
+    """The repr, the notebook's table and a warning of `classify` say that the weights are random."""
     for model in (create("lite0", True, num_classes=5), create("lite0", True)):
         if model.num_classes == 1000:
             assert model.source.random == "" and "RANDOM" not in repr(model)

@@ -1,4 +1,4 @@
-"""create_model in all its words: names of the hub, folders, overlays; and models for no picture."""
+"""create_model and its arguments: names of the hub, folders, overlays; and batches without pictures."""
 import functools
 
 import numpy as np
@@ -74,7 +74,7 @@ def test_lists_are_timms(how):
 
 @pytest.mark.parametrize("way", ["file", "local-dir:", "LOCAL-DIR:"])
 def test_a_file_in_place_of_the_official_weights_is_adapted(way, official):
-    """Unlike checkpoint_path, which has to be what is asked for."""
+    """Unlike a file named by checkpoint_path, which has to fit the arguments."""
     if way == "file":
         make = functools.partial(create, "lite0", pretrained=True, pretrained_cfg_overlay={"file": str(official)})
     else:
@@ -87,7 +87,7 @@ def test_a_file_in_place_of_the_official_weights_is_adapted(way, official):
 
 
 def test_a_local_folder_is_handed_on_as_it_is(monkeypatch, tmp_path):
-    """It is the converter's business to find the weights and their settings in it."""
+    """The converter finds the weights and their settings in it."""
     asked = []
     monkeypatch.setattr(loading, "load_weights", lambda path, name: asked.append((path, name)) or random_weights(
         build("lite1", 3)))
@@ -105,7 +105,7 @@ def test_a_local_folder_that_is_not_there():
 
 
 def test_a_files_classes_are_those_of_the_file(tmp_path):
-    """timm raises where they are not 1000, which is its default; here the file says what it has."""
+    """timm raises if they are not its default of 1000; here the file tells how many there are."""
     write_weights(tmp_path / "three.h5", random_weights(build("lite0", 3)))
     assert create("lite0", checkpoint_path=tmp_path / "three.h5").num_classes == 3
     with pytest.raises(ArgumentError, match="num_classes 1000: these weights have 3"):
@@ -218,7 +218,7 @@ def test_a_model_of_four_channels_takes_arrays_alone(photo):
                                      {"num_classes": 3, "global_pool": "catavgmax"}],
                          ids=["classes", "features", "map", "catavgmax"])
 def test_no_pictures_give_no_outputs(options, backend):
-    """As in timm: the shapes of one picture, none of them."""
+    """As in timm: the shapes are those for one picture, with a batch of 0."""
     model, layers = create("lite0", backend=backend, **options), ["conv_stem", "blocks.2.1.bn3", "blocks.6", "bn2"]
     for threads in (1, 3):
         model = npefficient.create_model("lite0", backend=backend, num_threads=threads, **options)

@@ -1,4 +1,4 @@
-"""How a model takes its photos, asked in timm's words: the same settings, the same pixels, and errors that say why."""
+"""How a model prepares photos, through timm's functions: the same settings, the same pixels, and helpful errors."""
 import functools
 
 import numpy as np
@@ -71,7 +71,7 @@ def test_resolve_data_config_without_a_model_is_timms(args):
     {"mean": (0.5, 0.5, 0.5), "url": "x"},
 ], ids=override_id)
 def test_resolve_data_config_of_a_part_is_timms(cfg):
-    """A configuration that leaves things out gets timm's usual ones; a model beside it is not asked."""
+    """Settings left out of a configuration are timm's defaults, not those of the model given with it."""
     assert npefficient.resolve_data_config({}, cfg) == timm.data.resolve_data_config({}, cfg)
     assert npefficient.resolve_data_config(None, cfg, model("lite4")) == timm.data.resolve_data_config(
         None, cfg, timm_model("lite4"))
@@ -95,7 +95,7 @@ def test_get_pretrained_cfg_takes_any_name():
 
 
 def test_model_cfg_says_whose_weights_they_are():
-    """Only weights of the official file have its address; the settings are the model's own."""
+    """Only the official file's weights have its URL; the settings are the model's own."""
     network = build("lite1", 7)
     random = random_weights(network)
     own = model_cfg(Weights(network, {}, npefficient.Preprocessing((60, 90), 1.0), None, random.source))

@@ -1,4 +1,4 @@
-"""The embedded model: what the package ships is small, right on digits it never saw, and equal to timm."""
+"""The embedded model is small, right on digits that it never saw, and equal to timm."""
 import importlib.util
 from pathlib import Path
 

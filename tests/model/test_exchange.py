@@ -1,4 +1,4 @@
-"""Weights and classifiers of one's own into a model, and out of it into files."""
+"""Putting other weights and classifiers into a model, and saving them in files."""
 import fresh
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def same(arrays, expected):
 
 
 def test_set_classifier(model):
-    """The logits are those of the arrays, on the features that there were before."""
+    """The logits are those of the arrays, computed from the same features as before."""
     pooled = model.forward_head(model.forward_features(X), pre_logits=True)
     assert model.set_classifier(WEIGHT, BIAS, LABELS) is None
     np.testing.assert_allclose(model(X), pooled @ WEIGHT.T + BIAS, rtol=0, atol=1e-5)
@@ -83,7 +83,7 @@ def test_a_model_without_a_classifier_gets_one(file):
 
 
 def test_the_classifier_of_the_model_itself_changes_nothing(model):
-    """The way to give it other labels."""
+    """That is how a model gets other labels."""
     before = model(X)
     model.set_classifier(model.classifier.weight, model.classifier.bias, labels=["a", "b", "c", "d"])
     np.testing.assert_array_equal(model(X), before)
@@ -117,7 +117,7 @@ def test_set_classifier_refuses(model, weight, bias, labels, message):
 
 
 def test_set_classifier_refuses_what_can_exceed_float32(model, tmp_path):
-    """What `save` would refuse."""
+    """`save` would refuse it too."""
     before = model(X)
     with pytest.raises(WeightsError, match="layer 'classifier': its weights can give .*, which float32 can't hold"):
         model.set_classifier(np.full((3, 1280), 3e38), BIAS)
@@ -238,7 +238,7 @@ def test_save_and_read_again(model, tmp_path):
     lambda m: m.load_state_dict(random_weights(build("lite0", 4), 9).parameters),
 ], ids=["nothing", "reset", "set", "state_dict"])
 def test_save_over_the_file_that_a_model_is_of(file, tmp_path, change):
-    """The model is still that of its file."""
+    """Afterwards the model still has the weights of that file."""
     path = tmp_path / "own.h5"
     path.write_bytes(file.read_bytes())
     model = npefficient.create_model(checkpoint_path=path, num_threads=1)
@@ -256,7 +256,7 @@ def test_save_keeps_settings_of_the_overlay(file, tmp_path):
 
 
 def test_a_model_goes_to_timms_file_and_back(file, tmp_path):
-    """The whole way in Python."""
+    """All of it in Python."""
     model = npefficient.create_model(checkpoint_path=file, num_threads=1)
     model.set_classifier(WEIGHT, BIAS)
     model.save(tmp_path / "mine.h5")

@@ -1,4 +1,4 @@
-"""Which feature maps there are and which are meant; models that put out nothing else."""
+"""Feature maps: which there are, how they are selected, and models that return only these."""
 import re
 
 import numpy as np
@@ -41,7 +41,7 @@ def test_take_indices_reads_an_iterator_once():
 
 @given(st.integers(1, 9), st.lists(st.integers(-12, 12), min_size=1, max_size=6))
 def test_take_indices_are_pythons_own(count, indices):
-    """What a list of the maps gives for each index, in the order of execution."""
+    """Indices select as in a Python list of the maps, in the order of execution."""
     maps = list(range(count))
     if all(-count <= index < count for index in indices):
         assert take_indices(count, indices) == sorted({maps[index] for index in indices})
@@ -77,7 +77,7 @@ def test_feature_info_by_hand():
 
 
 def test_feature_info_of_some():
-    """Without idx the outputs; with idx any map, whether it is put out or not."""
+    """Without idx the outputs; with idx any map, whether it is an output or not."""
     info = feature_info(NETWORK, [1, -1])
     assert info.out_indices == (1, 4) and info.channels() == [24, 320] and len(info) == 5
     assert info.channels(0) == info.channels(np.int64(0)) == 16 and info.channels(-1) == 320
@@ -101,7 +101,7 @@ def test_channels_of_every_variant(short, channels):
 
 
 def test_feature_info_is_made_anew():
-    """Whoever changes a dictionary changes no model."""
+    """Changing the returned dictionaries changes no model."""
     model = npefficient.create_model("lite0", num_classes=0)
     model.feature_info[0]["num_chs"] = 1
     assert model.feature_info[0]["num_chs"] == 16

@@ -166,7 +166,7 @@ def test_resaved_checkpoint_has_the_same_content(short, form, tmp_path, tmp_path
 @needs_timm
 @pytest.mark.parametrize("short", PACKAGES)
 def test_checkpoint_as_it_comes_keeps_every_number(short, tmp_path_factory):
-    """Against torch's own reading of the file, in timm's network."""
+    """Compared with torch's own reading of the file, in timm's network."""
     got = converted(short, tmp_path_factory.getbasetemp()).parameters
     expected = timm_official(short).state_dict()
     assert list(got) == list(expected)

@@ -1,4 +1,4 @@
-"""The promise: a checkpoint that torch saved, converted by us, gives timm's own logits, for every variant."""
+"""The promise: for every variant, a checkpoint saved by torch and converted by us gives timm's logits."""
 import functools
 
 import numpy as np

@@ -1,4 +1,4 @@
-"""create_model and Model: what users call, and what they are told when it can't be."""
+"""create_model and Model: what users call, and the errors they get."""
 import dataclasses
 import re
 

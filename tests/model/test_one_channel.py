@@ -1,4 +1,4 @@
-"""Networks with one input channel get grey photographs, as from timm's loader; those with two or four get none."""
+"""Networks with one input channel take grey photographs, as from timm's loader; those with two or four take none."""
 import dataclasses
 import io
 

@@ -1,4 +1,4 @@
-"""Models on their way: pickled, copied, sent to other processes; the same bits there, or an error."""
+"""Models that are pickled, copied or sent to other processes give the same bits there, or an error."""
 import copy
 import dataclasses
 import functools
@@ -65,13 +65,13 @@ MODELS = {  # how it is made, and the most bytes that its pickle may have
 
 
 def values(model):
-    """All that a model puts out, one behind the other."""
+    """All outputs of a model, concatenated."""
     made = model(X)
     return np.concatenate([array.ravel() for array in (made if isinstance(made, list) else [made])])
 
 
 def told(model) -> list:
-    """What a model says of itself."""
+    """What a model tells about itself."""
     whole = getattr(model, "model", model)
     return [repr(model), whole.labels, whole.num_threads, whole.backend, model.preprocessing, model.pretrained_cfg,
             model.feature_info, model.outputs]
@@ -100,7 +100,7 @@ def test_every_protocol(protocol, file):
 
 
 def test_threads_are_those_that_were_asked_for(file):
-    """None is left to the process that makes the copy: it may have other processors."""
+    """num_threads=None is decided by the process that makes the copy: it may have other processors."""
     for asked in (None, 1, 3):
         model = npefficient.create_model(checkpoint_path=file, num_threads=asked)
         _, (_, _, _, how) = model.__reduce__()
@@ -109,7 +109,7 @@ def test_threads_are_those_that_were_asked_for(file):
 
 
 def test_changes_do_not_pile_up(file):
-    """Of a hundred classifiers the last one is sent alone."""
+    """Of a hundred classifiers only the last one is sent."""
     model, bare = with_own_classifier(file), len(pickle.dumps(with_own_classifier(file)))
     for _ in range(3):
         model.reset_classifier(9)
@@ -140,7 +140,7 @@ def test_a_file_that_changes_on_the_way_is_noticed(other, tmp_path):
 
 
 def test_other_labels_or_settings_are_noticed_as_well(tmp_path):
-    """They change the answer, though no weight."""
+    """They change the answer, but no weight."""
     path, weights = tmp_path / "four.h5", random_weights(build("lite0", 4), 3)
     for change in ({"labels": tuple("abcd")}, {"preprocessing": npefficient.Preprocessing((32, 32))}):
         write_weights(path, weights, force=True)
@@ -166,7 +166,7 @@ def logits(model, seed: int) -> bytes:
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_a_pool_gets_models(method, file):
-    """The call that people write: pool.map(partial(function, model), things)."""
+    """As users call it: pool.map(partial(function, model), things)."""
     model = with_own_classifier(file)
     with multiprocessing.get_context(method).Pool(1) as pool:
         got = pool.map(functools.partial(logits, model), range(3))
@@ -174,7 +174,7 @@ def test_a_pool_gets_models(method, file):
 
 
 def test_a_fresh_interpreter_unpickles(file, tmp_path):
-    """One that has not imported the package, from a file."""
+    """A new interpreter, which has not imported the package, unpickles from a file."""
     model = with_reset_classifier(file)
     (tmp_path / "model.pickle").write_bytes(pickle.dumps(model))
     script = f"""

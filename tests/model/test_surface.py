@@ -97,7 +97,7 @@ def test_forward_features(variant, size, backend):
 
 @everywhere
 def test_forward_head(variant, size, backend):
-    """The same features for both; then our own, which have to give the bits of the whole model."""
+    """On the same features for both; then on our own, which have to give the bits of the whole model."""
     right, m, x = expected(variant, size), model(variant, backend), pixels(1, size)
     features, head = right["bn2"], calibrated(variant).forward_head
     close(m.forward_head(features), ours(call(head, nchw(features))))
@@ -109,7 +109,7 @@ def test_forward_head(variant, size, backend):
 
 @everywhere
 def test_no_classifier(variant, size, backend):
-    """num_classes=0: the pooled features, the same bits as the model with a classifier has on the way."""
+    """num_classes=0 gives the pooled features, with the same bits as in the model with a classifier."""
     m, x = model(variant, backend, num_classes=0), pixels(1, size)
     pooled = m(x)
     assert m.num_classes == 0 and m.labels == () and pooled.shape == (1, m.head_hidden_size) == (1, 1280)
@@ -184,7 +184,7 @@ def test_every_layer_of_one_variant(size, backend):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_names_are_timms(variant):
-    """Every name is a module of timm's; what is left out puts out its input, or is the whole sequence of stages."""
+    """Every name is one of timm's modules; those left out return their input, or are the whole sequence of stages."""
     modules = {name for name, _ in calibrated(variant).named_modules()}
     known = set(named_layers(build(variant)))
     assert known <= modules

@@ -46,7 +46,7 @@ def test_assert_maps_can_fail():
 
 @everywhere
 def test_forward_intermediates(variant, size, backend):
-    """Against timm's layers of these names; that they are what timm's own function puts out shows at a small size."""
+    """Compared with timm's layers of these names; at a small size with the outputs of timm's own function."""
     m, x, right = model(variant, backend), pixels(1, size), expected(variant, size)
     for extra_blocks, names in ((False, STAGES), (True, EVERY)):
         last, maps = m.forward_intermediates(x, extra_blocks=extra_blocks)
@@ -66,7 +66,7 @@ def test_forward_intermediates_of_timm(variant):
 
 
 def flat(answer):
-    """All values of what forward_intermediates returns, one behind the other."""
+    """All values that forward_intermediates returns, concatenated."""
     last, maps = answer if isinstance(answer, tuple) else (np.empty(0, np.float32), answer)
     return np.concatenate([array.ravel() for array in (last, *maps)])
 
@@ -76,7 +76,7 @@ def flat(answer):
 @pytest.mark.parametrize("intermediates_only", [False, True], ids=["both", "intermediates_only"])
 @pytest.mark.parametrize("indices", INDICES, ids=indices_id)
 def test_every_option(indices, intermediates_only, extra_blocks, stop_early):
-    """All that timm has, at one small size: which maps come, in which order, and what the last one is."""
+    """All of timm's options, at one small size: which maps are returned, in which order, and what the last one is."""
     m, x = model("lite0"), pixels(1, (20, 9))
     options = dict(indices=indices, intermediates_only=intermediates_only, extra_blocks=extra_blocks,
                    stop_early=stop_early)
@@ -208,7 +208,7 @@ def test_features_only_model_has_the_rest_of_its_surface():
 
 
 def test_features_without_a_pool():
-    """timm's features_only drops the head: a pool and a classifier that do not go together say nothing there."""
+    """timm's features_only drops the head, so a pool and a classifier that do not fit together are no error."""
     m = model("lite0", features_only=True, num_classes=0, global_pool="")
     for got, right in zip(m(pixels(1, ODD)), model("lite0", features_only=True)(pixels(1, ODD))):
         assert_same_bits(got, right)

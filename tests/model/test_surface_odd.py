@@ -1,4 +1,4 @@
-"""Whatever is handed to what is public comes back as an answer, or as one of the package's own errors."""
+"""Whatever the public functions are given, they return an answer or raise one of the package's own errors."""
 import functools
 import io
 import itertools
@@ -40,7 +40,7 @@ X, PHOTO = np.zeros((1, 32, 32, 3), np.float32), np.zeros((9, 9, 3), np.uint8)
 
 
 def refused(call, values=ODD) -> int:
-    """How many of the values `call` refuses with an error of the package; any other error is the test's failure."""
+    """How many of the values `call` refuses with an error of the package; any other error fails the test."""
     count = 0
     for name, value in values.items():
         try:
@@ -55,7 +55,7 @@ def refused(call, values=ODD) -> int:
 
 @pytest.fixture
 def create(monkeypatch):
-    """`create_model` up to where a network is made."""
+    """`create_model` up to the point where a network is built."""
     monkeypatch.setattr(loading, "random_weights", lambda network: small_weights())
     monkeypatch.setattr(module, "Model", lambda weights, **how: small_model())
     return npefficient.create_model

@@ -1,4 +1,4 @@
-"""What is named as in timm is named so throughout: arguments, defaults, members."""
+"""What has a name of timm's is the same throughout: arguments, defaults, members."""
 import inspect
 from operator import attrgetter
 from types import MappingProxyType
@@ -36,7 +36,7 @@ def parameters(function):
 
 
 def unlike(own, timms, only_ours=frozenset(), defaults=MappingProxyType({})) -> list[str]:
-    """What a caller who knows timm's function would stumble over, in words."""
+    """The differences that a caller who knows timm's function would stumble over, in words."""
     own, timms = parameters(own), parameters(timms)
     problems = [f"{name} is none of timm's" for name in own if name not in timms and name not in only_ours]
     for name in own:
@@ -66,13 +66,13 @@ def test_unlike_can_fail():
 
 @pytest.mark.parametrize("name", [name for name in PAIRS if name.startswith(("Model.", "FeatureInfo."))])
 def test_arguments_come_in_timms_order(name):
-    """As far as ours go: what is given by position means the same."""
+    """Arguments given by position mean the same as in timm, as far as we have them."""
     ours_, theirs = list(parameters(attrgetter(name)(npefficient))), list(parameters(attrgetter(PAIRS[name])(timm)))
     assert ours_ == theirs[:len(ours_)]
 
 
 def test_functions_begin_in_timms_order():
-    """What is given by position means the same; behind that there are keywords alone."""
+    """Arguments given by position mean the same as in timm; all others are keyword-only."""
     for name, count in (("create_model", 2), ("resolve_data_config", 5), ("resolve_model_data_config", 5),
                         ("create_transform", 2), ("list_models", 6), ("list_pretrained", 2), ("is_model", 1),
                         ("is_model_pretrained", 1), ("get_pretrained_cfg", 1)):

@@ -22,7 +22,7 @@ pytestmark = needs_timm
 
 
 def fresh(variant="lite0", **options):
-    """A model of one's own, to be changed."""
+    """A new model, which the test may change."""
     return npefficient.create_model(checkpoint_path=weight_file(variant), num_threads=1, **options)
 
 
@@ -55,7 +55,7 @@ def test_reset_classifier_has_timms_shapes(num_classes, pool, backend):
 
 
 def test_reset_classifier_again_and_again():
-    """What came between leaves no trace, and what the engine never forms is still there."""
+    """Earlier classifiers leave no trace, and maps that the engine never computes are still available."""
     m, x = fresh(), pixels(1, ODD)
     for num_classes, pool in ((5, "max"), (0, ""), (0, "avg"), (4, "catavgmax"), (3, "avg")):
         m.reset_classifier(num_classes, pool)

@@ -1,4 +1,4 @@
-"""Every name of timm's has an answer here: the same, without effect, or an error that says what to do instead."""
+"""Every name of timm's is decided here: it works the same, has no effect, or is an error that names a remedy."""
 import importlib
 import inspect
 import re
@@ -60,7 +60,7 @@ def test_every_argument_of_create_transform_is_decided():
 
 
 def decided(function: str) -> set[str]:
-    """All that the function takes or has an answer to; no argument has two."""
+    """All arguments that the function takes or has an answer for; none has two answers."""
     ours, tables = arguments(getattr(npefficient, function)), (NO_EFFECT[function], set(INSTEAD[function]))
     assert sum(map(len, (ours, *tables))) == len(ours.union(*tables))
     assert AS_IT_IS[function].keys() <= tables[1]
@@ -154,7 +154,7 @@ def test_absent_names_say_what_to_do(name, model):
 
 
 def test_remedies_name_what_there_is(model, features):
-    """Whatever a remedy calls by the name of a model is there."""
+    """Whatever a remedy names of a model, of its features or of the package exists."""
     for text in {remedy for table in (ABSENT_OF_FEATURES, *INSTEAD.values()) for remedy in table.values()}:
         for who, path in re.findall(r"\b(model|features|npefficient)\.([a-z_.]+[a-z])", text):
             found = {"model": model, "features": features, "npefficient": npefficient}[who]

@@ -1,4 +1,4 @@
-"""The five variants as data: equal to timm's own model, to a reading of the paper's table, and to published figures."""
+"""The five variants as data: equal to timm's models, to the paper's table, and to published figures."""
 import functools
 import math
 
@@ -87,7 +87,7 @@ def test_convs_are_linear_only_at_the_end_of_a_block(short):
 
 @pytest.mark.parametrize("short", SHORT)
 def test_channels_are_multiples_of_eight(short):
-    """What the kernels rely on: they know no tail of channels."""
+    """The kernels rely on it: they have no code for a remainder of channels."""
     assert all(conv.out_channels % 8 == 0 for conv in build(short).convs)
 
 

@@ -1,4 +1,4 @@
-"""timm's logits in float64, stored: what holds the network where torch is not installed."""
+"""timm's logits in float64, stored: they check the network where torch is not installed."""
 import numpy as np
 import pytest
 from live import logits, needs_timm
@@ -32,7 +32,7 @@ def test_golden_logits(variant, backend):
 @needs_timm
 @pytest.mark.parametrize("variant", SIZES)
 def test_golden_file_is_what_timm_says(variant):
-    """In float64 on any processor; timm's own float32 is held as ours is."""
+    """In float64 on any processor; timm's float32 is held to the same tolerance as ours."""
     expected, x, model = np.load(GOLDEN)[variant], golden_input(SIZES[variant]), golden_timm(variant)
     assert_close(logits(model, x), expected.astype(np.float32), LOGITS)
     got = logits(model.double(), x.astype(np.float64))

@@ -1,4 +1,4 @@
-"""The table of names: where each output comes from, and what is said about a name that there is not."""
+"""The table of names: where each output comes from, and the error for an unknown name."""
 import numpy as np
 import pytest
 

@@ -1,4 +1,4 @@
-"""Finite weights that lead out of float32 are refused, by the layer where they do, and no others are."""
+"""Finite weights whose results exceed float32 are refused, by the name of the layer; no others are."""
 import numpy as np
 import pytest
 from live import calibrated, needs_timm
@@ -41,7 +41,7 @@ def test_what_can_exceed_float32_is_refused(changes, layer):
 
 
 def test_what_is_refused_does_exceed_float32():
-    """The finding's own two cases, in the plain network: infinite or no numbers."""
+    """In the plain network two such cases give infinities or NaN."""
     x = np.ones((1, 32, 32, 3), np.float32)
     for changes in ({"blocks__0__0__bn2__weight": 3e38, "blocks__0__0__bn2__running_var": 0},
                     {"classifier__weight": 3e38, "classifier__bias": 3e38}):

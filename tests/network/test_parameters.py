@@ -27,7 +27,7 @@ def with_value(array, value):
 def test_check_parameters_accepts(whole):
     check_parameters(whole, LITE0)
     check_parameters({k: v if v.ndim == 0 else v.astype(np.float16) for k, v in whole.items()}, LITE0)
-    check_parameters(dict(reversed(whole.items())), LITE0)  # the order is free
+    check_parameters(dict(reversed(whole.items())), LITE0)  # any order will do
 
 
 SPOILT = {  # name -> what becomes of it (None: removed), message
@@ -67,7 +67,7 @@ def test_check_parameters_refuses(whole, case):
 
 
 def test_check_parameters_zero_variance_is_allowed(whole):
-    """A dead channel has it; the epsilon keeps the division finite. -0.0 is no negative number."""
+    """A dead channel has a variance of 0; the epsilon keeps the division finite. -0.0 is not negative."""
     check_parameters({**whole, "bn1.running_var": np.full(32, -0.0, np.float32)}, LITE0)
 
 
@@ -188,7 +188,7 @@ def is_alive(logits, at_zero, at_six) -> bool:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_random_weights_keep_the_network_alive(monkeypatch, variant):
-    """Logits of ordinary size that tell pictures apart; no layer is all 0 or all 6."""
+    """Logits of ordinary size differ between pictures; no layer is all 0 or all 6."""
     network = architecture.build(variant)
     x = pictures(64)
     logits, at_zero, at_six = shares(monkeypatch, network, random_weights(network).parameters, x)
@@ -205,7 +205,7 @@ def scaled(parameters, leaf, factor):
     lambda p: scaled(p, ".bias", -9.0), lambda p: scaled(p, ".running_mean", 0.0)],
     ids=["fades", "saturates", "dies", "all_pictures_alike"])
 def test_random_weights_check_can_fail(monkeypatch, spoil):
-    """Batch norms that are off are seen; without their means all pictures get the same logits."""
+    """Wrong batch norms show; without their means all pictures get the same logits."""
     x = pictures(64)
     parameters = random_weights(LITE0).parameters
     assert is_alive(*shares(monkeypatch, LITE0, parameters, x))

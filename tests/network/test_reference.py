@@ -1,4 +1,4 @@
-"""The plain network: its layers by hand, against loops, folded and unfolded, and the whole against loops and timm."""
+"""The plain network: its layers by hand and against loops, folded and unfolded; the whole against loops and timm."""
 import functools
 from fractions import Fraction
 

@@ -1,4 +1,4 @@
-"""Weight files, whole ones and one to be spoilt."""
+"""A valid weight file, and copies to be damaged."""
 import shutil
 
 import pytest
@@ -22,7 +22,7 @@ def stored(small, tmp_path_factory):
 
 @pytest.fixture
 def victim(stored, tmp_path):
-    """A copy to be spoilt, removed at once: a hundred of them are 700 MB."""
+    """A copy of `stored` to be damaged; it is removed after the test, since a hundred copies take 700 MB."""
     path = shutil.copy(stored, tmp_path / "victim.h5")
     yield path
     path.unlink(missing_ok=True)

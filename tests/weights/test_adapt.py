@@ -1,4 +1,4 @@
-"""Weights for another job: what changes, what stays, and that what was given is never touched or kept twice."""
+"""Adapting weights: what changes, what stays, and that the given weights are neither modified nor copied."""
 import functools
 import gc
 import hashlib
@@ -142,7 +142,7 @@ def owner(array):
 
 
 def alive(make):
-    """Bytes of the weights loaded that are alive behind a model that `make` has made, and the model."""
+    """Bytes of the loaded weights that are still alive once `make` has made a model, and the model."""
     references = []
 
     def noted(load):
@@ -186,7 +186,7 @@ def changed(model):
 
 
 def test_a_second_copy_would_be_seen(file):
-    """The plain network holds what it runs; so does an engine that has been asked for what it never forms."""
+    """The plain network holds its weights, and so does an engine once it was asked for a map that it never computes."""
     size = sum(array.nbytes for array in weights().parameters.values())
     for options in ({"model_name": "lite0", "num_classes": 5}, {"checkpoint_path": file}):
         assert alive(lambda: npefficient.create_model(backend="reference", **options))[0] > 0.9 * size
@@ -204,7 +204,7 @@ def test_a_second_copy_would_be_seen(file):
 
 @pytest.fixture
 def stored(tmp_path):
-    """A weight file of one's own."""
+    """A new weight file, which the test may change."""
     path = tmp_path / "five.h5"
     write_weights(path, weights())
     return path
@@ -222,7 +222,7 @@ def test_a_file_that_has_changed_is_noticed(stored, other):
     with pytest.raises(WeightsError, match="the weights of 'seed 0' have changed since this model was made: make the "
                                            "model again"):
         model.activations(X, ["conv_stem"])
-    np.testing.assert_array_equal(model(X), before[0])  # what the engine holds is as it was
+    np.testing.assert_array_equal(model(X), before[0])  # the engine's own copy is unchanged
     np.testing.assert_array_equal(model.activations(X, ["bn1"])["bn1"], before[1])
 
 
@@ -242,7 +242,7 @@ def test_a_file_that_is_written_again_as_it_was_is_well(stored):
 
 
 def test_a_file_is_read_once_for_what_the_engine_never_forms(stored):
-    """After that it may change: the plain network is there."""
+    """Afterwards the file may change, since the plain network has been loaded."""
     model = npefficient.create_model(checkpoint_path=stored, num_threads=1)
     before = model.activations(X, ["conv_stem", "blocks.2.1.bn3"])
     write_weights(stored, random_weights(build("lite0", 5), 1), force=True)

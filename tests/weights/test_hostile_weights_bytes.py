@@ -1,7 +1,7 @@
 """Weight files that are damaged below HDF5's library, are no weight files at all, or have bits flipped anywhere.
 
-Headers are changed byte by byte and HDF5's own checksums put right; nothing may take memory, hang, or read as other
-numbers. Flips run in this process: HDF5's checksums catch them before its code is led astray.
+Headers are changed byte by byte and HDF5's own checksums corrected; no file may take memory, hang, or be read as other
+numbers. Flips are read in this process: HDF5's checksums catch them before the flipped bits can mislead its code.
 """
 import os
 import resource
@@ -164,7 +164,7 @@ def test_hostile_foreign_file(tmp_path, name):
 
 
 def test_hostile_file_that_may_not_be_read(victim, monkeypatch):
-    """The system's own refusal (root may read everything, so it is played)."""
+    """The system's own refusal, simulated since root may read everything."""
     def forbid(self, *args, **kwargs):
         raise PermissionError(13, "Permission denied", str(self))
     monkeypatch.setattr(type(victim), "open", forbid)
@@ -281,5 +281,5 @@ def test_hostile_flip_check_can_fail(scratch):
 
 
 def test_hostile_flip_finds_the_structures(scratch):
-    """The fuzzer has HDF5's own bytes to flip: headers of 248 datasets, the links and the attributes."""
+    """There are HDF5's own bytes to flip: headers of 248 datasets, the links and the attributes."""
     assert 40_000 < len(scratch[2]) < 200_000

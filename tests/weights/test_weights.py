@@ -1,4 +1,4 @@
-"""The weight file: what goes in comes out, the same bytes in every writing, and no half-written file ever."""
+"""The weight file: what is written is read back, always as the same bytes, and no file is ever half-written."""
 import hashlib
 import os
 from dataclasses import replace
@@ -47,7 +47,7 @@ def test_weights_round_trip_of_everything_else(tmp_path, small):
 
 
 def test_weights_read_are_ours(stored):
-    """The arrays are copies that may be changed, one without the others: no views of a file."""
+    """The arrays are independent copies that may be changed, not views of a file."""
     weights = read_weights(stored)
     for name, array in weights.parameters.items():
         assert array.flags.writeable and array.flags.c_contiguous and (array.ndim == 0 or array.ctypes.data % 16 == 0)
@@ -77,7 +77,7 @@ def test_weights_numbers_of_other_types(tmp_path, small):
 @pytest.mark.parametrize("name, expected", [
     ("a\nb\x1b[2J.pth", "a\\nb\\x1b[2J.pth"), ("mod\udce8le.pth", "mod\\udce8le.pth"), ("", ""), ("🐶.pth", "🐶.pth")])
 def test_weights_odd_source_name(tmp_path, small, name, expected):
-    """A file name may hold what a terminal obeys or UTF-8 can't hold; it is kept as readable text."""
+    """A file name may contain escape sequences or bytes that are no UTF-8; it is stored as readable text."""
     write_weights(tmp_path / "a.h5", replace(small, source=Source(name, "", "torch-zip")))
     assert read_weights(tmp_path / "a.h5").source.name == expected
 

@@ -1,4 +1,4 @@
-"""The weight file on a disk that is full, breaks, or is not ours: the old file, the new one, or none, and no debris."""
+"""The weight file on a disk that is full, broken or not writable: the old file, the new one, or none, and no debris."""
 import contextlib
 import errno
 import os
@@ -98,7 +98,7 @@ def altered(weights: Weights, **parameters) -> Weights:
     (lambda w: replace(w, architecture=architecture.build("lite0", 11)), "architecture read back"),
 ], ids=["number", "type", "count", "labels", "source", "preprocessing", "architecture"])
 def test_weights_read_back_is_compared(tmp_path, small, monkeypatch, back, message):
-    """The comparison after writing can fail, in each of its parts; nothing is left then."""
+    """The comparison after writing can fail in each of its parts, and then no file is left."""
     monkeypatch.setattr(module, "read_weights", lambda path: back(small))
     with pytest.raises(WeightsError, match=message):
         write_weights(tmp_path / "a.h5", small)
@@ -106,7 +106,7 @@ def test_weights_read_back_is_compared(tmp_path, small, monkeypatch, back, messa
 
 
 def test_weights_bit_lost_while_writing(tmp_path, small, monkeypatch):
-    """A disk that changes one bit of what it is given."""
+    """A disk that changes one bit of what is written."""
     plain_write = Path.write_bytes
 
     def bad_write(path, data):
@@ -131,7 +131,7 @@ def test_weights_existing_file_is_kept_without_force(tmp_path, small):
 
 @contextlib.contextmanager
 def unprivileged():
-    """As a user who may write nothing of ours: root may write everything."""
+    """Act as another user, since root may write everything."""
     user = os.geteuid()
     if user == 0:
         os.seteuid(65534)
@@ -190,7 +190,7 @@ def test_weights_two_processes_read_at_once(stored, small):
 
 
 def test_weights_file_in_use_by_another_program(tmp_path, stored, small):
-    """A reader that has the file open does not stop it from being replaced, nor from being read."""
+    """While another program has the file open, it can be replaced and read."""
     path = tmp_path / "a.h5"
     path.write_bytes(stored.read_bytes())
     with h5py.File(path) as held:
@@ -201,7 +201,7 @@ def test_weights_file_in_use_by_another_program(tmp_path, stored, small):
 
 
 def test_weights_file_is_closed_after_reading(tmp_path, stored, small):
-    """After a success as after a refusal: an HDF5 handle kept over a fork corrupts."""
+    """After a success and after a refusal, since an HDF5 handle kept across a fork corrupts files."""
     before = h5py.h5f.get_obj_count()
     broken = tmp_path / "a.h5"
     broken.write_bytes(stored.read_bytes())

@@ -1,4 +1,4 @@
-"""The picture of a confusion matrix: that it is one, shows what it should, and refuses what it can't."""
+"""The picture of a confusion matrix: what it shows, and which arguments it refuses."""
 import sys
 
 import numpy as np
@@ -60,7 +60,7 @@ def test_many_wrong_answers_have_names_and_no_counts():
 
 
 def test_labels_are_plain_text(tmp_path):
-    """Neither formulas, nor warnings about letters that the font lacks, nor endless names."""
+    """Labels are not read as formulas, cause no warnings about missing letters, and are shortened."""
     assert draw_confusion(confusion(3), ["$x^é", "\U0001d49c", "x" * 300], tmp_path / "c.png") == []
     assert (tmp_path / "c.png").exists()
     assert _shortened("x" * LONGEST) == "x" * LONGEST and _shortened("x" * 300) == "x" * (LONGEST - 1) + "…"

@@ -1,4 +1,4 @@
-"""Embeddings: the engine's bits, computed once; what makes them be computed again; a cache that is of no use."""
+"""Embeddings: the engine's bits, computed once; what causes them to be computed again; caches that can't be used."""
 import dataclasses
 import os
 import threading
@@ -17,7 +17,7 @@ from npefficient.network.preprocessing import Preprocessing
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch):
-    """A cache of our own; compiled code stays where it is."""
+    """A cache for these tests; compiled code stays where it is."""
     monkeypatch.setattr(embeddings, "cache_directory", lambda: tmp_path / "cache")
     return tmp_path / "cache" / "embeddings"
 
@@ -176,7 +176,7 @@ def damage_middle(path):
 
 
 def rewrite(**arrays):
-    """A damage that leaves a whole file: these arrays in place of what was in it."""
+    """Damage a file and keep it readable: put these arrays in place of its own."""
     def damage(path):
         with np.load(path) as old:
             kept = dict(old)

@@ -25,7 +25,7 @@ EACH = 24  # photos of a digit
 
 @pytest.fixture(autouse=True)
 def place(tmp_path_factory, monkeypatch):
-    """A cache of our own, the same for these tests; compiled code stays where it is."""
+    """One cache for all these tests; compiled code stays where it is."""
     monkeypatch.setattr(embeddings, "cache_directory", lambda: tmp_path_factory.getbasetemp() / "digits-cache")
 
 

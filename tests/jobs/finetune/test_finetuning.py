@@ -1,4 +1,4 @@
-"""Fine-tuning from Python: what is fitted and written, what is remarked on, and every folder of no use."""
+"""Fine-tuning from Python: what is fitted, written and remarked on, and which folders are refused."""
 import dataclasses
 import os
 from pathlib import Path
@@ -24,7 +24,7 @@ from npefficient.weights.weight_file import read_weights
 
 @pytest.fixture(autouse=True)
 def place(tmp_path, monkeypatch):
-    """A cache of our own; compiled code stays where it is."""
+    """A cache for these tests; compiled code stays where it is."""
     monkeypatch.setattr(embeddings, "cache_directory", lambda: tmp_path / "cache")
 
 
@@ -43,7 +43,7 @@ def test_a_second_run_computes_nothing_and_gives_the_same_file(tmp_path):
 
 @pytest.fixture
 def lying(tmp_path):
-    """Photos that lie on their side, as their EXIF data say."""
+    """Photos stored on their side, with the rotation in their EXIF data."""
     save_classes(tmp_path / "photos", **SMALL)
     for path in (tmp_path / "photos").glob("*/*.png"):
         exif = Image.Exif()
@@ -55,7 +55,7 @@ def lying(tmp_path):
 
 
 def test_exif_reaches_the_embeddings_and_their_cache(lying, tmp_path):
-    """What is kept of photos as they lie is not taken for what they are upright."""
+    """Embeddings of photos as they are stored are not used for the same photos turned upright."""
     plain, turned, again = (finetune(lying, tmp_path / f"{i}.h5", weights=small_weights(), exif=exif)
                             for i, exif in enumerate((False, True, True)))
     assert (plain.computed, turned.computed, again.computed) == (36, 36, 0)

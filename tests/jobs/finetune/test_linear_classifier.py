@@ -1,4 +1,4 @@
-"""Splitting, fitting and choosing, on arrays: against scikit-learn's own pipeline and the conditions of a minimum."""
+"""Splitting, fitting and choosing on arrays, compared with scikit-learn's pipeline and the conditions of a minimum."""
 import sys
 
 import numpy as np
@@ -19,7 +19,7 @@ def blobs(classes, count, features=20, spread=1.0, seed=0):
 
 
 def objective(weight, bias, x, classes, penalty):
-    """What `fit` minimises, in its own words: on features of mean 0 and variance 1."""
+    """What `fit` minimises, written out: the loss on features of mean 0 and variance 1."""
     logits = x @ weight.T + bias
     logits -= logits.max(axis=1, keepdims=True)
     return (np.log(np.exp(logits).sum(1)) - logits[np.arange(len(x)), classes]).mean() + penalty / 2 * (weight**2).sum()
@@ -28,7 +28,7 @@ def objective(weight, bias, x, classes, penalty):
 @pytest.mark.parametrize("classes", [2, 3, 7])
 @pytest.mark.parametrize("penalty", [1.0, 0.01])
 def test_fit_is_the_minimum(classes, penalty):
-    """No small step in any of many directions makes it better, and folding has changed nothing."""
+    """No small step in many random directions lowers the objective, and folding the scaling in changes no result."""
     x, own = blobs(classes, 60)
     linear = fit(x, own, penalty)
     spread = x.std(axis=0, dtype=np.float64)

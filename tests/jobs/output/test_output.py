@@ -1,4 +1,4 @@
-"""Files of rows: the same rows in every form, gone on with after whatever ended the job."""
+"""Files of rows: the same rows in every format, and how a job is resumed after it ended in any way."""
 import json
 
 import pytest
@@ -71,7 +71,7 @@ def test_h5_has_typed_arrays(tmp_path):
 @pytest.mark.parametrize("stop", [0, 1, 4, 9])
 @pytest.mark.parametrize("finish", [True, False], ids=["finished", "killed"])
 def test_resume_does_the_rest(path, suffix, stop, finish):
-    """Rows so far are there when the process ends without a word; a finished file goes on with a longer list."""
+    """Rows are kept if the process ends at once; a finished file is continued with a longer list."""
     names = photos(9)
     work(path, names, stop=stop, finish=finish)
     assert work(path, names, resume=True) == (9, 2)
@@ -105,7 +105,7 @@ def test_publish_shows_the_rows_so_far(path, suffix):
 
 @forms
 def test_recount_counts_a_row_that_was_not_counted(path, suffix, monkeypatch):
-    """As when an interrupt comes right behind the row."""
+    """As if an interrupt came right after the row was written."""
     def interrupt(row):
         raise KeyboardInterrupt
 
@@ -126,7 +126,7 @@ def test_recount_counts_a_row_that_was_not_counted(path, suffix, monkeypatch):
 @pytest.mark.parametrize("rest", [b"", b'{"photo": "x', b"\0" * 500, b"\0" * 100 + b'"}\n' + b'{"photo": "y'],
                          ids=["cut", "torn_line", "zeros", "zeros_and_ends"])
 def test_resume_takes_off_what_is_torn(path, suffix, rest):
-    """Wherever the journal is cut, and whatever a power cut has left behind it."""
+    """Wherever the journal is cut off, and whatever a power cut has left at its end."""
     names, form = photos(3), schema(suffix)
     work(path, names, finish=False)
     journal = path if suffix not in MADE else path.with_name(f".{path.name}.rows.jsonl")

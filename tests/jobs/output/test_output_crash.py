@@ -1,4 +1,4 @@
-"""Files of rows after a job that was killed, interrupted, or had no room left."""
+"""Files of rows after a job was killed, was interrupted, or had a full disk."""
 import os
 import subprocess
 import sys
@@ -48,7 +48,7 @@ for limit, path in zip(map(int, sys.argv[2::2]), map(Path, sys.argv[3::2])):
 
 @forms
 def test_full_disk_keeps_the_rows(tmp_path, suffix):
-    """A limit on the size of files stands for a full disk: somewhere the journal or the file made of it hits it."""
+    """A limit on file sizes acts as a full disk: the journal or the file made of it reaches it at some point."""
     limits = {limit: tmp_path / f"{limit}{suffix}" for limit in (0, 60, 100, 500, 1000, 2000, 3000)}
     done = python("-c", LIMITED, 60, *(word for pair in limits.items() for word in pair))
     said = done.stdout.splitlines()
@@ -64,7 +64,7 @@ def test_full_disk_keeps_the_rows(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", [".parquet", ".h5"])
 def test_full_disk_after_the_last_row(tmp_path, suffix):
-    """The journal has room, the file made of it has not: the one before stays."""
+    """There is room for the journal but not for the file made of it: the previous file stays."""
     path = tmp_path / f"out{suffix}"
     work(path, photos(2))
     before = path.read_bytes()

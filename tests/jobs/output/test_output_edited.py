@@ -1,4 +1,4 @@
-"""Going on with files that were edited or damaged since: an error that names the file, and nothing is followed."""
+"""Resuming files that were edited or damaged: an error that names the file, and no link is followed."""
 import json
 import os
 
@@ -16,7 +16,7 @@ NAMES = photos(5)  # the fourth one is bad
 
 
 def refused(path, message, names=NAMES):
-    """Going on is an error, which is short and names the file, and leaves all as it is."""
+    """Check that resuming is an error which is short, names the file, and leaves everything unchanged."""
     before = {file.name: file.stat() for file in path.parent.iterdir()}
     with pytest.raises(ArgumentError, match=rf"(?s){path.name}': .*{message}") as caught:
         work(path, names, resume=True)
@@ -140,7 +140,7 @@ def attribute(value):
 
 
 def instead(name, make):
-    """Put what `make(file, values)` makes in the place of a dataset."""
+    """Replace a dataset by what `make(file, values)` creates."""
     def edit(file):
         values = file[name][()]
         del file[name]
@@ -225,7 +225,7 @@ def test_h5_that_was_edited(tmp_path, name):
 
 
 def test_h5_needs_no_labels_of_its_own(tmp_path):
-    """The model's are taken: the settings say that they are the same."""
+    """The model's labels are used: by the settings they are the same."""
     path = tmp_path / "out.h5"
     work(path, NAMES)
     with h5py.File(path, "r+") as file:

@@ -191,7 +191,7 @@ def test_h5_with_a_damaged_heap(tmp_path, name):
 
 
 def test_texts_that_stand_in_every_row_are_looked_up_within_bounds(tmp_path, monkeypatch):
-    """Heaps that take turns would be looked through for every row."""
+    """Heaps used in turn would be searched again for every row."""
     path = tmp_path / "out.h5"
     work(path, NAMES)
     monkeypatch.setattr(h5_texts, "AGAIN", 0)

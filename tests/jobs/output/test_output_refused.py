@@ -1,4 +1,4 @@
-"""Files of rows that can't be written or gone on with: said in time, and nothing of them is lost."""
+"""Files of rows that can't be written or resumed: the error comes before any work, and no row is lost."""
 import os
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Whose class is what: folders and files of labels in every form, and what is said of those of no use."""
+"""The class of each photo: class folders and label files in every form, and the errors for those that can't be used."""
 import re
 
 import pytest
@@ -159,7 +159,7 @@ def test_a_file_that_names_some_of_the_photos(flat):
 
 
 def test_a_file_whose_photos_are_elsewhere(flat):
-    """A wrong DIR, or names with a folder too many: no photo is to be measured, and the names say why."""
+    """A wrong DIR, or names with one folder too many: nothing is measured, and the error shows the names."""
     folder, write = flat
     with pytest.raises(ArgumentError, match=f"none of its photos exists: 'photos/03.png', 'photos/00.png', "
                                             f"'photos/02.png' and 1 more; names are relative to the folder '{folder}'"):
@@ -209,7 +209,7 @@ def test_a_file_for_a_folder_that_there_is_not(flat, tmp_path, text):
 
 
 def test_the_development_kits_own_ground_truth_is_refused(flat):
-    """Its numbers are of another order, and nothing in them tells."""
+    """Its classes are numbered in another order, which the numbers alone do not show."""
     folder, write = flat
     name = "ILSVRC2012_validation_ground_truth.txt"
     with pytest.raises(ArgumentError, match=r"ground_truth.txt'.*ILSVRC2012_ID in its meta.mat"):

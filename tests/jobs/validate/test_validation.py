@@ -1,4 +1,4 @@
-"""Validation against timm's own loop over the same files, and the counts by hand."""
+"""Validation compared with timm's own loop over the same files, and counts checked by hand."""
 import dataclasses
 import functools
 
@@ -124,7 +124,7 @@ def test_a_file_of_labels(tmp_path):
 
 
 def test_photos_that_the_classifier_was_fitted_to_are_said(tmp_path):
-    """Copies of them too; those held out and new ones are no reason for a warning."""
+    """Copies count too; photos held out and new ones cause no warning."""
     save_classes(tmp_path / "photos", red=10, blue=10)
     fitted = finetune(tmp_path / "photos", tmp_path / "mine.h5", weights=small_weights(), cache=False)
     refit = finetune(tmp_path / "photos", weights=small_weights(), cache=False, refit=True)
