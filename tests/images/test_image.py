@@ -139,7 +139,7 @@ def test_transform_reads_a_file_as_timm_does(tmp_path):
 
 # Without timm
 
-# sha256 of the tensor for `wave()`, equal to timm 1.0.31's; `python tests/images/test_image.py` prints them.
+# The beginnings of the sha256 of the tensors for `wave()`: those of timm 1.0.31, as `test_golden_is_timms` checks.
 GOLDEN = {
     "tf_efficientnet_lite0": "db265d10c92bfe7d",
     "tf_efficientnet_lite1": "4a8a21b3b994169e",
@@ -269,8 +269,3 @@ def test_import_is_light():
     code = "import sys, npefficient.images.image; print(sorted({'PIL', 'torch', 'numba', 'h5py'} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "[]\n"
-
-
-if __name__ == "__main__":
-    for name in VARIANTS:
-        print(f'    "{name}": "{fingerprint(name)}",')
