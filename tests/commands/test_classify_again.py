@@ -8,14 +8,13 @@ import warnings
 
 import numpy as np
 import pytest
-from job_rows import SUFFIXES, expected, photos, read, schema, settings
+from job_rows import expected, forms, photos, read, schema, settings
 from PIL import Image
 from small import save_photos
 
 from npefficient.commands import classify_many, terminal
 from npefficient.jobs.output import open_output
 
-forms = pytest.mark.parametrize("suffix", SUFFIXES)
 BAD = "00001.png", "00003.png"
 
 

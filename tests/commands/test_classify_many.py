@@ -6,14 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from job_rows import SUFFIXES, read
+from job_rows import forms, read
 from PIL import Image
 from small import save_photos, small_model, small_weights
 
 from npefficient.weights.weight_file import write_weights
 
 ROOT = Path(__file__).parents[2]
-forms = pytest.mark.parametrize("suffix", SUFFIXES)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import time
 
 import pytest
 from fresh import ROOT
-from job_rows import SUFFIXES, read
+from job_rows import forms, journal_of, read
 from small import save_photos, small_model
 
 
@@ -20,14 +20,14 @@ def start(weights, *arguments, **options):
 
 def wait_for_rows(process, path, count):
     """Wait until the journal of a running job has `count` rows."""
-    journal = path if path.suffix in (".csv", ".jsonl") else path.with_name(f".{path.name}.rows.jsonl")
+    journal = journal_of(path)
     patience = time.monotonic() + 120
     while not journal.exists() or journal.read_bytes().count(b"\n") < count:
         assert process.poll() is None and time.monotonic() < patience, process.communicate()
         time.sleep(0.005)
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@forms
 @pytest.mark.parametrize("how", ["SIGKILL", "SIGINT", "SIGTERM"])
 def test_stopped_half_way_and_resumed(classify, small, tmp_path, suffix, how):
     """The list comes through a pipe that stays open, so that the job can't end before it is stopped."""

@@ -3,6 +3,7 @@ import csv
 import json
 
 import numpy as np
+import pytest
 
 from npefficient.jobs.output import open_output
 from npefficient.jobs.rows import Schema
@@ -10,6 +11,8 @@ from npefficient.jobs.stream import Outcome
 
 LABELS = ("zero", "one, or so", 'tw"o', "thr\u00e9e")
 SUFFIXES = (".csv", ".jsonl", ".parquet", ".h5")
+MADE = (".parquet", ".h5")  # made of a journal when the job ends; the others are their own journal
+forms = pytest.mark.parametrize("suffix", SUFFIXES)
 
 
 def schema(suffix: str = ".jsonl", topk: int = 2) -> Schema:
@@ -51,6 +54,11 @@ def work(path, names, *, stop=None, finish=True, made=None, **how):
             output.publish()
             output.finish()
         return output.count, output.bad
+
+
+def journal_of(path):
+    """The file that a job appends its rows to."""
+    return path.with_name(f".{path.name}.rows.jsonl") if path.suffix in MADE else path
 
 
 def expected(suffix: str, names) -> list[dict]:

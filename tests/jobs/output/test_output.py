@@ -2,17 +2,9 @@
 import json
 
 import pytest
-from job_rows import LABELS, SUFFIXES, expected, photos, read, schema, settings, work
+from job_rows import LABELS, MADE, expected, forms, journal_of, photos, read, schema, settings, work
 
 from npefficient.jobs.output import open_output
-
-forms = pytest.mark.parametrize("suffix", SUFFIXES)
-MADE = (".parquet", ".h5")
-
-
-@pytest.fixture
-def path(tmp_path, suffix):
-    return tmp_path / f"out{suffix}"
 
 
 def files(path):
@@ -129,7 +121,7 @@ def test_resume_takes_off_what_is_torn(path, suffix, rest):
     """Wherever the journal is cut off, and whatever a power cut has left at its end."""
     names, form = photos(3), schema(suffix)
     work(path, names, finish=False)
-    journal = path if suffix not in MADE else path.with_name(f".{path.name}.rows.jsonl")
+    journal = journal_of(path)
     whole = journal.read_bytes()
     for cut in range(0, len(whole) + 1, 1 if suffix == ".csv" else 7):
         journal.write_bytes(whole[:cut] + (rest if whole[:cut].endswith(b"\n") or b"\0" in rest else b""))

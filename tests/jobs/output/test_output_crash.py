@@ -5,12 +5,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from job_rows import SUFFIXES, expected, photos, read, schema, settings, work
+from job_rows import expected, forms, photos, read, schema, settings, work
 
 from npefficient.jobs import output
 
 ROOT = Path(__file__).parents[3]
-forms = pytest.mark.parametrize("suffix", SUFFIXES)
 STEPS = {".csv": 37, ".jsonl": 37, ".parquet": 127, ".h5": 211}  # tests/helpers/crashes.py with 1 takes minutes
 
 

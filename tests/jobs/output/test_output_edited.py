@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pyarrow
 import pytest
-from job_rows import expected, photos, read, work
+from job_rows import expected, journal_of, photos, read, work
 from pyarrow import parquet
 
 from npefficient.errors import ArgumentError
@@ -111,7 +111,7 @@ ROWS = {
 def test_row_that_is_none(tmp_path, suffix, name):
     path = tmp_path / f"out{suffix}"
     work(path, NAMES, finish=False)
-    journal = path if suffix == ".jsonl" else tmp_path / f".out{suffix}.rows.jsonl"
+    journal = journal_of(path)
     lines = journal.read_text().splitlines()
     row = json.loads(lines[2])
     edit, message = ROWS[name]

@@ -5,19 +5,14 @@ import struct
 
 import h5py
 import pytest
-from job_rows import SUFFIXES, expected, photos, read, schema, settings, work
+from job_rows import expected, forms, journal_of, photos, read, schema, settings, work
 from pyarrow import parquet
 
 from npefficient.errors import ArgumentError
 from npefficient.jobs.output import h5_texts, open_output
 from npefficient.jobs.rows import Schema
 
-forms = pytest.mark.parametrize("suffix", SUFFIXES)
 NAMES = photos(5)  # the fourth one is bad
-
-
-def journal_of(path):
-    return path if path.suffix in (".csv", ".jsonl") else path.with_name(f".{path.name}.rows.jsonl")
 
 
 def refused(path, message, **how):

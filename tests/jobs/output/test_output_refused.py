@@ -4,19 +4,11 @@ import subprocess
 import sys
 
 import pytest
-from job_rows import LABELS, SUFFIXES, expected, photos, read, schema, settings, work
+from job_rows import LABELS, MADE, expected, forms, photos, read, schema, settings, work
 
 from npefficient.errors import ArgumentError
 from npefficient.jobs.output import open_output
 from npefficient.jobs.rows import Schema
-
-forms = pytest.mark.parametrize("suffix", SUFFIXES)
-MADE = (".parquet", ".h5")
-
-
-@pytest.fixture
-def path(tmp_path, suffix):
-    return tmp_path / f"out{suffix}"
 
 
 def files(path):
