@@ -25,19 +25,24 @@ ESCAPES = "\x1b]0;title\x07\x9b31m\r\u202e"
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="other systems have no names that are no text")
 
 
+def fill(folder):
+    """Write photo.png, and small.h5, whose labels few encodings contain."""
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)).save(folder / "photo.png")
+    write_weights(folder / "small.h5", dataclasses.replace(small_weights(), labels=("chat", "犬", "café", "🐶", "Ω")))
+
+
 @pytest.fixture
 def place(tmp_path, monkeypatch):
-    """The current directory, with photo.png and with small.h5, whose labels few encodings contain."""
+    """The current directory, filled."""
     monkeypatch.chdir(tmp_path)
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 30, 3), np.uint8)).save("photo.png")
-    write_weights("small.h5", dataclasses.replace(small_weights(), labels=("chat", "犬", "café", "🐶", "Ω")))
+    fill(tmp_path)
     return tmp_path
 
 
-def npefficient_(*arguments, code=0, shell="", **changes):
+def npefficient_(*arguments, code=0, shell="", cwd=None, **changes):
     """stdout and stderr of `npefficient` in a process of its own, as bytes; `shell` follows on the command line."""
     done = subprocess.run(["sh", "-c", f'exec "$@" {shell}', "-", sys.executable, "-m", "npefficient", *arguments],
-                          env=environment(PYTHONPATH=str(ROOT), **changes), capture_output=True, timeout=120)
+                          env=environment(PYTHONPATH=str(ROOT), **changes), capture_output=True, timeout=120, cwd=cwd)
     assert done.returncode == code, done.stderr.decode(errors="replace")
     assert b"Traceback" not in done.stderr
     return done.stdout, done.stderr
@@ -108,16 +113,27 @@ def test_commands_under_an_encoding_that_lacks_letters(place, encoding):
         out.decode(encoding)
 
 
+ONE_OF_TWO = "classify", "photo.png", "none.png", "--weights", "small.h5"
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory):
+    """What ONE_OF_TWO prints with --json, and the rows that it writes, when all streams are open."""
+    folder = tmp_path_factory.mktemp("usual")
+    fill(folder)
+    out, _ = npefficient_(*ONE_OF_TWO, "--json", code=1, cwd=folder)
+    npefficient_(*ONE_OF_TWO, "--output", "rows.jsonl", code=1, cwd=folder)
+    return out, (folder / "rows.jsonl").read_bytes()
+
+
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"], ids=["stdin", "stdout", "stderr", "all"])
-def test_closed_streams(place, closed):
+def test_closed_streams(place, usual, closed):
     """No message is written among the results, and no opened file takes the number of a closed stream."""
-    arguments = ("classify", "photo.png", "none.png", "--weights", "small.h5")
-    expected, _ = npefficient_(*arguments, "--json", code=1)
-    out, err = npefficient_(*arguments, "--json", code=1, shell=closed)
-    assert out == (b"" if ">&- " in closed or closed == ">&-" else expected)
-    npefficient_(*arguments, "--output", "rows.jsonl", code=1)
-    npefficient_(*arguments, "--output", "closed.jsonl", code=1, shell=closed)
-    assert (place / "closed.jsonl").read_bytes() == (place / "rows.jsonl").read_bytes()
+    printed, rows = usual
+    out, _ = npefficient_(*ONE_OF_TWO, "--json", code=1, shell=closed)
+    assert out == (b"" if ">&- " in closed or closed == ">&-" else printed)
+    npefficient_(*ONE_OF_TWO, "--output", "closed.jsonl", code=1, shell=closed)
+    assert (place / "closed.jsonl").read_bytes() == rows
 
 
 def test_closed_standard_input_names_no_photo(place):
