@@ -44,7 +44,7 @@ def run(progress, clock, count, seconds):
     (100, 0, 500, "500 of 100 photos (500%), 10.0 photos/s, 0:50"),
     (10_000_000, 0, 10, "10 of 10,000,000 photos (0%), 10.0 photos/s, 277:46:39 left"),
 ], ids=["amid", "resumed", "done", "total_unknown", "nothing_yet", "nothing_at_all", "more_than_announced", "days"])
-def test_text(total, done, count, expected):
+def test_text_of_progress(total, done, count, expected):
     clock = Clock()
     progress = Progress(total, stream=io.StringIO(), done=done, clock=clock)
     run(progress, clock, count, 0.1)

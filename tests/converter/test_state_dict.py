@@ -179,7 +179,7 @@ def test_one_tensor_with_and_without_the_prefix():
 
 @pytest.mark.parametrize("name", ["." * 100_000, "a." * 100_000 + "weight", "blocks." * 20_000 + "bn1.bias", ""],
                          ids=["dots", "long", "repeated", "empty"])
-def test_names_without_end(name):
+def test_odd_names_have_no_prefix(name):
     got, prefix, _ = find_network({name: 0})
     assert (list(got), prefix) == ([name], "")
 

@@ -25,7 +25,7 @@ def class_map(values):
 
 @pytest.mark.parametrize("hot, place", [((0, 0), "top left"), ((1, 1), "middle centre"), ((2, 1), "bottom centre"),
                                         ((1, 2), "middle right")], ids=lambda value: str(value))
-def test_where(hot, place):
+def test_where_names_the_strongest_place(hot, place):
     values = np.full((3, 3), -1.0)
     values[hot] = 2
     assert where(class_map(values)).startswith("Class activation map of tench, Tinca tinca: ")

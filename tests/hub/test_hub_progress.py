@@ -36,13 +36,13 @@ def test_progress_elsewhere_is_a_line_per_quarter(server, weights, capsys):
 
 
 @pytest.mark.parametrize("stream", [None, "closed"])
-def test_progress_nowhere(stream, server, weights, monkeypatch):
+def test_progress_without_a_usable_stderr_is_no_error(stream, server, weights, monkeypatch):
     closed = io.StringIO()
     closed.close()
     monkeypatch.setattr(sys, "stderr", None if stream is None else closed)
     assert pretrained("lite0").exists()
 
 
-def test_progress_unwanted(server, weights, capsys):
+def test_progress_false_prints_nothing(server, weights, capsys):
     pretrained("lite0", progress=False)
     assert capsys.readouterr().err == ""

@@ -31,7 +31,7 @@ def weight_file(tmp_path_factory):
     return path
 
 
-def test_all_is_true():
+def test_all_lists_what_is_public():
     for name in npefficient.__all__:
         assert getattr(npefficient, name) is not None
     ours = ("npefficient", "weights_convert")

@@ -65,14 +65,14 @@ def create(monkeypatch):
 @pytest.mark.parametrize("name", ["model_name", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path",
                                   "num_classes", "in_chans", "global_pool", "out_indices", "backend", "bn_eps",
                                   "pad_type", "device", "img_size", "more"])
-def test_create_model(create, name):
+def test_create_model_refuses_odd_arguments(create, name):
     assert refused(lambda value: create(**{"model_name": "lite0", name: value})) > 30
     if name == "out_indices":
         assert refused(lambda value: create("lite0", features_only=True, out_indices=value)) > 30
 
 
 @pytest.mark.parametrize("name", loading.SETTINGS)
-def test_settings(create, name):
+def test_odd_settings_are_refused(create, name):
     assert refused(lambda value: create("lite0", pretrained_cfg_overlay={name: value})) > 20
     assert refused(lambda value: npefficient.resolve_data_config({name: value}, model=small_model())) > 20
     assert refused(lambda value: npefficient.create_transform(**{name: value})) > 20
@@ -103,7 +103,7 @@ def test_settings(create, name):
     (lambda value: npefficient.resolve_data_config(value), 30),
     (lambda value: npefficient.resolve_data_config(model=value), 40),
 ], ids=range(31))
-def test_everything_else(call, least):
+def test_public_functions_refuse_odd_arguments(call, least):
     assert refused(call) >= least
 
 
@@ -111,7 +111,7 @@ def test_is_model_is_true_or_false():
     assert refused(npefficient.is_model) == refused(npefficient.is_model_pretrained) == 0
 
 
-def test_targets(tmp_path, monkeypatch):
+def test_odd_targets_are_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert refused(small_model().save) == len(ODD) - 1  # "nope.h5" is a name
     small_model().save("a.h5")
@@ -121,13 +121,13 @@ def test_targets(tmp_path, monkeypatch):
 
 @functools.cache
 def exchanged():
-    """A model of this test alone."""
+    """A model that only these tests change."""
     return Model(small_weights(), num_threads=1)
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ["bn1.weight", "conv_stem.weight", "classifier.weight", "classifier.bias"])
-def test_load_state_dict(name):
+def test_load_state_dict_refuses_odd_arguments(name):
     state = exchanged().state_dict()
     assert refused(exchanged().load_state_dict) == len(ODD)
     assert refused(lambda value: exchanged().load_state_dict({**state, name: value})) == len(ODD)
@@ -135,7 +135,7 @@ def test_load_state_dict(name):
                    {k: v for k, v in ODD.items() if v.__hash__}) > 30
 
 
-def test_classifier():
+def test_set_and_reset_classifier_refuse_odd_arguments():
     m, weight, bias = exchanged(), np.zeros((2, 1280)), np.zeros(2)
     assert refused(lambda value: m.set_classifier(value, bias)) == len(ODD)
     assert refused(lambda value: m.set_classifier(weight, value)) == len(ODD)

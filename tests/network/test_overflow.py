@@ -1,4 +1,6 @@
 """Finite weights whose results exceed float32 are refused, by the name of the layer; no others are."""
+import dataclasses
+
 import numpy as np
 import pytest
 from live import calibrated, needs_timm
@@ -92,9 +94,7 @@ def test_bound_holds_in_the_network():
         assert all(np.isfinite(y).all() for _, y in Network(LITE0, made, folded=folded).layers(x))
 
 
-def test_nothing_is_written(tmp_path):
-    import dataclasses
-
+def test_weights_that_overflow_are_not_written(tmp_path):
     weights = dataclasses.replace(random_weights(LITE0), parameters=with_values(classifier__weight=3e38))
     with pytest.raises(WeightsError, match="layer 'classifier'"):
         write_weights(tmp_path / "x.h5", weights)

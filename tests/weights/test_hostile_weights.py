@@ -160,7 +160,7 @@ def test_hostile_weight(victim, name):
     refused(edited(victim, WEIGHTS[name][0], signed=True), WEIGHTS[name][1], allocated=None)
 
 
-def test_hostile_directory_of_names_is_complete():
+def test_every_attribute_of_the_format_is_attacked():
     """Every attribute of the format is attacked, and there are at least a hundred cases."""
     attacked = " ".join(message for _, message in [*VALUES.values(), *STRUCTURE.values()])
     for name in set(_ATTRIBUTES) - {"sha256"}:

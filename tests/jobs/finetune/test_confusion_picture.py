@@ -26,7 +26,7 @@ def test_the_picture_is_large_enough_to_read(tmp_path, classes):
 
 
 @pytest.mark.parametrize("kind, start", [("pdf", b"%PDF"), ("svg", b"<?xml"), ("JPG", b"\xff\xd8")])
-def test_other_kinds(tmp_path, kind, start):
+def test_the_suffix_decides_the_kind_of_picture(tmp_path, kind, start):
     path = tmp_path / f"c.{kind}"
     draw_confusion(confusion(3), "abc", path)
     assert path.read_bytes().startswith(start) and list(tmp_path.iterdir()) == [path]

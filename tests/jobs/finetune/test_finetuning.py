@@ -104,7 +104,7 @@ def test_a_finetuned_file_is_a_base_like_any_other(tmp_path):
     assert load_weights(tmp_path / "2.h5").parameters["classifier.weight"].shape == (3, 1280)
 
 
-def test_two_classes(tmp_path):
+def test_two_classes_have_opposite_rows(tmp_path):
     save_classes(tmp_path, a=10, b=10)
     got = finetune(tmp_path, weights=small_weights())
     assert got.confusion.shape == (2, 2) and got.accuracy == 1.0
@@ -205,7 +205,7 @@ def test_weights_of_no_use(tmp_path, wishes, text):
 
 
 @pytest.mark.parametrize("pool", ["max", "avgmax"])
-def test_other_pools(tmp_path, pool):
+def test_finetune_keeps_the_pool(tmp_path, pool):
     save_classes(tmp_path / "photos", **SMALL)
     weights = random_weights(architecture.build("lite0", 5, global_pool=pool))
     got = finetune(tmp_path / "photos", tmp_path / "m.h5", weights=dataclasses.replace(
