@@ -32,7 +32,7 @@ class Checkpoint:
     metadata: dict[str, str]  # what the file says about its model: safetensors' metadata, or "arch" and "args.model"
     wrapper: str  # the key of the dictionary it was taken from; "" where it was the whole object
     size: int  # bytes of the file
-    remarks: tuple[str, ...] = ()  # what the user should know about the file
+    warnings: tuple[str, ...] = ()  # what the user should know about the file
     prefix: str = ""  # removed from the tensors' names
     config: TimmConfig | None = None  # of config.json in its folder, else of its metadata
     naming: str = TIMM  # whose names the tensors had
@@ -56,14 +56,14 @@ def read_checkpoint(path: StrPath, *, key: str | None = None, prefix: str | None
 
 def _with_config(checkpoint: Checkpoint, path: Path) -> Checkpoint:
     """Add the config; a config.json counts before what the file's own metadata say, as it does for timm."""
-    metadata, remarks = dict(checkpoint.metadata), checkpoint.remarks
+    metadata, warnings = dict(checkpoint.metadata), checkpoint.warnings
     own, _ = metadata.pop(TIMM_CONFIG, None), metadata.pop("source_name", None)  # of the file before the weight file
     config = config_beside(path)
     if config is None and os.path.lexists(path.parent / CONFIG):
-        remarks += (f"{CONFIG} beside it is not timm's (it has no 'architecture'), and is left alone",)
+        warnings += (f"{CONFIG} beside it is not timm's (it has no 'architecture'), and is left alone",)
     if config is None and own is not None:
         config = parse_config(own.encode("utf-8", "surrogatepass"), "its metadata")
-    return replace(checkpoint, metadata=metadata, config=config, remarks=remarks)
+    return replace(checkpoint, metadata=metadata, config=config, warnings=warnings)
 
 
 def _read_safetensors(source: SourceFile, key, prefix) -> Checkpoint:
@@ -72,18 +72,18 @@ def _read_safetensors(source: SourceFile, key, prefix) -> Checkpoint:
         raise WeightsError(f"a safetensors file has no entries to choose {quoted(key)} (--key) from: leave it out")
     if not tensors:
         raise WeightsError("it holds no tensors at all: save them with safetensors.torch.save_file")
-    tensors, prefix, remarks = find_network(tensors, prefix)
-    return Checkpoint(tensors, _origin(source), metadata, "", len(source.data), tuple(remarks), prefix,
+    tensors, prefix, warnings = find_network(tensors, prefix)
+    return Checkpoint(tensors, _origin(source), metadata, "", len(source.data), tuple(warnings), prefix,
                       naming=naming_of(tensors))
 
 
 def _read_torch(source: SourceFile, key, prefix) -> Checkpoint:
-    value, materialise, remarks = (read_zip if source.kind == "torch-zip" else read_legacy)(source.data)
+    value, materialise, warnings = (read_zip if source.kind == "torch-zip" else read_legacy)(source.data)
     wrapper, state, more = find_state(value, key)
     state, prefix, others = find_network(state, prefix)
     tensors = {name: materialise(name, tensor) for name, tensor in state.items()}
     return Checkpoint(tensors, _origin(source), _model_names(value), wrapper, len(source.data),
-                      (*remarks, *more, *others), prefix, naming=naming_of(tensors))
+                      (*warnings, *more, *others), prefix, naming=naming_of(tensors))
 
 
 def _origin(source: SourceFile) -> Source:

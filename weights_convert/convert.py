@@ -77,7 +77,7 @@ def load(source: StrPath, *, variant: str | None = None, preprocessing: Preproce
     how = _preprocessing(config.preprocessing if config else network.variant.preprocessing, given)
     weights = Weights(network, found.parameters, how, names, checkpoint.source)
     # The same arrays in both: the checkpoint's own are larger where they were float64.
-    return weights, replace(checkpoint, tensors=found.parameters), checkpoint.remarks + found.warnings
+    return weights, replace(checkpoint, tensors=found.parameters), checkpoint.warnings + found.warnings
 
 
 def _preprocessing(usual: Preprocessing, given: dict) -> Preprocessing:

@@ -57,7 +57,7 @@ def identify(checkpoint: Checkpoint, *, path, variant: str | None = None, global
         if config.left_out:
             warnings.append(f"{config.where} leaves out {', '.join(config.left_out)}: timm's defaults are taken, as "
                             "timm itself takes them")
-    warnings += _remarks(network)
+    warnings += _network_warnings(network)
     if not told and variant is None:
         warnings.append(f"nothing tells whether these are {network.name} or timm's look-alike "
                         f"{network.name.removeprefix('tf_')} (same shapes, other padding and normalisation); they are "
@@ -66,17 +66,17 @@ def identify(checkpoint: Checkpoint, *, path, variant: str | None = None, global
     return Identified(network, {name: tensors[name] for name in network.parameters()}, tuple(warnings))
 
 
-def _remarks(network: Architecture) -> list[str]:
+def _network_warnings(network: Architecture) -> list[str]:
     """What to know about a network that is whole, and of little use for photos."""
-    remarks = []
+    warnings = []
     if not network.num_classes:
-        remarks.append("the file has no classifier: the model gives pooled features, and names no classes")
+        warnings.append("the file has no classifier: the model gives pooled features, and names no classes")
     if network.num_classes == 1:
-        remarks.append("the model has one class: it says 100 % for every photo")
+        warnings.append("the model has one class: it says 100 % for every photo")
     if network.in_chans not in (1, 3):
-        remarks.append(f"the model takes {network.in_chans} channels: photos can't be given to it, only arrays "
-                       f"(N, H, W, {network.in_chans})")
-    return remarks
+        warnings.append(f"the model takes {network.in_chans} channels: photos can't be given to it, only arrays "
+                        f"(N, H, W, {network.in_chans})")
+    return warnings
 
 
 def _check_config(config: TimmConfig, network: Architecture, variant: str | None) -> None:

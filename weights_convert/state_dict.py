@@ -27,7 +27,7 @@ def is_dict(value) -> bool:
 
 
 def find_state(value, key: str | None = None) -> tuple[str, dict[str, Tensor], list[str]]:
-    """Find the state_dict in the object of a checkpoint; returns (key it was under, name -> tensor, remarks).
+    """Find the state_dict in the object of a checkpoint; returns (key it was under, name -> tensor, warnings).
 
     `key` names it; "" is the whole object. Raises WeightsError where there is none.
     """
@@ -40,16 +40,16 @@ def find_state(value, key: str | None = None) -> tuple[str, dict[str, Tensor], l
     state = value[wrapper] if wrapper else value
     if not is_dict(state):
         raise WeightsError(f"its entry {quoted(wrapper)} is {quoted(state)}, not a dictionary of tensors: {_SAVE}")
-    tensors, remarks = _tensors(state, f"its entry {quoted(wrapper)}" if wrapper else "it")
+    tensors, warnings = _tensors(state, f"its entry {quoted(wrapper)}" if wrapper else "it")
     more = [name for name in found if name != wrapper] if key is None and wrapper not in WRAPPERS[:2] else []
     if more:
-        remarks.append(f"it has more dictionaries that may hold weights: {listed(more)}. Those of {wrapper!r} are "
-                       "taken; --key NAME (key=) chooses others")
-    return wrapper, tensors, remarks
+        warnings.append(f"it has more dictionaries that may hold weights: {listed(more)}. Those of {wrapper!r} are "
+                        "taken; --key NAME (key=) chooses others")
+    return wrapper, tensors, warnings
 
 
 def _tensors(state: dict, what: str) -> tuple[dict[str, Tensor], list[str]]:
-    """The tensors of a state_dict, and a remark on plain values beside them."""
+    """The tensors of a state_dict, and a warning on plain values beside them."""
     if not state:
         raise WeightsError(f"{what} holds no tensors at all: {_SAVE}")
     arrays = [name for name, value in state.items() if type(value) is Inert and value.name.endswith(_ARRAYS)]
@@ -72,7 +72,7 @@ def _is_plain(value) -> bool:
 
 
 def find_network(tensors: dict, prefix: str | None = None) -> tuple[dict, str, list[str]]:
-    """Find the network's tensors by their names; returns (name -> tensor, prefix removed, remarks).
+    """Find the network's tensors by their names; returns (name -> tensor, prefix removed, warnings).
 
     The prefix is the one after which most of a network's names come; `prefix` names it. What comes after no prefix or
     another one is left out. Raises WeightsError where several networks are there, and for a prefix that nothing has.

@@ -27,7 +27,7 @@ PROTOCOL_VERSION = 1001
 
 
 def read_legacy(data: bytes):
-    """Read a legacy stream; returns (object, Materialiser for its tensors, remarks for the user)."""
+    """Read a legacy stream; returns (object, Materialiser for its tensors, warnings for the user)."""
     budget = Budget.for_file(len(data))
     storages, views = Storages(), {}
 
@@ -47,9 +47,9 @@ def read_legacy(data: bytes):
     literal_big = isinstance(facts, dict) and facts.get("little_endian") is False
     order = _byte_order(data, machine.at, keys, storages) if literal_big else "<"
     places, end = _places(data, machine.at, keys, storages, order)
-    remarks = (f"{len(data) - end} bytes follow the last storage: they are left alone, as torch.load does",)
+    warnings = (f"{len(data) - end} bytes follow the last storage: they are left alone, as torch.load does",)
     materialise = Materialiser.for_file(lambda storage: places[storage.key], order, len(data))
-    return value, materialise, remarks if end < len(data) else ()
+    return value, materialise, warnings if end < len(data) else ()
 
 
 def _expect(value, expected: int, what: str):

@@ -36,7 +36,7 @@ _NO_CHECKSUMS = ("the file carries no checksums (torch.serialization.set_crc32_o
 
 
 def read_zip(data: bytes):
-    """Read a torch zip file; returns (object, Materialiser for its tensors, remarks for the user)."""
+    """Read a torch zip file; returns (object, Materialiser for its tensors, warnings for the user)."""
     infos, directory = _directory(data)
     root = _root([info.orig_filename for info in infos])
     entries, checked = _entries(data, infos, directory)

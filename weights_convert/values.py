@@ -10,11 +10,11 @@ _SMALLEST = float(np.finfo(np.float32).smallest_normal)  # below it float32 has 
 
 
 def as_stored(tensors: dict[str, np.ndarray], network: Architecture) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Make batch counts int64 and float64 values float32; returns (tensors, remarks). float32 and float16 stay.
+    """Make batch counts int64 and float64 values float32; returns (tensors, warnings). float32 and float16 stay.
 
     Raises WeightsError for a value that is too large for float32.
     """
-    made, remarks = _with_counts(tensors, network)
+    made, warnings = _with_counts(tensors, network)
     lost = {}
     for name, array in made.items():
         if array.dtype == np.float64:
@@ -24,9 +24,9 @@ def as_stored(tensors: dict[str, np.ndarray], network: Architecture) -> tuple[di
                 lost[name] = np.abs(small[small != small.astype(np.float32)])
     if lost:
         worst = max(lost, key=lambda name: lost[name].max())
-        remarks.append(f"{sum(map(len, lost.values())):,} values of float64 are so small that float32 rounds them to 0 "
-                       f"or to fewer digits: the largest is {lost[worst].max():.3g}, in {quoted(worst)}")
-    return made, remarks
+        warnings.append(f"{sum(map(len, lost.values())):,} values of float64 are so small that float32 rounds them to "
+                        f"0 or to fewer digits: the largest is {lost[worst].max():.3g}, in {quoted(worst)}")
+    return made, warnings
 
 
 def _narrow(name: str, array: np.ndarray) -> np.ndarray:
@@ -56,11 +56,11 @@ def _with_counts(tensors: dict[str, np.ndarray], network: Architecture) -> tuple
                     odd.append(name)
                     value = 0
                 made[name] = np.array(int(value), np.int64)
-    remarks = []
+    warnings = []
     if missing:
-        remarks.append(f"{len(missing)} batch counts ({listed(missing, 1)}) are missing: they are set to 0, and "
-                       "classifying does not use them")
+        warnings.append(f"{len(missing)} batch counts ({listed(missing, 1)}) are missing: they are set to 0, and "
+                        "classifying does not use them")
     if odd:
-        remarks.append(f"{len(odd)} batch counts are no whole numbers from 0 up ({quoted(odd[0])} is "
-                       f"{tensors[odd[0]].item()!r}): they are set to 0, and classifying does not use them")
-    return made, remarks
+        warnings.append(f"{len(odd)} batch counts are no whole numbers from 0 up ({quoted(odd[0])} is "
+                        f"{tensors[odd[0]].item()!r}): they are set to 0, and classifying does not use them")
+    return made, warnings

@@ -157,9 +157,9 @@ def load_weights(path: StrPath, name: str | None = None) -> Weights:
         return read_weights(path)
     from weights_convert import load
 
-    weights, _, doubts = load(path, variant=name)
-    for doubt in doubts:
-        warnings.warn(f"{str(path)!r}: {doubt}", stacklevel=4)
+    weights, _, found = load(path, variant=name)
+    for warning in found:
+        warnings.warn(f"{str(path)!r}: {warning}", stacklevel=4)
     return weights
 
 

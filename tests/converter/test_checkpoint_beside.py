@@ -99,7 +99,7 @@ def without_crc(data: bytes, names=None) -> bytes:
     return bytes(made)
 
 
-def test_zip_without_checksums_is_read_with_a_remark(tmp_path):
+def test_zip_without_checksums_is_read_with_a_warning(tmp_path):
     source = tmp_path / "tf_efficientnet_lite0.pth"
     arrays = by_hand.network()
     source.write_bytes(without_crc(by_hand.save(arrays, "zip")))
@@ -119,7 +119,7 @@ def test_an_empty_entry_has_0_as_its_checksum(tmp_path):
     """A file is not taken for one without CRCs if its only CRC of 0 belongs to an empty entry."""
     assert zlib.crc32(b"") == 0
     (tmp_path / "x.pth").write_bytes(zip_file(program(dictionary({"x": tensor(storage("0", 0), (0,))})), {"0": b""}))
-    assert read_checkpoint(tmp_path / "x.pth").remarks == ()
+    assert read_checkpoint(tmp_path / "x.pth").warnings == ()
 
 
 def test_deflated_zip_has_a_remedy(tmp_path):
@@ -135,8 +135,8 @@ def test_legacy_stream_that_goes_on(tmp_path):
         (tmp_path / "x.pth").write_bytes(first + behind)
         checkpoint = read_checkpoint(tmp_path / "x.pth")
         assert checkpoint.tensors["x"].tolist() == [1, 2, 3, 4]
-        (remark,) = checkpoint.remarks
-        assert remark == f"{len(behind)} bytes follow the last storage: they are left alone, as torch.load does"
+        (warning,) = checkpoint.warnings
+        assert warning == f"{len(behind)} bytes follow the last storage: they are left alone, as torch.load does"
 
 
 # --- old protocols ---------------------------------------------------------------------------------------------------

@@ -121,8 +121,8 @@ def test_checksums_that_torch_did_not_compute(tmp_path):
         torch.serialization.set_crc32_options(True)
     checkpoint = read_checkpoint(path)
     assert_as_torch(checkpoint.tensors, tensors())
-    assert "no checksums" in checkpoint.remarks[0]
-    assert read_checkpoint(save(tensors(), path, "zip")).remarks == ()
+    assert "no checksums" in checkpoint.warnings[0]
+    assert read_checkpoint(save(tensors(), path, "zip")).warnings == ()
 
 
 def test_legacy_stream_that_goes_on(tmp_path):
@@ -132,7 +132,7 @@ def test_legacy_stream_that_goes_on(tmp_path):
             torch.save({"x": torch.full((3,), value)}, file, _use_new_zipfile_serialization=False)
     checkpoint = read_checkpoint(path)
     assert_as_torch(checkpoint.tensors, torch.load(path))
-    assert checkpoint.tensors["x"].tolist() == [1, 1, 1] and "bytes follow" in checkpoint.remarks[0]
+    assert checkpoint.tensors["x"].tolist() == [1, 1, 1] and "bytes follow" in checkpoint.warnings[0]
 
 
 @pytest.mark.parametrize("form", FORMS)

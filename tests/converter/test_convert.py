@@ -192,16 +192,16 @@ def test_look_alike_of_a_training_checkpoint(tmp_path):
 
 # --- networks of little use for photos -------------------------------------------------------------------------------
 
-@pytest.mark.parametrize("classes, channels, remark", [
+@pytest.mark.parametrize("classes, channels, warning", [
     (1, 3, "the model has one class: it says 100 % for every photo"),
     (0, 3, "the file has no classifier: the model gives pooled features, and names no classes"),
     (2, 4, "the model takes 4 channels: photos can't be given to it, only arrays .N, H, W, 4."),
     (2, 2, "the model takes 2 channels: "), (2, 1, None), (2, 3, None),
 ], ids=["one_class", "no_class", "four_channels", "two_channels", "grey", "colour"])
-def test_what_a_network_is_good_for_is_said(classes, channels, remark):
+def test_what_a_network_is_good_for_is_said(classes, channels, warning):
     got = identified(by_hand.network(classes, channels)).warnings
-    assert len(got) == (remark is not None)
-    assert remark is None or re.match(remark, got[0])
+    assert len(got) == (warning is not None)
+    assert warning is None or re.match(warning, got[0])
 
 
 # --- options ---------------------------------------------------------------------------------------------------------

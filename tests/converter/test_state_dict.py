@@ -44,7 +44,7 @@ def test_wrappers_in_timms_order(tmp_path, entries, wrapper):
 def test_other_scripts_wrappers(tmp_path, wrapper):
     """`model` is a string here, not a dictionary."""
     checkpoint = read(tmp_path, {"epoch": number(3), "model": text("lite0"), wrapper: STATE})
-    assert (list(checkpoint.tensors), checkpoint.wrapper, checkpoint.remarks) == (["x"], wrapper, ())
+    assert (list(checkpoint.tensors), checkpoint.wrapper, checkpoint.warnings) == (["x"], wrapper, ())
 
 
 def test_key_chooses_the_entry(tmp_path):
@@ -62,9 +62,9 @@ def test_key_chooses_the_entry(tmp_path):
     ({"state_dict_ema": STATE, "state_dict": OTHER}, ""), ({"model_ema": STATE, "model": OTHER}, ""),
 ], ids=["ema", "params", "timms_average", "timms_other_average"])
 def test_a_choice_that_is_not_timms_is_said(tmp_path, entries, more):
-    remarks = read(tmp_path, entries).remarks
-    assert len(remarks) == bool(more)
-    assert not more or f"may hold weights: {more}. " in remarks[0] and "--key NAME" in remarks[0]
+    warnings = read(tmp_path, entries).warnings
+    assert len(warnings) == bool(more)
+    assert not more or f"may hold weights: {more}. " in warnings[0] and "--key NAME" in warnings[0]
 
 
 def test_the_refusal_names_what_was_looked_for(tmp_path):
@@ -85,7 +85,7 @@ def test_numbers_and_texts_beside_the_tensors_are_left_out(tmp_path):
     scalar = call("numpy.core.multiarray", "scalar", call("numpy", "dtype", text("f8"), b"\x89", b"\x88"), text("x"))
     got = read(tmp_path, {"x": T, "epoch": number(3), "note": text("best"), "none": b"N", "accuracy": scalar})
     assert list(got.tensors) == ["x"]
-    assert got.remarks == ("left out, as no part of the network: 'epoch', 'note', 'none' and 1 more",)
+    assert got.warnings == ("left out, as no part of the network: 'epoch', 'note', 'none' and 1 more",)
 
 
 @pytest.mark.parametrize("module, name", [("numpy.core.multiarray", "_reconstruct"),
@@ -121,8 +121,8 @@ PREFIXES = ["", "module.", "_orig_mod.", "_orig_mod.module.", "module._orig_mod.
 @pytest.mark.parametrize("prefix", PREFIXES)
 def test_any_prefix_is_found(prefix, names):
     network = names(NETWORK)
-    got, found, remarks = find_network({prefix + name: array for name, array in network.items()})
-    assert found == prefix and remarks == [] and list(got) == list(network)
+    got, found, warnings = find_network({prefix + name: array for name, array in network.items()})
+    assert found == prefix and warnings == [] and list(got) == list(network)
     assert all(got[name] is array for name, array in network.items())
 
 
@@ -135,16 +135,16 @@ def test_prefix_of_a_network_without_counts_and_classifier():
 def test_what_is_outside_the_prefix_is_left_out():
     """A loss with weights of its own, an average's counter, a profiler's counters."""
     more = {"n_averaged": 0, "criterion.weight": 1, "module.total_ops": 2, "module.conv_stem.total_params": 3}
-    got, prefix, remarks = find_network({f"module.{name}": array for name, array in NETWORK.items()} | more)
+    got, prefix, warnings = find_network({f"module.{name}": array for name, array in NETWORK.items()} | more)
     assert prefix == "module." and list(got) == list(NETWORK)
-    assert remarks == ["left out, as no part of the network: 'n_averaged', 'criterion.weight', 'module.total_ops' and "
+    assert warnings == ["left out, as no part of the network: 'n_averaged', 'criterion.weight', 'module.total_ops' and "
                        "1 more"]
 
 
 def test_without_a_prefix_only_counters_are_left_out():
-    got, prefix, remarks = find_network(NETWORK | {"total_ops": 0, "bn1.total_params": 1, "aux.weight": 2})
+    got, prefix, warnings = find_network(NETWORK | {"total_ops": 0, "bn1.total_params": 1, "aux.weight": 2})
     assert prefix == "" and list(got) == [*NETWORK, "aux.weight"]  # which is refused as unexpected
-    assert remarks == ["left out, as no part of the network: 'total_ops', 'bn1.total_params'"]
+    assert warnings == ["left out, as no part of the network: 'total_ops', 'bn1.total_params'"]
 
 
 TWO = {f"{prefix}{name}": (prefix, array) for prefix in ("student.", "teacher.") for name, array in NETWORK.items()}
@@ -153,9 +153,9 @@ TWO = {f"{prefix}{name}": (prefix, array) for prefix in ("student.", "teacher.")
 def test_two_networks_are_a_choice():
     with pytest.raises(WeightsError, match="it holds 2 networks, with the prefixes 'student.', 'teacher.': .*--prefix"):
         find_network(TWO)
-    got, prefix, remarks = find_network(TWO, "teacher.")
+    got, prefix, warnings = find_network(TWO, "teacher.")
     assert prefix == "teacher." and list(got) == list(NETWORK) and {owner for owner, _ in got.values()} == {"teacher."}
-    assert "left out, as no part of the network: 'student.conv_stem.weight'" in remarks[0]
+    assert "left out, as no part of the network: 'student.conv_stem.weight'" in warnings[0]
 
 
 def test_the_network_without_a_prefix_beside_another():
@@ -188,8 +188,8 @@ def test_another_network_has_no_prefix():
     """A ResNet has bn1 and bn2 in each of its blocks."""
     names = [f"layer{i}.{j}.bn{k}.{leaf}" for i in range(4) for j in range(6) for k in (1, 2)
              for leaf in ("weight", "bias", "running_mean", "running_var")]
-    got, prefix, remarks = find_network(dict.fromkeys(names, 0))
-    assert (list(got), prefix, remarks) == (names, "", [])
+    got, prefix, warnings = find_network(dict.fromkeys(names, 0))
+    assert (list(got), prefix, warnings) == (names, "", [])
 
 
 # --- as a whole ------------------------------------------------------------------------------------------------------

@@ -16,15 +16,15 @@ NAME = "tf_efficientnet_lite0.pth"
 
 
 def stored(**changes):
-    """(tensors, remarks) of NETWORK with entries replaced; dots of a name are written as __."""
+    """(tensors, warnings) of NETWORK with entries replaced; dots of a name are written as __."""
     return as_stored(NETWORK | {name.replace("__", "."): array for name, array in changes.items()}, LITE0)
 
 
 def count_of(value):
-    got, remarks = stored(bn1__num_batches_tracked=value)
+    got, warnings = stored(bn1__num_batches_tracked=value)
     count = got["bn1.num_batches_tracked"]
     assert (count.shape, count.dtype) == ((), np.int64)
-    return int(count), remarks
+    return int(count), warnings
 
 
 # --- batch counts ----------------------------------------------------------------------------------------------------
@@ -40,16 +40,16 @@ def test_any_number_is_a_count(dtype, shape):
                          ids=["half_of_many", "nan", "negative", "negative_int", "fraction", "huge", "beyond_int64"])
 def test_what_is_no_count_is_set_to_0_with_a_warning(value):
     """A count of 65,520 and more is infinite in float16."""
-    got, remarks = count_of(np.array(value))
-    assert got == 0 and len(remarks) == 1
-    assert f"1 batch counts are no whole numbers from 0 up ('{COUNTS[0]}' is {value.item()!r})" in remarks[0]
+    got, warnings = count_of(np.array(value))
+    assert got == 0 and len(warnings) == 1
+    assert f"1 batch counts are no whole numbers from 0 up ('{COUNTS[0]}' is {value.item()!r})" in warnings[0]
 
 
 @pytest.mark.parametrize("missing", [COUNTS[:1], COUNTS], ids=["one", "all"])
 def test_missing_counts_are_0(missing):
-    got, remarks = as_stored({name: array for name, array in NETWORK.items() if name not in missing}, LITE0)
+    got, warnings = as_stored({name: array for name, array in NETWORK.items() if name not in missing}, LITE0)
     assert got.keys() == NETWORK.keys() and all(got[name] == 0 and got[name].dtype == np.int64 for name in missing)
-    assert len(remarks) == 1 and f"{len(missing)} batch counts ('{missing[0]}'" in remarks[0]
+    assert len(warnings) == 1 and f"{len(missing)} batch counts ('{missing[0]}'" in warnings[0]
 
 
 @needs_timm
@@ -103,9 +103,9 @@ def changed(*values) -> np.ndarray:
     ((-np.pi * 1e-39, 1e-46), 2, "3.14e-39"),
 ], ids=["becomes_0", "negative", "denormal", "both"])
 def test_lost_values_are_counted_and_the_largest_is_named(values, count, largest):
-    got, remarks = stored(bn1__bias=changed(*values))
+    got, warnings = stored(bn1__bias=changed(*values))
     assert np.array_equal(got["bn1.bias"], changed(*values).astype("f4"))
-    assert remarks == [f"{count} values of float64 are so small that float32 rounds them to 0 or to fewer digits: the "
+    assert warnings == [f"{count} values of float64 are so small that float32 rounds them to 0 or to fewer digits: the "
                        f"largest is {largest}, in 'bn1.bias'"]
 
 
@@ -115,9 +115,9 @@ def test_ordinary_rounding_is_no_loss(values):
     assert stored(bn1__bias=changed(*values))[1] == []
 
 
-def test_losses_of_several_tensors_are_one_remark():
-    _, (remark,) = stored(bn1__bias=changed(1e-60), bn1__weight=np.full(32, 1e-50))
-    assert "33 values of float64" in remark and "the largest is 1e-50, in 'bn1.weight'" in remark
+def test_losses_of_several_tensors_are_one_warning():
+    _, (warning,) = stored(bn1__bias=changed(1e-60), bn1__weight=np.full(32, 1e-50))
+    assert "33 values of float64" in warning and "the largest is 1e-50, in 'bn1.weight'" in warning
 
 
 def test_float64_beyond_float32_is_refused():

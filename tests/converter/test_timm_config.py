@@ -122,9 +122,9 @@ def test_channels_of_the_arguments_count_before_the_size():
 
 
 def test_what_is_left_out_has_timms_defaults(folder):
-    weights, _, remarks = load(folder(config(pretrained_cfg={"crop_pct": 0.9})))
+    weights, _, found = load(folder(config(pretrained_cfg={"crop_pct": 0.9})))
     assert weights.preprocessing == Preprocessing((224, 224), 0.9, "bicubic", **IMAGENET)
-    assert remarks == ("config.json leaves out crop_mode, input_size, interpolation, mean, std: timm's defaults are "
+    assert found == ("config.json leaves out crop_mode, input_size, interpolation, mean, std: timm's defaults are "
                        "taken, as timm itself takes them",)
 
 

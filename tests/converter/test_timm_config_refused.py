@@ -39,10 +39,10 @@ def test_variant_overrides_the_architecture_but_not_for_the_look_alike(folder):
 
 
 def test_config_of_something_else_is_left_alone(folder):
-    weights, _, remarks = load(folder({"architectures": ["ViTModel"], "model_type": "vit"}))
+    weights, _, warnings = load(folder({"architectures": ["ViTModel"], "model_type": "vit"}))
     assert weights.preprocessing == VARIANTS["tf_efficientnet_lite0"].preprocessing
-    assert remarks[0] == "config.json beside it is not timm's (it has no 'architecture'), and is left alone"
-    assert "nothing tells whether" in remarks[1]
+    assert warnings[0] == "config.json beside it is not timm's (it has no 'architecture'), and is left alone"
+    assert "nothing tells whether" in warnings[1]
 
 
 # --- hostile ---------------------------------------------------------------------------------------------------------
