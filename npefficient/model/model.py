@@ -179,7 +179,7 @@ class Model(WeightHolder):
         """
         word("output_fmt", output_fmt, ("NHWC", "NCHW"))
         network = self.architecture
-        stages = [stage[-1].name.rpartition(".")[0] for stage in network.stages]
+        stages = [stage[-1].stage for stage in network.stages]
         maps = [network.stem.bn, *stages] if extra_blocks else [feature.module for feature in network.features]
         names = [maps[i] for i in take_indices(len(maps), indices)]
         last = names[-1] if stop_early and names[-1] != stages[-1] else network.head.bn

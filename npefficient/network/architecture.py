@@ -8,12 +8,16 @@ Letters: N batch, H W input rows and columns, C input channels, M output channel
 and columns.
 """
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from ..common.checks import whole, word
 from ..common.text import counted
 from ..errors import ArgumentError
 from .variants import VARIANTS, Variant, canonical_name
+
+T = TypeVar("T")
 
 BN_EPS = 1e-3
 PADDING = "same"  # TensorFlow's zero padding, computed per input size; an odd zero goes after
@@ -81,9 +85,13 @@ class Block:
     out_channels: int
 
     @property
+    def stage(self) -> str:
+        """timm's name of the stage, such as "blocks.1"."""
+        return self.name.rpartition(".")[0]
+
+    @property
     def skip(self) -> bool:
-        """True if the block's input is added to its output (never in the one "ds" block, which changes the channels).
-        """
+        """True if the block's input is added to its output; never in the "ds" block, which changes the channels."""
         return self.stride == 1 and self.in_channels == self.out_channels
 
     @property
@@ -91,7 +99,7 @@ class Block:
         """(conv_dw, conv_pw) of a "ds" block, (conv_pw, conv_dw, conv_pwl) of an "ir" block; the last is linear."""
         wide = self.in_channels * self.expansion
 
-        def conv(name, bn, op, c, m, relu6):
+        def conv(name: str, bn: str, op: str, c: int, m: int, relu6: bool) -> Conv:
             kernel, stride = (self.kernel, self.stride) if op == "depthwise" else (1, 1)
             return Conv(f"{self.name}.{name}", f"{self.name}.{bn}", op, kernel, stride, c, m, relu6)
 
@@ -177,7 +185,7 @@ class Architecture:
         """The five feature maps of timm's `features_only` models: the last one at each resolution."""
         following = [stage[0].stride for stage in self.stages[1:]] + [2]
         ends = [stage[-1] for stage, stride in zip(self.stages, following) if stride == 2]
-        return tuple(Feature(block.name.rpartition(".")[0], block.out_channels, 2 << i) for i, block in enumerate(ends))
+        return tuple(Feature(block.stage, block.out_channels, 2 << i) for i, block in enumerate(ends))
 
     @property
     def head_hidden_size(self) -> int:
@@ -189,18 +197,29 @@ class Architecture:
         """The name of the last layer."""
         return "classifier" if self.num_classes else "global_pool" if self.global_pool else self.head.name
 
+    def propagate(self, x: T, conv: Callable[[Conv, T], T], add: Callable[[T, T], T]) -> T:
+        """Pass a value through every convolution and shortcut in the order of execution; returns that after the head.
+
+        conv: (convolution, value of its input) -> value of its output
+        add: (value of a block's last convolution, value of the block's input) -> value of their sum
+        """
+        x = conv(self.stem, x)
+        for block in self.blocks:
+            shortcut = x
+            for one in block.convs:
+                x = conv(one, x)
+            if block.skip:
+                x = add(x, shortcut)
+        return conv(self.head, x)
+
     def parameters(self) -> dict[str, tuple[int, ...]]:
         """Name -> shape of every entry of timm's state_dict, in its order; `num_batches_tracked` is a 0-dim int64."""
-        shapes = {}
-
-        def add(conv):
+        shapes: dict[str, tuple[int, ...]] = {}
+        for conv in self.convs:
             shapes[f"{conv.name}.weight"] = conv.weight_shape
             for leaf in ("weight", "bias", "running_mean", "running_var"):
                 shapes[f"{conv.bn}.{leaf}"] = (conv.out_channels,)
             shapes[f"{conv.bn}.num_batches_tracked"] = ()
-
-        for conv in self.convs:
-            add(conv)
         if self.num_classes:
             shapes["classifier.weight"] = (self.num_classes, self.head_hidden_size)
             shapes["classifier.bias"] = (self.num_classes,)

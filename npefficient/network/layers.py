@@ -44,7 +44,7 @@ def named_layers(network: Architecture) -> dict[str, Layer]:
         for conv in block.convs:
             add(conv, before, shortcut=block.skip and conv == block.convs[-1])
             before = conv.name
-        layers[block.name] = layers[block.name.rpartition(".")[0]] = Layer(before)
+        layers[block.name] = layers[block.stage] = Layer(before)
     add(network.head, before)
     if network.global_pool:
         layers["global_pool"] = Layer("global_pool")

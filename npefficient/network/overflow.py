@@ -1,5 +1,6 @@
 """Find finite weights that can overflow float32 inside the network."""
 import math
+import operator
 
 import numpy as np
 
@@ -15,14 +16,7 @@ def check_overflow(parameters: dict[str, np.ndarray], network: Architecture) -> 
 
     The test uses a bound: a sum of n products is at most n times the largest weight times the largest input.
     """
-    bound = _after(network.stem, parameters, INPUT)
-    for block in network.blocks:
-        shortcut = bound
-        for conv in block.convs:
-            bound = _after(conv, parameters, bound)
-        if block.skip:
-            bound += shortcut
-    bound = _after(network.head, parameters, bound)
+    bound = network.propagate(INPUT, lambda conv, bound: _after(conv, parameters, bound), operator.add)
     if network.num_classes:
         weight, bias = (_largest(parameters[f"classifier.{leaf}"]) for leaf in ("weight", "bias"))
         _check("'classifier'", weight * bound * network.head_hidden_size + bias)

@@ -2,14 +2,14 @@
 import itertools
 import math
 import re
-from collections.abc import Sized
+from collections.abc import Iterable, Sized
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from ..common.text import counted, plain, quoted, short
 from ..errors import WeightsError
-from .architecture import Architecture
+from .architecture import Architecture, Conv
 from .overflow import check_overflow
 from .preprocessing import Preprocessing
 
@@ -94,7 +94,7 @@ def check_parameters(parameters: dict[str, np.ndarray], expected: Architecture) 
     check_overflow(parameters, expected)
 
 
-def check_labels(labels, num_classes: int) -> tuple[str, ...] | None:
+def check_labels(labels: Iterable[str] | None, num_classes: int) -> tuple[str, ...] | None:
     """Return the class names as a tuple; raises WeightsError unless each class has one line of plain text."""
     if labels is None:
         return None
@@ -143,8 +143,8 @@ def random_weights(network: Architecture, seed: int = 0) -> Weights:
     normal = rng.standard_normal(1000)  # a sample of the values of one channel
     parameters: dict[str, np.ndarray] = {}
 
-    def add(conv, mean, var):
-        """Add one convolution and its batch norm; mean and variance of each channel, (C,), (C,) -> (M,), (M,)."""
+    def make(conv: Conv, moments: np.ndarray) -> np.ndarray:
+        """Add one convolution and its batch norm; mean and variance of each channel, (2, C) -> (2, M)."""
         fan_in = math.prod(conv.weight_shape[1:])
         scale = rng.uniform(0.5, 1.5, conv.out_channels)
         shift = rng.uniform(-0.5, 1.0, conv.out_channels) if conv.relu6 else np.zeros(conv.out_channels)
@@ -152,23 +152,17 @@ def random_weights(network: Architecture, seed: int = 0) -> Weights:
         mix, spread = weight.sum((2, 3)), (weight**2).sum((2, 3))  # (M, C), or (C, 1) if depthwise
         depthwise = conv.op == "depthwise"
         running_mean, running_var = (gain[:, 0] * moment if depthwise else (gain * moment).sum(1)
-                                     for gain, moment in ((mix, mean), (spread, var)))
+                                     for gain, moment in zip((mix, spread), moments))
         values = dict(weight=scale, bias=shift, running_mean=running_mean, running_var=running_var)
         parameters[f"{conv.name}.weight"] = weight.astype(np.float32)
         parameters.update((f"{conv.bn}.{leaf}", array.astype(np.float32)) for leaf, array in values.items())
         parameters[f"{conv.bn}.{TRACKED}"] = np.array(0, np.int64)
         out = shift[:, None] + scale[:, None] * normal
         out = np.clip(out, 0.0, 6.0) if conv.relu6 else out
-        return out.mean(1), out.var(1)
+        return np.stack([out.mean(1), out.var(1)])
 
-    mean, var = add(network.stem, np.zeros(network.in_chans), np.full(network.in_chans, 1.0 / 3.0))  # uniform in -1..1
-    for block in network.blocks:
-        shortcut = mean, var
-        for conv in block.convs:
-            mean, var = add(conv, mean, var)
-        if block.skip:
-            mean, var = mean + shortcut[0], var + shortcut[1]
-    add(network.head, mean, var)
+    uniform = np.stack([np.zeros(network.in_chans), np.full(network.in_chans, 1.0 / 3.0)])  # uniform in -1..1
+    network.propagate(uniform, make, np.add)  # mean and variance of a sum of independent values
     parameters.update(random_classifier(network, rng))
     return Weights(network, parameters, network.variant.preprocessing, None, Source(f"seed {seed}", "", "random"))
 

@@ -2,6 +2,7 @@
 import math
 import numbers
 from dataclasses import dataclass
+from typing import Any, NoReturn
 
 from ..common.text import shown
 from ..errors import ArgumentError
@@ -33,7 +34,7 @@ def check_preprocessing(preprocessing: Preprocessing) -> None:
         raise ArgumentError(f"preprocessing of type {type(p).__name__}: it must be a npefficient.Preprocessing, such "
                             "as model.preprocessing")
 
-    def refuse(field, rule):
+    def refuse(field: str, rule: str) -> NoReturn:
         raise ArgumentError(f"preprocessing {field}={shown(getattr(p, field))}: it must be {rule}")
 
     if not _numbers(p.input_size, 2, numbers.Integral) or min(p.input_size) < 1 \
@@ -51,7 +52,7 @@ def check_preprocessing(preprocessing: Preprocessing) -> None:
         refuse("std", "three finite numbers other than 0, for values in 0..1")
 
 
-def _numbers(values, count, kind=numbers.Real):
+def _numbers(values: Any, count: int, kind: Any = numbers.Real) -> bool:
     """True for a tuple or list of `count` numbers within float32's range; NaN fails the comparison."""
     return (isinstance(values, (tuple, list)) and len(values) == count
             and all(isinstance(v, kind) and not isinstance(v, bool) and abs(v) < 1e30 for v in values))
