@@ -42,6 +42,7 @@ import numpy as np
 from ..common.checks import path_of
 from ..common.paths import WEIGHT_FILES, named, replacing
 from ..common.text import plain
+from ..common.text_files import CLASS_NAMES
 from ..errors import ArgumentError, WeightsError
 from ..network import architecture
 from ..network.architecture import Architecture
@@ -62,7 +63,7 @@ from .hdf5 import (
 )
 
 FORMAT, FORMAT_VERSION = "npefficient weights", 1
-LABELS_LIMIT, PHOTOS_LIMIT = 1 << 22, 1 << 26  # bytes
+PHOTOS_LIMIT = 1 << 26  # bytes
 
 _ATTRIBUTES = {  # name -> kind and shape, as `hdf5.read_attribute` takes them
     "format": ("text", ()), "format_version": ("int", ()), "variant": ("text", ()), "num_classes": ("int", ()),
@@ -215,7 +216,7 @@ def _read(file_id, size: int) -> Weights:
     """All checks in order: the cheap ones first, the weights last."""
     attributes = _read_attributes(file_id)
     arrays = {name: StoredArray(file_id, name, ("bytes",), (None,), file_size=size, limit=limit)
-              for name, limit in (("labels", LABELS_LIMIT), ("photos", PHOTOS_LIMIT)) if has_dataset(file_id, name)}
+              for name, limit in (("labels", CLASS_NAMES), ("photos", PHOTOS_LIMIT)) if has_dataset(file_id, name)}
     beside = {name: next(read_arrays([array])).tobytes() for name, array in arrays.items()}
     labels, photos = beside["labels"].decode().split("\n") if "labels" in beside else None, beside.get("photos", b"")
     if _digest({k: v for k, v in attributes.items() if k != "sha256"}, labels, photos) != attributes["sha256"]:
