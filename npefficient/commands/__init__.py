@@ -1,9 +1,9 @@
 """The command line: a file per subcommand, each with `add_arguments(parser)` and `run(args) -> exit code`.
 
-Exit codes: 0 all is well, 1 something could not be done (the reason is on stderr), 2 the command line is wrong,
-70 npefficient itself is at fault, 130 interrupted, 141 nobody reads standard output any more, 143 terminated. A
-subcommand whose answer is yes or no says no with 1, and has its own code for errors in TROUBLE. It refuses a command
-line with `args.refuse(text)`, which shows its usage.
+Exit codes: 0 success, 1 failure (the reason is on stderr), 2 usage error, 70 a bug in npefficient, 130 interrupted,
+141 the reader of standard output has gone, 143 terminated. A subcommand that answers yes or no uses 1 for no, and
+defines its own code for failures as TROUBLE. It rejects a command line with `args.refuse(text)`, which prints its
+usage.
 """
 import argparse
 import importlib
@@ -21,7 +21,7 @@ SETTINGS = ("NPEFFICIENT_CACHE", "NPEFFICIENT_MIRROR", TRACEBACK)  # environment
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong with the usage of the innermost subcommand, on one line."""
+    """Reports an error on one line, below the usage of the innermost subcommand."""
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
@@ -44,15 +44,14 @@ def _module(name: str):
 
 
 def _parser(chosen: str | None = None) -> argparse.ArgumentParser:
-    """The parser of every subcommand; of the chosen one alone where it is known, which is quicker."""
+    """The parser of all subcommands, or of just the chosen one if it is known, which is faster to build."""
     from ..common.version import __version__
 
     parser = _Parser(
         prog="npefficient", description="EfficientNet-Lite on the CPU, without PyTorch.",
-        epilog="'npefficient SUBCOMMAND --help' explains a subcommand. Exit code 0: all is well; 1: something failed, "
-               "the reason is on stderr; 2: the command line is wrong; 70: a fault of npefficient itself, "
-               f"{TRACEBACK}=1 shows where; 130 and 143: interrupted by Ctrl-C or SIGTERM; 141: whoever read the "
-               "output, such as head, has gone.")
+        epilog="'npefficient SUBCOMMAND --help' explains a subcommand. Exit codes: 0 success; 1 failure, with the "
+               f"reason on stderr; 2 usage error; 70 a bug in npefficient, whose traceback {TRACEBACK}=1 shows; "
+               "130 and 143 interrupted by Ctrl-C or SIGTERM; 141 the reader of the output, such as head, has gone.")
     parser.add_argument("--version", action="version", version=f"npefficient {__version__}")
     parts = parser.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True)
     for name in [chosen] if chosen in SUBCOMMANDS else SUBCOMMANDS:
@@ -68,7 +67,7 @@ def _parsed(arguments: list[str]) -> argparse.Namespace:
     try:
         return _parser(*arguments[:1]).parse_args(arguments)
     except SystemExit:
-        sys.stdout.flush()  # argparse hides where printing --help fails
+        sys.stdout.flush()  # argparse ignores errors when it prints --help; this raises them
         raise
 
 
@@ -79,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str]) -> int:
-    """Run a command; whatever goes wrong is a line on stderr and an exit code."""
+    """Run a command; any failure becomes a line on stderr and an exit code."""
     from ..errors import NpefficientError
 
     subcommand = None
@@ -112,7 +111,7 @@ def _warn_of_unknown_settings() -> None:
 
     for name in sorted(os.environ):
         if name.startswith("NPEFFICIENT_") and name not in SETTINGS:
-            terminal.say(f"warning: the environment variable {name} has no meaning{meant(name, SETTINGS)}; there are "
+            terminal.say(f"warning: unknown environment variable {name}{meant(name, SETTINGS)}; npefficient reads "
                          f"{', '.join(SETTINGS)}")
 
 
@@ -121,5 +120,5 @@ def _show(fault: Exception) -> None:
 
     if os.environ.get(TRACEBACK):
         traceback.print_exception(fault)
-    terminal.say(f"error: a fault of npefficient itself ({type(fault).__name__}: {fault}); please report it, with what "
-                 f"{TRACEBACK}=1 shows")
+    terminal.say(f"error: this is a bug in npefficient ({type(fault).__name__}: {fault}); please report it with the "
+                 f"traceback that {TRACEBACK}=1 shows")

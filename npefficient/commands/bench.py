@@ -1,7 +1,7 @@
-"""Measure speed: of the processor, models, layers, kernels, other engines, and of whole folders of photos.
+"""Measure speed: of the processor, models, layers, kernels, other engines, and photos from the file to the logits.
 
-Every benchmark verifies its results first (exit code 1 when they are wrong), warms up, then times. Only figures of the
-same run compare with each other. --json FILE keeps them with the machine and the versions they belong to.
+Every benchmark first verifies its results (exit code 1 if they are wrong), then warms up, then times. Compare only
+figures of the same run. --json FILE saves them together with a description of the machine and all versions.
 
 'npefficient bench WHAT --help' explains a benchmark.
 """
@@ -33,39 +33,38 @@ def add_arguments(parser):
         add_json(part)
         return part
 
-    add("peak", "What one core can do at most: multiply-adds, and reads from each level of memory", 0.5)
-    part = add("model", "Whole models: speed and its share of the peak, the time to start, and memory", 3.0)
+    add("peak", "The peak of one core: multiply-adds, and reads from each level of memory", 0.5)
+    part = add("model", "Whole models: speed and its share of the peak, start-up time, and memory", 3.0)
     _models(part, "lite0", several=True)
     part.add_argument("--batch", metavar="N,..", type=wholes, default="1",
-                      help="pictures in a call, one or more numbers such as 1,16 (default: %(default)s)")
+                      help="pictures per call, one or more numbers such as 1,16 (default: %(default)s)")
     _threads(part)
     _size(part)
-    part = add("layers", "The steps of a forward pass one by one, and their sum beside the time of the whole", 3.0)
+    part = add("layers", "The steps of a forward pass one by one, and their sum compared with the whole pass", 3.0)
     _models(part, "lite0", several=False)
     add_threads(part, default=1)
     _size(part)
-    part = add("kernels", "Each kernel alone on each shape of a layer in a model, with its data in the cache; for one "
-               "layer or block also the ladder from plain loops to what the engine runs", 0.2)
+    part = add("kernels", "Each kernel on the shape of each layer of a model, with its data in the cache; for a single "
+               "layer or block also the ladder from plain loops to the engine's kernel", 0.2)
     _models(part, "lite0", several=False)
     part.add_argument("--op", choices=("stem", "depthwise", "pointwise", "pool", "classifier", "block"),
-                      help="only this operator; block: only the ladder of the inverted residual block that --layer "
-                           "names")
+                      help="only this operator; block: only the ladder of the inverted residual block given by --layer")
     part.add_argument("--layer", metavar="NAME",
-                      help="only these layers, such as '*.conv_dw'; for a single one, such as blocks.1.0.conv_pw, its "
-                           "ladder as well ('npefficient info lite0 --layers' lists the names)")
+                      help="only these layers, such as '*.conv_dw'; a single one, such as blocks.1.0.conv_pw, gets its "
+                           "ladder too ('npefficient info lite0 --layers' lists the names)")
     part.add_argument("--plot", metavar="PICTURE", type=ending(*PICTURES),
-                      help="draw the ladder if there is one, else the layers between the machine's limits "
-                           f"({', '.join(PICTURES)}), in place of an older file")
+                      help="draw the ladder if there is one, else the layers in a roofline plot "
+                           f"({', '.join(PICTURES)}); overwrites an existing file")
     _size(part)
-    part = add("peers", "Other inference engines beside ours, with the same weights, threads and precision (float32)",
+    part = add("peers", "Other inference engines and ours, with the same weights, threads and precision (float32)",
                2.0)
     _models(part, "lite0", several=True)
     part.add_argument("--peer", metavar="NAME,..", type=_peer_list, default="all",
-                      help=f"only these of {', '.join(PEERS)} (default: all that are installed)")
+                      help=f"some of {', '.join(PEERS)} (default: all that are installed)")
     _threads(part)
-    part.add_argument("--batch", metavar="N", type=whole, default=1, help="pictures in a call (default: %(default)s)")
+    part.add_argument("--batch", metavar="N", type=whole, default=1, help="pictures per call (default: %(default)s)")
     part.add_argument("--rounds", metavar="N", type=whole, default=3,
-                      help="how often each engine has its turn (default: %(default)s)")
+                      help="how many times each engine is measured, in turn (default: %(default)s)")
     part = add("photos", "Photos from the file to the logits: decoding, computing, and both together", 1.0)
     _models(part, "lite0", several=False)
     add_threads(part)
@@ -74,13 +73,13 @@ def add_arguments(parser):
 def _models(part, default, several):
     part.add_argument("--model", metavar="NAME,.." if several else "NAME", default=default,
                       type=model_names if several else model_name,
-                      help=f"lite0 to lite4{', several with commas, or all' if several else ''} "
+                      help=f"lite0 to lite4{', several separated by commas, or all' if several else ''} "
                            "(default: %(default)s)")
 
 
 def _threads(part):
     part.add_argument("--threads", metavar="N,..", type=wholes, default="1",
-                      help="threads to compute with, one or more numbers such as 1,2 (default: %(default)s)")
+                      help="number of threads, one or more numbers such as 1,2 (default: %(default)s)")
 
 
 def _size(part):
@@ -100,7 +99,7 @@ def run(args) -> int:
 
     threads = getattr(args, "threads", None)
     for count in threads if isinstance(threads, list) else [threads]:
-        check_threads(count)  # warns of too many; those of a benchmark may be in processes of their own
+        check_threads(count)  # warns if there are too many; the benchmark itself may start them in other processes
     measure = MEASURES[args.bench](args)
     report = Report(args.json)
     measure(report)

@@ -1,14 +1,14 @@
-"""What all ways of `classify` have in common: which photos, how one is shown, and the exit code."""
+"""Shared by all modes of `classify`: the photos, how a result is printed, and the exit code."""
 from ..common.text import counted, plain, short
 from .options import demo_photos
 from .terminal import say
 
 BAR = 20  # characters
-NARROWEST, WIDEST = 11, 60  # characters of the column of names
+NARROWEST, WIDEST = 11, 60  # limits of the width of the name column, in characters
 
 
 def photos_of(args) -> list[tuple]:
-    """(what to call it, where it is) for each PHOTO, or for the demo's own pictures."""
+    """(name to print, path) of each PHOTO, or of the demo's own pictures."""
     if args.demo:
         return [(photo.name, photo) for photo in demo_photos(args, args.photos)]
     if args.photos:
@@ -17,7 +17,7 @@ def photos_of(args) -> list[tuple]:
 
 
 def topk(args) -> int:
-    """How many classes to show."""
+    """How many classes to print."""
     from ..demo import demo
 
     if args.topk is not None:
@@ -26,12 +26,12 @@ def topk(args) -> int:
 
 
 def name_width(names) -> int:
-    """The width of a column of photos' names, which keeps the next one straight but for very long ones."""
+    """The width of the column of photo names; very long names do not widen it and stick out."""
     return max((len(plain(name)) for name in names if len(name) <= WIDEST), default=0)
 
 
 def show(name: str, result, as_json: bool, width: int = 0) -> None:
-    """Print the classes of one photo, [(label, probability)]; width: of the names, where each has a line alone."""
+    """Print the classes of one photo, [(label, probability)]; width: of the name column, used for a single class."""
     if as_json:
         import json
 
@@ -46,7 +46,7 @@ def show(name: str, result, as_json: bool, width: int = 0) -> None:
 
 
 def exit_code(bad: int, count: int, unlisted=(), more: str = "") -> int:
-    """1 where some photos could not be read, which is said on stderr with `more`, or some folders not be listed."""
+    """1 if some photos could not be read (reported on stderr, with `more` appended) or some folders not listed."""
     if bad:
         say(f"{bad:,} of {counted(count, 'photo')} could not be read{more}")
     return 1 if bad or unlisted else 0

@@ -1,4 +1,4 @@
-"""What `classify` does with many photos: several are on their way at the same time, and the rows can be kept."""
+"""`classify` for many photos: several are processed at the same time, and the results can be written to a file."""
 import contextlib
 import functools
 import itertools
@@ -19,7 +19,7 @@ from .options import compile_kernels, list_photos, make_model, reading, refusing
 from .terminal import say
 
 SAMPLE = 4  # photos that --fast-decode is measured on
-NAMED = 5  # photos that could not be read, on stderr; all of them have rows that say why
+NAMED = 5  # unreadable photos that are named on stderr; the rows of all of them give the reason
 
 
 def run(args) -> int:
@@ -27,7 +27,7 @@ def run(args) -> int:
     how = reading(args)
     named, unlisted = _named(args)
     photos, total = _Photos(named), len(named) if isinstance(named, list) else None
-    photos.peek(1)  # what is wrong with the first ones is said before anything is made
+    photos.peek(1)  # report errors in the first arguments before any file is made
     if total and args.output is not None and not (args.resume and begun(args.output)):
         check_found(named)
     model = make_model(args, num_threads=1)
@@ -36,7 +36,7 @@ def run(args) -> int:
     run = functools.partial(
         stream, model, outputs=schema.outputs, workers=check_threads(args.threads) if args.workers is None else
         args.workers, batch_size=1 if args.batch_size is None else args.batch_size, fast_decode=args.fast_decode, **how)
-    outcomes = run(photos)  # takes none yet, and says what can't be done
+    outcomes = run(photos)  # checks the arguments; takes no photo yet
     if not args.json:
         print(model, flush=True)
     if args.output is None:
@@ -55,25 +55,23 @@ def _check(args) -> None:
     if args.output is None:
         for name in ("embeddings", "resume", "force"):
             if getattr(args, name):
-                args.refuse(f"--{name} without --output: name the file that it is about")
+                args.refuse(f"--{name} without --output: name the output file")
         return
     if args.json:
-        args.refuse(f"--json with --output {args.output!r}: the file's suffix says its form; .jsonl is JSON")
+        args.refuse(f"--json with --output {args.output!r}: the suffix of the file sets its format; .jsonl is JSON")
     with refusing(args):
         check_form(args.output, embeddings=args.embeddings)
     check_output(args.output, resume=args.resume, force=args.force)
 
 
 def _named(args) -> tuple:
-    """The photos, a list, or an iterator over standard input, which can have any number; and the folders that can't be
-    listed.
-    """
+    """The photos, as a list or, for standard input of any length, an iterator; and the folders that can't be listed."""
     named, unlisted = list_photos(args.photos) if args.photos else ((str(photo) for _, photo in photos_of(args)), [])
     return named if "-" in args.photos else list(named), unlisted
 
 
 class _Photos:
-    """An iterator that can be looked into."""
+    """An iterator with a look-ahead."""
 
     def __init__(self, photos):
         self._photos, self._ahead = iter(photos), deque()
@@ -85,18 +83,18 @@ class _Photos:
         return self._ahead.popleft() if self._ahead else next(self._photos)
 
     def peek(self, count: int) -> list:
-        """The next ones, which stay."""
+        """The next `count` items, without consuming them."""
         self._ahead.extend(itertools.islice(self._photos, max(0, count - len(self._ahead))))
         return list(itertools.islice(self._ahead, count))
 
 
 def _measure(args, model, photos: _Photos, how: dict) -> None:
-    """Say what --fast-decode does to the logits of the next photos."""
+    """Report how much --fast-decode changes the logits of the next photos."""
     if args.fast_decode and photos.peek(1):
         count, change, largest, same = shift_by_fast_decode(model, photos.peek(SAMPLE), **how)
-        what, stays = ("logits", f", and the most probable class stays on {same}") if model.num_classes else (
+        what, stays = ("logits", f"; {same} of them keep their most probable class") if model.num_classes else (
             "features", "")
-        say(f"--fast-decode: on the first {counted(count, 'photo')} the {what} move by at most {change:.3g} (the "
+        say(f"--fast-decode: on the first {counted(count, 'photo')} the {what} change by at most {change:.3g} (the "
             f"largest is {largest:.3g}){stays}")
 
 
@@ -108,7 +106,7 @@ def _print(args, schema: Schema, outcomes, width: int, unlisted) -> int:
             classes = schema.row(outcome)["classes"]
             show(outcome.photo, [(found["label"], found["probability"]) for found in classes], args.json,
                  width)
-            sys.stdout.flush()  # the next photo may be long in coming
+            sys.stdout.flush()  # the next photo may take a while
         else:
             bad += 1
             say(f"error: {outcome.error}")
@@ -116,13 +114,11 @@ def _print(args, schema: Schema, outcomes, width: int, unlisted) -> int:
 
 
 def _write(output, again, bad: int, outcomes, total: int | None, unlisted) -> int:
-    """Write the rows of `outcomes`, and before them new ones for `again`, those of `bad` photos with rows that say an
-    error.
-    """
+    """Write the rows of `outcomes`; first replace the error rows of `bad` photos by the rows of `again`."""
     named = itertools.count()
     try:
         if bad:
-            say(f"trying {counted(bad, 'photo')} again that could not be read before")
+            say(f"retrying {counted(bad, 'photo')} that could not be read before")
             with Progress(bad) as progress:
                 mended = output.renew(_rows(output, again, progress, named))
             say(f"{mended:,} of {counted(bad, 'photo')} can be read now")
@@ -136,21 +132,21 @@ def _write(output, again, bad: int, outcomes, total: int | None, unlisted) -> in
         output.publish()
         output.recount()
         raise type(stop)(f"{str(output.path)!r} has the first {counted(output.count, 'photo')}; the same command with "
-                         "--resume goes on") from stop
+                         "--resume continues") from stop
     output.finish()
     if nothing_left and not bad:
-        print(f"nothing to do: {plain(output.path)} has {counted(total, 'row')} already, one for each photo")
+        print(f"nothing to do: {plain(output.path)} already has {counted(total, 'row')}, one for each photo")
     else:
         print(f"wrote {plain(output.path)}: {counted(output.count, 'row')}")
-    return exit_code(output.bad, output.count, unlisted, ": their rows say why")
+    return exit_code(output.bad, output.count, unlisted, ": their rows give the reason")
 
 
 def _rows(output, outcomes, progress: Progress, named: Iterator[int]) -> Iterator[dict]:
-    """The rows of outcomes; the first NAMED photos that can't be read are named on stderr, as `named` counts them."""
+    """Yield the rows of outcomes; the first NAMED unreadable photos, counted by `named`, are named on stderr."""
     with contextlib.closing(outcomes):
         for outcome in outcomes:
             if outcome.error is not None and (number := next(named)) <= NAMED:
                 progress.say("npefficient: " + (f"error: {outcome.error}" if number < NAMED else
-                                                "more photos can't be read, which are not named here"))
+                                                "more photos can't be read; they are not named here"))
             yield output.schema.row(outcome)
             progress.advance()

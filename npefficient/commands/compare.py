@@ -1,17 +1,17 @@
-"""Compare two networks: their weights side by side, and on a photo the layer where their activations part ways.
+"""Compare two networks: their weights and, on a photo, the layer where their activations diverge.
 
-A tensor or a layer differs when max |a - b| / max(|a|, |b|) is above --tolerance. Values are compared: precision,
-source and the batches that batch norms have seen are shown but do not count. "|" stands between settings that differ.
+A tensor or a layer differs if max |a - b| / max(|a|, |b|) is above --tolerance. Only values count: precision, source
+and the batch counts of batch norms are shown but not compared. Settings that differ are marked with "|".
 
-Exit code, as diff's: 0 the two are the same, 1 they differ, 2 the comparison failed (the reason is on stderr) or the
-command line is wrong, 70 a fault of npefficient itself.
+Exit codes as for diff: 0 the two are the same, 1 they differ, 2 the comparison failed (the reason is on stderr) or
+usage error, 70 a bug in npefficient.
 """
 import math
 
 from ..common.text import plain, short
 from .options import add_json, add_reading, check_outputs, number, reading, weight_file
 
-TROUBLE = 2  # exit code of an error, here where 1 has a meaning
+TROUBLE = 2  # exit code of a failure, since 1 means that the networks differ
 SHOWN = 10  # tensors
 
 tolerance = number(float, "a number of at least 0, a share of the largest value", lambda value: 0 <= value < math.inf)
@@ -21,14 +21,14 @@ def add_arguments(parser):
     what = "a weight file (.h5), a checkpoint (.pth, .safetensors), or lite0 to lite4 for the official weights"
     parser.add_argument("a", metavar="A", help=what)
     parser.add_argument("b", metavar="B", help="the same, to compare with")
-    parser.add_argument("photo", metavar="PHOTO", nargs="?", help="a photo, given to both to compare their activations")
+    parser.add_argument("photo", metavar="PHOTO", nargs="?", help="a photo on which to compare their activations")
     parser.add_argument("--tolerance", metavar="X", type=tolerance, default=0.0,
-                        help="relative difference up to which two count as the same, such as 1e-3 (default: 0)")
+                        help="largest relative difference that counts as the same, such as 1e-3 (default: 0)")
     parser.add_argument("--layers", action="store_true",
                         help="with a photo: compare every convolution and batch norm, not only whole blocks")
     parser.add_argument("--all", action="store_true",
-                        help="show every tensor that differs, in the network's order (default: the "
-                             f"{SHOWN} farthest apart)")
+                        help="show every tensor that differs, in the order of the network (default: the "
+                             f"{SHOWN} with the largest difference)")
     add_reading(parser)
     add_json(parser)
 
@@ -39,7 +39,7 @@ def run(args) -> int:
     from ..model.loading import load_weights
 
     if args.layers and args.photo is None:
-        args.refuse("--layers without a PHOTO: name one to compare activations on")
+        args.refuse("--layers without a PHOTO: name a photo on which to compare activations")
     check_outputs(args, "json", force=True)
     image = None if args.photo is None else open_image(args.photo, **reading(args))
     a, b = (load_weights(weight_file(given)) for given in (args.a, args.b))
@@ -88,7 +88,7 @@ def _distance(pair) -> str:
 
 
 def _mismatch(pair) -> str:
-    """Why there is no distance between the two."""
+    """Why the two have no distance."""
     if None in pair.shapes:
         return f"only in {'B' if pair.shapes[0] is None else 'A'}"
     if pair.shapes[0] != pair.shapes[1]:
@@ -100,7 +100,7 @@ def _print_layers(found) -> None:
     print(f"\n{'layer':32}{'largest':>12}{'relative':>12}")
     for pair in found.layers:
         row = _distance(pair) if pair.relative is not None else f"{pair.name:32}  {_mismatch(pair)}"
-        print(row + ("  <- they part ways here" if pair is found.parting else ""))
+        print(row + ("  <- they diverge here" if pair is found.parting else ""))
 
 
 def _print_top(found) -> None:
@@ -113,7 +113,7 @@ def _print_top(found) -> None:
 
 
 def _summary(found) -> str:
-    """One line: the same, or how many tensors differ and which one most, which settings, and where they part ways."""
+    """One line: the same, or how many tensors differ, the worst one, which settings differ, and where they diverge."""
     if found.same:
         within = f" within {found.tolerance:g}" if found.tolerance else ""
         return f"the same{within}: all {len(found.tensors)} tensors, architecture, preprocessing and labels"
@@ -126,7 +126,7 @@ def _summary(found) -> str:
     if settings:
         parts.append(f"settings that differ: {', '.join(settings)}")
     if found.parting:
-        parts.append(f"on the photo they part ways at {found.parting.name}")
+        parts.append(f"on the photo they diverge at {found.parting.name}")
     return "; ".join(parts)
 
 

@@ -1,9 +1,9 @@
 """Convert a checkpoint (.pth, .safetensors) to a weight file (.h5).
 
-Needs no torch and runs no code of the checkpoint's. Its tensors have timm's names or EfficientNet-PyTorch's. Variant,
-number of classes and input channels are read from the shapes; every name, shape and value is checked before anything is
-written. What timm's config.json beside the checkpoint says (preprocessing, class names, pool) is taken; options count
-before it.
+Needs no torch, and runs no code from the checkpoint. Tensors may have the names of timm or EfficientNet-PyTorch. The
+variant, the number of classes and the input channels follow from the shapes; every name, shape and value is checked
+before anything is written. Preprocessing, class names and pool are taken from timm's config.json beside the checkpoint,
+if there is one; options override it.
 """
 from ..common.text import listed, plain, quoted
 from .options import model_name, whole
@@ -11,29 +11,31 @@ from .terminal import say
 
 
 def add_arguments(parser):
-    parser.add_argument("source", metavar="CHECKPOINT", help="a .pth of torch (either form) or a .safetensors file, or "
-                                                             "a folder of timm's hub with one (local-dir:FOLDER)")
+    parser.add_argument("source", metavar="CHECKPOINT", help="a .pth file of torch (either format), a .safetensors "
+                                                             "file, or a timm hub folder (local-dir:FOLDER)")
     parser.add_argument("target", metavar="OUT.h5", nargs="?", help="default: the checkpoint's name with .h5")
     parser.add_argument("--variant", metavar="NAME", type=model_name,
-                        help="lite0 to lite4, instead of what the shapes say")
+                        help="lite0 to lite4 (default: deduced from the shapes)")
     parser.add_argument("--global-pool", choices=("avg", "max", "avgmax", "catavgmax"),
-                        help="the pool before the classifier, which the shapes do not always tell (default: avg)")
-    parser.add_argument("--labels", metavar="FILE", help="class names, one a line, in the order of the classes; "
-                                                       "an ImageNet synset id and a tab may stand before each")
+                        help="the pool before the classifier, which does not always follow from the shapes (default: "
+                             "avg)")
+    parser.add_argument("--labels", metavar="FILE", help="class names, one per line, in the order of the classes; each "
+                                                       "may follow an ImageNet synset id and a tab")
     parser.add_argument("--key", metavar="NAME", help="entry of the checkpoint's dictionary that holds the weights "
                                                       "(default: found by its name; '' is the whole file)")
-    parser.add_argument("--prefix", metavar="TEXT", help="what comes before every name of the network, such as model. "
-                                                         "(default: found by the names)")
+    parser.add_argument("--prefix", metavar="TEXT", help="prefix of all the network's parameter names, such as model. "
+                                                         "(default: deduced from the names)")
     parser.add_argument("--force", action="store_true", help="overwrite an existing OUT.h5")
-    how = parser.add_argument_group("preprocessing", "how photos are prepared; default: as config.json says, else as "
-                                                        "the variant was trained")
+    how = parser.add_argument_group("preprocessing", "how photos are prepared (default: as in config.json, else as the "
+                                                        "variant was trained)")
     how.add_argument("--input-size", metavar="N", type=whole, help="rows and columns of the input in pixels")
     how.add_argument("--crop-pct", metavar="X", type=float, help="share of the resized photo that is kept")
-    how.add_argument("--interpolation", choices=("bilinear", "bicubic"), help="filter that resizes the photo")
+    how.add_argument("--interpolation", choices=("bilinear", "bicubic"), help="filter for resizing the photo")
     how.add_argument("--crop-mode", choices=("center", "squash", "border"), help="how a photo that is not square is "
-                                                                                 "cut")
-    how.add_argument("--mean", metavar="X", type=float, nargs=3, help="subtracted from each channel, 0..1")
-    how.add_argument("--std", metavar="X", type=float, nargs=3, help="each channel is divided by it")
+                                                                                 "cropped")
+    how.add_argument("--mean", metavar="X", type=float, nargs=3, help="mean of each channel, 0..1, which is subtracted")
+    how.add_argument("--std", metavar="X", type=float, nargs=3, help="standard deviation of each channel, which it is "
+                                                                     "divided by")
 
 
 def run(args) -> int:
@@ -44,11 +46,11 @@ def run(args) -> int:
     weights, network = done.weights, done.weights.architecture
     tensors, values = len(weights.parameters), sum(array.size for array in weights.parameters.values())
     how = weights.preprocessing
-    wrapper = f", taken from its entry {quoted(done.wrapper)}" if done.wrapper else ""
-    prefix = f", after the prefix {quoted(done.prefix)}" if done.prefix else ""
+    wrapper = f", entry {quoted(done.wrapper)}" if done.wrapper else ""
+    prefix = f", with the prefix {quoted(done.prefix)}" if done.prefix else ""
     official = ", official weights" if network.variant.is_official(weights.source.sha256) else ""
     config = f", from {plain(done.config)}" if done.config else ""
-    given = ", some of it from the options" if done.config and _overrides(args) else ""
+    given = " and the options" if done.config and _overrides(args) else ""
     labels = "no class names in the file"
     if weights.labels:
         labels = f"{listed(weights.labels, 3)}{config if args.labels is None else ''}"

@@ -1,9 +1,9 @@
 """Show what the network saw in a photo, as one HTML file.
 
-The page holds the photo as given, resized and cropped; the most probable classes and, for each, where in the photo its
-evidence lies; every block with its shapes, cost and strongest feature maps; the time of every layer on one core. It
-needs no network and no other file. With --png and without -o the heat map alone is written. --demo needs no photo:
-it takes Lite0 and a photograph that comes with npefficient, or, where the official weights are neither kept nor
+The page shows the photo as given, resized and cropped; the most probable classes and, for each, the evidence for it in
+the photo; every block with its shapes, cost and strongest feature maps; and the time of every layer on one core. It
+works offline and needs no other file. With --png but without -o, only the heat map is written. --demo needs no photo:
+it takes Lite0 and a photograph that comes with npefficient, or, if the official weights are neither cached nor
 installed, the embedded model and one of its digits.
 """
 from ..common.text import plain, short
@@ -19,22 +19,21 @@ from .options import (
     whole,
 )
 
-DEMO_PHOTO = 1  # of the demo's: the cat, or the digit one
+DEMO_PHOTO = 1  # index of the demo's photo: the cat, or the digit one
 
 
 def add_arguments(parser):
     parser.add_argument("photo", metavar="PHOTO", nargs="?", help="any picture that Pillow reads")
     parser.add_argument("-o", "--output", metavar="FILE.html", type=ending(".html", ".htm"),
-                        help="the page to write (default: the photo's name with "
-                                                                    ".html, in the current directory)")
+                        help="the page to write (default: the photo's name with .html, in the current directory)")
     parser.add_argument("--png", metavar="FILE.png", type=ending(".png"),
-                        help="write the crop with the map of the most probable class over it, or of --class; alone, "
-                             "unless -o is given too")
+                        help="write the crop overlaid with the heat map of the most probable class, or of --class; "
+                             "without -o, no page is written")
     parser.add_argument("--force", action="store_true", help="overwrite existing files")
     add_weights(parser, demo="explain a photograph that comes with npefficient")
     parser.add_argument("--topk", metavar="K", type=whole, default=5, help="how many classes to explain (default: 5)")
-    parser.add_argument("--class", dest="chosen", metavar="NAME", help="explain this class too, by its name or "
-                                                                         "number, and show its map first")
+    parser.add_argument("--class", dest="chosen", metavar="NAME", help="also explain this class, given by name or "
+                                                                         "number, and show its heat map first")
     add_threads(parser)
     add_reading(parser)
 
@@ -49,7 +48,7 @@ def run(args) -> int:
     photo, how = _photo(args), reading(args)
     html, png = _targets(args, photo)
     with contextlib.ExitStack() as files:
-        # What can't be written is said before the work begins.
+        # Report output files that can't be written before the work begins.
         if html:
             page.environment()
         html_file, png_file = (path and files.enter_context(replacing(path, force=args.force)) for path in (html, png))
@@ -80,7 +79,7 @@ def _photo(args):
 
 
 def _targets(args, photo):
-    """The page and the heat map to write, None where not wanted."""
+    """The page and the heat map to write; None for one that is not wanted."""
     from pathlib import Path
 
     png = None if args.png is None else Path(args.png)

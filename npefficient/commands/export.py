@@ -1,8 +1,8 @@
 """Write a weight file (.h5) as safetensors under timm's names.
 
-The result loads in timm with strict=True, so that nobody is locked in. Class names, preprocessing and pool go into its
-metadata, from which `npefficient convert` takes them back. A folder (an existing one, or a name that ends with /) gets
-model.safetensors and the config.json from which timm itself takes them.
+The result loads in timm with strict=True. Class names, preprocessing and pool are stored in its metadata, from which
+`npefficient convert` reads them back. If the target is a folder (an existing one, or a name ending with /), it gets
+model.safetensors and a config.json, from which timm itself reads them.
 """
 from ..common.text import plain
 from .options import weight_file
@@ -31,9 +31,9 @@ def run(args) -> int:
     print(f"next     timm.create_model({network.name!r}, num_classes={network.num_classes}, "
           f"in_chans={network.in_chans}, global_pool={network.global_pool!r}, "
           f"checkpoint_path={str(done.target)!r})")
-    print("         timm does not read the metadata: with a folder as the target it has the preprocessing as well")
+    print("         timm does not read the metadata; export to a folder to give it the preprocessing as well")
     return 0
 
 
 def _settings(labels) -> str:
-    return f"preprocessing and {f'{len(labels):,} class names' if labels else 'pool (it has no class names)'}"
+    return f"preprocessing and {f'{len(labels):,} class names' if labels else 'pool (there are no class names)'}"

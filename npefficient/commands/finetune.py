@@ -1,19 +1,18 @@
-"""Teach a network classes of your own, from a folder of photos for each class.
+"""Train the classifier on your own classes, from a folder of photos for each class.
 
-PHOTOS_DIR has a sub-folder for each class, named like the class, with its photos in it or below. A part of each class
-is held out. A new last layer is fitted to the other photos (multinomial logistic regression by scikit-learn: python -m
-pip install matplotlib scikit-learn) and measured on those held out. Several strengths of regularisation are tried, and
-the one with the lowest loss on the photos held out is taken, so the accuracy is slightly flattered. OUT.h5 has the
-layer that was measured; with --refit, one that was then fitted to all photos.
+PHOTOS_DIR has a sub-folder for each class, named after it, with its photos in it or below. Some photos of each class
+are held out. A new last layer is fitted to the others (multinomial logistic regression by scikit-learn: python -m pip
+install matplotlib scikit-learn) and evaluated on the held-out ones. The regularisation strength is the one with the
+lowest loss on the held-out photos, so the accuracy is slightly optimistic. OUT.h5 has the layer that was evaluated;
+with --refit, one that was then fitted to all photos.
 
-`npefficient classify --weights OUT.h5` uses the file, `npefficient export` makes one for timm of it. It keeps the names
-of the classes, in the order in which timm numbers such folders (2 before 10, capitals as small letters), and 8 bytes of
-a hash of each photo it was fitted to, by which `npefficient validate` knows them again. After fitting with --exif,
-classify with --exif.
+`npefficient classify --weights OUT.h5` uses the file, `npefficient export` converts it for timm. It contains the class
+names, in timm's order for such folders (2 before 10, ignoring case), and 8 bytes of a hash of each photo in the fit, by
+which `npefficient validate` recognises them. After fitting with --exif, classify with --exif.
 
-The network's features of each photo (5 kB) are kept in ~/.cache/npefficient/embeddings, or below NPEFFICIENT_CACHE. The
-next run with the same network decodes only photos that are new or have changed. Above 2 GiB, what was not used for
-longest is deleted.
+The network's features of each photo (5 kB) are cached in ~/.cache/npefficient/embeddings, or below NPEFFICIENT_CACHE.
+The next run with the same network decodes only photos that are new or have changed. Above 2 GiB, the least recently
+used features are deleted.
 
 Photos that can't be read are named on stderr and left out; the exit code stays 0 as long as each class has two left.
 """
@@ -43,16 +42,16 @@ def add_arguments(parser):
                         help="the weight file to write")
     add_weights(parser)
     parser.add_argument("--val-split", metavar="SHARE", type=share, default=0.2,
-                        help="share of each class to hold out and measure with (default: %(default)s)")
+                        help="share of each class to hold out for evaluation (default: %(default)s)")
     parser.add_argument("--seed", metavar="N", type=seed, default=0,
-                        help="chooses which photos are held out (default: %(default)s)")
-    parser.add_argument("--refit", action="store_true", help="after measuring, fit once more, to all photos")
+                        help="random seed for choosing the held-out photos (default: %(default)s)")
+    parser.add_argument("--refit", action="store_true", help="after evaluation, fit again to all photos")
     add_reading(parser)
     parser.add_argument("--report", metavar="PICTURE", type=ending(*PICTURES),
                         help=f"draw the confusion matrix ({', '.join(PICTURES)})")
     parser.add_argument("--json", metavar="FILE", help="write all figures as JSON")
     parser.add_argument("--force", action="store_true", help="overwrite existing files")
-    parser.add_argument("--no-cache", action="store_true", help="neither use nor keep the features of photos")
+    parser.add_argument("--no-cache", action="store_true", help="do not read or write cached features")
     add_threads(parser)
     add_workers(parser)
 
@@ -87,7 +86,7 @@ def run(args) -> int:
             say(f"warning: {plain(args.report)} has escapes for letters that no installed font has, in "
                 f"{listed(escaped)}")
     print(f"wrote {plain(args.output)}: {result.weights.architecture.name} with "
-          f"{counted(len(result.labels), 'class')}, numbered in timm's order of such folders")
+          f"{counted(len(result.labels), 'class')}, in timm's order for such folders")
     for _, error in result.bad:
         say(f"error: {error}")
     if result.bad:
@@ -100,17 +99,17 @@ def _print(result) -> None:
     from ..jobs.accuracy import describe
 
     kept = len(result.photos) - result.computed
-    print(f"{counted(len(result.photos), 'photo')} of {counted(len(result.labels), 'class')}: {result.computed:,} went "
-          f"through the network, {kept:,} had been kept from before")
+    print(f"{counted(len(result.photos), 'photo')} of {counted(len(result.labels), 'class')}: "
+          f"{result.computed:,} through the network, {kept:,} from the cache")
     losses = {trial.penalty: trial.loss for trial in result.trials}
     strongest, weakest = max(losses), min(losses)
-    end = {strongest: "; none stronger was tried", weakest: "; none weaker was tried"}.get(result.penalty, "")
-    print(f"regularisation: {result.penalty:g}, of {len(losses)} strengths from {strongest:g} to {weakest:g} the one "
-          f"with the lowest loss on the photos held out ({losses[result.penalty]:.3f}){end}\n")
+    end = {strongest: "; nothing stronger was tried", weakest: "; nothing weaker was tried"}.get(result.penalty, "")
+    print(f"regularisation: {result.penalty:g}, with the lowest held-out loss ({losses[result.penalty]:.3f}) of "
+          f"{len(losses)} strengths from {strongest:g} to {weakest:g}{end}\n")
     labels = [short(label) for label in result.labels]
     width = max(5, *map(len, labels))
     print(f"{'class':{width}}  train    val  correct  accuracy")
     for label, row in zip(labels, result.per_class()):
         print(f"{label:{width}}{row['train']:>7,}{row['val']:>7,}{row['correct']:>9,}{row['accuracy']:>10.1%}")
     print(f"\naccuracy {describe(result.correct, result.measured)}" +
-          (", before the layer was fitted to all photos" if result.refit else ""))
+          (", before the final fit to all photos" if result.refit else ""))

@@ -1,7 +1,7 @@
 """Describe a model stage by stage, or verify and describe a weight file or a checkpoint.
 
-Columns: operator, kernel, stride, channels out and size of the stage's output; params and MACs of the stage and their
-share of the whole network.
+The columns k, s and out are the kernel size, the stride and the output channels; size is that of the stage's output,
+and share the stage's part of all MACs (multiply-accumulates).
 """
 from ..common.text import plain, short
 from .options import is_file_name, size
@@ -12,7 +12,7 @@ def add_arguments(parser):
                                                           "checkpoint (.pth, .safetensors)")
     parser.add_argument("--size", metavar="N or HxW", type=size,
                         help="input size in pixels (default: the model's own)")
-    parser.add_argument("--layers", action="store_true", help="a row for each layer, not for each stage")
+    parser.add_argument("--layers", action="store_true", help="print a row for each layer instead of each stage")
 
 
 def run(args) -> int:
@@ -97,13 +97,13 @@ def _print_file(path, weights) -> None:
 
 
 def _labels(weights) -> str:
-    """The first class names, and whose they are where the file has none."""
+    """The first class names, and where they come from if the file has none."""
     from ..model.weight_holder import labels_of
     from ..network.architecture import IMAGENET_CLASSES
 
     labels = labels_of(weights)
     named = ", ".join(map(short, labels[:10])) + (" ..." if len(labels) > 10 else "")
     if weights.labels or not labels:
-        return named or "none, it has no classes"
-    whose = "ImageNet's" if len(labels) == IMAGENET_CLASSES else "numbers"
-    return f"none in the file, {whose} are taken: {named}"
+        return named or "none, since there are no classes"
+    source = "ImageNet's class names" if len(labels) == IMAGENET_CLASSES else "numbers"
+    return f"none in the file; {source} are used: {named}"

@@ -1,7 +1,7 @@
-"""List the models, all or those whose names match.
+"""List all models, or those whose names match a pattern.
 
-GMACs: billions of multiply-accumulates for one photo. top-1, top-5: timm's published accuracy on ImageNet. weights:
-where the official ones come from: npefficient's cache, an installed package, or a download on first use.
+GMACs: billions of multiply-accumulates per photo. top-1, top-5: timm's published accuracy on ImageNet. weights: where
+the official ones come from: npefficient's cache, an installed package, or a download on first use.
 """
 
 

@@ -1,5 +1,4 @@
-"""What several subcommands have in common: the values of options, which weights they run, how they read photos, and on
-how many processors."""
+"""Shared by several subcommands: types of option values, and the options for weights, reading photos and processors."""
 import contextlib
 import functools
 import math
@@ -8,11 +7,11 @@ import time
 
 from .terminal import say
 
-TICK = 5.0  # seconds between two signs of life while the kernels are compiled
+TICK = 5.0  # seconds between progress lines while the kernels are compiled
 
 
 def option(read):
-    """A `type=` of argparse: what `read` makes of the text; its ArgumentError is a wrong command line."""
+    """A `type=` of argparse that returns `read(text)`; an ArgumentError becomes a usage error."""
     @functools.wraps(read)
     def convert(text: str):
         from argparse import ArgumentTypeError
@@ -29,7 +28,7 @@ def option(read):
 
 @contextlib.contextmanager
 def refusing(args):
-    """For what only several options tell together: an ArgumentError in the block is a wrong command line."""
+    """For rules that involve several options: an ArgumentError in the block becomes a usage error."""
     from ..errors import ArgumentError
 
     try:
@@ -39,7 +38,7 @@ def refusing(args):
 
 
 def ending(*suffixes: str):
-    """A `type=` of argparse: the name of a file to write, which ends in one of these."""
+    """A `type=` of argparse: the name of a file to write, with one of these suffixes."""
     @option
     def convert(text: str) -> str:
         from ..errors import ArgumentError
@@ -52,7 +51,7 @@ def ending(*suffixes: str):
 
 
 def number(kind, rule: str, holds):
-    """A `type=` of argparse: a number for which `holds`; `rule` says so in words."""
+    """A `type=` of argparse: a number for which `holds(number)` is true; `rule` states the condition in words."""
     def convert(text: str):
         from argparse import ArgumentTypeError
 
@@ -78,14 +77,14 @@ def wholes(text: str) -> list[int]:
 
 @option
 def model_name(text: str) -> str:
-    """Any name of a variant -> its short one."""
+    """Any name of a variant -> its short name."""
     from ..network.variants import VARIANTS, canonical_name
 
     return VARIANTS[canonical_name(text)].short_name
 
 
 def model_or_digits(text: str) -> str:
-    """The same, or the name of the embedded model."""
+    """`model_name`, or the name of the embedded model."""
     from ..demo import NAME
 
     return text if text == NAME else model_name(text)
@@ -110,11 +109,11 @@ def size(text: str) -> tuple[int, int]:
 
 
 def add_weights(parser, demo: str | None = None) -> None:
-    """--model or --weights, and --demo where it is explained; `weights_path` says what was chosen."""
+    """Add --model, --weights and, if `demo` is its help text, --demo; `weights_path` evaluates them."""
     weights = parser.add_mutually_exclusive_group()
     weights.add_argument("--model", metavar="NAME", type=model_or_digits,
-                         help="lite0 to lite4 with the official ImageNet weights, taken from an installed package or "
-                              "fetched on first use; or digits, the embedded model of handwritten digits (default: "
+                         help="lite0 to lite4 with the official ImageNet weights, from an installed package or "
+                              "downloaded on first use; or digits, the embedded model of handwritten digits (default: "
                               "lite0)")
     weights.add_argument("--weights", metavar="FILE", help="a weight file (.h5) or checkpoint (.pth, .safetensors)")
     if demo is None:
@@ -124,14 +123,14 @@ def add_weights(parser, demo: str | None = None) -> None:
 
 
 def add_reading(parser) -> None:
-    """--exif and --max-pixels; `reading` says what was chosen."""
-    parser.add_argument("--exif", action="store_true", help="turn photos as their EXIF data say (timm does not)")
+    """Add --exif and --max-pixels; `reading` evaluates them."""
+    parser.add_argument("--exif", action="store_true", help="rotate photos by their EXIF orientation (timm does not)")
     parser.add_argument("--max-pixels", metavar="N", type=whole, help="refuse photos with more pixels (default: "
                                                                     "134,217,728; fewer for a file under 512 KiB)")
 
 
 def reading(args) -> dict:
-    """How photos are to be read, as arguments of `open_image` and whatever calls it."""
+    """The chosen options for reading photos, as keyword arguments of `open_image` and the functions that call it."""
     from ..images.photo_limits import allow_pixels
 
     allow_pixels(args.max_pixels)
@@ -139,9 +138,9 @@ def reading(args) -> dict:
 
 
 def list_photos(arguments) -> tuple:
-    """(an iterator over the photos that the arguments stand for, a list of what could not be listed).
+    """(iterator over the photos that the arguments name, list of errors for folders that could not be listed).
 
-    The second grows as the first is taken from; it and what else is left out are said on stderr.
+    The list grows while the iterator is consumed. Its errors, and counts of skipped files, are reported on stderr.
     """
     from ..jobs.photo_paths import each_photo
 
@@ -155,21 +154,21 @@ def list_photos(arguments) -> tuple:
 
 
 def add_threads(parser, default: int | None = None) -> None:
-    """--threads, for None all that this process may use."""
-    usual = "all that this process may use" if default is None else default
+    """Add --threads; a default of None means all processors that are available to this process."""
+    usual = "all that are available to this process" if default is None else default
     parser.add_argument("--threads", metavar="N", type=whole, default=default,
-                        help=f"threads to compute with, one for each processor (default: {usual})")
+                        help=f"number of threads, one for each processor (default: {usual})")
 
 
 def add_json(parser) -> None:
-    """--json of a command that measures or compares; each run replaces the file."""
-    parser.add_argument("--json", metavar="FILE", help="write all figures as JSON, in place of an older file")
+    """Add --json to a command that measures or compares; each run overwrites the file."""
+    parser.add_argument("--json", metavar="FILE", help="write all figures as JSON; overwrites an existing file")
 
 
 def check_outputs(args, *options: str, force: bool) -> None:
-    """Refuse, before any work, files to write (names of options, such as "output") that can't all be written.
+    """Check, before any work, that the output files given by `options`, such as "output", can all be written.
 
-    Raises ArgumentError as `check_target` does.
+    Two options with the same file are a usage error. Raises ArgumentError as `check_target` does.
     """
     from pathlib import Path
 
@@ -182,19 +181,19 @@ def check_outputs(args, *options: str, force: bool) -> None:
             continue
         before = seen.setdefault(Path(given).absolute(), option)
         if before != option:
-            args.refuse(f"--{before} and --{option} {given!r}: they are the same file; name two")
+            args.refuse(f"--{before} and --{option} {given!r}: they are the same file; name two different ones")
         check_target(given, force=force)
 
 
 def add_workers(parser) -> None:
-    """--workers, for None one for each processor."""
+    """Add --workers; the default is one for each processor."""
     parser.add_argument("--workers", metavar="N", type=whole,
-                        help="photos to work on at the same time, each in a thread of its own (default: --threads; "
-                             "more help where files come over a network)")
+                        help="photos to process at the same time, each in its own thread (default: --threads; more "
+                             "can help if files are on a network)")
 
 
 def weights_path(args):
-    """The file of the weights asked for; official ones are fetched on first use."""
+    """The weight file that the options select; official weights are downloaded on first use."""
     from .. import demo, hub
 
     if args.demo:
@@ -208,24 +207,24 @@ def weights_path(args):
 
 
 def make_model(args, num_threads: int | None):
-    """The model of the weights asked for, on so many processors; None takes all that this process may use."""
+    """The model that the options select, on this many processors; None uses all that are available to this process."""
     from ..model.model import create_model
 
     return create_model(checkpoint_path=weights_path(args), num_threads=num_threads)
 
 
 def demo_photos(args, photo) -> tuple:
-    """The photos of --demo, which takes none of the user's (`photo`: what was given, or nothing)."""
+    """The photos of --demo; a photo on the command line as well (`photo`) is a usage error."""
     from ..demo import demo
 
     if photo:
-        args.refuse("--demo has photographs of its own: leave it out to look at yours (--model digits is the embedded "
-                    "model of handwritten digits)")
+        args.refuse("--demo has its own photographs: omit it to use yours (--model digits is the embedded model of "
+                    "handwritten digits)")
     return demo().photos
 
 
 def is_file_name(given: str) -> bool:
-    """Whether an argument that may be a file or a variant's name is a file's: it is there, or looks like a path."""
+    """True if an argument names a file, not a variant: the file exists, or the argument looks like a path."""
     from pathlib import Path
 
     path = Path(given)
@@ -233,7 +232,7 @@ def is_file_name(given: str) -> bool:
 
 
 def weight_file(given: str):
-    """The file that such an argument names; for a variant's name the official weights, fetched on first use."""
+    """The file that such an argument names; for a variant the official weights, downloaded on first use."""
     if is_file_name(given):
         return given
     from ..hub import pretrained
@@ -242,7 +241,7 @@ def weight_file(given: str):
 
 
 def compile_kernels(stream=None) -> None:
-    """Get the compiled code before the first photo; where it takes a while, lines on stderr (or `stream`) say so."""
+    """Compile the kernels, or load them, before the first photo; reports progress on stderr (or `stream`) if slow."""
     import sys
 
     from ..engine import compiled

@@ -1,10 +1,10 @@
-"""Show where the time of one photo goes, layer by layer.
+"""Show where the time for one photo goes, layer by layer.
 
-First the time of reading and preparing the photo, of the network, and of naming the classes. Then, for each step of
-the network, in its place in a real forward pass: time (the median of many passes, and that of the quickest),
-multiply-accumulates, bytes, GFLOP/s, and the share of what the processor can do at most; last, the sum of the steps
-beside the whole pass. The network is verified before it is timed. Times do not depend on the weights: without
---weights, the official ones are taken if they are in the cache or in an installed package, else random ones.
+First the times for reading and preparing the photo, for the network, and for naming the classes. Then, for each step of
+the network, measured within real forward passes: time (median and minimum of many passes), multiply-accumulates, bytes,
+GFLOP/s, and the share of the processor's peak. Last, the sum of the steps compared with the whole pass. The network is
+verified before it is timed. Times do not depend on the weights: without --weights, the official ones are used if they
+are in the cache or in an installed package, else random ones.
 """
 from .options import add_json, add_reading, add_threads, check_outputs, model_name, reading, seconds
 
@@ -21,7 +21,7 @@ def add_arguments(parser):
                         help="how long to measure (default: %(default)s)")
     add_json(parser)
     parser.add_argument("--trace", metavar="FILE",
-                        help="write a Chrome trace (JSON) for ui.perfetto.dev, in place of an older file")
+                        help="write a Chrome trace (JSON) for ui.perfetto.dev; overwrites an existing file")
 
 
 def run(args) -> int:
@@ -42,7 +42,7 @@ def run(args) -> int:
 
 
 def _weights(name: str):
-    """Official weights of a variant where nothing has to be fetched for them, else random ones."""
+    """The official weights of a variant if no download is needed, else random ones."""
     from .. import hub
     from ..model.loading import load_weights
     from ..network.architecture import build

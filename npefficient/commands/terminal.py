@@ -1,4 +1,4 @@
-"""What a command writes to stdout and stderr, and what ends it from outside."""
+"""A command's standard streams, warnings and signals."""
 import contextlib
 import os
 import signal
@@ -9,22 +9,22 @@ from collections import Counter
 
 from ..common.text import ERROR, plain, short
 
-ALIKE = 5  # warnings of the same place in the code that are shown; a job over many photos could bring millions
+ALIKE = 5  # warnings shown per place in the code; a job over many photos could give millions
 
 
 class Closed(BrokenPipeError):
-    """Whoever reads standard output, such as `head`, has seen enough."""
+    """The reader of standard output, such as `head`, has closed it."""
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, as `docker stop` and schedulers send it: a job ends as it does after Ctrl-C."""
+    """SIGTERM, which `docker stop` and schedulers send: a job ends in the same way as after Ctrl-C."""
 
 
 @contextlib.contextmanager
 def guarded():
-    """For the block, let everything written pass `Stream`, warnings be lines as errors are, and SIGTERM raise.
+    """In the block, all output passes through `Stream`, warnings are printed like errors, and SIGTERM raises.
 
-    Streams that were closed when the process began lead nowhere: the next file that is opened would take their place.
+    Streams that were closed at the start go to the null device; otherwise the next file opened would take their number.
     """
     before = sys.stdin, sys.stdout, sys.stderr, warnings.showwarning
     _occupy_closed_handles()
@@ -40,16 +40,14 @@ def guarded():
 
 
 def say(text) -> None:
-    """Write a line of ours to stderr."""
+    """Write one line to stderr, after the program's name."""
     print(f"npefficient: {short(text, ERROR)}", file=sys.stderr, flush=True)
 
 
 class Stream:
-    """A text stream that writes as escapes what a terminal would obey, but for the end of a line, and what its encoding
-    lacks.
+    """A text stream that escapes control characters, except newlines, and characters that its encoding lacks.
 
-    name: what it is called where writing fails; None where that is no reason to stop, as with messages. Flushing says
-        once more that it has failed.
+    name: the stream's name in errors; None ignores errors, as for messages. After an error, flushing raises it again.
     """
 
     def __init__(self, stream, name: str | None):
@@ -89,7 +87,7 @@ class Stream:
                 raise self._failure from problem
 
     def _drop(self) -> None:
-        """Let what is left lead nowhere, or Python would try it once more when it ends, and complain."""
+        """Send the rest to the null device; otherwise Python would try to write it again at exit, and complain."""
         with contextlib.suppress(OSError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.unfiltered.fileno())
@@ -101,11 +99,11 @@ def _occupy_closed_handles() -> None:
         try:
             os.fstat(handle)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free: this one
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number, which is this one
 
 
 def _warnings_shower():
-    """A `warnings.showwarning` for lines as errors are, the first few of each kind."""
+    """A `warnings.showwarning` that prints warnings like errors, and only the first few of each kind."""
     shown = Counter()
 
     def show(message, category, filename, lineno, file=None, line=None) -> None:
@@ -114,14 +112,14 @@ def _warnings_shower():
         if shown[kind] <= ALIKE:
             say(f"warning: {message}")
         elif shown[kind] == ALIKE + 1:
-            say("warning: more of the same kind, which are not shown")
+            say("warning: more warnings of the same kind are not shown")
 
     return show
 
 
 @contextlib.contextmanager
 def _terminable():
-    """Let SIGTERM raise Terminated, where that is ours to decide: in the main thread, and unless it is ignored."""
+    """Let SIGTERM raise Terminated: in the main thread only, and only if nobody else has set or ignored the signal."""
     ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     if not ours:
         yield

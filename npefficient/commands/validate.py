@@ -1,19 +1,19 @@
-"""Count how often a network is right on photos whose class is known.
+"""Measure a network's accuracy on labelled photos.
 
-DIR has a sub-folder for each class. All of them are named in the same way: by the weights' label of the class, by its
-ImageNet synset id (n01440764), or by its number, from 0 on (7, or 007).
+DIR has a sub-folder for each class. All of them are named in one of three ways: by the label of the class in the weight
+file, by its ImageNet synset id (n01440764), or by its number, counting from 0 (7 or 007).
 
 With --labels-file, DIR is any folder, and FILE has a line for each photo: 'name,class' or 'name class', in any order,
-names relative to DIR; or the class alone, for the photos in the order of their sorted names (such as ILSVRC's
-validation photos). Classes are named in the same three ways; if the first one has number 1, give --labels-base 1.
-Beware of the ground truth in ILSVRC's development kit: it numbers the classes in an order of its own, see its meta.mat.
+with names relative to DIR; or only the class, for the photos in the order of their sorted names (such as ILSVRC's
+validation photos). Classes are named in the same three ways; if the first one has the number 1, use --labels-base 1.
+Beware of the ground truth in ILSVRC's development kit: it numbers the classes in its own order, see its meta.mat.
 
-Shares come with their 95 % interval (Wilson's). For the official weights, timm's published figures stand beside them,
-for all 50,000 photos of ImageNet's validation part. Top-5 needs five classes. A warning says how many of the photos the
-weights were fitted to by `npefficient finetune`. Photos that can't be read and folders that can't be listed are named
-on stderr and left out, and the exit code is 1.
+Accuracies have a 95 % confidence interval (Wilson). For the official weights, timm's published figures for all 50,000
+photos of ImageNet's validation set are printed beside them. Top-5 needs at least five classes. A warning says how many
+of the photos were used to fit the weights with `npefficient finetune`. Photos that can't be read and folders that can't
+be listed are named on stderr and left out, and the exit code is 1.
 
---preprocess tf prepares photos as TensorFlow does: first the crop, then a resize without antialiasing.
+--preprocess tf prepares photos as TensorFlow does: it crops first, then resizes without antialiasing.
 """
 from ..common.text import counted, plain
 from .options import (
@@ -34,7 +34,7 @@ def add_arguments(parser):
     parser.add_argument("directory", metavar="DIR", help="folder with a sub-folder of photos for each class")
     parser.add_argument("--labels-file", metavar="FILE", help="text file with the class of each photo in DIR")
     parser.add_argument("--labels-base", metavar="0|1", type=int, default=0, choices=(0, 1),
-                        help="number of the first class, where classes are numbered (default: %(default)s)")
+                        help="number of the first class, if classes are numbered (default: %(default)s)")
     add_weights(parser)
     parser.add_argument("--preprocess", choices=("timm", "tf"), default="timm",
                         help="prepare photos as timm or as TensorFlow does (default: %(default)s)")

@@ -46,16 +46,16 @@ def test_mended_photos_have_rows_in_their_places(classify, tmp_path, suffix, fin
     os.replace(BAD[0], f"p/{BAD[0]}")
     code, out, err = classify("p", "--output", path, "--resume")
     assert code == 1 and out.endswith(f"\nwrote {path}: 5 rows\n")
-    assert "npefficient: trying 2 photos again that could not be read before\n" in err
+    assert "npefficient: retrying 2 photos that could not be read before\n" in err
     assert "npefficient: 1 of 2 photos can be read now\n" in err
-    assert err.endswith("npefficient: 1 of 5 photos could not be read: their rows say why\n")
+    assert err.endswith("npefficient: 1 of 5 photos could not be read: their rows give the reason\n")
     os.replace(BAD[1], f"p/{BAD[1]}")
     code, out, err = classify("p", "--output", path, "--resume")
     assert code == 0 and "1 of 1 photo can be read now" in err and "could not be read:" not in err
     assert classify("p", "--output", "whole" + suffix)[0] == 0
     assert read(path) == read(tmp_path / f"whole{suffix}") != before
     code, out, _ = classify("p", "--output", path, "--resume")
-    assert code == 0 and out.splitlines()[-1] == f"nothing to do: {path} has 5 rows already, one for each photo"
+    assert code == 0 and out.splitlines()[-1] == f"nothing to do: {path} already has 5 rows, one for each photo"
 
 
 def test_a_photo_that_is_named_twice_is_mended_twice_and_new_ones_come_after(classify, tmp_path):
@@ -141,8 +141,8 @@ def test_the_first_photos_that_can_not_be_read_are_named(classify, tmp_path, mon
     assert "more photos" not in err
     monkeypatch.setattr(classify_many, "NAMED", 1)
     _, _, err = classify("p", "--output", "o.csv", "--force")
-    assert err.count("error: photo") == 1 and err.count("more photos can't be read, which are not named here") == 1
-    assert err.endswith("npefficient: 2 of 5 photos could not be read: their rows say why\n")
+    assert err.count("error: photo") == 1 and err.count("more photos can't be read; they are not named here") == 1
+    assert err.endswith("npefficient: 2 of 5 photos could not be read: their rows give the reason\n")
 
 
 def test_warnings_of_one_kind_are_bounded(classify):
@@ -152,7 +152,7 @@ def test_warnings_of_one_kind_are_bounded(classify):
         warnings.simplefilter("always")
         code, _, err = classify("p", "--output", "o.csv")
     assert err.count("npefficient: warning: photo 'p/deep") == terminal.ALIKE
-    assert err.count("npefficient: warning: more of the same kind, which are not shown\n") == 1
+    assert err.count("npefficient: warning: more warnings of the same kind are not shown\n") == 1
     assert "grey values from 999 to 999, which become 0 to 255 by clipping" in err or "deep0" not in err
 
 

@@ -44,8 +44,8 @@ def test_settings_that_there_are_not_are_warned_of(command, monkeypatch):
     monkeypatch.setenv("NPEFFICIENT_MIROR", "x")
     code, _, err = command("list")
     assert code == 0 and err == (
-        "npefficient: warning: the environment variable NPEFFICIENT_MIROR has no meaning (did you mean "
-        "'NPEFFICIENT_MIRROR'?); there are NPEFFICIENT_CACHE, NPEFFICIENT_MIRROR, NPEFFICIENT_TRACEBACK\n")
+        "npefficient: warning: unknown environment variable NPEFFICIENT_MIROR (did you mean "
+        "'NPEFFICIENT_MIRROR'?); npefficient reads NPEFFICIENT_CACHE, NPEFFICIENT_MIRROR, NPEFFICIENT_TRACEBACK\n")
     sources = "".join(path.read_text() for package in (npefficient, weights_convert)
                       for path in Path(package.__file__).parent.rglob("*.py"))
     assert set(re.findall("NPEFFICIENT_[A-Z]+", sources)) == set(SETTINGS)

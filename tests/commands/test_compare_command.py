@@ -1,4 +1,4 @@
-"""npefficient compare: what it shows, and diff's exit codes."""
+"""`npefficient compare`: its output, and diff's exit codes."""
 import json
 from dataclasses import replace
 
@@ -62,9 +62,9 @@ def test_compare_shows_ten_tensors_or_all(compared):
 
 def test_compare_with_a_photo(compared, tmp_path):
     code, out, _ = compared("a.h5", "scaled.h5", "photo.png", "--layers", "--json", tmp_path / "out.json")
-    marked = [line.split()[0] for line in out.splitlines() if "they part ways here" in line]
+    marked = [line.split()[0] for line in out.splitlines() if "they diverge here" in line]
     assert code == 1 and marked == ["blocks.2.0.conv_dw"]
-    assert out.splitlines()[-1].endswith("; on the photo they part ways at blocks.2.0.conv_dw")
+    assert out.splitlines()[-1].endswith("; on the photo they diverge at blocks.2.0.conv_dw")
     report = json.loads((tmp_path / "out.json").read_text())
     assert report["parting"] == "blocks.2.0.conv_dw" and report["same"] is False and len(report["top"]) == 2
     assert {"name": "variant", "a": "tf_efficientnet_lite0", "b": "tf_efficientnet_lite0", "counts": True} in report[

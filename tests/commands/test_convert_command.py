@@ -1,4 +1,4 @@
-"""`npefficient convert` and `npefficient export` as a user meets them."""
+"""`npefficient convert` and `npefficient export` from the command line."""
 import os
 import subprocess
 import sys
@@ -23,7 +23,7 @@ def test_convert_says_what_it_found_and_what_to_do_next(model, capsys):
     assert main(["convert", str(model)]) == 0
     output = capsys.readouterr()
     target = model.with_suffix(".h5")
-    for piece in ("torch-zip, taken from its entry 'state_dict'", f"{model.stat().st_size:,} bytes", "sha256 ",
+    for piece in ("torch-zip, entry 'state_dict'", f"{model.stat().st_size:,} bytes", "sha256 ",
                   "tf_efficientnet_lite0: 2 classes, 3 input channels, 296 tensors", "3,373,570 parameters",
                   f"{target}, {target.stat().st_size:,} bytes", f"npefficient classify PHOTO --weights {target}"):
         assert piece in output.out
@@ -46,7 +46,7 @@ def test_convert_options(model, tmp_path, capsys):
 def test_convert_warns_on_stderr(tmp_path, capsys):
     (tmp_path / "model.pth").write_bytes(by_hand.save(by_hand.network(), "legacy"))
     assert main(["convert", str(tmp_path / "model.pth")]) == 0
-    assert "npefficient: warning: nothing tells whether" in capsys.readouterr().err
+    assert "npefficient: warning: it is unclear whether" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("data, message", [
@@ -71,7 +71,7 @@ def test_export_and_back(model, tmp_path, capsys):
 
 
 def test_python_m_weights_convert_needs_neither_torch_nor_numba(model):
-    """The whole conversion in a process where importing them fails."""
+    """A whole conversion in a process where importing them fails."""
     program = ("import sys, runpy\nfor name in ('torch', 'numba', 'timm', 'safetensors'): sys.modules[name] = None\n"
                "sys.argv = ['weights_convert', *sys.argv[1:]]\nrunpy.run_module('weights_convert', "
                "run_name='__main__')")

@@ -1,4 +1,4 @@
-"""`npefficient explain`: files, what is printed, and what is said when something is wrong."""
+"""`npefficient explain`: files, output and error messages."""
 import io
 import sys
 
@@ -90,7 +90,7 @@ def test_any_photo(explain, tmp_path, name, picture):
     picture.save(file, "png")
     try:
         (tmp_path / name).write_bytes(file.getvalue())
-    except OSError:  # a file system that does not have such names
+    except OSError:  # a file system that does not allow such names
         pytest.skip(f"no file can be called {name!r} here")
     code, out, err = explain(tmp_path / name, *DIGITS)
     assert code == 0 and err == "" and len(out.splitlines()) == 7 and out.encode()

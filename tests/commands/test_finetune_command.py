@@ -1,4 +1,4 @@
-"""`npefficient finetune`: what it prints and writes, and what it refuses before any work."""
+"""`npefficient finetune`: its output and files, and errors that are found before any work."""
 import json
 import sys
 
@@ -26,21 +26,20 @@ def test_finetune_and_classify(command, base, photos, tmp_path):
     mine, picture, figures = tmp_path / "mine.h5", tmp_path / "confusion.png", tmp_path / "figures.json"
     code, out, err = command("finetune", photos, "-o", mine, "--weights", base, "--report", picture, "--json", figures)
     lines = out.splitlines()
-    assert code == 0 and lines[0] == "36 photos of 3 classes: 36 went through the network, 0 had been kept from before"
+    assert code == 0 and lines[0] == "36 photos of 3 classes: 36 through the network, 0 from the cache"
     table = [line.split() for line in lines[3:7]]
     assert table[0] == ["class", "train", "val", "correct", "accuracy"]
     assert [row[:3] for row in table[1:]] == [["blue", "8", "2"], ["green", "11", "3"], ["red", "10", "2"]]
     assert lines[8] == "accuracy 7 of 7, 100.00% (64.57% to 100.00%)"
     assert lines[-3:] == [f"wrote {figures}: all figures", f"wrote {picture}: the confusion matrix",
-                          f"wrote {mine}: tf_efficientnet_lite0 with 3 classes, numbered in timm's order of such "
-                          "folders"]
+                          f"wrote {mine}: tf_efficientnet_lite0 with 3 classes, in timm's order for such folders"]
     assert "36 of 36 photos" in err
     found = json.loads(figures.read_text())
     losses = {trial["penalty"]: trial["loss"] for trial in found["trials"]}
-    ends = {max(losses): "; none stronger was tried", min(losses): "; none weaker was tried"}
+    ends = {max(losses): "; nothing stronger was tried", min(losses): "; nothing weaker was tried"}
     assert lines[1] == (
-        f"regularisation: {found['penalty']:g}, of 6 strengths from 10 to 0.0001 the one with the lowest loss on the "
-        f"photos held out ({min(losses.values()):.3f}){ends.get(found['penalty'], '')}")
+        f"regularisation: {found['penalty']:g}, with the lowest held-out loss ({min(losses.values()):.3f}) of 6 "
+        f"strengths from 10 to 0.0001{ends.get(found['penalty'], '')}")
     assert (found["val"], found["correct"], found["accuracy"], found["computed"]) == (7, 7, 1.0, 36)
     assert [row["label"] for row in found["classes"]] == ["blue", "green", "red"]
     assert sum(map(sum, found["confusion"])) == 7 and found["unreadable"] == []
@@ -54,10 +53,10 @@ def test_a_second_run_is_said_to_be_quick(command, base, photos, tmp_path):
     arguments = ("finetune", photos, "-o", tmp_path / "mine.h5", "--weights", base)
     command(*arguments)
     code, out, err = command(*arguments, "--force", "--refit")
-    assert code == 0 and out.startswith("36 photos of 3 classes: 0 went through the network, 36 had been kept")
-    assert "before the layer was fitted to all photos" in out and err == ""
+    assert code == 0 and out.startswith("36 photos of 3 classes: 0 through the network, 36 from the cache")
+    assert "before the final fit to all photos" in out and err == ""
     _, out, _ = command(*arguments, "--force", "--no-cache")
-    assert out.startswith("36 photos of 3 classes: 36 went through the network")
+    assert out.startswith("36 photos of 3 classes: 36 through the network, 0 from")
 
 
 def test_unreadable_photos_are_named_and_counted(command, base, photos, tmp_path):

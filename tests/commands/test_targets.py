@@ -34,7 +34,7 @@ def test_weight_files_end_in_h5_or_hdf5(name, tmp_path):
 def test_exports_end_in_safetensors_or_are_folders(name, tmp_path, capsys):
     small_model().save(tmp_path / "a.h5")
     assert main(["export", str(tmp_path / "a.h5"), str(tmp_path / name)]) == 1
-    assert f"{name}': its name must end in .safetensors, as timm knows such files; '{tmp_path / name}/' makes a" \
+    assert f"{name}': its name must end in .safetensors, as timm expects; '{tmp_path / name}/' makes a" \
         in capsys.readouterr().err
     assert not (tmp_path / name).exists()
     assert main(["export", str(tmp_path / "a.h5"), f"{tmp_path / name}/"]) == 0

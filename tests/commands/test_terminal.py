@@ -85,7 +85,7 @@ class Full(io.StringIO):
 def test_stream_that_takes_nothing_has_a_name():
     with pytest.raises(OSError, match="No space left on device: 'standard output'"):
         terminal.Stream(Full(), "standard output").write("a")
-    assert terminal.Stream(Full(), None).write("a") == 1  # messages are no reason to stop
+    assert terminal.Stream(Full(), None).write("a") == 1  # a failed message does not stop the command
 
 
 def test_progress_keeps_its_carriage_returns():
@@ -195,8 +195,8 @@ def test_commands_with_any_name(place, command, name):
 def test_a_warning_is_a_line_with_a_remedy(place):
     (place / "model.safetensors").write_bytes(safetensors_bytes(small_weights().parameters, {}))
     _, err = npefficient_("classify", "photo.png", "--weights", "model.safetensors")
-    assert re.match("npefficient: warning: '[^']*model.safetensors': nothing tells whether these are ", err.decode())
-    assert err.endswith(b"'npefficient convert --variant lite0' confirms it, in Python the model's name\n")
+    assert re.match("npefficient: warning: '[^']*model.safetensors': it is unclear whether these are ", err.decode())
+    assert err.endswith(b"'npefficient convert --variant lite0', or the model's name in Python, confirms it\n")
     assert err.count(b"\n") == 1
 
 
@@ -213,7 +213,7 @@ def test_a_fault_of_ours_has_its_own_code(command, monkeypatch):
     monkeypatch.setattr(info, "run", run)
     code, out, err = command("info", "lite0")
     assert code == 70 and out == "" and err.count("\n") == 1 and f"{TRACEBACK}=1 shows" in err
-    assert err.startswith("npefficient: error: a fault of npefficient itself (RuntimeError: one\\ntwo)")
+    assert err.startswith("npefficient: error: this is a bug in npefficient (RuntimeError: one\\ntwo)")
     monkeypatch.setenv(TRACEBACK, "1")
     assert "line" in command("info", "lite0")[2] and "Traceback" in command("info", "lite0")[2]
 

@@ -1,4 +1,4 @@
-"""`npefficient validate`: what it prints and writes, its exit codes, and what it refuses before any work."""
+"""`npefficient validate`: output, files, exit codes, and errors that are found before any work."""
 import csv
 import json
 
