@@ -4,7 +4,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..network.architecture import Architecture, LayerShape
-from ..network.stages import KINDS, behind_the_blocks
+from ..network.stages import KINDS, operator_after_blocks
 from .times import Times
 
 
@@ -70,7 +70,7 @@ def block_views(network: Architecture, layers, activations, times: Times | None,
     for name, part in grouped.items():
         block = own.get(name)
         operator = (KINDS[block.kind] if block else "convolution" if name == network.stem.name else
-                    behind_the_blocks(network, part[0]))
+                    operator_after_blocks(network, part[0]))
         maps = strongest(activations[names[name]][0] if name in names else np.empty((0, 0, 0), np.float32), count)
         views.append(BlockView(name, operator, bool(block and block.skip), tuple(part), *maps, **_time(name, times)))
     return tuple(views)

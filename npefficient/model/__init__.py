@@ -1,1 +1,1 @@
-"""`Model`: what users hold, and what scripts for timm ask of it."""
+"""`Model`: the public interface of a network, with the functions and attributes that scripts for timm use."""

@@ -1,4 +1,4 @@
-"""Feature maps at several resolutions, as detectors and the like take them: timm's `features_only` and `feature_info`.
+"""Feature maps at several resolutions, for detectors and similar heads: timm's `features_only` and `feature_info`.
 
 Source: timm 1.0 `models/_features.py` (FeatureInfo, feature_take_indices), `models/efficientnet.py`.
 """
@@ -18,11 +18,11 @@ from .timm_names import ABSENT_OF_FEATURES, TimmModule
 
 @dataclass(frozen=True)
 class FeatureInfo(Sequence):
-    """What the feature maps of a network are; `model.feature_info[i]["num_chs"]` as in timm.
+    """A description of a network's feature maps; `model.feature_info[i]["num_chs"]` as in timm.
 
-    info: one dictionary for each with "module" (timm's name), "num_chs" (channels), "reduction" (rows of the input for
-        each of its own), "stage" and "index"
-    out_indices: those that a `features_only` model puts out
+    info: a dictionary for each map: "module" (timm's name), "num_chs" (channels), "reduction" (rows of the input per
+        row of the map), "stage" and "index"
+    out_indices: the maps that a `features_only` model returns
     """
 
     info: tuple[dict, ...]
@@ -35,11 +35,11 @@ class FeatureInfo(Sequence):
         return self.info[index]
 
     def get(self, key: str, idx: int | Sequence[int] | None = None) -> Any:
-        """One value of `info` for every output; for one map or several where `idx` is a number or a list of them."""
+        """One value of `info` for each output, or for the maps `idx`: a number (one value) or a list (a list)."""
         return self._chosen(idx, lambda feature: feature[key])
 
     def get_dicts(self, keys: Sequence[str] | None = None, idx: int | Sequence[int] | None = None) -> Any:
-        """The dictionaries of every output, or as `get` has it; with `keys` only these of their entries."""
+        """The dictionaries of all outputs, or of the maps `idx` as in `get`; `keys` selects entries."""
         return self._chosen(idx, lambda feature: {key: feature[key] for key in feature if keys is None or key in keys})
 
     def _chosen(self, idx: Any, take: Callable[[dict], Any]) -> Any:
@@ -48,20 +48,20 @@ class FeatureInfo(Sequence):
         return take(self.info[idx])
 
     def channels(self, idx: int | Sequence[int] | None = None) -> Any:
-        """The channels of every output, or as `get` has it."""
+        """The channels of each output, or of the maps `idx` as in `get`."""
         return self.get("num_chs", idx)
 
     def reduction(self, idx: int | Sequence[int] | None = None) -> Any:
-        """How often the input's rows hold those of every output, or as `get` has it."""
+        """The reduction of each output: rows of the input per row of the map; `idx` as in `get`."""
         return self.get("reduction", idx)
 
     def module_name(self, idx: int | Sequence[int] | None = None) -> Any:
-        """timm's name for the layer of every output, or as `get` has it."""
+        """timm's name for the layer of each output; `idx` as in `get`."""
         return self.get("module", idx)
 
 
 def feature_info(network: Architecture, out_indices: int | Iterable[int] | None = None) -> FeatureInfo:
-    """The five feature maps of a network; raises ArgumentError for indices that it has not."""
+    """The five feature maps of a network; raises ArgumentError for indices out of range."""
     info = tuple({"stage": int(feature.module.rpartition(".")[2]) + 1, "reduction": feature.reduction,
                   "module": feature.module, "num_chs": feature.num_chs, "index": i}
                  for i, feature in enumerate(network.features))
@@ -69,24 +69,25 @@ def feature_info(network: Architecture, out_indices: int | Iterable[int] | None 
 
 
 def take_indices(count: int, indices: int | Iterable[int] | None, what: str = "indices") -> list[int]:
-    """Which of `count` maps are meant: all for None, the last n for a number, those named by a list (-1 the last).
+    """The indices of the selected maps: all `count` for None, the last n for a number n, else those in a list.
 
-    They come in the order of execution, each once. Raises ArgumentError, naming `what`, for any that there is not, and
-    where none is meant.
+    -1 in a list is the last map. The result is in the order of execution, without duplicates. Raises ArgumentError,
+    naming `what`, for an index out of range and for an empty selection.
     """
     if indices is None:
         return list(range(count))
     if not is_list(indices):
         if isinstance(indices, int | numbers.Integral) and _is_whole(indices) and 0 < indices <= count:
             return list(range(count - indices, count))
-        raise ArgumentError(f"{what} {shown(indices)}: a single number means the last so many, from 1 to {count}")
+        raise ArgumentError(f"{what} {shown(indices)}: a single number n selects the last n maps; n must be from 1 to "
+                            f"{count}")
     chosen = list(indices)
     for index in chosen:
         if not _is_whole(index) or not -count <= index < count:
-            raise ArgumentError(f"{what} {shown(indices)}: {shown(index)} is none of the {count} maps; they count from "
+            raise ArgumentError(f"{what} {shown(indices)}: there is no map {shown(index)}; the {count} maps count from "
                                 "0, and -1 is the last")
     if not chosen:
-        raise ArgumentError(f"{what} {shown(indices)}: it must name at least one of the {count} maps")
+        raise ArgumentError(f"{what} {shown(indices)}: it must select at least one of the {count} maps")
     return sorted({int(index) % count for index in chosen})
 
 
@@ -95,9 +96,9 @@ def _is_whole(value: Any) -> bool:
 
 
 class FeatureModel(TimmModule):
-    """A model that puts out feature maps: float32 (N, H, W, C) -> a list of (N, h, w, c), the finest first.
+    """A model that returns feature maps: float32 (N, H, W, C) -> a list of (N, h, w, c), the finest first.
 
-    Only the part of the network that they need is run. It can be pickled and copied, as `model` can.
+    It runs only the part of the network that the maps need. It can be pickled and copied, like `model`.
     """
 
     absent = ABSENT_OF_FEATURES
@@ -113,7 +114,7 @@ class FeatureModel(TimmModule):
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """The layers that a call puts out, by the names that `activations` knows."""
+        """The layers whose outputs a call returns, by the names that `activations` takes."""
         return tuple(self.feature_info.module_name())
 
     def __call__(self, x: np.ndarray) -> list[np.ndarray]:

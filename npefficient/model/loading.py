@@ -1,12 +1,16 @@
-"""Weights from wherever they are: a weight file, a checkpoint, the official ones, arrays at hand, or random ones.
+"""Weights from any source: a weight file, a checkpoint, the official ones, arrays in memory, or random ones.
 
-A model keeps not its weights but how to get them once more. Everything here that is called for that is a function of
-this file, and its arguments are plain: so it can be pickled, and a model with it (`Model.__reduce__`).
+A model does not keep its weights but a call that loads them again: a function of this file, with plain arguments. Such
+a call can be pickled, and so can the model (`Model.__reduce__`).
 """
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import ArrayLike
 
 from ..common.checks import path_of, plain_array, real_array
 from ..common.paths import StrPath
@@ -18,14 +22,15 @@ from ..network.variants import TAG, canonical_name
 from ..weights.adapt import adapt, with_classifier
 from .data_config import create_transform, model_cfg, resolve_data_config
 
-LOCAL = "local-dir:"  # timm's word before a folder that its `save_for_hf` wrote
+LOCAL = "local-dir:"  # timm's prefix for a folder that its `save_for_hf` wrote
 SETTINGS = ("input_size", "interpolation", "mean", "std", "crop_pct", "crop_mode")
 
 
-def wanted_weights(name, pretrained, checkpoint_path, num_classes, in_chans, global_pool) -> Weights:
-    """The weights that `create_model` is asked for; the same each time, as long as the file is.
+def wanted_weights(name: str | None, pretrained: bool, checkpoint_path: Path | None, num_classes: int | None,
+                   in_chans: int | None, global_pool: str | None) -> Weights:
+    """Load the weights that `create_model` was asked for; they are the same every time unless the file changes.
 
-    With both, `checkpoint_path` stands for the official weights, and is adapted as they are.
+    With `pretrained`, `checkpoint_path` takes the place of the official weights and is adapted in the same way.
     """
     if checkpoint_path is not None:
         weights = load_weights(checkpoint_path, name)
@@ -33,24 +38,27 @@ def wanted_weights(name, pretrained, checkpoint_path, num_classes, in_chans, glo
     elif pretrained:
         from ..hub import pretrained as fetch
 
-        weights = load_weights(fetch(name))
+        weights = load_weights(fetch(cast(str, name)))
     else:
-        wishes = {"num_classes": num_classes, "in_chans": in_chans, "global_pool": global_pool}
-        return random_weights(build(name, **{k: v for k, v in wishes.items() if v is not None}))
+        wishes: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_chans, "global_pool": global_pool}
+        return random_weights(build(cast(str, name), **{k: v for k, v in wishes.items() if v is not None}))
     return adapt(weights, num_classes=num_classes, in_chans=in_chans, global_pool=global_pool)
 
 
-def wanted(model_name, pretrained, checkpoint_path, pretrained_cfg, overlay) -> tuple:
-    """What `create_model` is asked for as (canonical name, file, settings of the preprocessing); None for the first two
-    where there is none. The file is there with `pretrained`, too, where it stands for the official weights.
+def wanted(model_name: str | None, pretrained: bool, checkpoint_path: StrPath | None, pretrained_cfg: str | None,
+           overlay: Mapping[str, Any] | None) -> tuple[str | None, Path | None, dict[str, Any]]:
+    """Check what `create_model` was asked for; returns (canonical name or None, file or None, preprocessing settings).
+
+    There may be a file with `pretrained` as well: it then takes the place of the official weights.
     """
     if not (pretrained_cfg is None or isinstance(pretrained_cfg, str) and pretrained_cfg in ("", TAG)):
-        raise ArgumentError(f"pretrained_cfg {shown(pretrained_cfg)}: it must be {TAG!r}, the tag of the weights there "
-                            "are; pretrained_cfg_overlay={..} changes single settings")
+        raise ArgumentError(f"pretrained_cfg {shown(pretrained_cfg)}: it must be {TAG!r}, the tag of the official "
+                            "weights; pretrained_cfg_overlay={..} changes single settings")
     if not isinstance(overlay, (Mapping, type(None))):
         raise ArgumentError(f"pretrained_cfg_overlay {shown(overlay)}: it must be a dictionary, such as "
                             "{'input_size': (3, 64, 64)}")
-    settings, name, file, places = dict(overlay or {}), model_name, checkpoint_path, {}
+    settings, name, file = dict(overlay or {}), model_name, checkpoint_path
+    places: dict[str, Any] = {}  # what gave a file to use with `pretrained` -> that file
     if file is not None:
         path_of("checkpoint_path", file)
     if pretrained and file is not None:
@@ -65,16 +73,16 @@ def wanted(model_name, pretrained, checkpoint_path, pretrained_cfg, overlay) -> 
         file = named
     unknown = sorted(map(str, settings.keys() - set(SETTINGS)))
     if unknown:
-        raise ArgumentError(f"pretrained_cfg_overlay with {unknown[0]!r}: it may have file, {', '.join(SETTINGS)}; the "
-                            "weights themselves tell the rest")
+        raise ArgumentError(f"pretrained_cfg_overlay with {unknown[0]!r}: it may have file, {', '.join(SETTINGS)}; "
+                            "everything else follows from the weights")
     if name is None and file is None:
         raise ArgumentError("no model_name and no checkpoint_path: name a model (lite0 to lite4) or a weight file")
     name = None if name is None else canonical_name(name)
     return name, None if file is None else _place(file), settings
 
 
-def _place(file) -> Path:
-    """The path of a file or of a "local-dir:" folder, wherever this process goes."""
+def _place(file: StrPath) -> Path:
+    """The absolute path of a file or a "local-dir:" folder, which stays valid if the working directory changes."""
     path = path_of("checkpoint_path", file)
     if str(path).startswith(LOCAL):
         from weights_convert.hub_folder import local_folder
@@ -84,32 +92,33 @@ def _place(file) -> Path:
 
 
 def held(weights: Weights) -> Weights:
-    """Weights that are in memory."""
+    """Return weights that are in memory."""
     return weights
 
 
-def adapted(load, **changes) -> Weights:
-    """What `load` gives, as `adapt` changes it."""
+def adapted(load: Callable[[], Weights], **changes: Any) -> Weights:
+    """Load weights, then `adapt` them."""
     return adapt(load(), **changes)
 
 
-def prepared(load, settings: dict) -> Weights:
-    """What `load` gives, with other settings of its preprocessing, by timm's names."""
+def prepared(load: Callable[[], Weights], settings: dict[str, Any]) -> Weights:
+    """Load weights, then change settings of their preprocessing, given by timm's names."""
     weights = load()
     config = resolve_data_config(settings, model_cfg(weights))
     return replace(weights, preprocessing=create_transform(**config).preprocessing)
 
 
-def reclassified(load, weight, bias, labels) -> Weights:
-    """What `load` gives, with another classifier."""
+def reclassified(load: Callable[[], Weights], weight: np.ndarray, bias: np.ndarray,
+                 labels: tuple[str, ...] | None) -> Weights:
+    """Load weights, then replace their classifier."""
     return with_classifier(load(), weight, bias, labels)
 
 
-def weights_of(arrays, like: Weights) -> Weights:
-    """Weights of the same network from a dictionary timm's name -> array, as a state_dict is.
+def weights_of(arrays: Mapping[str, ArrayLike], like: Weights) -> Weights:
+    """Weights of the same network as `like` from a state_dict, a mapping of timm's names to arrays.
 
-    Arrays may be of any kind that a checkpoint holds; what can become one, such as a tensor on the processor, may stand
-    for it. Raises ArgumentError for anything else, WeightsError where a name or a shape is not the network's.
+    An array may have any dtype that a checkpoint may have; anything that np.asarray accepts, such as a CPU tensor, will
+    do. Raises ArgumentError for other values, WeightsError for names or shapes that are not the network's.
     """
     from weights_convert.checkpoint import Checkpoint
     from weights_convert.names import identify
@@ -119,37 +128,35 @@ def weights_of(arrays, like: Weights) -> Weights:
                      global_pool=network.global_pool)
     if found.architecture != network:
         got = found.architecture
-        raise WeightsError(f"these are weights for {got.num_classes} classes and {got.in_chans} input channels, the "
-                           f"model has {network.num_classes} and {network.in_chans}: make it with num_classes= and "
-                           "in_chans=, or see reset_classifier")
+        raise WeightsError(f"these weights are for {got.num_classes} classes and {got.in_chans} input channels, but "
+                           f"the model has {network.num_classes} and {network.in_chans}: create it with num_classes= "
+                           "and in_chans=, or call reset_classifier first")
     return replace(like, parameters=found.parameters, source=source)
 
 
-def _arrays(given) -> dict:
-    """Name -> a contiguous array of one's own."""
-    import numpy as np
-
+def _arrays(given: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
+    """Name -> a copy of the array, contiguous."""
     if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
         raise ArgumentError(f"state_dict of type {type(given).__name__}: it must be a dictionary, timm's name -> "
-                            "array, such as model.state_dict() gives")
-    arrays = {}
+                            "array, such as model.state_dict() returns")
+    arrays: dict[str, np.ndarray] = {}
     for name, value in given.items():
         what = f"state_dict[{quoted(name)}]"
         if isinstance(value, np.ndarray):
             plain_array(what, value)
         try:
-            arrays[name] = np.asarray(value).copy()  # whoever changes theirs changes no model
-        except Exception as problem:  # whatever a foreign tensor raises: on another device, with a gradient, bfloat16
-            raise ArgumentError(f"{what} of type {type(value).__name__} is no array ({problem}): give "
+            arrays[name] = np.asarray(value).copy()  # a change of the caller's array must not change the model
+        except Exception as problem:  # tensors on another device, with a gradient or of bfloat16 raise various errors
+            raise ArgumentError(f"{what} of type {type(value).__name__} is not an array ({problem}): pass "
                                 "tensor.detach().cpu().float().numpy()") from problem
         real_array(what, arrays[name])
     return arrays
 
 
 def load_weights(path: StrPath, name: str | None = None) -> Weights:
-    """Read a weight file (.h5), or a checkpoint (.pth, .safetensors, a folder of timm's hub) as `weights_convert` does.
+    """Read a weight file (.h5), or a checkpoint (.pth, .safetensors, a timm hub folder) as `weights_convert` does.
 
-    `name` settles what a checkpoint's shapes leave open; what is doubtful about a checkpoint becomes a UserWarning.
+    `name` is the variant, for checkpoints whose shapes leave it open. Warnings about a checkpoint are UserWarnings.
     """
     from ..weights.weight_file import is_hdf5, read_weights
 
@@ -163,10 +170,12 @@ def load_weights(path: StrPath, name: str | None = None) -> Weights:
     return weights
 
 
-def _check_wish(weights: Weights, name, num_classes, in_chans) -> None:
+def _check_wish(weights: Weights, name: str | None, num_classes: int | None, in_chans: int | None) -> None:
     network = weights.architecture
-    for what, wish, found in (("name", name, network.name), ("num_classes", num_classes or None, network.num_classes),
-                              ("in_chans", in_chans, network.in_chans)):
+    wishes: tuple[tuple[str, Any, Any], ...] = (
+        ("name", name, network.name), ("num_classes", num_classes or None, network.num_classes),
+        ("in_chans", in_chans, network.in_chans))
+    for what, wish, found in wishes:
         if wish is not None and wish != found:
-            raise ArgumentError(f"{what} {wish!r}: these weights have {found!r} ({weights.source.name}); leave {what} "
-                                "out to take what they have")
+            raise ArgumentError(f"{what} {wish!r}: these weights have {found!r} ({weights.source.name}); omit {what} "
+                                "to use it")

@@ -1,4 +1,4 @@
-"""What users hold: a network with its weights, its preprocessing and its class names."""
+"""`Model`: a network with its weights, its preprocessing and its class names; `create_model` makes one."""
 import functools
 import io
 import warnings
@@ -45,35 +45,35 @@ def create_model(model_name: str | None = None, pretrained: bool = False, *, pre
                  num_threads: int | None = None, backend: str = "engine", **timms: Any) -> "Model | FeatureModel":
     """Make a model by timm's name.
 
-    model_name: "tf_efficientnet_lite0" .. "tf_efficientnet_lite4", or "lite0" .. "lite4"; "hf-hub:timm/.." and the tag
-        ".in1k" may be there; "local-dir:<folder>" for a folder that timm's `save_for_hf` wrote. May be left out where
-        a weight file (.h5) is given, which knows it
-    pretrained: fetch the official ImageNet weights on first use (see `npefficient.hub`)
+    model_name: "tf_efficientnet_lite0" .. "tf_efficientnet_lite4", or "lite0" .. "lite4", with or without the prefix
+        "hf-hub:timm/" and the tag ".in1k"; or "local-dir:<folder>" for a folder that timm's `save_for_hf` wrote. It can
+        be omitted if `checkpoint_path` is given
+    pretrained: use the official ImageNet weights, downloaded on first use (see `npefficient.hub`)
     pretrained_cfg: the tag of the official weights, "in1k"
-    pretrained_cfg_overlay: what differs from `get_pretrained_cfg`: "file" in place of the official weights, and any
-        of input_size, interpolation, mean, std, crop_pct, crop_mode
-    checkpoint_path: a weight file (.h5), a checkpoint (.pth, .safetensors) or a folder of timm's hub to read instead.
-        The model has its classes, where timm wants 1000 unless `num_classes` says otherwise; what is given must fit
-    num_classes: 0 for pooled features in place of logits; another number than the official weights have brings a
-        classifier with random weights, as in timm
-    in_chans: input channels; the stem of official weights is adapted, as in timm
+    pretrained_cfg_overlay: changes to `get_pretrained_cfg`: "file" to replace the official weights, and any of
+        input_size, interpolation, mean, std, crop_pct, crop_mode
+    checkpoint_path: a weight file (.h5), a checkpoint (.pth, .safetensors) or a timm hub folder to read instead. The
+        file decides the number of classes, where timm wants 1000 unless `num_classes` is given; arguments must match it
+    num_classes: 0 for pooled features instead of logits; a number other than the official 1000 gives a classifier with
+        random weights, as in timm
+    in_chans: input channels; the stem of the official weights is adapted, as in timm
     global_pool: "avg", "max", "avgmax", "catavgmax", or "" for none (with num_classes=0)
-    features_only, out_indices: a model that puts out a list of feature maps instead (`features.FeatureModel`)
-    num_threads: processors to use; None takes all that this process may use
+    features_only, out_indices: make a model that returns a list of feature maps instead (`features.FeatureModel`)
+    num_threads: processors to use; None uses all that are available to this process
     backend: "engine" (compiled) or "reference" (plain NumPy)
     timms: timm's other arguments; those for training have no effect (`timm_names.NO_EFFECT`)
 
-    Without weights the model has seeded random ones whose activations are of ordinary size. Raises ArgumentError for an
-    argument that breaks a rule, WeightsError for a file that can't be used, DownloadError when fetching fails.
+    If no weights are given, the model has seeded random ones with activations of ordinary size. Raises ArgumentError
+    for an invalid argument, WeightsError for an unusable file, DownloadError if the download fails.
     """
     word("backend", backend, BACKENDS)
     check_options("create_model", timms)
     if out_indices is not None and not features_only:
-        raise ArgumentError(f"out_indices={shown(out_indices)} without features_only=True: a whole model puts out "
+        raise ArgumentError(f"out_indices={shown(out_indices)} without features_only=True: a whole model returns "
                             "logits")
     name, place, settings = wanted(model_name, pretrained, checkpoint_path, pretrained_cfg, pretrained_cfg_overlay)
-    wishes = {"num_classes": 0 if features_only else num_classes, "in_chans": in_chans, "global_pool": global_pool}
-    load = functools.partial(wanted_weights, name, pretrained, place, **wishes)
+    load = functools.partial(wanted_weights, name, pretrained, place, num_classes=0 if features_only else num_classes,
+                             in_chans=in_chans, global_pool=global_pool)
     if settings:
         load = functools.partial(prepared, load, settings)
     model = Model(load(), num_threads=num_threads, backend=backend, load=load)
@@ -88,12 +88,12 @@ class Model(WeightHolder):
 
     def __init__(self, weights: Weights, *, num_threads: int | None = None, backend: str = "engine",
                  load: Callable[[], Weights] | None = None):
-        """load: how to get the same weights once more; without it, they are kept beside the engine's own copy."""
+        """load: a call that loads the same weights again; without it, they are kept beside the engine's own copy."""
         if not isinstance(weights, Weights):
             raise ArgumentError(f"weights of type {type(weights).__name__}: they must be what npefficient.load_weights "
                                 "returns; create_model(checkpoint_path=..) takes a file")
         self.backend, self.num_threads = word("backend", backend, BACKENDS), num_threads
-        self._wish = num_threads  # a copy in another process is made with it
+        self._wish = num_threads  # as requested; a copy in another process resolves it there
         if backend == "engine":
             from ..engine.cpus import check_threads
 
@@ -106,14 +106,14 @@ class Model(WeightHolder):
         if self.backend == "engine":
             from ..engine.engine import Engine
 
-            return Engine(weights, cast(int, self.num_threads))  # a number for an engine since __init__
+            return Engine(weights, cast(int, self.num_threads))  # __init__ made it a number for this backend
         from ..network.reference import Network
 
         return Network(weights.architecture, weights.parameters)
 
     @property
     def num_classes(self) -> int:
-        """Classes, 0 without a classifier."""
+        """The number of classes; 0 without a classifier."""
         return self.architecture.num_classes
 
     @property
@@ -123,17 +123,17 @@ class Model(WeightHolder):
 
     @property
     def head_hidden_size(self) -> int:
-        """Values of the pooled features."""
+        """The number of pooled features."""
         return self.architecture.head_hidden_size
 
     @property
     def global_pool(self) -> str:
-        """The pool before the classifier, as `create_model` takes it; in timm a module."""
+        """The pool before the classifier, as in `create_model`; timm has a module here."""
         return self.architecture.global_pool
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """The layer that a call puts out, by the name that `activations` knows; a FeatureModel has several."""
+        """The layer whose output a call returns, by the name that `activations` takes; a FeatureModel has several."""
         return (self.architecture.head.bn if not self.global_pool else self.architecture.output,)
 
     @property
@@ -142,11 +142,11 @@ class Model(WeightHolder):
         return feature_info(self.architecture)
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
-        """float32 (N, H, W, in_chans), any N and any H and W from 1 on -> logits float32 (N, num_classes).
+        """float32 (N, H, W, in_chans), any N, H and W >= 1 -> logits float32 (N, num_classes).
 
-        Without a classifier the pooled features (N, head_hidden_size), without a pool the last feature map. Raises
-        ArgumentError for another shape or dtype, or values that are not finite. Each picture's logits are the same to
-        the last bit whatever batch it sits in and however many threads compute it (backend "engine").
+        A model without a classifier returns pooled features (N, head_hidden_size), one without a pool the last feature
+        map. Raises ArgumentError for a different shape or dtype, or values that are not finite. With the backend
+        "engine", a picture's logits are the same to the last bit for any batch and any number of threads.
         """
         return _finite({self.architecture.output: self._network(self._checked(x))})[self.architecture.output]
 
@@ -157,7 +157,7 @@ class Model(WeightHolder):
     def forward_head(self, x: np.ndarray, pre_logits: bool = False) -> np.ndarray:
         """(N, h, w, num_features) -> logits (N, num_classes); with `pre_logits` the pooled features.
 
-        `forward_head(forward_features(x))` has the bits of `model(x)`.
+        `forward_head(forward_features(x))` equals `model(x)` to the bit.
         """
         network = self.architecture
         x = _checked(x, self.num_features, "features", "they come from model.forward_features")
@@ -169,12 +169,12 @@ class Model(WeightHolder):
     def forward_intermediates(self, x: np.ndarray, indices: int | Iterable[int] | None = None, norm: bool = False,
                               stop_early: bool = False, output_fmt: str = "NHWC", intermediates_only: bool = False,
                               extra_blocks: bool = False) -> Any:
-        """(N, H, W, in_chans) -> (last feature map, list of feature maps), the latter alone with `intermediates_only`.
+        """(N, H, W, in_chans) -> (last feature map, list of feature maps), or only the list with `intermediates_only`.
 
-        indices: which of the five in `feature_info` (see `features.take_indices`); with `extra_blocks` of the eight
-            that the stem and the seven stages put out
-        stop_early: the first of the two is the last feature map asked for, where that is not the last stage's
-        norm: without effect, as in timm: each map has its batch norm behind it
+        indices: which of the five maps in `feature_info` (see `features.take_indices`); with `extra_blocks`, which of
+            the eight outputs of the stem and the seven stages
+        stop_early: stop after the last map requested and return it as the first item, unless it is the last stage's
+        norm: has no effect, as in timm: every map comes after its batch norm
         output_fmt: "NHWC", or "NCHW" for the same values in timm's order of axes
         """
         word("output_fmt", output_fmt, ("NHWC", "NCHW"))
@@ -189,11 +189,11 @@ class Model(WeightHolder):
         return made if intermediates_only else (made[-1], made[:-1])
 
     def activations(self, x: np.ndarray, names: Iterable[str]) -> dict[str, np.ndarray]:
-        """(N, H, W, in_chans) -> what each of these layers puts out, by timm's names, such as "blocks.2.0.conv_dw".
+        """(N, H, W, in_chans) -> the output of each of these layers, by timm's names, such as "blocks.2.0.conv_dw".
 
-        (N, h, w, channels) each, (N, channels) of "global_pool" and "classifier". `npefficient.network.layers` says
-        which names there are; only the part of the network up to the last one is run. Raises ArgumentError for a name
-        that there is not.
+        An output is (N, h, w, channels), or (N, channels) for "global_pool" and "classifier". The names are listed by
+        `npefficient.network.layers`. Only the part of the network up to the last of the layers is run. Raises
+        ArgumentError for an unknown name.
         """
         wanted, x = find_layers(self.architecture, names), self._checked(x)
         sources = [layer.source for layer in wanted.values() if layer.source is not None]
@@ -206,7 +206,7 @@ class Model(WeightHolder):
         return [made[name] for name in names]
 
     def _plain(self) -> Any:
-        """The plain network with the same weights, for what the engine never forms."""
+        """The plain network with the same weights, for outputs that the engine never computes."""
         if self.backend == "reference":
             return self._network
         if self._reference is None:
@@ -219,7 +219,7 @@ class Model(WeightHolder):
         return _checked(x, self.architecture.in_chans, "input", "model.transform makes one from a photo")
 
     def transform(self, image: "Image | np.ndarray | StrPath | BinaryIO | bytes") -> np.ndarray:
-        """A photo -> float32 (H, W, in_chans), as timm's evaluation transform.
+        """A photo -> float32 (H, W, in_chans), as in timm's evaluation transform.
 
         image: a PIL image, an array (H, W, 3), or a file: its path, a binary file object, or all its bytes
         """
@@ -229,15 +229,15 @@ class Model(WeightHolder):
 
     def classify(self, image: "Image | np.ndarray | StrPath | BinaryIO | bytes",
                  topk: int = 5) -> list[tuple[str, float]]:
-        """A photo, as `transform` takes it -> [(label, probability)], the most probable first.
+        """A photo, as for `transform` -> [(label, probability)], the most probable first.
 
-        Warns where the classifier, or the whole network, has random weights.
+        Warns if the classifier or the whole network has random weights.
         """
         if not self.num_classes:
-            raise ArgumentError(f"{self.architecture.name} without a classifier names no classes: make the model "
+            raise ArgumentError(f"{self.architecture.name} without a classifier can't name classes: create the model "
                                 "without num_classes=0, or call it for its features")
         if self.source.random:
-            warnings.warn(f"{self!r}: random weights tell no classes apart; take trained ones (pretrained=True, "
+            warnings.warn(f"{self!r}: random weights can't tell classes apart; use trained ones (pretrained=True, "
                           "checkpoint_path=..), or see set_classifier and npefficient.finetune", stacklevel=2)
         values, classes = top_k(softmax(self(self.transform(image)[None]))[0], topk)
         return [(self.labels[c], float(p)) for p, c in zip(values, classes)]
@@ -270,13 +270,13 @@ def _opened(image: "Image | np.ndarray | StrPath | BinaryIO | bytes", in_chans: 
 
 
 def _checked(x: Any, channels: int, what: str, origin: str) -> np.ndarray:
-    """A contiguous float32 array (N, H, W, channels); `what` and `origin` tell a user whose array is none."""
+    """A contiguous float32 array (N, H, W, channels); `what` names it in errors, `origin` says how to get one."""
     if not isinstance(x, np.ndarray):
         raise ArgumentError(f"{what} of type {type(x).__name__}: it must be a NumPy array (N, H, W, {channels}); "
                             f"{origin}")
     plain_array(what, x)
     if x.ndim != 4 or x.shape[3] != channels or 0 in x.shape[1:]:
-        hint = "add the batch axis with x[None]" if x.ndim == 3 else "NHWC: the channels come last"
+        hint = "add the batch axis with x[None]" if x.ndim == 3 else "channels come last (NHWC)"
         raise ArgumentError(f"{what} of shape {x.shape}: it must be (N, H, W, {channels}); {hint}")
     if x.dtype != np.float32:
         raise ArgumentError(f"{what} of dtype {x.dtype}: it must be float32, normalised; model.transform makes it "
@@ -287,10 +287,10 @@ def _checked(x: Any, channels: int, what: str, origin: str) -> np.ndarray:
 
 
 def _finite(made: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """What layers have put out; raises WeightsError where pooled features or logits are no numbers."""
+    """Return the outputs of layers; raises WeightsError if pooled features or logits are not finite."""
     for name in [name for name in FLAT if name in made]:
         wrong = made[name][~np.isfinite(made[name])]
         if wrong.size:
-            raise WeightsError(f"{name!r} puts out {wrong[0]}: the weights are not those of a network that was trained "
-                               "on such pictures, or the input is far out of its range")
+            raise WeightsError(f"{name!r} returned {wrong[0]}: these weights were not trained on such pictures, or the "
+                               "input is far out of range")
     return made

@@ -1,4 +1,4 @@
-"""The weights of a model: where they come from, how others take their place, how they are saved and sent."""
+"""The weights of a model: loading, replacing, saving and pickling them."""
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,13 +35,13 @@ class Linear:
 
 
 class WeightHolder(TimmModule):
-    """What `Model` does with its weights; it makes a network of them by `_make`.
+    """The part of `Model` that handles its weights; `_make` turns them into a network.
 
-    A model keeps its network, which has them folded, and how to get them once more.
+    A model keeps its network, which has batch norm folded in, and a call that loads the original weights again.
     """
 
     backend: str
-    _wish: int | None  # num_threads as asked for
+    _wish: int | None  # num_threads as requested
     _make: Callable[[Weights], Any]
     _network: Any
     _reference: Any
@@ -56,34 +56,34 @@ class WeightHolder(TimmModule):
         self._load, self._reference, self._network = load, None, network
 
     def __reduce__(self) -> tuple:
-        """Pickle how to get the weights, and their sha256, in about a kilobyte.
+        """Pickle the call that loads the weights, and their sha256: about a kilobyte.
 
-        The other side reads the same file (its path has to lead there), or makes the same random weights, and compares
-        the sha256: the copy gives the same bits, or there is a WeightsError. Weights and classifiers that came as
-        arrays are in the pickle: 4 bytes for each parameter, 18.6 MB for a whole Lite0.
+        The receiver reads the same file (at the same path), or makes the same random weights, and compares the sha256:
+        the copy's results are the same to the bit, or there is a WeightsError. Weights and classifiers that were given
+        as arrays are part of the pickle: 4 bytes per parameter, 18.6 MB for all of Lite0.
         """
         how = {"num_threads": self._wish, "backend": self.backend}
         return _again, (type(self), self._load, _digest(self.weights()), how)
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The name of every class."""
+        """The class names."""
         return self._labels
 
     @property
     def classifier(self) -> "Linear | None":
-        """The last layer's arrays; None without a classifier. `set_classifier` takes others."""
+        """Copies of the last layer's arrays; None without a classifier. `set_classifier` replaces them."""
         if not self.architecture.num_classes:
             return None
         parameters = self.weights().parameters
         return Linear(parameters["classifier.weight"].copy(), parameters["classifier.bias"].copy())
 
     def get_classifier(self) -> "Linear | None":
-        """`classifier`, as timm's models have it."""
+        """`classifier`, by timm's name for it."""
         return self.classifier
 
     def weights(self) -> Weights:
-        """Read the weights once more, under timm's names; raises WeightsError where they have changed since."""
+        """Load the weights again, under timm's names; raises WeightsError if they have changed since."""
         weights, network = self._load(), self._network
         if self.backend == "engine":
             from ..engine.pack import pack
@@ -92,7 +92,7 @@ class WeightHolder(TimmModule):
         else:
             same = all(np.array_equal(network.parameters.get(k), v) for k, v in weights.parameters.items())
         if not same:
-            raise WeightsError(f"the weights of {self.source.name!r} have changed since this model was made: make "
+            raise WeightsError(f"the weights of {self.source.name!r} have changed since this model was created: create "
                                "the model again")
         return weights
 
@@ -101,45 +101,45 @@ class WeightHolder(TimmModule):
         return {name: array.copy() for name, array in self.weights().parameters.items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> None:
-        """Take other weights, a dictionary timm's name -> array; classes, labels and preprocessing stay.
+        """Replace the weights by those in a mapping of timm's names to arrays; classes, labels and preprocessing stay.
 
-        Every name has to be there and every shape to fit, with `strict` False as well: there is nothing here that could
-        train the rest. Raises ArgumentError and WeightsError as `loading.weights_of`, and leaves the model as it is
-        then. Not while another thread uses the model.
+        Every name must be present and every shape must match, even with `strict` False: there is no training here that
+        could fill the gaps. Raises ArgumentError and WeightsError as `loading.weights_of`; the model is then unchanged.
+        Do not call it while another thread uses the model.
         """
         made = weights_of(state_dict, self.weights())
         self._take(made, functools.partial(held, made))
 
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
-        """Take another classifier, with seeded random weights and no class names; 0 takes it away.
+        """Replace the classifier by one with seeded random weights and no class names; 0 removes it.
 
-        global_pool: another pool, or None for the one there is. Not while another thread uses the model.
+        global_pool: the new pool; None keeps the current one. Do not call it while another thread uses the model.
         """
         num_classes = whole("num_classes", num_classes, 0)
         pool = self.architecture.global_pool if global_pool is None else global_pool
-        self._exchange(functools.partial(adapted, _below(self._load, adapted, reclassified), num_classes=num_classes,
-                                         global_pool=pool, new_classifier=True))
+        self._replace(functools.partial(adapted, _below(self._load, adapted, reclassified), num_classes=num_classes,
+                                        global_pool=pool, new_classifier=True))
 
     def set_classifier(self, weight: ArrayLike, bias: ArrayLike, labels: Sequence[str] | None = None) -> None:
-        """Take a classifier of one's own: weight (classes, head_hidden_size), bias (classes,), a name for each class.
+        """Replace the classifier: weight (classes, head_hidden_size), bias (classes,), and a name for each class.
 
-        They are as in a torch.nn.Linear, and as `coef_` and `intercept_` of scikit-learn for more than two classes.
-        Raises ArgumentError for arrays or labels that do not fit, WeightsError for values that can lead out of float32,
-        and leaves the model as it is then. Not while another thread uses the model.
+        The layout is that of torch.nn.Linear, and of scikit-learn's `coef_` and `intercept_` for more than two classes.
+        Raises ArgumentError for arrays or labels that do not fit, WeightsError for values that can exceed float32; the
+        model is then unchanged. Do not call it while another thread uses the model.
         """
         layer = classifier_arrays(self.architecture, weight, bias, labels)
-        self._exchange(functools.partial(reclassified, _below(self._load, reclassified), *layer))
+        self._replace(functools.partial(reclassified, _below(self._load, reclassified), *layer))
 
-    def _exchange(self, load: Callable[[], Weights]) -> None:
-        """Take what `load` makes of the weights there are; raises WeightsError where those have changed."""
+    def _replace(self, load: Callable[[], Weights]) -> None:
+        """Use the weights that `load` returns from now on; raises WeightsError if the current ones have changed."""
         self.weights()
         self._take(load(), load)
 
     def save(self, path: StrPath, force: bool = False) -> None:
-        """Write a weight file (.h5); `create_model(checkpoint_path=path)` gives this model again, to the bit.
+        """Write a weight file (.h5), from which `create_model(checkpoint_path=path)` recreates this model to the bit.
 
-        `npefficient.export` makes a safetensors file for timm from it. Raises ArgumentError for a file that exists
-        (unless `force`) and for another suffix; OSError where it can't be written.
+        `npefficient.export` turns it into a safetensors file for timm. Raises ArgumentError for an existing file
+        (unless `force`) and for a different suffix; OSError if it can't be written.
         """
         from ..weights.weight_file import write_weights
 
@@ -147,28 +147,28 @@ class WeightHolder(TimmModule):
 
 
 def _below(load: Any, *changes: Callable[..., Weights]) -> Any:
-    """How to get weights, without these changes on top: another one on top of them would replace what they did."""
+    """The call that loads the weights, without these changes, which the next change would override anyway."""
     while getattr(load, "func", None) in changes:
         load = load.args[0]
     return load
 
 
 def _again(kind: type, load: Callable[[], Weights], digest: str, how: dict) -> Any:
-    """The model that was pickled, with weights that have the same digest."""
+    """Recreate a pickled model; raises WeightsError unless the weights have the same digest."""
     weights = load()
     if _digest(weights) != digest:
-        raise WeightsError(f"the weights there are now, of {weights.source.name!r}, are not those of the model that "
-                           "was pickled or copied: make the model again")
+        raise WeightsError(f"the weights of {weights.source.name!r} are no longer those of the model that was pickled "
+                           "or copied: create the model again")
     return kind(weights, load=load, **how)
 
 
 def _digest(weights: Weights) -> str:
-    """sha256 over all that tells what a model answers."""
+    """sha256 over everything that determines a model's answers."""
     return fingerprint(weights, (*labels_of(weights), repr(weights.preprocessing)))
 
 
 def labels_of(weights: Weights) -> tuple[str, ...]:
-    """The file's own labels; ImageNet's for 1000 classes; else "class 0", "class 1" .."""
+    """The labels in the file; without any, ImageNet's for 1000 classes, else "class 0", "class 1" ..."""
     if weights.labels is not None:
         return weights.labels
     if weights.architecture.num_classes == IMAGENET_CLASSES:

@@ -62,6 +62,6 @@ def find_layers(network: Architecture, names) -> dict[str, Layer]:
     for name in names:
         if not isinstance(name, str) or name not in known:
             near = meant(name, known) if isinstance(name, str) else ""
-            raise ArgumentError(f"layer {shown(name)}: {network.name} has none of this name{near}; "
+            raise ArgumentError(f"layer {shown(name)}: {network.name} has no layer of this name{near}; "
                                 "npefficient.network.layers.named_layers lists them all")
     return {name: known[name] for name in names}

@@ -35,10 +35,10 @@ def by_stage(network: Architecture, layers: list[LayerShape]) -> Iterator[Stage]
         operator = f"{len(stage)} x {KINDS[stage[0].kind]}"
         yield Stage(f"blocks.{i}", operator, stage[0].kernel, stage[0].stride, rows)
     for layer in layers[len(network.convs) - 1 :]:
-        yield Stage(layer.name, behind_the_blocks(network, layer), layer.kernel, layer.stride, (layer,))
+        yield Stage(layer.name, operator_after_blocks(network, layer), layer.kernel, layer.stride, (layer,))
 
 
-def behind_the_blocks(network: Architecture, layer: LayerShape) -> str:
-    """What the head, the pool or the classifier does."""
+def operator_after_blocks(network: Architecture, layer: LayerShape) -> str:
+    """The operator of the head, the pool or the classifier."""
     return {"pointwise": "convolution", "pool": f"{POOLS.get(network.global_pool)} pool",
             "classifier": "fully connected"}[layer.op]

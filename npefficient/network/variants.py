@@ -109,11 +109,11 @@ def canonical_name(name: str) -> str:
     port = f"tf_{plain.split('.')[0]}"  # without a training tag, such as ".ra_in1k"
     if port in known:
         raise ArgumentError(
-            f"model {quoted(name)} is timm's own training of this network, with symmetric padding and another "
-            f"normalisation; only the TensorFlow port is known here: use {port!r}"
+            f"model {quoted(name)} is timm's own training of this network, with symmetric padding and a different "
+            f"normalisation; only the TensorFlow port is supported: use {port!r}"
         )
     if Path(plain).suffix.lower() in FILES or os.sep in plain:
-        raise ArgumentError(f"unknown model {quoted(name)}: it looks like a file, which is given as checkpoint_path= "
+        raise ArgumentError(f"unknown model {quoted(name)}: it looks like a file; pass it as checkpoint_path= "
                             "(--weights)")
     raise ArgumentError(f"unknown model {quoted(name)}: known are lite0 to lite4{meant(plain.lower(), known)}")
 
@@ -141,7 +141,7 @@ def list_pretrained(filter: str | Iterable[str] | None = "",
                     exclude_filters: str | Iterable[str] | None = "") -> list[str]:
     """Return the same names with the tag of their weights, such as "tf_efficientnet_lite0.in1k".
 
-    `get_pretrained_cfg` tells for each whether its weights are on this machine or would be downloaded.
+    `get_pretrained_cfg` says for each whether its weights are on this machine or would be downloaded.
     """
     return list_models(filter, pretrained=True, exclude_filters=exclude_filters)
 

@@ -38,7 +38,7 @@ def adapt(weights: Weights, *, num_classes: int | None = None, in_chans: int | N
     elif network.num_classes and network.head_hidden_size != old.head_hidden_size:
         raise ArgumentError(
             f"global_pool {network.global_pool!r} gives {network.head_hidden_size} features: the classifier takes "
-            f"{old.head_hidden_size}; choose another pool, or another number of classes for another classifier")
+            f"{old.head_hidden_size}; choose a different pool, or a different number of classes for a new classifier")
     if new_classifier or network != old:
         check_parameters(parameters, network)
     return replace(weights, architecture=network, parameters=parameters, labels=labels, source=source)
@@ -48,7 +48,7 @@ def with_classifier(weights: Weights, weight: np.ndarray, bias: np.ndarray, labe
     """Return weights with a new last layer, from `classifier_arrays`; raises WeightsError if it can exceed float32."""
     old, source = weights.architecture, weights.source
     network = architecture.build(old.name, len(weight), old.in_chans, old.global_pool)
-    source = Source(f"{source.name}, classifier of one's own", "", "random" if source.random == "weights" else "memory")
+    source = Source(f"{source.name}, custom classifier", "", "random" if source.random == "weights" else "memory")
     parameters = {**weights.parameters, "classifier.weight": weight, "classifier.bias": bias}
     check_parameters(parameters, network)
     return replace(weights, architecture=network, parameters=parameters, labels=labels, source=source)

@@ -67,20 +67,20 @@ def check_superblock(path: Path) -> int:
     if not start:
         raise WeightsError(f"{str(path)!r} is empty: it should be a weight file (.h5)")
     if not start.startswith(MAGIC):
-        raise WeightsError(f"{str(path)!r} is no HDF5 file (it starts with {start[:8]!r}): a checkpoint (.pth, "
-                           f".safetensors) is made into one with 'npefficient convert {path}'")
+        raise WeightsError(f"{str(path)!r} is not an HDF5 file (it starts with {start[:8]!r}): convert a checkpoint "
+                           f"(.pth, .safetensors) with 'npefficient convert {path}'")
     if start[8:9] not in (b"\x02", b"\x03"):
         raise WeightsError(f"{str(path)!r} is an HDF5 file of an old layout without checksums (superblock version "
                            f"{start[8:9].hex() or 'missing'}): weight files are written by 'npefficient convert'")
     if len(start) < _SUPERBLOCK.size:
-        raise WeightsError(f"{str(path)!r} is cut off after {size} bytes: fetch it again")
+        raise WeightsError(f"{str(path)!r} is truncated after {size} bytes: download it again")
     _, _, offsets, lengths, flags, base, extension, end, _, _ = _SUPERBLOCK.unpack(start)
     if end != size:
-        raise WeightsError(f"{str(path)!r} has {size} bytes, but its header tells of {end}: fetch it again")
+        raise WeightsError(f"{str(path)!r} has {size} bytes, but its header says {end}: download it again")
     if (offsets, lengths, flags, base, extension) != (8, 8, 0, 0, _NOWHERE):
         raise WeightsError(f"{str(path)!r} has an unusual header (offsets of {offsets} and lengths of {lengths} bytes, "
                            f"flags {flags:#x}, base {base:#x}, extension {extension:#x}): it is damaged, was never "
-                           "closed, or is no weight file")
+                           "closed, or is not a weight file")
     return size
 
 
@@ -145,8 +145,8 @@ def check_link(file_id, name: str) -> None:
     kind = file_id.links.get_info(name.encode()).type
     if kind != h5py.h5l.TYPE_HARD:
         known = {h5py.h5l.TYPE_SOFT: "a soft link", h5py.h5l.TYPE_EXTERNAL: "an external link"}
-        raise WeightsError(f"{name!r} is {known.get(kind, 'a link of unknown type')}: the file may not lead to another "
-                           "place")
+        raise WeightsError(f"{name!r} is {known.get(kind, 'a link of unknown type')}: the file must not contain "
+                           "links")
 
 
 class StoredArray:
@@ -164,9 +164,9 @@ class StoredArray:
         # Check the position first: asking a virtual dataset for its shape opens the files it refers to.
         start = self._id.get_offset()
         if start is None:
-            raise WeightsError(f"{name!r} is {_layout(self._id)}: it must lie in one piece in the file")
+            raise WeightsError(f"{name!r} is {_layout(self._id)}: it must be stored contiguously in the file")
         if h5py.h5a.get_num_attrs(self._id):
-            raise WeightsError(f"{name!r} has attributes of its own: a weight file has them at its root alone")
+            raise WeightsError(f"{name!r} has attributes: a weight file has them only at its root")
         self._type, got = self._id.get_type(), self._id.shape
         kind = next((kind for kind in kinds if self._type.equal(_TYPES[kind])), None)
         fits = got is not None and len(got) == len(shape) and all(
@@ -218,7 +218,7 @@ def check_apart(arrays) -> None:
     for before, after in zip(ordered, ordered[1:]):
         if after.start < before.end:
             raise WeightsError(f"{after.name!r} begins at byte {after.start}, inside {before.name!r}, which ends at "
-                               f"byte {before.end}: every dataset must have its own place")
+                               f"byte {before.end}: datasets must not overlap")
 
 
 def _check_names(what: str, expected, count: int, has) -> None:

@@ -19,7 +19,7 @@ Layout, version 1 (HDF5 1.8's structures, which include checksums; superblock ve
     source_name, source_sha256, source_kind                    the file that was converted
     num_batches_tracked    one per batch norm, in the order of execution
     checksums              uint8 (parameters, 32): sha256 of each dataset's bytes, in the order of timm's state_dict
-    sha256                 covers the rest, so that every bit of meaning is covered: 64 hex digits, of the text
+    sha256                 covers everything that the checksums do not: 64 hex digits, of the text
                            json.dumps({"attributes": {name: value, ..}, "labels": [..] or null}, sort_keys=True)
                            over all other attributes; arrays as (nested) lists, floats as Python writes them; with
                            "photos": hex digits if there are any
@@ -82,7 +82,7 @@ _PYTHON = {"int": np.int64, "float": np.float64, "bytes": np.uint8}
 def write_weights(path, weights: Weights, *, force: bool = False) -> None:
     """Write a weight file, read it back, compare everything, and only then move it to its final name.
 
-    Raises ArgumentError if the target exists and `force` is not set, for another suffix, and for an unusable
+    Raises ArgumentError if the target exists and `force` is not set, for a different suffix, and for an unusable
     preprocessing; WeightsError for parameters, labels or a source that do not fit; OSError if the disk is full or not
     writable. An existing file is kept in all these cases.
     """
@@ -99,7 +99,7 @@ def write_weights(path, weights: Weights, *, force: bool = False) -> None:
 
 
 def weight_target(path) -> Path:
-    """The path of a weight file to write; raises ArgumentError for another suffix."""
+    """The path of a weight file to write; raises ArgumentError for a different suffix."""
     more = ", as weight files do; npefficient.export ('npefficient export') makes .safetensors"
     return named(path, WEIGHT_FILES, more)
 
@@ -209,7 +209,7 @@ def _naming(path: Path):
         raise WeightsError(f"weight file {str(path)!r}: {error}") from error
     except Exception as error:
         raise WeightsError(f"weight file {str(path)!r} is damaged or not one of ours ({' '.join(str(error).split())}): "
-                           "fetch it again, or convert the checkpoint again") from error
+                           "download it again, or convert the checkpoint again") from error
 
 
 def _read(file_id, size: int) -> Weights:
@@ -241,7 +241,7 @@ def _read_attributes(file_id) -> dict:
         return read_attribute(file_id, name, *_ATTRIBUTES[name])
 
     if not has_attribute(file_id, "format"):
-        raise WeightsError("it has no attribute 'format': it is an HDF5 file, but no weight file of npefficient")
+        raise WeightsError("it has no attribute 'format': it is an HDF5 file, but not a weight file of npefficient")
     for name, value in (("format", FORMAT), ("format_version", FORMAT_VERSION)):
         if has_attribute(file_id, name) and read(name) != value:
             raise WeightsError(f"{name} {read(name)!r}: this release reads {value!r}; update npefficient or "

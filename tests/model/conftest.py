@@ -1,4 +1,4 @@
-"""A model that passes for the official one, and a photo."""
+"""Fixtures: stand-in official weights, and a photo."""
 import numpy as np
 import pytest
 from official import OFFICIAL
@@ -11,7 +11,7 @@ from npefficient.weights.weight_file import write_weights
 
 @pytest.fixture(scope="module")
 def official(tmp_path_factory):
-    """A weight file that passes for the official one of lite0."""
+    """A weight file that stands in for the official one of lite0."""
     path, made = tmp_path_factory.mktemp("create") / "official.h5", random_weights(build("lite0"))
     write_weights(path, Weights(made.architecture, made.parameters, made.preprocessing, None, OFFICIAL))
     return path
@@ -19,7 +19,7 @@ def official(tmp_path_factory):
 
 @pytest.fixture
 def fetched(official, monkeypatch):
-    """pretrained=True gives it; the names that were asked for."""
+    """Makes pretrained=True load it; returns the list of names that were requested."""
     from npefficient import hub
 
     asked = []

@@ -47,7 +47,7 @@ def test_a_random_classifier_is_said(fetched, photo):
         assert repr(model) == ("Model(tf_efficientnet_lite0, 5 classes, 224x224x3, weights from official.pth, RANDOM "
                                "classifier, engine)")
         assert "RANDOM classifier" in model._repr_html_() and model.source.random == "classifier"
-        with pytest.warns(UserWarning, match="RANDOM classifier.*random weights tell no classes apart; take trained"):
+        with pytest.warns(UserWarning, match="RANDOM classifier.*can't tell classes apart; use trained"):
             model.classify(photo)
         model.reset_classifier(0)
         assert "RANDOM" not in repr(model) and model.source == OFFICIAL
@@ -59,10 +59,10 @@ def test_a_random_classifier_is_said(fetched, photo):
 
 def test_random_weights_are_said(photo):
     model = create("lite0", num_classes=5)
-    with pytest.warns(UserWarning, match=r"RANDOM weights \(seed 0\), engine\): random weights tell no classes apart"):
+    with pytest.warns(UserWarning, match=r"RANDOM weights \(seed 0\), engine\): random weights can't tell classes"):
         model.classify(photo)
     model.set_classifier(np.zeros((2, 1280)), np.zeros(2))
-    assert model.source.random == "weights" and "RANDOM weights (seed 0, classifier of one's own)" in repr(model)
+    assert model.source.random == "weights" and "RANDOM weights (seed 0, custom classifier)" in repr(model)
 
 
 def test_trained_weights_warn_of_nothing(recwarn):

@@ -121,7 +121,7 @@ def test_a_files_classes_are_those_of_the_file(tmp_path):
     (("lite0",), {"pretrained_cfg_overlay": "x"}, "pretrained_cfg_overlay 'x': it must be a dictionary"),
     (("lite0",), {"pretrained_cfg_overlay": {"url": "x", "mean": 0.5}}, "overlay with 'url': it may have file, input_"),
     (("lite0",), {"pretrained_cfg_overlay": {"crop_pct": -1}}, "preprocessing crop_pct=-1: it must be a share"),
-    (("mine.h5",), {}, "unknown model 'mine.h5': it looks like a file, which is given as checkpoint_path= .--weights."),
+    (("mine.h5",), {}, "unknown model 'mine.h5': it looks like a file; pass it as checkpoint_path= .--weights."),
     (("runs/best.pth",), {}, "unknown model 'runs/best.pth': it looks like a file"),
     (("lite0", True), {"checkpoint_path": "a.h5"}, "pretrained=True and checkpoint_path='a.h5': give one of them"),
 ], ids=["local_dir", "file", "other_variant", "tag", "cfg", "overlay", "url", "setting", "file_as_name",
@@ -193,7 +193,7 @@ def test_one_channel_as_timms_loader_has_it(photo):
 
 
 def test_a_model_of_one_channel_takes_photos(photo, tmp_path):
-    """By itself, and by the transform that its own settings make."""
+    """Through the model, and through a transform with the model's settings."""
     photo.save(tmp_path / "photo.png")
     model = create("lite0", in_chans=1, num_classes=3, pretrained_cfg_overlay={"input_size": (3, 32, 32)})
     x = model.transform(tmp_path / "photo.png")

@@ -20,7 +20,7 @@ OVERRIDES = [
     {"img_size": 100, "input_size": (3, 32, 32)}, {"crop_pct": 1.0}, {"crop_mode": "squash"}, {"crop_mode": "border"},
     {"interpolation": "bilinear"}, {"mean": (0.1, 0.2, 0.3)}, {"mean": [0.5]}, {"std": [0.25, 0.5, 0.75]},
     {"std": (0.5,)}, {"mean": None, "std": None, "input_size": None, "crop_pct": None, "interpolation": None},
-    {"interpolation": "", "crop_pct": 0, "crop_mode": ""},  # as argument parsers leave them
+    {"interpolation": "", "crop_pct": 0, "crop_mode": ""},  # the defaults of argument parsers
     {"batch_size": 8, "data_dir": "photos", "num_classes": 3, "workers": None},
     {"crop_pct": 0.9, "interpolation": "lanczos", "img_size": 50, "mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0),
      "crop_mode": "border"},
@@ -148,7 +148,7 @@ def photos():
 @pytest.mark.parametrize("short", SHORT)
 @pytest.mark.parametrize("name", photos())
 def test_pixels_are_timms(name, short):
-    """`create_transform(**resolve_data_config(model=model))`, which is also what the model does by itself."""
+    """`create_transform(**resolve_data_config(model=model))` equals the model's own transform."""
     photo = photos()[name]
     config = timm.data.resolve_data_config({}, model=timm_model(short))
     right = timm.data.create_transform(**config)(photo.convert("RGB")).numpy().transpose(1, 2, 0)
@@ -189,17 +189,17 @@ def test_pixels_under_other_settings_are_timms(name, args):
 @needs_timm
 @pytest.mark.parametrize("input_size", [40, (40, 56), (3, 40, 56), [3, 40, 40], [40, 56]], ids=repr)
 def test_create_transform_by_itself_is_timms(input_size):
-    """Its own defaults are others than a model's, here as there."""
+    """Its defaults differ from a model's settings, as in timm."""
     photo = photos()["odd"]
     right = timm.data.create_transform(input_size)(photo).numpy().transpose(1, 2, 0)
     assert_same_bits(np.ascontiguousarray(npefficient.create_transform(input_size)(photo)), np.ascontiguousarray(right))
 
 
-# --- what can't be ---------------------------------------------------------------------------------------------------
+# --- invalid input ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("args, message", [
-    ({"input_size": (0, 64, 64)}, r"input_size \(0, 64, 64\): the channels come first, a whole number of at least 1"),
+    ({"input_size": (0, 64, 64)}, r"input_size \(0, 64, 64\): the first number is the channels, a whole number"),
     ({"input_size": (64, 64)}, r"input_size \(64, 64\): it must be \(channels, rows, columns\)"),
     ({"input_size": 64}, r"input_size 64: it must be \(channels, rows, columns\); img_size is one number"),
     ({"input_size": (3, 0, 64)}, r"preprocessing input_size=\(0, 64\): it must be two whole numbers of at least 1"),
@@ -225,8 +225,8 @@ def test_settings_that_can_not_be(args, message):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    ({}, r"resolve_data_config\(\) without args, pretrained_cfg and model: give one of them"),
-    ({"args": {}, "pretrained_cfg": {}}, "without args, pretrained_cfg and model"),
+    ({}, r"resolve_data_config\(\) without args, pretrained_cfg or model: give at least one"),
+    ({"args": {}, "pretrained_cfg": {}}, "without args, pretrained_cfg or model"),
     ({"args": ["crop_pct"]}, r"args \['crop_pct'\]: it must be a dictionary"),
     ({"args": {"crop_pct": 1.0}, "pretrained_cfg": "lite0"}, "pretrained_cfg 'lite0': it must be a dictionary"),
     ({"model": "lite0"}, "model 'lite0': it must be what create_model returns"),
@@ -237,8 +237,8 @@ def test_resolve_data_config_refuses(arguments, message):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    ({"is_training": True}, "is_training=True: npefficient only evaluates"),
-    ({"input_size": (True, 64, 64)}, r"input_size \(True, 64, 64\): the channels come first"),
+    ({"is_training": True}, "is_training=True: npefficient does not train"),
+    ({"input_size": (True, 64, 64)}, r"input_size \(True, 64, 64\): the first number is the channels"),
     ({"input_size": (1, 3, 64, 64)}, r"preprocessing input_size=\(1, 3, 64, 64\)"),
     ({"input_size": ()}, r"preprocessing input_size=\(\)"),
     ({"input_size": None}, r"preprocessing input_size=\(None, None\)"),

@@ -18,7 +18,7 @@ WEIGHT, BIAS = RNG.normal(0, 0.1, (3, 1280)), RNG.normal(0, 0.1, 3)  # float64
 
 @pytest.fixture(scope="module")
 def file(tmp_path_factory):
-    """Weights of four classes that pass for trained ones."""
+    """Weights of four classes that stand in for trained ones."""
     path, made = tmp_path_factory.mktemp("exchange") / "four.h5", random_weights(build("lite0", 4), 3)
     source = Source("model.pth", "ab" * 32, "torch-zip")
     write_weights(path, Weights(made.architecture, made.parameters, made.preprocessing, tuple("wxyz"), source))
@@ -37,7 +37,7 @@ def same(arrays, expected):
         np.testing.assert_array_equal(arrays[name], array, err_msg=name)
 
 
-# --- a classifier of one's own ---------------------------------------------------------------------------------------
+# --- a custom classifier ---------------------------------------------------------------------------------------------
 
 
 def test_set_classifier(model):
@@ -46,8 +46,8 @@ def test_set_classifier(model):
     assert model.set_classifier(WEIGHT, BIAS, LABELS) is None
     np.testing.assert_allclose(model(X), pooled @ WEIGHT.T + BIAS, rtol=0, atol=1e-5)
     assert model.num_classes == 3 and model.labels == LABELS
-    assert repr(model).count("weights from model.pth, classifier of one's own,") == 1
-    assert model.source == Source("model.pth, classifier of one's own", "", "memory")
+    assert repr(model).count("weights from model.pth, custom classifier,") == 1
+    assert model.source == Source("model.pth, custom classifier", "", "memory")
     assert model.pretrained_cfg["num_classes"] == 3 and model.pretrained_cfg["url"] is None
     layer = model.classifier
     np.testing.assert_array_equal(layer.weight, WEIGHT.astype(np.float32))
@@ -176,14 +176,14 @@ def test_load_state_dict_of_a_random_model_makes_it_a_trained_one(file):
 
 @needs_timm
 def test_load_state_dict_takes_what_timm_gives():
-    """Tensors on the processor stand for arrays, those of a network in training as well once detached."""
+    """CPU tensors are accepted as arrays; those with gradients must be detached first."""
     torch.manual_seed(0)
     theirs = timm.create_model("tf_efficientnet_lite0", num_classes=5).eval()
     model = npefficient.create_model("lite0", num_classes=5, num_threads=1)
     model.load_state_dict(theirs.state_dict())
     same(model.state_dict(), {name: tensor.numpy() for name, tensor in theirs.state_dict().items()})
     assert theirs.load_state_dict({k: torch.from_numpy(v) for k, v in model.state_dict().items()}).missing_keys == []
-    with pytest.raises(ArgumentError, match=r"state_dict\['conv_stem.weight'\] of type Parameter is no array .*detach"):
+    with pytest.raises(ArgumentError, match=r"state_dict\['conv_stem.weight'\] of type Parameter is not an array"):
         model.load_state_dict({"conv_stem.weight": theirs.conv_stem.weight})
 
 
@@ -198,8 +198,8 @@ def changed(change) -> dict:
     (lambda: changed(lambda d: d.update(more=np.zeros(3))), WeightsError, "unexpected 'more'"),
     (lambda: changed(lambda d: d.update({"bn1.bias": np.zeros(3)})), WeightsError, "'bn1.bias' is .3,. instead of .32"),
     (lambda: changed(lambda d: d.update({"bn1.bias": np.full(32, np.nan)})), WeightsError, "'bn1.bias' holds nan"),
-    (lambda: random_weights(build("lite0", 5)).parameters, WeightsError, "weights for 5 classes and 3 input channels, "
-                                                                        "the model has 4 and 3: make it with"),
+    (lambda: random_weights(build("lite0", 5)).parameters, WeightsError, "5 classes and 3 input channels, but the "
+                                                                        "model has 4 and 3: create it with"),
     (lambda: random_weights(build("lite1", 4)).parameters, WeightsError, "unexpected 'blocks"),
     (lambda: changed(lambda d: d.update({"bn1.bias": "abc"})), ArgumentError, r"state_dict\['bn1.bias'\] of dtype <U3"),
     (lambda: changed(lambda d: d.update({"bn1.bias": [[1], 2]})), ArgumentError, r"\['bn1.bias'\] of type list is no"),

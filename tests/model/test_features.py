@@ -13,7 +13,7 @@ from npefficient.network.architecture import build
 
 NETWORK = build("lite0", 0)
 X = np.random.default_rng(0).uniform(-1, 1, (2, 20, 9, 3)).astype(np.float32)
-BY_HAND = [  # lite0: stages 2, 4 and 7 halve the rows, the stem does, and stage 1 does not; index, channels, reduction
+BY_HAND = [  # lite0: the last map at each resolution; index, channels, reduction
     {"stage": 1, "reduction": 2, "module": "blocks.0", "num_chs": 16, "index": 0},
     {"stage": 2, "reduction": 4, "module": "blocks.1", "num_chs": 24, "index": 1},
     {"stage": 3, "reduction": 8, "module": "blocks.2", "num_chs": 40, "index": 2},
@@ -46,17 +46,17 @@ def test_take_indices_are_pythons_own(count, indices):
     if all(-count <= index < count for index in indices):
         assert take_indices(count, indices) == sorted({maps[index] for index in indices})
     else:
-        with pytest.raises(ArgumentError, match=rf"is none of the {count} maps"):
+        with pytest.raises(ArgumentError, match=f"there is no map .*; the {count} maps"):
             take_indices(count, indices)
 
 
 @pytest.mark.parametrize("indices, rule", [
-    (0, "a single number means the last so many, from 1 to 5"), (6, "a single number means the last so many"),
-    (-1, "a single number means"), (True, "a single number means"), (2.0, "a single number means"),
-    ([5], "5 is none of the 5 maps; they count from 0, and -1 is the last"), ([0, -6], "-6 is none of the 5 maps"),
-    ([1.0], "1.0 is none of the 5 maps"), ([True], "True is none of the 5 maps"), ([None], "None is none of the 5"),
-    ("12", "a single number means the last so many"), ([[1]], r"[1] is none of the 5 maps"),
-    ([], "it must name at least one of the 5 maps"), ((), "it must name at least one"),
+    (0, "a single number n selects the last n maps; n must be from 1 to 5"), (6, "a single number n selects"),
+    (-1, "a single number n selects"), (True, "a single number n selects"), (2.0, "a single number n selects"),
+    ([5], "there is no map 5; the 5 maps count from 0, and -1 is the last"), ([0, -6], "there is no map -6"),
+    ([1.0], "there is no map 1.0;"), ([True], "there is no map True;"), ([None], "there is no map None;"),
+    ("12", "a single number n selects the last n maps"), ([[1]], "there is no map [1];"),
+    ([], "it must select at least one of the 5 maps"), ((), "it must select at least one"),
 ], ids=repr)
 def test_take_indices_refuses(indices, rule):
     with pytest.raises(ArgumentError, match="^" + re.escape(f"indices {indices!r}: {rule}")):
@@ -65,7 +65,7 @@ def test_take_indices_refuses(indices, rule):
         feature_info(NETWORK, indices)
 
 
-# --- what is known about them ----------------------------------------------------------------------------------------
+# --- their description -----------------------------------------------------------------------------------------------
 
 
 def test_feature_info_by_hand():
@@ -132,7 +132,7 @@ def test_feature_model_is_the_models_own_maps():
 
 
 def test_out_indices_need_features_only():
-    with pytest.raises(ArgumentError, match=r"out_indices=\(1, 2\) without features_only=True: a whole model puts out"):
+    with pytest.raises(ArgumentError, match=r"out_indices=\(1, 2\) without features_only=True: a whole model returns"):
         npefficient.create_model("lite0", out_indices=(1, 2))
 
 

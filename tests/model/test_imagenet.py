@@ -26,7 +26,7 @@ from npefficient.weights.weight_file import read_weights
 from weights_convert import convert
 
 pytestmark = needs_imagenet
-# The rest of a label is its synonyms: as in ImageNet's list.
+# Synonyms follow in each label, as in ImageNet's list.
 TOP = {"coffee": "espresso", "chelsea": "tiger cat", "rocket": "missile", "astronaut": "football helmet"}
 
 

@@ -1,4 +1,4 @@
-"""The class names are those of timm, in its order."""
+"""The class names are timm's, in timm's order."""
 import subprocess
 import sys
 

@@ -63,7 +63,7 @@ def expected_logits(variant, batch, size, num_classes=1000, in_chans=3):
     return logits(calibrated(variant, num_classes, in_chans), pixels(batch, size, in_chans))
 
 
-# The plain network takes its parameters from the same file, so one form is enough for it.
+# The plain network reads the same file, so one format is enough for it.
 @pytest.mark.parametrize("form, backend", [("zip", "engine"), ("legacy", "engine"), ("legacy", "reference")])
 @pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -105,7 +105,7 @@ X = np.zeros((1, 8, 8, 3), np.float32)
 @pytest.mark.parametrize("x, message", [
     ([[0.0]], "input of type list: it must be a NumPy array (N, H, W, 3)"),
     (X[0], "input of shape (8, 8, 3): it must be (N, H, W, 3); add the batch axis with x[None]"),
-    (X.transpose(0, 3, 1, 2), "input of shape (1, 3, 8, 8): it must be (N, H, W, 3); NHWC: the channels come last"),
+    (X.transpose(0, 3, 1, 2), "input of shape (1, 3, 8, 8): it must be (N, H, W, 3); channels come last (NHWC)"),
     (X[..., :2], "input of shape (1, 8, 8, 2)"),
     (X[:, :0], "input of shape (1, 0, 8, 3)"),
     (X.astype(np.float64), "input of dtype float64: it must be float32"),
@@ -159,7 +159,7 @@ def test_more_threads_than_processors_are_said(recwarn):
     assert not recwarn.list
 
 
-# --- what is no number -----------------------------------------------------------------------------------------------
+# --- values that are not finite --------------------------------------------------------------------------------------
 
 
 def with_value(name, value):
@@ -173,7 +173,7 @@ def with_value(name, value):
 def test_logits_that_are_no_numbers_are_an_error(backend):
     model = Model(with_value("classifier.weight", 1e30), backend=backend)
     assert np.isfinite(model(X)).all()
-    with pytest.raises(WeightsError, match="'classifier' puts out (inf|nan): the weights are not those of"):
+    with pytest.raises(WeightsError, match="'classifier' returned (inf|nan): these weights were not trained on"):
         with np.errstate(all="ignore"):  # the plain network's sums
             model.forward_head(np.full((1, 1, 1, 1280), 3e38, np.float32))
 
@@ -182,7 +182,7 @@ def test_features_that_are_no_numbers_are_an_error(monkeypatch):
     model = Model(with_value("classifier.weight", 1), backend="reference")
     for name, ask in (("classifier", lambda: model(X)), ("global_pool", lambda: model.activations(X, ["global_pool"]))):
         monkeypatch.setattr(reference.Network, "layers", lambda self, x: [(name, np.full((1, 5), np.nan, np.float32))])
-        with pytest.raises(WeightsError, match=f"'{name}' puts out nan"):
+        with pytest.raises(WeightsError, match=f"'{name}' returned nan"):
             ask()
 
 

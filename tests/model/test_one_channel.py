@@ -44,7 +44,7 @@ def written(tmp_path):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("crop_mode", CROP_MODES)
 def test_transform_grey_equals_timm(mode, crop_mode):
-    """timm's transform with the mean and deviation that its loader makes of three (`adapt_to_chs`)."""
+    """timm's transform with the mean and std that its loader derives from three (`adapt_to_chs`)."""
     from timm.data.loader import adapt_to_chs
 
     p = dataclasses.replace(UNEVEN, crop_mode=crop_mode)
@@ -113,7 +113,7 @@ def test_a_model_of_one_channel_takes_photographs(tmp_path):
 
 
 def test_a_grey_digit_is_what_it_was(tmp_path):
-    """timm adapts the stem to one channel by summing over its colours: a grey photo keeps its logits, but for the sum's
+    """timm adapts the stem to one channel by summing over the colours: a grey photo keeps its logits, up to the sum's
     rounding to the weights' own precision, float16.
     """
     colour = load_weights(demo.weights_path())

@@ -1,8 +1,8 @@
-"""The promise: the engine's logits are the same to the last bit on every processor, of whatever architecture.
+"""The promise: the engine's logits are the same to the last bit on every processor.
 
-What is stored here was the same with AVX-512, AVX2, SSE2 (where a library computes the fused multiply-adds) and NEON.
+The stored bits were the same with AVX-512, AVX2, SSE2 (where a library computes the fused multiply-adds) and NEON.
 This processor's widest vectors and all narrower ones are tried here, and `tests/arm64/python` runs this file on ARM64.
-A sum in another order changes the bits, and no other test need notice: then CHANGELOG.md has to say so.
+A sum in a different order changes the bits, which other tests may not detect: CHANGELOG.md must then mention it.
 """
 import functools
 from pathlib import Path
@@ -20,7 +20,7 @@ from npefficient.model.model import Model
 from npefficient.weights.weight_file import read_weights
 
 HERE = Path(__file__)
-SIZE = (47, 64)  # rows and columns: with tiles, rows and panels that are not full
+SIZE = (47, 64)  # rows and columns that give partial tiles, rows and panels
 PICTURES = np.concatenate([golden_input(SIZE, seed) for seed in range(3)])
 THREADS = pytest.mark.parametrize("threads", [1, 2])
 
@@ -30,7 +30,7 @@ EXPECTED = {
     "lite0": "efc5361885e5dc3e613042a041f9173304fdf30e1fa125aadd40aad22f9cc749",
     "lite4": "d7e7573185ad0e3eb3c9ad09da05d9d5d781fa639b12bb7e863a468cbf21c42f",
 }
-NARROWER = {8: "+avx2,+fma", 4: "+sse2"}  # lanes -> the features that an x86 processor with such vectors has
+NARROWER = {8: "+avx2,+fma", 4: "+sse2"}  # lanes -> features of an x86 processor with such vectors
 
 
 @functools.cache
@@ -68,7 +68,7 @@ def test_logits_of_the_official_weights_have_the_bits_of_every_processor(threads
 @pytest.mark.skipif(FLOAT32.lanes == 4, reason="narrower vectors: this processor has none")
 @pytest.mark.parametrize("lanes", [lanes for lanes in NARROWER if lanes < FLOAT32.lanes])
 def test_narrower_vectors_give_the_same_bits(lanes):
-    """Those that an older processor has: this file in a process of its own, which compiles for such a processor."""
+    """The narrower vectors of older processors: this file runs in a separate process that compiles for one."""
     script = f"""
 import sys
 import pytest

@@ -1,4 +1,4 @@
-"""From logits to an answer."""
+"""Softmax and top-k."""
 import numpy as np
 import pytest
 from hypothesis import given

@@ -50,7 +50,7 @@ def with_other_weights(file):
     return model
 
 
-MODELS = {  # how it is made, and the most bytes that its pickle may have
+MODELS = {  # how it is made, and the largest size of its pickle in bytes
     "file": (of_file, 2000),
     "adapted": (functools.partial(of_file, num_classes=0, global_pool="catavgmax"), 2000),
     "other_preprocessing": (functools.partial(of_file, pretrained_cfg_overlay={"input_size": (3, 40, 48)}), 2000),
@@ -130,9 +130,9 @@ def test_a_file_that_changes_on_the_way_is_noticed(other, tmp_path):
     model = npefficient.create_model(checkpoint_path=path)
     data = pickle.dumps(model)
     write_weights(path, other(), force=True)
-    with pytest.raises(WeightsError, match="there are now, of 'seed [34]', are not those of the model that was"):
+    with pytest.raises(WeightsError, match="weights of 'seed [34]' are no longer those of the model that was"):
         pickle.loads(data)
-    with pytest.raises(WeightsError, match="'seed 3' have changed since this model was made"):
+    with pytest.raises(WeightsError, match="'seed 3' have changed since this model was created"):
         pickle.dumps(model)
     path.unlink()
     with pytest.raises(WeightsError, match="four.h5"):
@@ -159,7 +159,7 @@ def test_a_relative_path_leads_there_from_anywhere(file, tmp_path, monkeypatch):
 
 
 def logits(model, seed: int) -> bytes:
-    """What a worker does."""
+    """The function that a worker runs."""
     x = np.random.default_rng(seed).uniform(-1, 1, (1, 17, 23, 3)).astype(np.float32)
     return model(x).tobytes()
 

@@ -123,7 +123,7 @@ def test_no_classifier(variant, size, backend):
 @pytest.mark.parametrize("pool", POOLED)
 @everywhere
 def test_pool(variant, size, backend, pool):
-    """Each pool of the last feature map, which is timm's to begin with."""
+    """Each pool, applied to timm's last feature map."""
     m, timms = model(variant, backend, num_classes=0, global_pool=pool), timm_pool(pool)
     assert m.head_hidden_size == 1280 * timms.feat_mult()
     features = expected(variant, size)["bn2"]
@@ -155,7 +155,7 @@ def test_no_pool(variant, size, backend):
 @pytest.mark.parametrize("backend", ["engine", "reference"])
 @pytest.mark.parametrize("pool", POOLED)
 def test_pool_and_classifier_of_a_whole_model(tmp_path, pool, backend):
-    """A classifier behind every pool, with timm's weights in it."""
+    """A classifier after every pool, with timm's weights in it."""
     timms = timm_model("lite0", 10, pool)
     torch.save(timms.state_dict(), tmp_path / "tf_efficientnet_lite0.pth")
     m = npefficient.create_model(checkpoint_path=tmp_path / "tf_efficientnet_lite0.pth", global_pool=pool,

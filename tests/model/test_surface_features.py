@@ -137,7 +137,7 @@ def test_output_format_that_there_is_not():
 def timm_features(variant, out_indices=None):
     """timm's features_only model with the calibrated weights."""
     options = {} if out_indices is None else {"out_indices": out_indices}
-    with torch.device("meta"):  # without weights of its own
+    with torch.device("meta"):  # it has no weights
         network = timm.create_model(f"tf_efficientnet_{variant}", features_only=True, **options)
     state = calibrated(variant).state_dict()
     network.load_state_dict({name: state[name] for name in network.state_dict()}, assign=True)
@@ -169,7 +169,7 @@ def test_out_indices(variant, out_indices):
 
 
 def test_out_indices_come_in_the_order_of_execution():
-    """timm's feature_info keeps the order given, though its maps come in this one: ours go together."""
+    """timm's feature_info keeps the order given, although its maps are sorted; ours agree."""
     m = npefficient.create_model("lite0", num_classes=0, features_only=True, out_indices=[4, -4, 1])
     assert m.feature_info.module_name() == ["blocks.1", "blocks.6"]
     assert [a.shape[3] for a in m(pixels(1, (9, 9)))] == m.feature_info.channels()
@@ -183,7 +183,7 @@ def test_features_only_of_timm(variant):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_feature_info_is_timms(variant):
-    """Of a whole model and of a features_only one."""
+    """For a whole model and a features_only one."""
     whole, part = npefficient.create_model(variant, num_classes=0), timm_features(variant).feature_info
     assert [{**d, "index": i} for i, d in enumerate(calibrated(variant).feature_info)] == list(whole.feature_info)
     info = model(variant, features_only=True).feature_info

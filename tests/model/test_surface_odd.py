@@ -35,7 +35,7 @@ ARRAYS = {
     "records_by_attribute": np.rec.array([(1, 2.0)]),
 }
 ODD = NUMBERS | THINGS | ARRAYS
-FLAGS = NUMBERS | THINGS  # an array has no truth value: that is NumPy's own error
+FLAGS = NUMBERS | THINGS  # an array has no truth value, which is NumPy's error
 X, PHOTO = np.zeros((1, 32, 32, 3), np.float32), np.zeros((9, 9, 3), np.uint8)
 
 

@@ -22,7 +22,7 @@ PAIRS = {  # ours -> timm's
         "get", "get_dicts", "channels", "reduction", "module_name", "__len__")},
 }
 ONLY_OURS = {"create_model": {
-    "num_classes", "in_chans", "global_pool", "features_only", "out_indices",  # timm hands them on to the network
+    "num_classes", "in_chans", "global_pool", "features_only", "out_indices",  # timm passes them on to the network
     "num_threads", "backend",
 }}
 OTHER_DEFAULTS = {  # -> (ours, timm's)

@@ -118,7 +118,7 @@ def test_adapt_stem_is_timms(in_chans, dtype):
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-    """A cache in which the official weights of every variant lie already: calibrated ones under their names."""
+    """A cache with stand-ins for the official weights of every variant: calibrated ones under their names."""
     directory = tmp_path_factory.mktemp("cache")
     (directory / "weights").mkdir()
     with pytest.MonkeyPatch.context() as patch:
@@ -127,7 +127,7 @@ def cache(tmp_path_factory):
 
 
 def placed(cache, variant):
-    """The name of a variant whose weights lie in the cache."""
+    """The name of a variant whose weights are in the cache."""
     official = npefficient.network.variants.VARIANTS[f"tf_efficientnet_{variant}"].file
     stored = cache / Path(official).with_suffix(".h5")
     if not stored.exists():
@@ -208,9 +208,9 @@ def test_from_timm_and_back(tmp_path, capsys, variant, num_classes, pool):
         assert main(["convert", str(checkpoint), "--global-pool", pool]) == 0
         output = capsys.readouterr()
         assert f"found    {name}: {num_classes} classes" in output.out
-        assert ("no classifier: the model gives pooled features" in output.err) == (num_classes == 0)
+        assert ("no classifier: the model returns pooled features" in output.err) == (num_classes == 0)
         assert ("next     npefficient classify" in output.out) == (num_classes > 0)
-    else:  # of use only where code asks for it
+    else:  # useful only in code
         weights_convert.convert(checkpoint, global_pool="")
     read = read_weights(weights)
     assert read.architecture == npefficient.network.architecture.build(variant, num_classes, 3, pool)
@@ -274,8 +274,8 @@ def test_a_pool_that_can_not_be(checkpoint, capsys):
 
 
 def test_a_checkpoint_without_classifier_warns_where_it_is_read_directly(checkpoint):
-    with pytest.warns(UserWarning, match="the file has no classifier: the model gives pooled features"):
+    with pytest.warns(UserWarning, match="the file has no classifier: the model returns pooled features"):
         m = npefficient.create_model(checkpoint_path=checkpoint(0), num_threads=1)
     assert m(pixels(1, ODD)).shape == (1, 1280)
-    with pytest.raises(ArgumentError, match="tf_efficientnet_lite0 without a classifier names no classes"):
+    with pytest.raises(ArgumentError, match="tf_efficientnet_lite0 without a classifier can't name classes"):
         m.classify(np.zeros((9, 9, 3), np.uint8))

@@ -14,7 +14,7 @@ from npefficient.model import timm_names
 from npefficient.model.timm_names import ABSENT, ABSENT_OF_FEATURES, AS_IT_IS, INSTEAD, NO_EFFECT, check_options
 
 X = np.random.default_rng(0).uniform(-1, 1, (1, 9, 9, 3)).astype(np.float32)
-PACKAGE = {  # timm's own names -> ours, or why there is none
+PACKAGE = {  # timm's names -> ours, or why there is none
     "same": {"create_model", "get_pretrained_cfg", "is_model", "is_model_pretrained", "list_models", "list_pretrained"},
     "of its registry": {"get_pretrained_cfg_value", "list_modules", "model_entrypoint"},
     "of torch's compilers": {"is_exportable", "is_scriptable", "set_exportable", "set_scriptable"},
@@ -41,12 +41,12 @@ def arguments(function) -> set[str]:
                                                                                                p.VAR_POSITIONAL)}
 
 
-# --- nothing is forgotten --------------------------------------------------------------------------------------------
+# --- completeness ----------------------------------------------------------------------------------------------------
 
 
 @needs_timm
 def test_every_argument_of_create_model_is_decided():
-    """Those of its own, of what it hands them on to, and of what makes the batch norms."""
+    """Its own, those of the functions that it passes them on to, and those for batch norms."""
     known = arguments(timm.create_model) | arguments(timm.models.efficientnet.EfficientNet.__init__) - {"self"}
     known |= arguments(timm.models.build_model_with_cfg) - {"model_cls", "variant"}
     known |= {"bn_eps", "bn_momentum", "features_only", "out_indices", "feature_cls", "pruned"}
@@ -97,7 +97,7 @@ def test_every_name_of_the_package_is_decided():
 
 
 def page() -> dict[str, tuple[set[str], dict[str, set[str]]]]:
-    """Each item of the page: its head -> (what it names in backticks, function -> arguments in brackets behind it)."""
+    """Each item of the page: its head -> (names in backticks, function -> arguments in its parentheses)."""
     items, item = {}, r"^- \*\*([\w ]+)\*\*[:,](.*?)(?=^- |^`tests)"
     for head, text in re.findall(item, timm_names.__doc__, re.DOTALL | re.MULTILINE):
         quoted = [" ".join(code.split()) for code in re.findall(r"`([^`]+)`", text)]
@@ -107,7 +107,7 @@ def page() -> dict[str, tuple[set[str], dict[str, set[str]]]]:
 
 
 def test_page_has_four_items():
-    assert list(page()) == ["Same", "Different", "Without effect", "Absent"]
+    assert list(page()) == ["Same", "Different", "No effect", "Absent"]
     names = [name for names, _ in page().values() for name in names]
     assert len(names) == len(set(names)) > 40, "a name stands in one item alone"
 
@@ -135,9 +135,9 @@ def test_page_tells_of_functions_what_is_true():
         ours = arguments(getattr(npefficient, function))
         told = {head: calls.get(function, set()) for head, (_, calls) in items.items()}
         assert told["Same"] | told["Different"] == ours - {"num_threads", "backend", "is_training"}
-        assert told["Without effect"] <= NO_EFFECT[function] and told["Absent"] <= INSTEAD[function].keys()
+        assert told["No effect"] <= NO_EFFECT[function] and told["Absent"] <= INSTEAD[function].keys()
         assert told["Different"] <= arguments(theirs)
-    assert items["Without effect"][1]["create_model"] == NO_EFFECT["create_model"]
+    assert items["No effect"][1]["create_model"] == NO_EFFECT["create_model"]
 
 
 # --- attributes ------------------------------------------------------------------------------------------------------
@@ -165,7 +165,7 @@ def test_remedies_name_what_there_is(model, features):
 @pytest.mark.parametrize("name", ["classifier", "global_pool", "num_classes", "labels", "training", "feature_info"])
 def test_what_tells_of_a_model_can_not_be_set(name, model):
     before = model(X)
-    with pytest.raises(MissingError, match=f"^Model.{name} can't be set: set_classifier and reset_classifier exchange"):
+    with pytest.raises(MissingError, match=f"^Model.{name} can't be set: set_classifier and reset_classifier replace"):
         setattr(model, name, "max")
     np.testing.assert_array_equal(model(X), before)
 
@@ -193,17 +193,17 @@ def test_what_changes_nothing_returns_the_model(model, features):
 def test_to_takes_torchs_own_words(model):
     assert model.to(torch.device("cpu"), torch.float32, memory_format=torch.channels_last) is model
     for wanted in (torch.device("cuda"), torch.float16, torch.float64, torch.zeros(1)):
-        with pytest.raises(ArgumentError, match=r"^to\(.*float32 by the processor"):
+        with pytest.raises(ArgumentError, match=r"^to\(.*float32 on the CPU"):
             model.to(wanted)
 
 
 @pytest.mark.parametrize("call, message", [
-    (lambda m: m.train(), r"train\(\): a model only evaluates; .*finetune"),
-    (lambda m: m.train(mode=True), r"train\(\): a model only evaluates"),
+    (lambda m: m.train(), r"train\(\): a model is always in evaluation mode; .*finetune"),
+    (lambda m: m.train(mode=True), r"train\(\): a model is always in evaluation mode"),
     (lambda m: m.requires_grad_(), r"requires_grad_\(\): there are no gradients"),
-    (lambda m: m.to("cuda"), r"to\('cuda'\): all is computed in float32 by the processor"),
-    (lambda m: m.to(np.float16), r"to\(.*float16.*\): all is computed in float32"),
-    (lambda m: m.to(float), r"to\(.*float.*\): all is computed in float32"),  # torch's word for float64
+    (lambda m: m.to("cuda"), r"to\('cuda'\): everything runs in float32 on the CPU"),
+    (lambda m: m.to(np.float16), r"to\(.*float16.*\): everything runs in float32"),
+    (lambda m: m.to(float), r"to\(.*float.*\): everything runs in float32"),  # torch's word for float64
 ], ids=["train", "train_mode", "gradients", "cuda", "half", "double"])
 def test_what_would_change_something_is_refused(call, message, model, features):
     for m in (model, features):
@@ -221,12 +221,12 @@ def test_arguments_for_training_have_no_effect(model):
     options = {name: 0.5 for name in NO_EFFECT["create_transform"]} | AS_IT_IS["create_transform"]
     assert npefficient.create_transform(32, **options) == npefficient.create_transform(32)
     for function in INSTEAD:
-        check_options(function, dict.fromkeys(INSTEAD[function]))  # None: as if they were not given
+        check_options(function, dict.fromkeys(INSTEAD[function]))  # None counts as not given
 
 
 @needs_timm
 def test_arguments_for_training_have_no_effect_in_timm():
-    """What we pass over changes neither timm's output nor its pixels."""
+    """Arguments that we ignore change neither timm's output nor its pixels."""
     torch.manual_seed(0)
     plain = timm.create_model("tf_efficientnet_lite0", num_classes=5).eval()
     torch.manual_seed(0)
@@ -251,18 +251,18 @@ def test_arguments_for_training_have_no_effect_in_timm():
 
 
 @pytest.mark.parametrize("function, options, message", [
-    ("create_model", {"cache_dir": "x"}, r"create_model\(cache_dir='x'\) can't be had: .*NPEFFICIENT_CACHE"),
-    ("create_model", {"device": "cuda"}, r"device='cuda'\) can't be had \(only 'cpu'\): all is computed in float32"),
-    ("create_model", {"dtype": np.float16}, r"can't be had \(only 'float32'\)"),
-    ("create_model", {"bn_eps": 1e-5}, r"bn_eps=1e-05\) can't be had \(only 0.001\): the network is the one of"),
-    ("create_model", {"act_layer": "silu"}, "act_layer='silu'.*the network is the one of the official weights"),
+    ("create_model", {"cache_dir": "x"}, r"create_model\(cache_dir='x'\) is not supported: .*NPEFFICIENT_CACHE"),
+    ("create_model", {"device": "cuda"}, r"device='cuda'\) is not supported \(only 'cpu'\): everything runs in"),
+    ("create_model", {"dtype": np.float16}, r"is not supported \(only 'float32'\)"),
+    ("create_model", {"bn_eps": 1e-5}, r"bn_eps=1e-05\) is not supported \(only 0.001\): the layers are fixed, as in"),
+    ("create_model", {"act_layer": "silu"}, "act_layer='silu'.*the layers are fixed, as in the official weights"),
     ("create_model", {"img_size": 64}, r"pretrained_cfg_overlay=\{'input_size': \(3, 64, 64\)\}"),
     ("create_model", {"drop_raet": 0.1}, "create_model has no argument 'drop_raet', neither here nor in timm"),
     ("create_model", {"unheard_of": None}, "create_model has no argument 'unheard_of'"),
     ("create_transform", {"tf_preprocessing": True}, r"\(only False\): npefficient.images.tensorflow.tf_transform"),
-    ("create_transform", {"normalize": False}, r"normalize=False\) can't be had \(only True\): .*preview"),
+    ("create_transform", {"normalize": False}, r"normalize=False\) is not supported \(only True\): .*preview"),
     ("create_transform", {"use_prefetcher": True}, "npefficient.images.image.preview"),
-    ("create_transform", {"crop_border_pixels": 4}, "cut the photo first"),
+    ("create_transform", {"crop_border_pixels": 4}, "crop the photo first"),
     ("create_transform", {"naflex": True}, "networks that take patches"),
     ("create_transform", {"separate": True}, "there is no training here"),
     ("create_transform", {"hfilp": 0.1}, "create_transform has no argument 'hfilp'"),

@@ -12,7 +12,7 @@ SHORTCUT, NO_SHORTCUT = "blocks.2.1", "blocks.2.0"
 
 
 class Noted:
-    """Stands in for the plain network: says what it was asked for."""
+    """A stand-in for the plain network that records which method is called."""
 
     def convolution(self, x, conv):
         return "convolution", conv.name, x
@@ -22,7 +22,7 @@ class Noted:
 
 
 def way(name, network=NETWORK):
-    """(source, None), or (source, (what the plain network is asked for, the convolution))."""
+    """(source, None), or (source, (method of the plain network, convolution))."""
     layer = named_layers(network)[name]
     if layer.finish is None:
         return layer.source, None
@@ -38,7 +38,7 @@ def way(name, network=NETWORK):
     ("blocks.0.0.conv_dw", "conv_stem", "convolution"),
     ("blocks.0.0.bn1", "blocks.0.0.conv_dw", None),
     ("blocks.0.0.conv_pw", "blocks.0.0.conv_dw", "convolution"),
-    ("blocks.0.0.bn2", "blocks.0.0.conv_pw", None),  # a "ds" block of another width has no shortcut
+    ("blocks.0.0.bn2", "blocks.0.0.conv_pw", None),  # the "ds" block changes the width and has no shortcut
     ("blocks.0.0", "blocks.0.0.conv_pw", None),
     ("blocks.0", "blocks.0.0.conv_pw", None),
     ("blocks.1.0.conv_pw", "blocks.0.0.conv_pw", "convolution"),
@@ -97,12 +97,12 @@ def test_names_come_in_the_order_of_execution():
 def test_a_head_that_is_left_out_has_no_names(network, missing):
     assert named_layers(NETWORK).keys() - named_layers(network).keys() == missing
     for name in missing:
-        with pytest.raises(ArgumentError, match=f"layer '{name}': tf_efficientnet_lite0 has none of this name"):
+        with pytest.raises(ArgumentError, match=f"layer '{name}': tf_efficientnet_lite0 has no layer of this name"):
             find_layers(network, [name])
 
 
 def test_finish_by_hand():
-    """A batch norm with a shortcut: what the plain network has before it adds the shortcut."""
+    """A batch norm before a shortcut: its output in the plain network, before the shortcut is added."""
     weights = random_weights(NETWORK)
     plain = reference.Network(NETWORK, weights.parameters)
     x = np.random.default_rng(0).uniform(-1, 1, (1, 9, 7, 3)).astype(np.float32)
@@ -132,14 +132,14 @@ def test_find_layers_keeps_the_order_given():
     (b"bn2", r"^layers b'bn2': give a list of names, such as \['bn2'\]$"),
     (None, r"^layers None: give a list of names, such as \['bn2'\]$"),
     (3, r"^layers 3: give a list of names"),
-    (["bn1", "block.2"], r"^layer 'block.2': tf_efficientnet_lite0 has none of this name \(did you mean 'blocks.2'\?"
-                         r"\); npefficient.network.layers.named_layers lists them all$"),
+    (["bn1", "block.2"], r"^layer 'block.2': tf_efficientnet_lite0 has no layer of this name \(did you mean "
+                         r"'blocks.2'\?\); npefficient.network.layers.named_layers lists them all$"),
     (["blocks.2.9.conv_dw"], r"layer 'blocks.2.9.conv_dw': .*did you mean 'blocks.2.\d.conv_dw'"),
-    (["BN1"], "layer 'BN1': .* has none of this name"),
-    ([""], "layer '': .* has none of this name"),
-    ([None], "layer None: .* has none of this name"),
-    ([("bn1",)], r"layer \('bn1',\): .* has none of this name"),
-    ([["bn1"]], r"layer \['bn1'\]: .* has none of this name"),
+    (["BN1"], "layer 'BN1': .* has no layer of this name"),
+    ([""], "layer '': .* has no layer of this name"),
+    ([None], "layer None: .* has no layer of this name"),
+    ([("bn1",)], r"layer \('bn1',\): .* has no layer of this name"),
+    ([["bn1"]], r"layer \['bn1'\]: .* has no layer of this name"),
 ], ids=["text", "bytes", "none", "number", "near", "block", "case", "empty", "none_inside", "tuple", "list_inside"])
 def test_find_layers_refuses(names, message):
     with pytest.raises(ArgumentError, match=message):

@@ -55,7 +55,7 @@ def test_what_is_refused_does_exceed_float32():
 
 
 def test_sums_of_skips_are_followed():
-    """Each alone fits: three blocks of a stage whose outputs are added."""
+    """The outputs of three blocks fit float32, but not their sum."""
     names = [f"blocks.3.{block}.bn3.bias" for block in range(3)]
     made = GOOD | {name: np.full_like(GOOD[name], 1.5e38) for name in names}
     with pytest.raises(WeightsError, match="layer 'blocks.[34].[0-2]"):
@@ -86,7 +86,7 @@ def test_large_and_small_values_that_fit_pass(changes):
 
 
 def test_bound_holds_in_the_network():
-    """The largest output of any layer stays below the bound under which a layer is refused: it is one, in fact."""
+    """The bound is valid: no layer's output exceeds the bound computed for it."""
     made = with_values(bn1__weight=1e15, classifier__weight=1e25, blocks__4__0__bn3__bias=1e18)
     check_overflow(made, LITE0)
     x = np.full((1, 33, 17, 3), 255, np.float32)

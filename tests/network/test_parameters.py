@@ -30,7 +30,7 @@ def test_check_parameters_accepts(whole):
     check_parameters(dict(reversed(whole.items())), LITE0)  # any order will do
 
 
-SPOILT = {  # name -> what becomes of it (None: removed), message
+SPOILT = {  # name -> its new value (None: removed), message
     "missing": ("bn1.bias", lambda a: None, r"missing 'bn1.bias' \(32,\)"),
     "missing_count": ("bn1.num_batches_tracked", lambda a: None, r"missing 'bn1.num_batches_tracked' \(\)"),
     "unexpected": ("bn9.bias", lambda a: np.zeros(7, np.float32), r"unexpected 'bn9.bias' \(7,\)"),
@@ -159,7 +159,7 @@ def test_random_weights_fit_the_architecture(variant):
 
 
 def shares(monkeypatch, network, parameters, x):
-    """Logits, and the share of values at 0 and at 6 behind every ReLU6."""
+    """Logits, and the share of values at 0 and at 6 after every ReLU6."""
     at_zero, at_six = [], []
     clamp = reference.relu6
 

@@ -177,7 +177,7 @@ def test_layers_equal_naive(size, dtype):
 
 
 def folding_case(dtype, gain=1.0, variance=1.0):
-    """conv weight (6, 4, 3, 3), and the four vectors of the batch norm behind it."""
+    """conv weight (6, 4, 3, 3), and the four vectors of the batch norm after it."""
     weight = noise(6, 4, 3, 3)
     vectors = gain * noise(6, seed=1), noise(6, seed=2), noise(6, seed=3), variance * (noise(6, seed=4) + 1.5)
     return [array.astype(dtype) for array in (weight, *vectors)]
@@ -189,7 +189,7 @@ def folding_case(dtype, gain=1.0, variance=1.0):
     pytest.param(0.0, 1.0, id="no_gain"), pytest.param(-3.0, 100.0, id="negative_gain"),
 ])
 def test_fold_batch_norm_equals_conv_then_norm(dtype, gain, variance):
-    """The folded convolution is the same function; folding itself is done in float64 whatever comes in."""
+    """The folded convolution is the same function; folding is done in float64 for any input dtype."""
     weight, *vectors = folding_case(dtype, gain, variance)
     folded, bias = fold_batch_norm(weight, *vectors)
     assert folded.dtype == bias.dtype == np.float64 and (folded.shape, bias.shape) == (weight.shape, (6,))
@@ -254,7 +254,7 @@ def test_network_with_other_classes_and_channels_equals_naive(classes, colours, 
 
 
 def test_network_equals_naive_can_fail():
-    """A wrong epsilon, padding or skip would show: the logits move by far more than the tolerance."""
+    """A wrong epsilon, padding or skip would be detected: it changes the logits by far more than the tolerance."""
     x, values = np.float32(noise(2, 9, 13, 3)), dict(weights("lite0"))
     values["blocks.3.1.bn2.running_var"] = values["blocks.3.1.bn2.running_var"] * np.float32(1.001)
     with pytest.raises(AssertionError, match="they differ by"):

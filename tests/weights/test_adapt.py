@@ -28,7 +28,7 @@ def weights(**network):
 
 
 def digest(given):
-    """Everything in the weights' arrays."""
+    """Copies of all parameter arrays."""
     return {name: hashlib.sha256(array.tobytes()).hexdigest() for name, array in given.parameters.items()}
 
 
@@ -47,7 +47,7 @@ def test_adapt_stem_by_hand():
 
 
 def test_adapt_stem_sums_float16_in_float32():
-    """2048 + 1 + 1 is 2048 where each sum is rounded to float16."""
+    """2048 + 1 + 1 would be 2048 if each sum were rounded to float16."""
     weight = np.array([2048, 1, 1], np.float16).reshape(1, 3, 1, 1)
     got = adapt_stem(weight, 1)
     assert got.dtype == np.float16 and got[0, 0, 0, 0] == 2050
@@ -55,7 +55,7 @@ def test_adapt_stem_sums_float16_in_float32():
 
 @pytest.mark.parametrize("channels, in_chans", [(1, 3), (1, 1), (4, 2), (4, 8)])
 def test_adapt_stem_of_other_channels_keeps_the_size(channels, in_chans):
-    """The same picture in every channel comes out the same, where the channels are whole rounds."""
+    """A picture repeated in all channels gives the same output, if the number of channels is a multiple of three."""
     weight = np.random.default_rng(0).normal(0, 1, (5, channels, 3, 3)).astype(np.float32)
     got = adapt_stem(weight, in_chans)
     assert got.shape == (5, in_chans, 3, 3)
@@ -76,7 +76,7 @@ WISHES = [
 @pytest.mark.parametrize("network", [{}, {"num_classes": 0}, {"global_pool": "catavgmax"}],
                          ids=["classifier", "none", "wide"])
 def test_adapt(network, wishes):
-    """The architecture asked for, weights that fit it, everything else as it was, and nothing given is changed."""
+    """The requested architecture, weights that fit it, everything else unchanged, and the input unmodified."""
     given = weights(**network)
     before, old = digest(given), given.architecture
     wide = old.global_pool == "catavgmax"
@@ -124,7 +124,7 @@ def test_adapt_is_seeded():
     ({"global_pool": ""}, "global_pool '' with 5 classes: a classifier needs pooled features"),
     ({"global_pool": None, "num_classes": "3"}, "num_classes '3': it must be a whole number"),
     ({"global_pool": "catavgmax"}, "global_pool 'catavgmax' gives 2560 features: the classifier takes 1280; choose "
-                                   "another pool, or another number of classes for another classifier"),
+                                   "a different pool, or a different number of classes for a new classifier"),
 ], ids=lambda value: None if isinstance(value, str) else "-".join(value))
 def test_adapt_refuses(wishes, message):
     with pytest.raises(ArgumentError, match=message):
@@ -135,7 +135,7 @@ def test_adapt_refuses(wishes, message):
 
 
 def owner(array):
-    """The array whose memory it is: the arrays of a file lie in one block."""
+    """The array that owns the memory: all arrays of a file share one block."""
     while isinstance(array.base, np.ndarray):
         array = array.base
     return array
@@ -219,8 +219,8 @@ def test_a_file_that_has_changed_is_noticed(stored, other):
     model = npefficient.create_model(checkpoint_path=stored, num_threads=1)
     before = model(X), model.activations(X, ["bn1"])["bn1"]
     write_weights(stored, other(), force=True)
-    with pytest.raises(WeightsError, match="the weights of 'seed 0' have changed since this model was made: make the "
-                                           "model again"):
+    with pytest.raises(WeightsError, match="the weights of 'seed 0' have changed since this model was created: "
+                                           "create the model again"):
         model.activations(X, ["conv_stem"])
     np.testing.assert_array_equal(model(X), before[0])  # the engine's own copy is unchanged
     np.testing.assert_array_equal(model.activations(X, ["bn1"])["bn1"], before[1])

@@ -1,4 +1,4 @@
-"""Weight files that are damaged below HDF5's library, are no weight files at all, or have bits flipped anywhere.
+"""Weight files with damaged HDF5 structures or flipped bits, and files that are not weight files.
 
 Headers are changed byte by byte and HDF5's own checksums corrected; no file may take memory, hang, or be read as other
 numbers. Flips are read in this process: HDF5's checksums catch them before the flipped bits can mislead its code.
@@ -65,7 +65,7 @@ def dense_layout(path):
 
 
 RAW = {
-    "address_of_another": (layout(2, place("bn1.bias")), "every dataset must have its own place"),
+    "address_of_another": (layout(2, place("bn1.bias")), "datasets must not overlap"),
     "address_half_over_another": (dense_layout, "'bn2.weight' begins at byte .*, inside 'bn2.bias'"),
     "address_past_the_end": (layout(2, number(2**40)),
                              "'classifier.bias' should have 20 bytes, .* at byte 1099511627776|invalid dataset size"),
@@ -82,9 +82,9 @@ RAW = {
     "exponent_bias": (lambda path: patch_message(path, "classifier.bias", DATATYPE, 16, struct.pack("<I", 16)),
                       "'classifier.bias' is .*: it must be float32 or float16"),
     "layout_version_9": (layout(0, b"\x09"), "damaged"),
-    "user_block": (lambda path: path.write_bytes(bytes(512) + path.read_bytes()), "is no HDF5 file"),
+    "user_block": (lambda path: path.write_bytes(bytes(512) + path.read_bytes()), "is not an HDF5 file"),
     "user_block_of_magic": (lambda path: path.write_bytes(path.read_bytes()[:512] + path.read_bytes()),
-                            "its header tells of"),
+                            "its header says"),
     "superblock_0": (lambda path: overwrite(path, 8, b"\0"), "old layout without checksums .*version 00"),
     "superblock_1": (lambda path: overwrite(path, 8, b"\1"), "old layout without checksums .*version 01"),
     "superblock_9": (lambda path: overwrite(path, 8, b"\x09"), "superblock version 09"),
@@ -94,18 +94,18 @@ RAW = {
     "never_closed": (header(flags=1), "flags 0x1"),
     "base_address": (header(base=512), "base 0x200"),
     "superblock_extension": (header(extension=48), "extension 0x30"),
-    "end_beyond": (header(end=2**42), "its header tells of 4398046511104"),
-    "end_before": (header(end=48), "its header tells of 48"),
+    "end_beyond": (header(end=2**42), "its header says 4398046511104"),
+    "end_before": (header(end=48), "its header says 48"),
     "root_beyond": (header(root=2**42), "damaged"),
     "root_is_data": (lambda path: patch_superblock(path, root=place("bn2.bias")(path)), "damaged"),
     "root_is_dataset": (lambda path: patch_superblock(path, root=header_of(path)), "damaged|no attribute 'format'"),
-    "bytes_behind": (lambda path: overwrite(path, path.stat().st_size, b"!"), "bytes, but its header tells of"),
-    "cut_by_one": (lambda path: os.truncate(path, path.stat().st_size - 1), "bytes, but its header tells of"),
-    "cut_in_half": (lambda path: os.truncate(path, path.stat().st_size // 2), "bytes, but its header tells of"),
-    "cut_after_48": (lambda path: os.truncate(path, 48), "has 48 bytes, but its header tells of"),
-    "cut_after_47": (lambda path: os.truncate(path, 47), "is cut off after 47 bytes"),
+    "bytes_behind": (lambda path: overwrite(path, path.stat().st_size, b"!"), "bytes, but its header says"),
+    "cut_by_one": (lambda path: os.truncate(path, path.stat().st_size - 1), "bytes, but its header says"),
+    "cut_in_half": (lambda path: os.truncate(path, path.stat().st_size // 2), "bytes, but its header says"),
+    "cut_after_48": (lambda path: os.truncate(path, 48), "has 48 bytes, but its header says"),
+    "cut_after_47": (lambda path: os.truncate(path, 47), "is truncated after 47 bytes"),
     "cut_after_8": (lambda path: os.truncate(path, 8), "superblock version missing"),
-    "cut_after_7": (lambda path: os.truncate(path, 7), "is no HDF5 file"),
+    "cut_after_7": (lambda path: os.truncate(path, 7), "is not an HDF5 file"),
     "empty": (lambda path: os.truncate(path, 0), "is empty"),
     "zeros": (lambda path: overwrite(path, 48, bytes(path.stat().st_size - 48)), "damaged"),
 }
@@ -141,7 +141,7 @@ FOREIGN = {
     "html": (lambda path: path.write_text("<!DOCTYPE html><title>404</title>"), "starts with b'<!DOCTYP'"),
     "lfs_pointer": (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1"),
                     "starts with b'version '"),
-    "one_byte": (lambda path: path.write_bytes(b"\x89"), "is no HDF5 file"),
+    "one_byte": (lambda path: path.write_bytes(b"\x89"), "is not an HDF5 file"),
     "empty": (lambda path: path.write_bytes(b""), "is empty"),
     "directory": (lambda path: path.mkdir(), "is a directory"),
     "missing": (lambda path: None, "No such file or directory"),
@@ -216,12 +216,12 @@ def scratch(stored, tmp_path_factory):
     spans = data_spans(path)
     ours = np.ones(path.stat().st_size, bool)
     for start, end in spans:
-        ours[start:end] = end - start == len("\n".join(LABELS).encode())  # the labels count as structure
+        ours[start:end] = end - start == len("\n".join(LABELS).encode())  # the labels are treated as structure
     return path, read_weights(path), np.flatnonzero(ours)
 
 
 def flipped_reads(scratch, position, bit) -> str:
-    """"refused", or "same" where the flipped bit lies in a byte that nothing uses."""
+    """"refused", or "same" if the flipped bit is in an unused byte."""
     path, expected, _ = scratch
     flip(path, position, bit)
     try:
@@ -266,11 +266,11 @@ def test_hostile_truncation(stored, scratch, where):
     path = scratch[0].with_name("cut.h5")
     shutil.copy(stored, path)
     os.truncate(path, int(where * path.stat().st_size))
-    refused(path, "has .* bytes, but its header|is cut off|is empty|is no HDF5|superblock version")
+    refused(path, "has .* bytes, but its header|is truncated|is empty|is not an HDF5|superblock version")
 
 
 def test_hostile_flip_check_can_fail(scratch):
-    """The comparison behind the flips sees one changed bit."""
+    """The comparison used for the flips detects one changed bit."""
     path, expected, _ = scratch
     changed = {**expected.parameters, "bn1.bias": expected.parameters["bn1.bias"] * np.float16(-1)}
     assert difference(expected, type(expected)(expected.architecture, changed, expected.preprocessing, expected.labels,

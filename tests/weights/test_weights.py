@@ -26,7 +26,7 @@ def test_weights_round_trip(tmp_path, variant):
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_weights_round_trip_every_bit(tmp_path, dtype):
-    """Denormals, signed zeros and the largest values that fit survive, in each type; the types may be mixed."""
+    """Denormals, signed zeros and the largest allowed values survive in each type; types may be mixed."""
     weights = small_weights(dtype, labels=None)
     edge = np.finfo(dtype)
     weights.parameters["classifier.bias"][:8] = [0.0, -0.0, edge.max / 2, edge.min / 2, edge.tiny,
@@ -66,7 +66,7 @@ def test_weights_any_memory_layout(tmp_path, small):
 
 
 def test_weights_numbers_of_other_types(tmp_path, small):
-    """1 for 1.0, lists for tuples and NumPy scalars are stored as what they mean."""
+    """1 for 1.0, lists for tuples, and NumPy scalars are stored by their values."""
     loose = Preprocessing([64, np.int64(64)], 1, "bicubic", [0, 0, np.float32(0.5)], [1, 1, 1])
     write_weights(tmp_path / "a.h5", replace(small, preprocessing=loose, labels=list(LABELS)))
     got = read_weights(tmp_path / "a.h5")
@@ -109,7 +109,7 @@ def test_weights_keep_the_photos_they_were_fitted_to(tmp_path, small):
         assert bytes(file["photos"][()]) == fitted.photos and file.attrs["sha256"].decode() == digest(file)
     write_weights(tmp_path / "a.h5", replace(small, labels=None, source=fitted), force=True)
     assert read_weights(tmp_path / "a.h5").source == fitted
-    assert fitted.with_classifier(random=False).photos == b""  # another classifier was fitted to nothing
+    assert fitted.with_classifier(random=False).photos == b""  # the new classifier was not fitted to any photo
 
 
 # --- the format, read with h5py alone --------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ def test_weights_file_is_as_specified(stored, small):
 
 
 def arithmetic_weights() -> Weights:
-    """Weights that depend on no random numbers."""
+    """Weights made without random numbers."""
     network = architecture.build("lite0", 1)
     parameters = {name: np.full(shape, i / 256, np.int64 if "tracked" in name else np.float16)
                   for i, (name, shape) in enumerate(network.parameters().items())}
@@ -161,7 +161,7 @@ write_weights(sys.argv[1], small_weights())
 
 
 def test_weights_same_bytes_in_every_writing(tmp_path, stored, small, monkeypatch):
-    """In this process, in another one some seconds later (HDF5 keeps times in seconds), and under another name."""
+    """In this process, in a second one some seconds later (HDF5 stores times in seconds), and under a new name."""
     write_weights(tmp_path / "again.h5", small)
     process = in_a_process(PROGRAM, tmp_path / "a much longer name than before.h5")
     assert process.wait(100) == 0, process.stderr.read()

@@ -72,7 +72,7 @@ for limit in map(int, sys.argv[2:]):
 
 
 def test_weights_real_limit_of_the_disk(tmp_path):
-    """The system refuses to let the file grow: HDF5 2.0, left to write it by itself, kills the process here."""
+    """The system refuses to let the file grow; HDF5 2.0 would kill the process if it wrote the file itself."""
     target = tmp_path / "a.h5"
     target.write_bytes(b"old")
     limits = [0, 1, 47, 100, 4096, 5000, 1_000_000, 6_900_000]
@@ -126,7 +126,7 @@ def test_weights_existing_file_is_kept_without_force(tmp_path, small):
     assert content(tmp_path) == {"a.h5": b"old"}
 
 
-# --- reading in hard places ------------------------------------------------------------------------------------------
+# --- reading in difficult places -------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
