@@ -1,4 +1,4 @@
-"""Checkpoints of torch and safetensors to npefficient's weight files and back, without torch."""
+"""Convert torch and safetensors checkpoints to npefficient's weight files and back, without torch."""
 from .checkpoint import Checkpoint, read_checkpoint
 from .convert import Conversion, convert, load
 from .export import Export, export

@@ -1,4 +1,4 @@
-"""A checkpoint in, a weight file out."""
+"""Convert a checkpoint to a weight file."""
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,37 +21,40 @@ class Conversion:
     """What was read and what was written."""
 
     weights: Weights
-    naming: str  # whose names the checkpoint has: naming.TIMM or naming.EFFICIENTNET_PYTORCH
+    naming: str  # the project whose names the checkpoint has: naming.TIMM or naming.EFFICIENTNET_PYTORCH
     source_size: int  # bytes
-    wrapper: str  # key of the checkpoint's dictionary; "" where it was the whole object
+    wrapper: str  # key in the checkpoint's dictionary; "" if the whole object was the state_dict
     target: Path
     target_size: int  # bytes
     warnings: tuple[str, ...]
-    source: Path  # the checkpoint; where a folder was given, the file in it
-    prefix: str  # what came before the names of the network's tensors
-    config: str  # where timm's config was, "config.json" or "its metadata"; "" where there was none
+    source: Path  # the checkpoint file; if a folder was given, the file in it
+    prefix: str  # removed from the names of the network's tensors
+    config: str  # where timm's config came from, "config.json" or "its metadata"; "" if there was none
 
 
 def convert(source: StrPath, target: StrPath | None = None, *, variant: str | None = None,
             preprocessing: Preprocessing | dict | None = None, labels: StrPath | None = None,
             global_pool: str | None = None, key: str | None = None, prefix: str | None = None,
             force: bool = False) -> Conversion:
-    """Convert a `.pth` or `.safetensors` checkpoint, or a folder of timm's hub with one, to a weight file (.h5).
+    """Convert a `.pth` or `.safetensors` checkpoint, or the one in a timm hub folder, to a weight file (.h5).
 
-    `target` is the checkpoint's name with `.h5` where it is not given; an existing one is overwritten only with
-    `force`. What timm's config.json beside the checkpoint says of preprocessing, class names and pool is taken, and
-    each of these arguments counts before it: `variant` for the one that the shapes tell; `preprocessing` for fields of
-    the variant's (`{"input_size": (64, 64)}`); `labels`, a text file with one class name a line; `global_pool`, which
-    the shapes can't tell ("avg" where they leave it open). `key` and `prefix` are those of `read_checkpoint`. A crash
-    or a full disk leaves the old target or none. Raises WeightsError, ArgumentError, or OSError where the target can't
-    be written.
+    target: default the checkpoint's name with `.h5`; an existing file is overwritten only with `force`
+    variant: overrides the one deduced from the shapes
+    preprocessing: all settings, or a dictionary of single ones, such as `{"input_size": (64, 64)}`
+    labels: a text file with one class name per line
+    global_pool: the pool before the classifier, which the shapes do not always determine (default "avg")
+    key, prefix: where the weights are in the checkpoint, see `read_checkpoint`
+
+    Preprocessing, class names and pool come from timm's config.json beside the checkpoint, if there is one; arguments
+    override it. A crash or a full disk leaves the old target or none. Raises WeightsError, ArgumentError, or OSError if
+    the target can't be written.
     """
     source = find_checkpoint(source)
     target = weight_target(source.with_suffix(".h5") if target is None else target)
     weights, checkpoint, warnings = load(source, variant=variant, preprocessing=preprocessing, labels=labels,
                                          global_pool=global_pool, key=key, prefix=prefix)
     if target.exists() and target.samefile(source):
-        raise ArgumentError(f"the target {str(target)!r} is the checkpoint itself: name another file")
+        raise ArgumentError(f"the target {str(target)!r} is the checkpoint itself: name a different file")
     write_weights(target, weights, force=force)
     return Conversion(weights, checkpoint.naming, checkpoint.size, checkpoint.wrapper, target,
                       target.stat().st_size, warnings, source, checkpoint.prefix,
@@ -76,7 +79,7 @@ def load(source: StrPath, *, variant: str | None = None, preprocessing: Preproce
     given = asdict(preprocessing) if isinstance(preprocessing, Preprocessing) else preprocessing or {}
     how = _preprocessing(config.preprocessing if config else network.variant.preprocessing, given)
     weights = Weights(network, found.parameters, how, names, checkpoint.source)
-    # The same arrays in both: the checkpoint's own are larger where they were float64.
+    # Both share the same arrays, since the checkpoint's own may be larger (float64).
     return weights, replace(checkpoint, tensors=found.parameters), checkpoint.warnings + found.warnings
 
 

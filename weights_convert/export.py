@@ -1,4 +1,4 @@
-"""A weight file back to timm: a safetensors file that loads with `strict=True`, or a folder as timm's hub has them."""
+"""Export a weight file to timm: a safetensors file that loads with `strict=True`, or a timm hub folder."""
 import json
 import os
 from dataclasses import dataclass
@@ -25,26 +25,26 @@ class Export:
     weights: Weights
     target: Path
     target_size: int  # bytes
-    config: Path | None  # the config.json beside it, where a folder was asked for
+    config: Path | None  # the config.json beside it, if the target was a folder
 
 
 def export(source_h5: StrPath, target: StrPath, *, force: bool = False) -> Export:
-    """Write the parameters of a weight file as safetensors under timm's names, and all else in its metadata:
+    """Write the parameters of a weight file as safetensors under timm's names, with metadata:
 
         format                      "pt"
         timm_config                 JSON: variant, classes and their names, pool, preprocessing (see `timm_config`)
         source_name, source_sha256  the file that the weight file was made from
 
-    `target` is the file (.safetensors), or a folder (an existing one, or a name that ends with "/"), which gets
-    `model.safetensors` and `config.json` as timm's hub has them. Each file is written beside its place, read back and
-    compared, and only then renamed. Raises WeightsError for a broken weight file, or one with more class names than a
-    header holds, ArgumentError for a target that exists (without `force`) or has another suffix, OSError where the
-    target can't be written.
+    `target` is the file (.safetensors) or a folder (an existing one, or a name ending with "/"), which gets
+    `model.safetensors` and `config.json` in timm's hub format. Each file is written under a temporary name, read back
+    and compared, and only then renamed. Raises WeightsError for a broken weight file, or one with more class names than
+    fit into the header; ArgumentError for a target that exists (without `force`) or has a different suffix; OSError if
+    the target can't be written.
     """
     source_h5, place, config = path_of("source_h5", source_h5), path_of("target", target), None
     if os.fspath(target).endswith(("/", os.sep)) or os.path.isdir(place):
         place, config = place / MODEL, place / CONFIG
-    target = named(place, (SUFFIX,), f", as timm knows such files; '{place}/' makes a folder with config.json")
+    target = named(place, (SUFFIX,), f", as timm expects; '{place}/' makes a folder with config.json")
     weights = read_weights(source_h5)
     text = make_config(weights)
     metadata = {"format": "pt", TIMM_CONFIG: json.dumps(text, separators=(",", ":"), ensure_ascii=False),

@@ -1,4 +1,4 @@
-"""A folder of timm's hub as the source: which of its files is the checkpoint.
+"""Find the checkpoint in a timm hub folder.
 
 Source: timm 1.0 `models/_hub.py` (load_state_dict_from_path).
 """
@@ -9,27 +9,27 @@ from npefficient.common.checks import path_of
 from npefficient.common.text import listed
 from npefficient.errors import WeightsError
 
-SCHEME = "local-dir:"  # timm's, before the path of a folder
+SCHEME = "local-dir:"  # timm's prefix for the path of a folder
 MODEL = "model.safetensors"
-_NAMES = (MODEL, "pytorch_model.bin", "pytorch_model.pth", "model.pth")  # the first counts
+_NAMES = (MODEL, "pytorch_model.bin", "pytorch_model.pth", "model.pth")  # the first that exists is used
 _SUFFIXES = (".safetensors", ".pth", ".pth.tar", ".bin")
 
 
 def local_folder(path: Path) -> Path:
-    """The folder of "local-dir:FOLDER", any other path as it is; raises WeightsError where nothing is there."""
+    """The folder of "local-dir:FOLDER", any other path unchanged; raises WeightsError if the folder does not exist."""
     if not str(path).startswith(SCHEME):
         return path
     folder = Path(str(path).removeprefix(SCHEME))
     if not os.path.exists(folder):
-        raise WeightsError(f"{str(path)!r}: there is no folder {str(folder)!r}; {SCHEME} stands before one that timm's "
+        raise WeightsError(f"{str(path)!r}: there is no folder {str(folder)!r}; {SCHEME} takes a folder that timm's "
                            f"save_for_hf or 'npefficient export' wrote, with {MODEL} and config.json in it")
     return folder
 
 
 def find_checkpoint(source) -> Path:
-    """Return the checkpoint file: `source` itself, or the one in it where it is a folder ("local-dir:FOLDER" as well).
+    """Return the checkpoint file: `source` itself, or the one in it if it is a folder or "local-dir:FOLDER".
 
-    Raises WeightsError where a folder has no checkpoint, or several of which none has a name of the hub's.
+    Raises WeightsError for a folder without a checkpoint, or with several of which none has one of the hub's names.
     """
     path = local_folder(path_of("checkpoint", source))
     if not os.path.isdir(path):
@@ -42,6 +42,6 @@ def find_checkpoint(source) -> Path:
     found = [name for name in _NAMES if name in there][:1] or there
     if len(found) != 1:
         what = f"it has {len(found)} checkpoints, {listed(found)}" if found else \
-            f"it is a directory, and none of its files ends with {', '.join(_SUFFIXES)}"
+            f"it is a directory, and none of its files ends in {', '.join(_SUFFIXES)}"
         raise WeightsError(f"folder {str(path)!r}: {what}: name the checkpoint file itself")
     return path / found[0]

@@ -1,4 +1,4 @@
-"""JSON of strangers."""
+"""Read untrusted JSON strictly."""
 import json
 
 from npefficient.common.text import quoted
@@ -6,21 +6,21 @@ from npefficient.errors import WeightsError
 
 
 def read_json(raw: bytes, what: str):
-    """Parse UTF-8 JSON, `what` in messages; raises WeightsError for what is none, and for a name that comes twice."""
-    def once(pairs) -> dict:  # Python's own reader takes the last of two equal names, and NaN
+    """Parse UTF-8 JSON, named `what` in errors; raises WeightsError for invalid JSON and for a repeated name."""
+    def once(pairs) -> dict:  # Python's own reader takes the last of two equal names, and accepts NaN
         made = {}
         for name, value in pairs:
             if name in made:
-                raise WeightsError(f"the name {quoted(name)} is twice in {what}")
+                raise WeightsError(f"the name {quoted(name)} appears twice in {what}")
             made[name] = value
         return made
 
     def no_constant(text):
-        raise WeightsError(f"{what} holds {text!r}, which is not JSON")
+        raise WeightsError(f"{what} contains {text!r}, which is not valid JSON")
 
     try:
         return json.loads(raw.decode(), object_pairs_hook=once, parse_constant=no_constant)
     except WeightsError:
         raise
     except (ValueError, RecursionError) as error:
-        raise WeightsError(f"{what} is not JSON ({quoted(str(error))}): the file is damaged") from None
+        raise WeightsError(f"{what} is not valid JSON ({quoted(str(error))}): the file is damaged") from None

@@ -1,10 +1,10 @@
-"""From a checkpoint's tensors to the parameters of one variant: which network is it, and is it really that one?
+"""Identify the variant of a checkpoint from its tensors, and reject look-alikes.
 
 `efficientnet_lite0` (timm's own training, "ra_in1k") has the names and shapes of `tf_efficientnet_lite0`, but symmetric
-padding, a different batch norm epsilon and a different normalisation: taken for the other it gives wrong numbers
-without a word. What tells them apart, the more certain first: the digits of a known file's sha256, timm's config.json
-beside the file, the file's metadata, the project whose names its tensors have, the directory of a hub's cache, and last
-the file's name. A config.json that names another network is refused whatever else is said.
+padding, a different batch norm epsilon and a different normalisation: loaded as the other, it would silently give wrong
+numbers. They are told apart by, in decreasing order of certainty: the sha256 of a known file, timm's config.json beside
+the file, the file's metadata, the project whose names its tensors have, the directory of a hub cache, and the file's
+name. A config.json that names a different network is always refused.
 """
 import re
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ _GENUINE = re.compile(r"tf[_-]efficientnet[_-]lite\d", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Identified:
-    """The parameters under timm's names, in the architecture's order, and what to tell the user about them."""
+    """The parameters under timm's names, in the architecture's order, and warnings for the user."""
 
     architecture: Architecture
     parameters: dict[str, np.ndarray]
@@ -36,18 +36,18 @@ class Identified:
 
 
 def identify(checkpoint: Checkpoint, *, path, variant: str | None = None, global_pool: str | None = None) -> Identified:
-    """Deduce variant, number of classes and input channels, and compare every name and shape.
+    """Deduce the variant, the number of classes and the input channels, and check every name and shape.
 
-    `path` is where the file lies (a cache of the Hugging Face hub tells the model by its directories); `variant`
-    overrides what the shapes say, and `global_pool` says what they can't: average and maximum look alike. Raises
-    WeightsError where anything does not fit, or for the look-alike.
+    `path` is the file's (in a Hugging Face hub cache, its directories name the model). `variant` overrides the one
+    deduced from the shapes; `global_pool` sets what they can't determine, such as average or maximum. Raises
+    WeightsError if anything does not fit, and for the look-alike.
     """
     squeezing = next((name for name in checkpoint.tensors if ".se." in name or "._se_" in name), None)
     if squeezing:
         raise WeightsError(f"it has squeeze-and-excitation layers ({quoted(squeezing)}): these are the weights of an "
                            "EfficientNet, not of an EfficientNet-Lite, which has none")
     naming, config = naming_of(checkpoint.tensors), checkpoint.config
-    told = _refuse_look_alike(checkpoint, path, naming)
+    confirmed = _refuse_look_alike(checkpoint, path, naming)
     tensors = timm_names(checkpoint.tensors) if naming == EFFICIENTNET_PYTORCH else checkpoint.tensors
     network = _architecture(tensors, variant, config.global_pool if config and global_pool is None else global_pool)
     tensors, warnings = as_stored(tensors, network)
@@ -55,52 +55,52 @@ def identify(checkpoint: Checkpoint, *, path, variant: str | None = None, global
     if config:
         _check_config(config, network, variant)
         if config.left_out:
-            warnings.append(f"{config.where} leaves out {', '.join(config.left_out)}: timm's defaults are taken, as "
-                            "timm itself takes them")
+            warnings.append(f"{config.where} does not set {', '.join(config.left_out)}: timm's defaults are used, as "
+                            "in timm itself")
     warnings += _network_warnings(network)
-    if not told and variant is None:
-        warnings.append(f"nothing tells whether these are {network.name} or timm's look-alike "
-                        f"{network.name.removeprefix('tf_')} (same shapes, other padding and normalisation); they are "
-                        f"taken for {network.name}. 'npefficient convert --variant {network.variant.short_name}' "
-                        "confirms it, in Python the model's name")
+    if not confirmed and variant is None:
+        warnings.append(f"it is unclear whether these are weights of {network.name} or of timm's look-alike "
+                        f"{network.name.removeprefix('tf_')} (same shapes, different padding and normalisation); "
+                        f"{network.name} is assumed. 'npefficient convert --variant {network.variant.short_name}', or "
+                        "the model's name in Python, confirms it")
     return Identified(network, {name: tensors[name] for name in network.parameters()}, tuple(warnings))
 
 
 def _network_warnings(network: Architecture) -> list[str]:
-    """What to know about a network that is whole, and of little use for photos."""
+    """Warnings about a valid network that is of little use for photos."""
     warnings = []
     if not network.num_classes:
-        warnings.append("the file has no classifier: the model gives pooled features, and names no classes")
+        warnings.append("the file has no classifier: the model returns pooled features and can't name classes")
     if network.num_classes == 1:
-        warnings.append("the model has one class: it says 100 % for every photo")
+        warnings.append("the model has one class: every photo gets 100 %")
     if network.in_chans not in (1, 3):
-        warnings.append(f"the model takes {network.in_chans} channels: photos can't be given to it, only arrays "
+        warnings.append(f"the model takes {network.in_chans} channels: it can't take photos, only arrays "
                         f"(N, H, W, {network.in_chans})")
     return warnings
 
 
 def _check_config(config: TimmConfig, network: Architecture, variant: str | None) -> None:
-    """Raise WeightsError where a config contradicts the tensors' shapes, whose network is given."""
+    """Raise WeightsError if a config contradicts `network`, which follows from the tensors' shapes."""
     for what, said, found in (("architecture", config.architecture.split(".")[0], network.name),
                               ("num_classes", config.num_classes, network.num_classes),
                               ("input channels", config.in_chans, network.in_chans)):
         if said not in (None, found) and not (what == "architecture" and variant is not None):
+            remedy = f"fix {CONFIG} or move it away" if config.where == CONFIG else "save them without these metadata"
             raise WeightsError(f"{config.where} says {what} {quoted(said)}, but the tensors have {quoted(found)}: it "
-                               "is not of these weights; " + (f"mend {CONFIG} or move it away" if config.where == CONFIG
-                                                              else "save them without these metadata"))
+                               f"does not belong to these weights; {remedy}")
 
 
 def _refuse_look_alike(checkpoint: Checkpoint, path, naming: str) -> bool:
-    """Raise WeightsError for the look-alike; returns True where anything vouches for the genuine one.
+    """Raise WeightsError for the look-alike; returns True if there is evidence for the genuine network.
 
-    The first that says anything decides: a name is no match for digits or metadata that say otherwise.
+    The most certain evidence decides: a file name can't overrule a sha256 or metadata.
     """
     digest, config = checkpoint.source.sha256, checkpoint.config
     if digest.startswith(LOOK_ALIKE):
         raise _look_alike(f"its sha256 begins with {LOOK_ALIKE!r}")
     if config and not _says_genuine({config.where: config.architecture}):
         raise WeightsError(f"{config.where} says architecture {quoted(config.architecture)}: only "
-                           f"{', '.join(VARIANTS)} are known here")
+                           f"{', '.join(VARIANTS)} are supported")
     if any(variant.is_official(digest) for variant in VARIANTS.values()):
         return True
     hub = " ".join(part for part in getattr(path, "parts", ()) if part.startswith("models--"))
@@ -112,7 +112,7 @@ def _refuse_look_alike(checkpoint: Checkpoint, path, naming: str) -> bool:
 
 
 def _says_genuine(texts: dict[str, str]) -> bool:
-    """True where one of the texts names the genuine network; raises WeightsError where one names the look-alike."""
+    """True if one of the texts names the genuine network; raises WeightsError if one names the look-alike."""
     for what, text in texts.items():
         if _LOOK_ALIKE.search(text):
             raise _look_alike(f"{what} says {quoted(text)}")
@@ -123,11 +123,11 @@ def _look_alike(clue: str) -> WeightsError:
     return WeightsError(f"{clue}: efficientnet_lite0 (ra_in1k) is timm's own training, with the same shapes as "
                         "tf_efficientnet_lite0 but different padding, batch norm and normalisation, and would give "
                         "wrong numbers here; use tf_efficientnet_lite0, or, if these are weights of "
-                        "tf_efficientnet_liteN, rename the file so that it says so and save the weights alone")
+                        "tf_efficientnet_liteN, save only the weights, in a file with that name")
 
 
 def _architecture(tensors: dict[str, np.ndarray], variant: str | None, global_pool: str | None) -> Architecture:
-    """The variant that fits best; whether it fits is check_parameters' question."""
+    """The variant that fits best; check_parameters then checks whether it fits."""
     shapes = {name: array.shape for name, array in tensors.items()}
     channels = _extent(shapes, "conv_stem.weight", 1, (32, 3, 3, 3))
     classes, features = (_extent(shapes, "classifier.weight", axis, (1000, HEAD_CHANNELS)) for axis in (0, 1))
@@ -135,7 +135,7 @@ def _architecture(tensors: dict[str, np.ndarray], variant: str | None, global_po
         classes = 0
     for what, count, most in (("classes", classes, MAX_CLASSES), ("input channels", channels, MAX_CHANNELS)):
         if count > most:
-            raise WeightsError(f"its shapes tell of {count:,} {what}: networks of up to {most:,} are read")
+            raise WeightsError(f"its shapes mean {count:,} {what}: the limit is {most:,}")
     if global_pool is None:
         global_pool = "catavgmax" if features == 2 * HEAD_CHANNELS else "avg"
     if variant is not None:
@@ -144,13 +144,13 @@ def _architecture(tensors: dict[str, np.ndarray], variant: str | None, global_po
     best = min(networks, key=lambda network: _differences(shapes, network))
     expected = best.parameters()
     if len(expected.keys() & shapes.keys()) < len(expected) // 2:
-        raise WeightsError(f"these are not the weights of an EfficientNet-Lite: its {len(shapes)} tensors are called "
-                           f"{listed(shapes, 4)}; in timm's files they are called {listed(expected, 4)}")
+        raise WeightsError(f"these are not the weights of an EfficientNet-Lite: its {len(shapes)} tensors are named "
+                           f"{listed(shapes, 4)}; in timm's files they are named {listed(expected, 4)}")
     return best
 
 
 def _extent(shapes: dict, name: str, axis: int, usual: tuple) -> int:
-    """One extent of a tensor; the usual one where the tensor is missing or broken, which is reported later."""
+    """One extent of a tensor; the usual one if the tensor is missing or malformed, which is reported later."""
     shape = shapes.get(name, ())
     return shape[axis] if len(shape) == len(usual) and shape[axis] > 0 else usual[axis]
 

@@ -1,13 +1,13 @@
 """A pickle reader that can only build plain data.
 
-A pickle is a program for a small stack machine. Python's own `pickle` runs any function that the program names, makes
-a table of 1 GB for an eight-byte opcode (LONG_BINPUT) and hashes nested tuples for as long as the file likes. This
-machine knows only the opcodes that `torch.save` writes, only the globals of a closed table that its caller hands in,
-and stops at budgets for steps, memory and nesting. What it builds is None, bool, int, float, str, bytes, list, dict,
-tuple, and whatever the caller's table makes; nothing is ever imported or called by name.
+A pickle is a program for a small stack machine. Python's own `pickle` calls any function that the program names,
+allocates a 1 GB table for an eight-byte opcode (LONG_BINPUT) and hashes nested tuples without limit. This machine
+accepts only the opcodes that `torch.save` writes and only the globals in a closed table from its caller, and stops at
+limits for steps, memory and nesting. It builds None, bool, int, float, str, bytes, list, dict, tuple, and what the
+caller's table makes; it never imports or calls anything by name.
 
-Here are its parts: reading, the stack, the budgets; what each opcode does is in `pickle_opcodes`.
-Source for the opcodes: Python's `pickletools`; for the choice of them: torch/_weights_only_unpickler.py.
+This file has the machine's state: reading, the stack and the budgets. `pickle_opcodes` has the opcodes.
+Source of the opcodes: Python's `pickletools`; of the selection: torch/_weights_only_unpickler.py.
 """
 import struct
 import sys
@@ -19,28 +19,28 @@ from npefficient.errors import WeightsError
 
 from .pickle_values import Budget, Global
 
-MAX_NAME = 256  # bytes of a module's or a global's name, and of a number in digits
+MAX_NAME = 256  # bytes of the name of a module or a global, and of a number written as digits
 
 
 @dataclass
 class PickleMachine:
-    """The state of one run: where it reads in `data`, its stack and its memo; `pickle_opcodes.run` runs it."""
+    """The state of one run: the position in `data`, the stack and the memo; `pickle_opcodes.run` runs it."""
 
     data: bytes
     at: int
-    end: int  # where it may read no further
+    end: int  # end of the bytes that it may read
     budget: Budget
     find_global: Callable[[str, str], Global]  # module, name -> Global; raises WeightsError
-    persistent_load: Callable[[object], object] | None = None  # persistent id -> value; None where there is none
+    persistent_load: Callable[[object], object] | None = None  # persistent id -> value; None if none are allowed
     stack: list = field(default_factory=list)
-    marks: list = field(default_factory=list)  # heights of the stack
+    marks: list = field(default_factory=list)  # stack heights at the open MARKs
     memo: list = field(default_factory=list)
 
     def take(self, count: int) -> bytes:
         left = self.end - self.at
         if count > left:
-            raise WeightsError(f"its pickle wants {count} bytes at byte {self.at}, but {left} are left: "
-                               "the file is cut off or damaged")
+            raise WeightsError(f"its pickle needs {count} bytes at byte {self.at}, but only {left} are left: "
+                               "the file is truncated or damaged")
         self.at += count
         return self.data[self.at - count : self.at]
 
@@ -50,7 +50,7 @@ class PickleMachine:
     def take_line(self) -> str:
         end = self.data.find(b"\n", self.at, min(self.at + MAX_NAME, self.end))
         if end < 0:
-            raise WeightsError(f"the line at byte {self.at} of the file has no end within {MAX_NAME} bytes")
+            raise WeightsError(f"the line at byte {self.at} of the file is longer than {MAX_NAME} bytes")
         line = self.take(end - self.at)
         self.at += 1
         return text(line)
@@ -60,13 +60,13 @@ class PickleMachine:
         self.stack.append(value)
 
     def push_new(self, value):
-        """Push a value that this step made."""
+        """Push a value that this step has made."""
         self.budget.spend_memory(sys.getsizeof(value))
         self.push(value)
 
     def pop(self):
         if len(self.stack) <= (self.marks[-1] if self.marks else 0):
-            raise WeightsError(f"the pickle takes a value from an empty stack at byte {self.at - 1}")
+            raise WeightsError(f"the pickle pops from an empty stack at byte {self.at - 1}")
         return self.stack.pop()
 
     def top(self):
@@ -75,7 +75,7 @@ class PickleMachine:
 
     def pop_to_mark(self) -> list:
         if not self.marks:
-            raise WeightsError(f"the pickle closes a group that it never opened at byte {self.at - 1}")
+            raise WeightsError(f"the pickle at byte {self.at - 1} closes a group that it never opened")
         height = self.marks.pop()
         values = self.stack[height:]
         del self.stack[height:]

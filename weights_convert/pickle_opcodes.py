@@ -1,4 +1,4 @@
-"""What each opcode of a pickle does to the machine: one small function per opcode, and the table of them."""
+"""The opcodes of a pickle: a small function for each, and a table of them."""
 import re
 from collections.abc import Callable
 
@@ -9,16 +9,16 @@ from .pickle_machine import PickleMachine, text
 from .pickle_values import Global, Inert, Record, set_item
 
 MAX_DEPTH = 100  # open MARKs; a state_dict needs 5
-MAX_TEXT = 1 << 20  # bytes of one string; a character may take four times its bytes in memory
+MAX_TEXT = 1 << 20  # bytes of one string in the file; in memory it may take four times as many
 FROM_NUMPY = "torch.save({name: torch.from_numpy(array) for name, array in arrays.items()}, 'model.pth')"
 MAX_INT = 32  # bytes of one integer
-_PROTOCOL_0 = b"FPSVdglp"  # what only this protocol has of opcodes
+_PROTOCOL_0 = b"FPSVdglp"  # opcodes that only this protocol has
 _PY2_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg"}
 _STOP = 0x2E
 
 
 def run(m: PickleMachine):
-    """Run one pickle and return its value; the machine is left behind the STOP."""
+    """Run one pickle and return its value; the machine then stands after the STOP."""
     start = m.at
     while True:
         m.budget.spend_step()
@@ -28,33 +28,33 @@ def run(m: PickleMachine):
         step = _STEPS.get(code)
         if step is None:
             raise WeightsError(f"pickle opcode {bytes([code])!r} at byte {position}: " + (
-                "it is of protocol 0, from which torch itself can load no tensor; save the weights again, with "
-                "torch.save's own protocol" if code in _PROTOCOL_0 else "torch.save does not write it"))
+                "it belongs to protocol 0, from which torch itself can't load tensors; save the weights again with "
+                "torch.save's default protocol" if code in _PROTOCOL_0 else "torch.save does not write it"))
         step(m)
 
 
 def _result(m: PickleMachine, start: int):
     value = m.pop()
     if m.stack or m.marks:
-        raise WeightsError(f"the pickle at byte {start} stops with {len(m.stack)} values left over")
+        raise WeightsError(f"the pickle at byte {start} ends with {len(m.stack)} values left over")
     return value
 
 
 def _protocol(m: PickleMachine):
     version = m.take(1)[0]
     if version > 5:
-        raise WeightsError(f"pickle protocol {version}: the highest there is is 5")
+        raise WeightsError(f"pickle protocol {version}: the highest known one is 5")
 
 
 def _frame(m: PickleMachine):
     size = m.take_number("<Q")
     if size > m.end - m.at:
-        raise WeightsError(f"a pickle frame of {size} bytes at byte {m.at}: the file has {m.end - m.at} left")
+        raise WeightsError(f"a pickle frame of {size} bytes at byte {m.at}: the file has only {m.end - m.at} left")
 
 
 def _mark(m: PickleMachine):
     if len(m.marks) >= MAX_DEPTH:
-        raise WeightsError(f"its pickle is nested more than {MAX_DEPTH} deep: a checkpoint is not")
+        raise WeightsError(f"its pickle is nested more than {MAX_DEPTH} levels deep: checkpoints are not")
     m.marks.append(len(m.stack))
 
 
@@ -74,17 +74,17 @@ def _long(layout: str):
     def step(m: PickleMachine):
         size = m.take_number(layout)
         if not 0 <= size <= MAX_INT:
-            raise WeightsError(f"an integer of {size} bytes at byte {m.at} of the file: at most {MAX_INT} are read")
+            raise WeightsError(f"an integer of {size} bytes at byte {m.at} of the file: the limit is {MAX_INT}")
         m.push_new(int.from_bytes(m.take(size), "little", signed=True))
     return step
 
 
 def _digits(m: PickleMachine):
-    """Protocol 1's long integers (119547037146038801333356L), and its True and False (01, 00)."""
+    """Protocol 1's long integers (119547037146038801333356L), True (01) and False (00)."""
     line = m.take_line()
     digits = line.removesuffix("L")
-    if not re.fullmatch("-?[0-9]{1,77}", digits):  # as many as MAX_INT bytes can hold
-        raise WeightsError(f"the number {quoted(line)} at byte {m.at} of the file: it must be at most 77 digits")
+    if not re.fullmatch("-?[0-9]{1,77}", digits):  # MAX_INT bytes hold up to 77 digits
+        raise WeightsError(f"the number {quoted(line)} at byte {m.at} of the file: it must have at most 77 digits")
     m.push_new({"00": False, "01": True}.get(line, int(digits)))
 
 
@@ -97,13 +97,13 @@ def _text(layout: str):
 def _take_text(m: PickleMachine, layout: str) -> bytes:
     size = m.take_number(layout)
     if not 0 <= size <= MAX_TEXT:
-        raise WeightsError(f"a string of {size} bytes at byte {m.at} of the file: at most {MAX_TEXT} are read; where "
-                           f"it is a NumPy array, save tensors of torch instead, {FROM_NUMPY}")
+        raise WeightsError(f"a string of {size} bytes at byte {m.at} of the file: the limit is {MAX_TEXT}; if it is a "
+                           f"NumPy array, save torch tensors instead, {FROM_NUMPY}")
     return m.take(size)
 
 
 def _old_text(layout: str):
-    """Python 2's str: text where it is UTF-8, else bytes."""
+    """Python 2's str: text if it is UTF-8, else bytes."""
     def step(m: PickleMachine):
         raw = _take_text(m, layout)
         try:
@@ -128,7 +128,7 @@ def _put(layout: str):
     def step(m: PickleMachine):
         index = m.take_number(layout)
         if index > len(m.memo):
-            raise WeightsError(f"memo index {index} at byte {m.at} of the file: {len(m.memo)} is the next one free")
+            raise WeightsError(f"memo index {index} at byte {m.at} of the file: the next free one is {len(m.memo)}")
         _remember(m, index)
     return step
 
@@ -156,7 +156,7 @@ def _extend(m: PickleMachine, values: list):
     if type(target) is Inert:
         target = target.items
     if type(target) is not list:
-        raise WeightsError(f"its pickle appends to {quoted(target)}: only a list grows")
+        raise WeightsError(f"its pickle appends to {quoted(target)}: it must be a list")
     m.budget.spend_memory(8 * len(values))
     target.extend(values)
 
@@ -166,9 +166,9 @@ def _set_items(m: PickleMachine, values: list):
     if type(target) is Inert:
         target = target.entries
     if type(target) not in (dict, Record):
-        raise WeightsError(f"its pickle sets an item of {quoted(target)}: only a dictionary has items")
+        raise WeightsError(f"its pickle sets an item of {quoted(target)}: it must be a dictionary")
     if len(values) % 2:
-        raise WeightsError(f"its pickle sets {len(values)} keys and values: their number must be even")
+        raise WeightsError(f"its pickle sets {len(values)} keys and values: the number must be even")
     m.budget.spend_memory(64 * len(values))
     for key, value in zip(values[::2], values[1::2]):
         set_item(m.budget, target, key, value)
@@ -202,11 +202,11 @@ def _reduce(m: PickleMachine):
 
 def _call(function, args):
     if type(function) is not Global:
-        raise WeightsError(f"its pickle calls {quoted(function)}: only the names of a closed table are known")
+        raise WeightsError(f"its pickle calls {quoted(function)}: only names in the closed table can be called")
     if type(args) is not tuple:
         raise WeightsError(f"its pickle calls {quoted(function.name)} with {quoted(args)}: it must be a tuple")
     if function.call is None:
-        raise WeightsError(f"its pickle calls {quoted(function.name)}, which is only data")
+        raise WeightsError(f"its pickle calls {quoted(function.name)}, which can't be called")
     if len(args) not in function.arity:
         raise WeightsError(f"its pickle calls {quoted(function.name)} with {len(args)} arguments: it takes "
                            f"{function.arity[0]} to {function.arity[-1]}")
@@ -216,7 +216,7 @@ def _call(function, args):
 def _new_object_keywords(m: PickleMachine):
     keywords, args, cls = m.pop(), m.pop(), m.pop()
     if keywords:
-        raise WeightsError(f"its pickle makes {quoted(getattr(cls, 'name', cls))} with keywords: torch does not")
+        raise WeightsError(f"its pickle makes {quoted(getattr(cls, 'name', cls))} with keywords: torch.save does not")
     m.push_new(_call(cls, args))
 
 
@@ -225,24 +225,24 @@ def _build(m: PickleMachine):
     if type(target) is Inert:
         target.state = state
     elif type(target) is not Record:  # an OrderedDict's attributes (`_metadata`) are dropped
-        raise WeightsError(f"its pickle sets the state of {quoted(target)}: only known objects have one")
+        raise WeightsError(f"its pickle sets the state of {quoted(target)}: it must be a known object")
 
 
 def _instance(m: PickleMachine):
     name = f"{m.take_line()}.{m.take_line()}"
-    raise WeightsError(f"its pickle makes an object of class {quoted(name)} by an opcode (INST) that torch.save does "
-                       "not write: it is hostile, or no checkpoint")
+    raise WeightsError(f"its pickle makes an object of class {quoted(name)} with an opcode (INST) that torch.save does "
+                       "not write: it is hostile or not a checkpoint")
 
 
 def _object(m: PickleMachine):
     cls = next((value for value in m.pop_to_mark()), None)
-    raise WeightsError(f"its pickle makes an object of {quoted(getattr(cls, 'name', cls))} by an opcode (OBJ) that "
-                       "torch.save does not write: it is hostile, or no checkpoint")
+    raise WeightsError(f"its pickle makes an object of {quoted(getattr(cls, 'name', cls))} with an opcode (OBJ) that "
+                       "torch.save does not write: it is hostile or not a checkpoint")
 
 
 def _persistent(m: PickleMachine):
     if m.persistent_load is None:
-        raise WeightsError(f"its pickle refers to tensor data at byte {m.at - 1}, where there can be none")
+        raise WeightsError(f"its pickle refers to tensor data at byte {m.at - 1}, where none is allowed")
     m.push_new(m.persistent_load(m.pop()))
 
 

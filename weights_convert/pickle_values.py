@@ -1,6 +1,6 @@
-"""What a pickle may build, and what it may cost.
+"""The values that a pickle may build, and the limits of their cost.
 
-Dictionary keys are single values only, and counted, so that no file can buy much time with colliding hashes.
+Dictionary keys are simple values, and their number is limited, so that colliding hashes can't take much time.
 """
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from npefficient.common.text import quoted
 from npefficient.errors import WeightsError
 
-MAX_STEPS = 500_000  # opcodes; lite4's state_dict twice and its optimizer have 66,000; all of them take about a second
-MAX_KEYS = 100_000  # dictionary entries in all
-MAX_NUMBER_KEYS = 10_000  # of them not text: numbers hash to themselves, so their collisions can be chosen
+MAX_STEPS = 500_000  # opcodes, about a second; two state_dicts of lite4 and an optimizer have 66,000
+MAX_KEYS = 100_000  # dictionary entries in total
+MAX_NUMBER_KEYS = 10_000  # keys other than text: a number is its own hash, so a file can choose the collisions
 
 
 @dataclass
 class Budget:
-    """What one file may cost; shared by all pickles in it."""
+    """What one file may still cost; shared by all pickles in it."""
 
     memory: int  # bytes
     steps: int = MAX_STEPS
@@ -24,7 +24,7 @@ class Budget:
 
     @classmethod
     def for_file(cls, size: int) -> "Budget":
-        """The file's own size, and 16 MiB for small ones."""
+        """Memory: the file's own size, plus 16 MiB."""
         return cls(memory=(16 << 20) + size)
 
     def spend_step(self):
@@ -35,7 +35,7 @@ class Budget:
     def spend_memory(self, count: int):
         self.memory -= count
         if self.memory < 0:
-            raise WeightsError("its pickle unpacks to 16 MiB more than the whole file has: it is broken or hostile")
+            raise WeightsError("its pickle unpacks to over 16 MiB more than the file's size: it is broken or hostile")
 
     def spend_key(self, key):
         self.keys -= 1
@@ -47,22 +47,22 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Global:
-    """A name from the closed table: `call(*args)` builds a value, or the name itself stands for `meaning`."""
+    """A name in the closed table: `call(*args)` builds a value, or the name itself stands for `meaning`."""
 
     name: str
     call: Callable | None = None
-    arity: range = range(256)  # how many arguments `call` takes
+    arity: range = range(256)  # allowed numbers of arguments of `call`
     meaning: object = None
 
 
 class Record(dict):
-    """A dictionary that may have had attributes (an OrderedDict); they are dropped."""
+    """A dictionary that may have had attributes (an OrderedDict), which are dropped."""
 
     __slots__ = ()
 
 
 class Inert:
-    """An object of a known class, kept as data: no code of that class is imported or run."""
+    """An object of a known class, kept as plain data: its class is neither imported nor run."""
 
     __slots__ = ("name", "args", "state", "items", "entries")
 
@@ -70,14 +70,14 @@ class Inert:
         self.name, self.args, self.state, self.items, self.entries = name, args, None, [], {}
 
     def __sizeof__(self):
-        return 256  # with its empty list and dictionary
+        return 256  # including its empty list and dictionary
 
 
 def set_item(budget: Budget, target: dict, key, value):
-    """One entry of a dictionary; keys are single values of bounded cost, and none comes twice."""
+    """Set one entry of a dictionary; keys must be unique simple values, whose hashes are cheap."""
     if type(key) not in (str, int, float, bool, bytes, type(None)) or type(key) is int and abs(key) >> 64:
-        raise WeightsError(f"{quoted(key)} as a dictionary key: only text and small numbers are")
+        raise WeightsError(f"{quoted(key)} as a dictionary key: it must be text or a small number")
     budget.spend_key(key)
     if key in target:
-        raise WeightsError(f"the dictionary key {quoted(key)} comes twice")
+        raise WeightsError(f"the dictionary key {quoted(key)} appears twice")
     target[key] = value

@@ -1,7 +1,7 @@
-"""Where in a checkpoint the network is: under which key of its dictionary, and after which prefix of its names.
+"""Find the network in a checkpoint: the key in its dictionary, and the prefix of its names.
 
-Training scripts wrap twice: the state_dict in a dictionary with all that a run needs ("state_dict", "ema" ..), and the
-network in a module of their own, whose attribute is put before every name ("module.", "model.backbone." ..).
+Training scripts wrap twice: they put the state_dict in a dictionary with the rest of the run's state ("state_dict",
+"ema" ..), and the network in a module of their own, which adds a prefix to all names ("module.", "model.backbone." ..).
 """
 from collections import Counter
 
@@ -13,13 +13,13 @@ from .pickle_opcodes import FROM_NUMPY
 from .pickle_values import Inert, Record
 from .tensors import Tensor
 
-# The first four in the order of timm/models/_helpers.py `load_state_dict`: averaged weights before the others.
+# The first four are in the order of timm/models/_helpers.py `load_state_dict`: averaged weights come first.
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model", "model_state_dict", "net", "module", "ema", "params")
-_COUNTERS = ("n_averaged", "total_ops", "total_params")  # put beside the weights by torch's AveragedModel and by thop
+_COUNTERS = ("n_averaged", "total_ops", "total_params")  # added to the weights by torch's AveragedModel and by thop
 _SAVE = "save the weights with torch.save(model.state_dict(), 'model.pth')"
-_ARRAYS = ("._reconstruct", "._frombuffer", ".ndarray")  # how a pickle makes a NumPy array
-_PIECES = 4  # of a module's name at most: "blocks.0.0.conv_pw"
-_ENOUGH = 120  # names after one prefix, to speak of a network: lite0 has 247 and 49 batch counts
+_ARRAYS = ("._reconstruct", "._frombuffer", ".ndarray")  # functions by which a pickle makes a NumPy array
+_PIECES = 4  # maximum number of parts of a module's name, as in "blocks.0.0.conv_pw"
+_ENOUGH = 120  # names with one prefix that make a network: lite0 has 247, plus 49 batch counts
 
 
 def is_dict(value) -> bool:
@@ -29,10 +29,10 @@ def is_dict(value) -> bool:
 def find_state(value, key: str | None = None) -> tuple[str, dict[str, Tensor], list[str]]:
     """Find the state_dict in the object of a checkpoint; returns (key it was under, name -> tensor, warnings).
 
-    `key` names it; "" is the whole object. Raises WeightsError where there is none.
+    `key` selects it; "" is the whole object. Raises WeightsError if there is none.
     """
     if not is_dict(value):
-        raise WeightsError(f"it holds {quoted(value)}, not a dictionary of tensors: {_SAVE}")
+        raise WeightsError(f"it contains {quoted(value)}, not a dictionary of tensors: {_SAVE}")
     found = [name for name in WRAPPERS if is_dict(value.get(name))]
     wrapper = key if key is not None else found[0] if found else ""
     if wrapper and wrapper not in value:
@@ -43,46 +43,46 @@ def find_state(value, key: str | None = None) -> tuple[str, dict[str, Tensor], l
     tensors, warnings = _tensors(state, f"its entry {quoted(wrapper)}" if wrapper else "it")
     more = [name for name in found if name != wrapper] if key is None and wrapper not in WRAPPERS[:2] else []
     if more:
-        warnings.append(f"it has more dictionaries that may hold weights: {listed(more)}. Those of {wrapper!r} are "
-                        "taken; --key NAME (key=) chooses others")
+        warnings.append(f"it has more dictionaries that may hold weights: {listed(more)}. Those in {wrapper!r} are "
+                        "used; --key NAME (key=) selects others")
     return wrapper, tensors, warnings
 
 
 def _tensors(state: dict, what: str) -> tuple[dict[str, Tensor], list[str]]:
-    """The tensors of a state_dict, and a warning on plain values beside them."""
+    """The tensors of a state_dict, and a warning if there are plain values beside them."""
     if not state:
-        raise WeightsError(f"{what} holds no tensors at all: {_SAVE}")
+        raise WeightsError(f"{what} contains no tensors: {_SAVE}")
     arrays = [name for name, value in state.items() if type(value) is Inert and value.name.endswith(_ARRAYS)]
     if arrays:
-        raise WeightsError(f"{what} holds NumPy arrays, not tensors of torch ({listed(arrays, 3)}): save them with "
+        raise WeightsError(f"{what} contains NumPy arrays, not torch tensors ({listed(arrays, 3)}): save them with "
                            f"{FROM_NUMPY}")
     tensors = {name: value for name, value in state.items() if type(name) is str and type(value) is Tensor}
     others = [name for name in state if name not in tensors]
     strange = [name for name in others if not _is_plain(state[name])]
     if strange or not tensors:
-        raise WeightsError(f"{what} holds things other than named tensors: {listed(others)}; the weights are looked "
-                           f"for under {listed(WRAPPERS, 99)}, else in the whole file: --key NAME (key=) takes another "
+        raise WeightsError(f"{what} contains other things than named tensors: {listed(others)}; weights are expected "
+                           f"in {listed(WRAPPERS, 99)}, else in the whole file: --key NAME (key=) selects a different "
                            "entry")
     return tensors, [_left_out(others)] if others else []
 
 
 def _is_plain(value) -> bool:
-    """True for a number or a text, such as an epoch's or a note, which is no weight."""
+    """True for a plain number or string, such as an epoch or a note."""
     return type(value) in (type(None), bool, int, float, str) or type(value) is Inert and value.name.endswith(".scalar")
 
 
 def find_network(tensors: dict, prefix: str | None = None) -> tuple[dict, str, list[str]]:
     """Find the network's tensors by their names; returns (name -> tensor, prefix removed, warnings).
 
-    The prefix is the one after which most of a network's names come; `prefix` names it. What comes after no prefix or
-    another one is left out. Raises WeightsError where several networks are there, and for a prefix that nothing has.
+    The prefix is the one with enough of a network's names after it; `prefix` sets it explicitly. Names with a different
+    prefix, or none, are left out. Raises WeightsError for several networks, and for a prefix that no name has.
     """
     owners = {name: _prefix(name) for name in tensors}
     counts = Counter(owner for owner in owners.values() if owner is not None)
     fits = [owner for owner, count in counts.items() if count >= _ENOUGH]
     if prefix is None:
         if len(fits) > 1:
-            raise WeightsError(f"it holds {len(fits)} networks, with the prefixes {listed(fits)}: choose one with "
+            raise WeightsError(f"it contains {len(fits)} networks, with the prefixes {listed(fits)}: choose one with "
                                "--prefix TEXT (prefix=)")
         prefix = fits[0] if fits else ""
     elif not any(name.startswith(prefix) for name in tensors):
@@ -96,18 +96,18 @@ def find_network(tensors: dict, prefix: str | None = None) -> tuple[dict, str, l
             others.append(name)
     twice = next((name for name in others if name in chosen and not fits[1:]), None)
     if twice:
-        raise WeightsError(f"the tensor {quoted(twice)} is there twice, once with the prefix {quoted(prefix)}")
+        raise WeightsError(f"the tensor {quoted(twice)} appears twice, once with the prefix {quoted(prefix)}")
     return chosen, prefix, [_left_out(others)] if others else []
 
 
 def _left_out(names: list) -> str:
-    return f"left out, as no part of the network: {listed(names, 3)}"
+    return f"not part of the network and left out: {listed(names, 3)}"
 
 
 def _prefix(name: str) -> str | None:
-    """What comes before the name of a module that a network has; None where there is no such module in it."""
+    """The prefix before a network's module name in `name`; None if it has no such module name."""
     module = name.rpartition(".")[0]
-    pieces = module.rsplit(".", _PIECES)  # no more of a name that a hostile file made long
+    pieces = module.rsplit(".", _PIECES)  # bounded, because a hostile file may have very long names
     for start in range(max(0, len(pieces) - _PIECES), len(pieces)):
         known = ".".join(pieces[start:])
         if known in module_names():

@@ -1,9 +1,9 @@
-"""Tensors as a checkpoint describes them, and how they become arrays.
+"""Tensors as a checkpoint describes them, and their conversion to arrays.
 
-A tensor is a view: a storage (a run of equal elements somewhere in the file), an offset, a shape and strides, all in
-elements. Several tensors may share one storage, a stride may be 0 (an expanded tensor), and a file may lie about any of
-these numbers. So descriptions are collected first, and only the tensors of the chosen state_dict become arrays, after
-their bounds were checked and against a budget of bytes.
+A tensor is a view: a storage (a run of elements of one type somewhere in the file), an offset, a shape and strides, all
+in elements. Several tensors may share a storage, a stride may be 0 (an expanded tensor), and a file may lie about any
+of these numbers. So descriptions are collected first, and only the tensors of the chosen state_dict become arrays,
+after a check of their bounds and within a budget of bytes.
 """
 import math
 from collections.abc import Callable
@@ -15,8 +15,8 @@ from npefficient.common.text import quoted
 from npefficient.errors import WeightsError
 
 MAX_DIMENSIONS = 8  # a convolution has 4
-# No number of elements reaches this: of at most 8 bytes each, their bytes stay below 2**63, as NumPy demands even of
-# the extents beside an empty one and of strides that are never taken.
+# Numbers of elements are below this. At up to 8 bytes each, their bytes stay below 2**63, which NumPy requires even for
+# the other extents of an empty array and for strides that are never used.
 LIMIT = 1 << 60
 
 # Element kind (torch's name of the dtype) -> NumPy dtype of its bytes.
@@ -25,7 +25,7 @@ ELEMENTS = {
     "int64": "i8", "int32": "i4", "int16": "i2", "int8": "i1",
     "uint64": "u8", "uint32": "u4", "uint16": "u2", "uint8": "u1", "bool": "u1",
 }
-# Kinds that may lie beside the weights but are not read, with their bytes.
+# Kinds that a file may contain but that are not read, with their bytes.
 UNREAD = {
     "complex128": 16, "complex64": 8, "complex32": 4, "float8_e4m3fn": 1, "float8_e5m2": 1, "float8_e4m3fnuz": 1,
     "float8_e5m2fnuz": 1, "float8_e8m0fnu": 1, "float4_e2m1fn_x2": 1, "qint8": 1, "quint8": 1, "qint32": 4,
@@ -54,7 +54,7 @@ class Storage:
 
     @property
     def part(self) -> slice:
-        """Where the view lies in the bytes under the key: torch counts its offset in the storage's own elements."""
+        """The view's place in the bytes under the key; torch counts its offset in the storage's own elements."""
         offset, size = self.view or (0, self.numel)
         width = item_size(self.element)
         return slice(offset * width, (offset + size) * width)
@@ -69,7 +69,7 @@ class Tensor:
     offset: int
     shape: tuple[int, ...]
     strides: tuple[int, ...]
-    flaw: str = ""  # why it can't become an array; it matters only for a tensor of the state_dict
+    flaw: str = ""  # why it can't become an array; reported only if the state_dict needs the tensor
 
     @property
     def count(self) -> int:
@@ -84,7 +84,7 @@ def check_numbers(what: str, values) -> tuple[int, ...]:
         if type(value) is not int or not 0 <= value < LIMIT:
             raise WeightsError(f"the {what} holds {quoted(value)}: it must be a whole number from 0 up, below 2**60")
     if len(values) > MAX_DIMENSIONS:
-        raise WeightsError(f"the {what} has {len(values)} entries: at most {MAX_DIMENSIONS} are read")
+        raise WeightsError(f"the {what} has {len(values)} entries: the limit is {MAX_DIMENSIONS}")
     return tuple(values)
 
 
@@ -92,21 +92,21 @@ def check_shape(what: str, values) -> tuple[int, ...]:
     """Return `values` as a shape that NumPy can have, empty or not; raises WeightsError for anything else."""
     shape = check_numbers(what, values)
     if math.prod(extent or 1 for extent in shape) >= LIMIT:
-        raise WeightsError(f"the {what} is {shape}: the product of its extents, zeros left out, must be below 2**60")
+        raise WeightsError(f"the {what} is {shape}: the product of its nonzero extents must be below 2**60")
     return shape
 
 
 def make_tensor(storage, offset, shape, strides, element: str | None = None, flaw: str = "") -> Tensor:
-    """Check a description that came out of a file; raises WeightsError where it leaves its storage."""
+    """Check a description from a file; raises WeightsError if the tensor leaves its storage."""
     if not isinstance(storage, Storage):
-        raise WeightsError(f"a tensor lies in {quoted(storage)}: it must lie in a storage")
+        raise WeightsError(f"the storage of a tensor is {quoted(storage)}: it must be a torch storage")
     (offset,) = check_numbers("offset of a tensor", (offset,))
     shape, strides = check_shape("shape of a tensor", shape), check_numbers("strides of a tensor", strides)
     if len(shape) != len(strides):
         raise WeightsError(f"a tensor of shape {shape} has strides {strides}: they must be of equal length")
     element = element or storage.element
     if element in UNREAD:
-        flaw = f"is {element}: only {', '.join(ELEMENTS)} are read; make it float32 (.float()) before saving"
+        flaw = f"is {element}: only {', '.join(ELEMENTS)} are read; convert it to float32 (.float()) before saving"
     tensor = Tensor(storage, element, offset, shape, strides, flaw)
     held = (storage.part.stop - storage.part.start) // item_size(element)
     end = offset + 1 + sum((n - 1) * s for n, s in zip(shape, strides)) if tensor.count else offset
@@ -118,9 +118,9 @@ def make_tensor(storage, offset, shape, strides, element: str | None = None, fla
 
 @dataclass
 class Materialiser:
-    """Makes arrays of tensors; `read(storage)` gives the bytes under a storage's key.
+    """Converts tensors to arrays; `read(storage)` returns the bytes under a storage's key.
 
-    `budget` bounds the bytes of all arrays, counted in the file's own kinds (bfloat16: two bytes an element).
+    `budget` bounds the bytes of all arrays, with the element sizes of the file (bfloat16: two bytes).
     """
 
     read: Callable[[Storage], memoryview]
@@ -129,22 +129,22 @@ class Materialiser:
 
     @classmethod
     def for_file(cls, read: Callable[[Storage], memoryview], byte_order: str, size: int) -> "Materialiser":
-        """As many bytes as the file has, and 16 MiB for what is expanded or shared; 1000 classes take 5."""
+        """Budget: the file's size, plus 16 MiB for expanded and shared tensors; a classifier of 1000 classes has 5."""
         return cls(read, byte_order, (16 << 20) + size)
 
     def __call__(self, name: str, tensor: Tensor) -> np.ndarray:
-        """Return a new, contiguous array in the machine's byte order; bfloat16 becomes float32, which holds it all."""
+        """Return a new, contiguous array in the machine's byte order; bfloat16 becomes float32, which is lossless."""
         if tensor.flaw:
             raise WeightsError(f"the tensor {quoted(name)} {tensor.flaw}")
         width = item_size(tensor.element)
         self.budget -= tensor.count * width
         if self.budget < 0:
             raise WeightsError(f"the tensor {quoted(name)} of shape {tensor.shape} and strides {tensor.strides}, with "
-                               "those before it, would unpack to 16 MiB more than the whole file has: .clone() "
-                               "expanded tensors before saving; else it is broken or hostile")
+                               "those before it, would unpack to over 16 MiB more than the file's size: .clone() "
+                               "expanded tensors before saving; otherwise the file is broken or hostile")
         if self.byte_order == ">" and item_size(tensor.storage.element) != width:
             raise WeightsError(f"the tensor {quoted(name)} is {tensor.element} in a storage of "
-                               f"{tensor.storage.element}, big-endian: nothing tells which bytes to swap; save it on a "
+                               f"{tensor.storage.element}, big-endian: it is unclear which bytes to swap; save it on a "
                                "little-endian machine")
         dtype = np.dtype(self.byte_order + ELEMENTS[tensor.element])
         if not tensor.count:
@@ -155,9 +155,9 @@ class Materialiser:
 
 
 def native(view: np.ndarray, element: str) -> np.ndarray:
-    """A contiguous copy in the machine's byte order; bfloat16 is float32's upper half, and becomes one.
+    """A contiguous copy in the machine's byte order; bfloat16, the upper half of a float32, becomes float32.
 
-    A bool is true for every byte but 0, as in torch.
+    A bool is true for any byte other than 0, as in torch.
     """
     if element == "bool":
         return view.astype(bool, order="C")

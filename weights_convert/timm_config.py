@@ -1,4 +1,4 @@
-"""How timm describes a model beside its weights: the `config.json` of a folder of its hub.
+"""Read and write `config.json`, timm's description of a model in a hub folder.
 
     {"architecture": "tf_efficientnet_lite0", "num_classes": 2, "num_features": 1280, "global_pool": "max",
      "label_names": ["cat", "dog"], "label_descriptions": {"cat": "small cat", ..},
@@ -6,8 +6,8 @@
      "pretrained_cfg": {"num_classes": 2, "input_size": [3, 224, 224], "crop_pct": 0.875, "crop_mode": "center",
                         "interpolation": "bicubic", "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5], ..}}
 
-`export` writes the same text as `timm_config` into the metadata of a safetensors file. Source: timm 1.0
-`models/_hub.py` (save_config_for_hf, _parse_model_cfg), `models/_pretrained.py` (PretrainedCfg).
+`export` stores the same JSON as `timm_config` in the metadata of a safetensors file. Source: timm 1.0 `models/_hub.py`
+(save_config_for_hf, _parse_model_cfg), `models/_pretrained.py` (PretrainedCfg).
 """
 import os
 import stat
@@ -31,8 +31,8 @@ from .json_text import read_json
 
 CONFIG = "config.json"
 _LIMIT = 1 << 22  # bytes; 21,843 class names with their descriptions have 3 MB
-_KINDS = {str: "a text", int: "a whole number", list: "a list", dict: "a dictionary"}
-_DEFAULTS = {  # what timm takes for a setting that is left out
+_KINDS = {str: "a string", int: "a whole number", list: "a list", dict: "a dictionary"}
+_DEFAULTS = {  # timm's defaults for settings that are missing
     "input_size": [3, 224, 224], "interpolation": "bicubic", "crop_pct": DEFAULT_CROP_PCT,
     "crop_mode": DEFAULT_CROP_MODE, "mean": list(IMAGENET_DEFAULT_MEAN), "std": list(IMAGENET_DEFAULT_STD),
 }
@@ -40,7 +40,7 @@ _DEFAULTS = {  # what timm takes for a setting that is left out
 
 @dataclass(frozen=True)
 class TimmConfig:
-    """What a config says; None where it says nothing."""
+    """The content of a config; None for what it does not set."""
 
     where: str  # "config.json" or "its metadata"
     architecture: str
@@ -49,13 +49,13 @@ class TimmConfig:
     global_pool: str | None  # one of GLOBAL_POOLS
     preprocessing: Preprocessing
     labels: tuple[str, ...] | None
-    left_out: tuple[str, ...]  # settings of the preprocessing for which timm's defaults stand
+    left_out: tuple[str, ...]  # settings of the preprocessing that are missing and have timm's defaults
 
 
 def config_beside(path: Path) -> TimmConfig | None:
-    """Read the `config.json` in a checkpoint's folder; None where there is none, or one that is not timm's.
+    """Read the `config.json` in a checkpoint's folder; None if there is none, or it is not timm's.
 
-    Raises WeightsError where it can't be read or breaks a rule.
+    Raises WeightsError if it can't be read or is invalid.
     """
     place = path.absolute().parent / CONFIG
     if not os.path.lexists(place):
@@ -63,7 +63,7 @@ def config_beside(path: Path) -> TimmConfig | None:
     try:
         return parse_config(_read(place), CONFIG)
     except WeightsError as error:
-        raise WeightsError(f"{error}; mend {CONFIG}, or move it away if it is not of this checkpoint") from None
+        raise WeightsError(f"{error}; fix {CONFIG}, or move it away if it is not for this checkpoint") from None
 
 
 def _read(place: Path) -> bytes:
@@ -80,9 +80,9 @@ def _read(place: Path) -> bytes:
 
 
 def parse_config(raw: bytes, where: str) -> TimmConfig | None:
-    """Read a config, `where` in messages; None for JSON that is not a config of timm's.
+    """Read a config, named `where` in errors; None for JSON that is not a timm config.
 
-    Raises WeightsError for what is no JSON, and for a value that breaks a rule.
+    Raises WeightsError for invalid JSON and invalid values.
     """
     config = read_json(raw, where)
     if type(config) is not dict or type(config.get("architecture")) is not str:
@@ -127,21 +127,21 @@ def _first(name: str, kind: type, *tables: dict):
 
 
 def _three(name: str, values, in_chans: int):
-    """A mean or deviation for each of three channels, which a weight file keeps.
+    """A mean or standard deviation of three channels, as a weight file stores it.
 
-    One number stands for all, and so do those of a network with other channels where they are all the same.
+    One number stands for all three, and so do equal numbers for a network with a different number of channels.
     """
     values = tuple(values) if type(values) is list else (values,)
     if len(values) == 1 or len(values) == in_chans and len(set(map(repr, values))) == 1:
         return values[:1] * 3
     if len(values) != 3:
         raise WeightsError(f"{name!r} has {counted(len(values), 'value')} for {counted(in_chans, 'input channel')}: it "
-                           "must be one for all channels, three, or one for each that are all the same")
+                           "must have one, three, or equal ones for all channels")
     return values
 
 
 def _labels(config: dict, pretrained: dict) -> tuple[str, ...] | None:
-    """The names of the classes in order; their descriptions, as timm shows them, where there are any."""
+    """The class names in order, replaced by their descriptions if there are any, as timm shows them."""
     names = next((value for table in (config, pretrained) for key in ("label_names", "labels")
                   if (value := table.get(key)) is not None), None)
     if names is None:
@@ -149,14 +149,14 @@ def _labels(config: dict, pretrained: dict) -> tuple[str, ...] | None:
     if type(names) is dict:  # {"0": name, ..}
         names = [names.get(str(i)) for i in range(len(names))]
     if type(names) is not list or not all(type(name) is str for name in names):
-        raise WeightsError("'label_names' must be a list of texts, or a dictionary of them by number from \"0\" on "
-                           "without a gap")
+        raise WeightsError("'label_names' must be a list of strings, or a dictionary of them with the keys \"0\", "
+                           "\"1\", ... without a gap")
     shown = _first("label_descriptions", dict, config, pretrained) or {}
     return tuple(shown[name] if type(shown.get(name)) is str else name for name in names)
 
 
 def make_config(weights: Weights) -> dict:
-    """The config of weights, as timm writes and reads it."""
+    """The config for weights, in timm's format."""
     network, how = weights.architecture, weights.preprocessing
     config = {"architecture": network.name, "num_classes": network.num_classes,
               "num_features": network.head.out_channels, "global_pool": network.global_pool}
@@ -174,5 +174,5 @@ def make_config(weights: Weights) -> dict:
 
 
 def _per_channel(values, in_chans: int) -> list[float]:
-    """Three numbers for in_chans channels; three that differ suit three channels alone, and are kept as they are."""
+    """Three numbers as in_chans numbers; three different ones only suit three channels, and are kept unchanged."""
     return list(values) if in_chans == 3 or len(set(values)) > 1 else [values[0]] * in_chans

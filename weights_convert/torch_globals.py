@@ -1,8 +1,8 @@
-"""The closed table of names that may stand in a torch pickle, and what each of them means here.
+"""The closed table of names that a torch pickle may use, and their meaning here.
 
-Whatever is not in the table is refused with its name. Three sorts are in it: names that describe tensors, plain
-containers, and classes of objects that training scripts put beside the weights (argparse.Namespace, NumPy scalars,
-paths, dates ...), which are held as inert data. Source: torch/_utils.py and torch/_weights_only_unpickler.py (2.13).
+Any other name is refused. The table has three kinds: names that describe tensors, plain containers, and classes of
+objects that training scripts store beside the weights (argparse.Namespace, NumPy scalars, paths, dates ...), which are
+kept as inert data. Source: torch/_utils.py and torch/_weights_only_unpickler.py (2.13).
 """
 from npefficient.common.text import quoted
 from npefficient.errors import WeightsError
@@ -20,7 +20,7 @@ _STORAGES = {
 _DTYPE_ALIASES = {"double": "float64", "float": "float32", "half": "float16", "long": "int64", "int": "int32",
                   "short": "int16", "cdouble": "complex128", "cfloat": "complex64", "chalf": "complex32"}
 
-# Classes whose objects are only carried along. Nothing of them is imported; a call makes an `Inert`.
+# Classes whose objects are kept as inert data. They are never imported; calling one makes an `Inert`.
 _DATA = {
     "argparse": ("Namespace",),
     "builtins": ("set", "frozenset", "complex", "slice", "range", "bytearray", "object", "list", "dict", "tuple", "int",
@@ -39,15 +39,15 @@ _DATA = {
     "torch": ("device", "Generator", "per_tensor_affine", "per_tensor_symmetric", "per_channel_affine",
               "per_channel_symmetric", "per_channel_affine_float_qparams"),
     "torch._utils": ("_rebuild_qtensor", "_rebuild_sparse_tensor", "_rebuild_meta_tensor_no_storage",
-                     "_rebuild_nested_tensor"),  # no plain tensors; nothing of them is in a state_dict of weights
+                     "_rebuild_nested_tensor"),  # other kinds of tensors, which a state_dict of weights does not have
     "torch.serialization": ("_get_layout",),
     "types": ("SimpleNamespace",),
 }
-_REMEDY = "save the weights alone, torch.save(model.state_dict(), 'model.pth'), and convert that"
+_REMEDY = "save only the weights, torch.save(model.state_dict(), 'model.pth'), and convert that"
 
 
 class TorchGlobals:
-    """Finds the names of one file's pickles; `find` is the machine's `find_global`."""
+    """Looks up the names in one file's pickles; `find` is the machine's `find_global`."""
 
     def __init__(self, budget: Budget):
         self.budget = budget
@@ -78,19 +78,19 @@ class TorchGlobals:
 
 
 def _refusal(module: str, name: str) -> str:
-    """Say what an unknown name is, as far as it tells."""
+    """The error message for a name that is not in the table."""
     full = quoted(f"{module}.{name}")
     if module.startswith("torch.jit") or module.startswith("__torch__"):
-        return f"its pickle wants {full}: it is a TorchScript program, which can't be read; {_REMEDY}"
+        return f"its pickle uses {full}: it is a TorchScript program, which can't be read; {_REMEDY}"
     if module.startswith(("torch.nn.modules", "timm.models", "timm.layers", "torchvision.models", "__main__")):
-        return f"its pickle wants {full}: a whole model object, which only the program that made it can read; {_REMEDY}"
+        return f"its pickle uses {full}: a whole model object, which only the program that made it can read; {_REMEDY}"
     if module.startswith("torch") and name.endswith("Storage"):
-        return f"its pickle wants {full}: storages of this kind are not known; {_REMEDY}"
-    return (f"its pickle wants {full}, which is not in the closed table of names that a checkpoint may use: nothing "
+        return f"its pickle uses {full}: storages of this kind are not supported; {_REMEDY}"
+    return (f"its pickle uses {full}, which is not in the closed table of names that a checkpoint may use: nothing "
             f"was run; {_REMEDY}")
 
 
-# --- what the names mean ---------------------------------------------------------------------------------------------
+# --- the meaning of the names ----------------------------------------------------------------------------------------
 
 def _tensor_v1(storage, offset, shape, strides) -> Tensor:
     return make_tensor(storage, offset, shape, strides)
@@ -108,7 +108,7 @@ def _tensor_v3(storage, offset, shape, strides, requires_grad, hooks, dtype, met
 
 
 def _flaw(metadata) -> str:
-    """torch may store a tensor as 'the negative (conjugate) of' its storage; such a flag must not be lost silently."""
+    """torch may store a tensor as the negative or conjugate of its storage; that flag must not be silently ignored."""
     if not metadata:
         return ""
     return ("is stored as a lazy negative or conjugate (torch's neg and conj flags): call .clone() or .resolve_neg() "
@@ -117,12 +117,12 @@ def _flaw(metadata) -> str:
 
 def _parameter(tensor, requires_grad=True, hooks=None, state=None):
     if type(tensor) is not Tensor:
-        raise WeightsError(f"a torch Parameter is made of {quoted(tensor)}: it must be a tensor")
+        raise WeightsError(f"a torch Parameter is made from {quoted(tensor)}: it must be a tensor")
     return tensor
 
 
 def _tensor_of_type(function, cls, args, state):
-    """torch._tensor._rebuild_from_type_v2: a tensor with attributes of its own, which are dropped."""
+    """torch._tensor._rebuild_from_type_v2: a tensor with additional attributes, which are dropped."""
     if getattr(function, "call", None) not in (_tensor_v1, _tensor_v2, _tensor_v3) or type(args) is not tuple \
             or len(args) not in function.arity:
         raise WeightsError(f"a tensor is rebuilt by {quoted(getattr(function, 'name', function))}: it must be one of "
@@ -132,7 +132,7 @@ def _tensor_of_type(function, cls, args, state):
 
 def _size(values=()):
     if type(values) not in (tuple, list):
-        raise WeightsError(f"a torch.Size is made of {quoted(values)}: it must be a tuple")
+        raise WeightsError(f"a torch.Size is made from {quoted(values)}: it must be a tuple")
     return tuple(values)
 
 
@@ -172,6 +172,6 @@ _FIXED = _fixed_table()
 def storage_class(value) -> str:
     """Return the element kind that a storage class stands for; raises WeightsError for anything else."""
     if not isinstance(value, Global) or not value.name.endswith("Storage") or value.meaning is None:
-        raise WeightsError(f"a storage is of class {quoted(getattr(value, 'name', value))}: it must be one of torch's, "
-                           "such as torch.FloatStorage")
+        raise WeightsError(f"a storage has the class {quoted(getattr(value, 'name', value))}: it must be one of "
+                           "torch's, such as torch.FloatStorage")
     return value.meaning

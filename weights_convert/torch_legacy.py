@@ -1,14 +1,14 @@
-"""The stream form of a torch checkpoint (torch < 1.6, or `_use_new_zipfile_serialization=False`).
+"""The legacy stream format of torch checkpoints (torch < 1.6, or `_use_new_zipfile_serialization=False`).
 
-Five pickles in a row: a magic number, the protocol 1001, facts on the writing machine, the object, the list of storage
-keys. Then for every key, in that order: the number of elements (int64) and the raw elements. There is no checksum.
-A storage is a persistent id ('storage', class, key, location, numel, view); `view` is None or (key, offset, size), in
-elements of the class, whatever the elements of the tensor that lies in it. What follows the last storage torch.load
-leaves alone: a stream may go on with other objects.
+Five pickles in a row: a magic number, the protocol 1001, information about the writing machine, the object, and the
+list of storage keys. Then for every key, in that order: the number of elements (int64) and the raw elements. There is
+no checksum. A storage is a persistent id ('storage', class, key, location, numel, view); `view` is None or (key,
+offset, size), in elements of the class, whatever the element type of the tensor in it. torch.load ignores anything
+after the last storage: more objects may follow in the stream.
 
-Byte order: torch writes and reads this form as little-endian on every machine (storage `_write_file`) and ignores the
-`little_endian` of the machine's facts. A writer that took it literally is told by the element counts, which must
-agree with the pickle. Source: torch/serialization.py `_legacy_load`.
+Byte order: torch writes and reads this format as little-endian on every machine (storage `_write_file`) and ignores the
+`little_endian` entry about the machine. A file from a writer that obeyed it is recognised by its element counts, which
+must match the pickle. Source: torch/serialization.py `_legacy_load`.
 """
 import struct
 
@@ -47,30 +47,30 @@ def read_legacy(data: bytes):
     literal_big = isinstance(facts, dict) and facts.get("little_endian") is False
     order = _byte_order(data, machine.at, keys, storages) if literal_big else "<"
     places, end = _places(data, machine.at, keys, storages, order)
-    warnings = (f"{len(data) - end} bytes follow the last storage: they are left alone, as torch.load does",)
+    warnings = (f"{len(data) - end} bytes follow the last storage: they are ignored, as in torch.load",)
     materialise = Materialiser.for_file(lambda storage: places[storage.key], order, len(data))
     return value, materialise, warnings if end < len(data) else ()
 
 
 def _expect(value, expected: int, what: str):
     if type(value) is not int or value != expected:
-        raise WeightsError(f"it is a pickle whose {what} is {quoted(value)} instead of {expected}: not written by "
-                           "torch.save; load it with the program that wrote it and save the state_dict with torch.save")
+        raise WeightsError(f"it is a pickle with the {what} {quoted(value)} instead of {expected}: torch.save did not "
+                           "write it; load it with the program that did, and save the state_dict with torch.save")
 
 
 def _view_of(whole: Storage, view, views: dict[str, Storage]) -> Storage:
     if type(view) is not tuple or len(view) != 3 or type(view[0]) is not str or len(view[0]) > MAX_KEY:
         raise WeightsError(f"storage {quoted(whole.key)} has the view {quoted(view)}: it must be (key, offset, size), "
-                           f"the key text of at most {MAX_KEY} characters")
+                           f"and the key a string of at most {MAX_KEY} characters")
     offset, size = check_numbers("view of a storage", view[1:])
     if offset + size > whole.numel:
-        raise WeightsError(f"a view of {size} elements from {offset} on leaves storage "
-                           f"{quoted(whole.key)}, which has {whole.numel}")
+        raise WeightsError(f"a view of {size} elements from element {offset} exceeds storage {quoted(whole.key)}, "
+                           f"which has {whole.numel}")
     made = Storage(whole.key, whole.element, whole.numel, (offset, size))
     known = views.setdefault(view[0], made)
     if known != made:
-        raise WeightsError(f"the view {quoted(view[0])} lies at two places: once it is {known.view} of storage "
-                           f"{quoted(known.key)}, once {made.view} of {quoted(made.key)}")
+        raise WeightsError(f"the view {quoted(view[0])} is defined twice: as {known.view} of storage "
+                           f"{quoted(known.key)} and as {made.view} of {quoted(made.key)}")
     return made
 
 
@@ -78,15 +78,15 @@ def _check_keys(keys, storages: dict[str, Storage], views: dict[str, Storage]):
     if type(keys) is not list or not all(type(key) is str for key in keys) or len(keys) != len(storages) \
             or set(keys) != storages.keys():
         shown = listed(keys) if type(keys) is list else quoted(keys)
-        raise WeightsError(f"its list of storages ({shown}) is not the list of those its tensors use "
+        raise WeightsError(f"its list of storages ({shown}) does not match those that its tensors use "
                            f"({listed(storages)})")
     both = views.keys() & storages.keys()
     if both:
-        raise WeightsError(f"{listed(both)} names a storage and a view of one: each has a key of its own")
+        raise WeightsError(f"{listed(both)} names both a storage and a view of one: their keys must differ")
 
 
 def _byte_order(data: bytes, at: int, keys, storages: dict[str, Storage]) -> str:
-    """The order in which the first storage that is not empty has its element count."""
+    """The byte order in which the element count of the first nonempty storage is right."""
     for key in keys:
         if storages[key].numel:
             return ">" if data[at : at + 8] == struct.pack(">q", storages[key].numel) else "<"
@@ -95,12 +95,13 @@ def _byte_order(data: bytes, at: int, keys, storages: dict[str, Storage]) -> str
 
 
 def _places(data: bytes, at: int, keys, storages: dict[str, Storage], order: str) -> tuple[dict[str, memoryview], int]:
-    """Each storage's bytes after the pickles, from byte `at` on, and where the last one ends."""
+    """The bytes of each storage after the pickles, from byte `at` on, and the end of the last one."""
     places = {}
     for key in keys:
         storage, head = storages[key], data[at : at + 8]
         if len(head) < 8:
-            raise WeightsError(f"it is cut off before storage {quoted(key)}: {len(head)} of 8 bytes; fetch it again")
+            raise WeightsError(f"it is truncated before storage {quoted(key)}: {len(head)} of 8 bytes; download it "
+                               "again")
         (numel,) = struct.unpack(order + "q", head)
         if numel != storage.numel:
             raise WeightsError(f"storage {quoted(key)} has {numel} elements in the data, but {storage.numel} in "
@@ -108,7 +109,7 @@ def _places(data: bytes, at: int, keys, storages: dict[str, Storage], order: str
         at += 8
         places[key] = memoryview(data)[at : at + storage.nbytes]
         if len(places[key]) < storage.nbytes:
-            raise WeightsError(f"it is cut off within storage {quoted(key)}: {len(places[key])} of {storage.nbytes} "
-                               "bytes; fetch it again")
+            raise WeightsError(f"it is truncated within storage {quoted(key)}: {len(places[key])} of {storage.nbytes} "
+                               "bytes; download it again")
         at += storage.nbytes
     return places, at

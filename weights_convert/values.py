@@ -1,4 +1,4 @@
-"""The values of a checkpoint as a weight file stores them, and what that changes."""
+"""Convert the values of a checkpoint to the types that a weight file stores."""
 import numpy as np
 
 from npefficient.common.text import listed, quoted
@@ -6,11 +6,11 @@ from npefficient.errors import WeightsError
 from npefficient.network.architecture import Architecture
 from npefficient.network.parameters import TRACKED
 
-_SMALLEST = float(np.finfo(np.float32).smallest_normal)  # below it float32 has fewer digits, and at last none
+_SMALLEST = float(np.finfo(np.float32).smallest_normal)  # below it float32 loses digits, and finally becomes 0
 
 
 def as_stored(tensors: dict[str, np.ndarray], network: Architecture) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Make batch counts int64 and float64 values float32; returns (tensors, warnings). float32 and float16 stay.
+    """Convert batch counts to int64 and float64 to float32; returns (tensors, warnings). float32 and float16 stay.
 
     Raises WeightsError for a value that is too large for float32.
     """
@@ -24,8 +24,8 @@ def as_stored(tensors: dict[str, np.ndarray], network: Architecture) -> tuple[di
                 lost[name] = np.abs(small[small != small.astype(np.float32)])
     if lost:
         worst = max(lost, key=lambda name: lost[name].max())
-        warnings.append(f"{sum(map(len, lost.values())):,} values of float64 are so small that float32 rounds them to "
-                        f"0 or to fewer digits: the largest is {lost[worst].max():.3g}, in {quoted(worst)}")
+        warnings.append(f"{sum(map(len, lost.values())):,} float64 values are so small that float32 rounds them to 0 "
+                        f"or to fewer digits: the largest is {lost[worst].max():.3g}, in {quoted(worst)}")
     return made, warnings
 
 
@@ -39,9 +39,9 @@ def _narrow(name: str, array: np.ndarray) -> np.ndarray:
 
 
 def _with_counts(tensors: dict[str, np.ndarray], network: Architecture) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The batch counts as int64, which evaluation does not use: any one number will do, and 0 where there is none.
+    """Convert the batch counts to int64. Inference does not use them, so missing and invalid ones become 0.
 
-    torch < 0.4.1 wrote none, `{name: tensor.half() ..}` makes them float16, where a long training's count is infinite.
+    torch < 0.4.1 wrote none; `{name: tensor.half() ..}` makes them float16, where a large count becomes infinite.
     """
     made, missing, odd = dict(tensors), [], []
     for name in network.parameters():
@@ -52,15 +52,15 @@ def _with_counts(tensors: dict[str, np.ndarray], network: Architecture) -> tuple
                 made[name] = np.array(0, np.int64)
             elif count.shape in ((), (1,)):
                 value = count.item()
-                if not 0 <= value < 1 << 63 or value != int(value):  # NaN fails, too
+                if not 0 <= value < 1 << 63 or value != int(value):  # NaN fails as well
                     odd.append(name)
                     value = 0
                 made[name] = np.array(int(value), np.int64)
     warnings = []
     if missing:
-        warnings.append(f"{len(missing)} batch counts ({listed(missing, 1)}) are missing: they are set to 0, and "
-                        "classifying does not use them")
+        warnings.append(f"{len(missing)} batch counts ({listed(missing, 1)}) are missing: they are set to 0; inference "
+                        "does not use them")
     if odd:
-        warnings.append(f"{len(odd)} batch counts are no whole numbers from 0 up ({quoted(odd[0])} is "
-                        f"{tensors[odd[0]].item()!r}): they are set to 0, and classifying does not use them")
+        warnings.append(f"{len(odd)} batch counts are not whole numbers of at least 0 ({quoted(odd[0])} is "
+                        f"{tensors[odd[0]].item()!r}): they are set to 0; inference does not use them")
     return made, warnings

@@ -1,4 +1,4 @@
-"""Folders of timm's hub."""
+"""Fixtures: timm hub folders."""
 import json
 
 import checkpoints as by_hand

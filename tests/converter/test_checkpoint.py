@@ -143,7 +143,7 @@ def test_python2_ordered_dict_and_text(tmp_path):
 
 
 def test_training_checkpoint_holds_objects_as_data(tmp_path):
-    """What timm's training script and PyTorch tutorials put beside the weights."""
+    """Checkpoints as written by timm's training script and PyTorch tutorials."""
     scalar = call("numpy.core.multiarray", "scalar", call("numpy", "dtype", text("f8"), b"\x89", b"\x88"),
                   call("_codecs", "encode", text("\x00\x00\xf0?"), text("latin1")))
     arguments = name("argparse", "Namespace") + b")\x81" + dictionary({"model": text("tf_efficientnet_lite0")}) + b"b"
@@ -199,8 +199,8 @@ def npz() -> bytes:
     (b"\x89PNG\r\n\x1a\n", "a PNG picture"),
     (b"%PDF-1.7", "a PDF"),
     (b"Not Found", "a text file .*'Not Found'|a text file .*b'Not Found'"),
-    (b"\x00\x01\x02\x03\xfe\xff", r"no checkpoint that is known here \(it begins with b'\\x00"),
-    (by_hand.program(number(3)), "a pickle whose magic number is 3"),
+    (b"\x00\x01\x02\x03\xfe\xff", r"not a checkpoint of a known format \(it begins with b'\\x00"),
+    (by_hand.program(number(3)), "a pickle with the magic number 3"),
     (by_hand.program(call("timm.models.efficientnet", "EfficientNet")),
      "'timm.models.efficientnet.EfficientNet'.*state_dict"),
     (by_hand.zip_file(program(name("timm.models.efficientnet", "EfficientNet"), b")\x81}b")),
@@ -219,7 +219,7 @@ def test_not_a_file(tmp_path):
     with pytest.raises(WeightsError, match="it is a directory"):
         read_checkpoint(tmp_path)
     for path in ("a\0b", "a\ud800b"):
-        with pytest.raises(WeightsError, match="no file name"):
+        with pytest.raises(WeightsError, match="not a valid file name"):
             read_checkpoint(path)
     os.mkfifo(tmp_path / "pipe.pth")
     with pytest.raises(WeightsError, match="pipe.pth.*it is a pipe: name a checkpoint file"):

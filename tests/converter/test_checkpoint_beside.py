@@ -47,13 +47,13 @@ BESIDE = {
     "negative": (rebuilt("_rebuild_tensor_v2", dictionary({"neg": b"\x88"})), "'x' is stored as a lazy negative"),
     "float8": (call("torch._utils", "_rebuild_tensor_v3", storage("0", 16, "UntypedStorage"), number(0), numbers([16]),
                     numbers([1]), b"\x89", NO_HOOKS, name("torch", "float8_e4m3fn")),
-               r"'x' is float8_e4m3fn: .*make it float32 \(.float\(\)\)"),
+               r"'x' is float8_e4m3fn: .*convert it to float32 \(.float\(\)\)"),
     "quantised": (call("torch._utils", "_rebuild_qtensor", storage("0", 16, "QInt8Storage"), number(0), numbers([16]),
                        numbers([1]), b"(" + name("torch", "per_tensor_affine") + b"G?\xf0\0\0\0\0\0\0K\x00t", b"\x89",
-                       NO_HOOKS), "other than named tensors: 'x'"),
+                       NO_HOOKS), "other things than named tensors: 'x'"),
     "sparse": (call("torch._utils", "_rebuild_sparse_tensor", call("torch.serialization", "_get_layout",
                                                                    text("torch.sparse_coo")), b"(" + PLAIN + b"t"),
-               "other than named tensors: 'x'"),
+               "other things than named tensors: 'x'"),
 }
 
 
@@ -74,7 +74,7 @@ def test_among_the_weights_it_is_named(tmp_path, case):
 @pytest.mark.parametrize("dtype", ["F8_E4M3", "C64"])
 def test_safetensors_of_other_kinds(tmp_path, dtype):
     header = {"x": {"dtype": dtype, "shape": [2], "data_offsets": [0, 16]}}
-    refused(tmp_path, by_hand.safetensors_file(header, bytes(16)), f"'x' has the dtype '{dtype}': .*make it float32")
+    refused(tmp_path, by_hand.safetensors_file(header, bytes(16)), f"'x' has the dtype '{dtype}': .*to float32")
 
 
 @pytest.mark.parametrize("shape, expected", [((2, 2), [[False, True], [True, True]]), ((), False)])
@@ -88,7 +88,7 @@ def test_bool_is_true_for_every_byte_but_0(tmp_path, shape, expected):
 # --- checksums and packing -------------------------------------------------------------------------------------------
 
 def without_crc(data: bytes, names=None) -> bytes:
-    """A zip file whose entries have 0 as their CRC, in the directory and in their own headers."""
+    """A zip file with the CRC 0 for all entries, in the directory and in their own headers."""
     made = bytearray(data)
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         infos, at = archive.infolist(), archive.start_dir
@@ -128,7 +128,7 @@ def test_deflated_zip_has_a_remedy(tmp_path):
 
 
 def test_legacy_stream_that_goes_on(tmp_path):
-    """torch.load reads the first object of a stream and leaves the rest to the next call."""
+    """torch.load reads only the first object of a stream; the next call reads the rest."""
     first = legacy_file(program(dictionary({"x": tensor(storage("0", 4, "FloatStorage", b"N"), (4,))})),
                         [("0", 4, struct.pack("<4f", 1, 2, 3, 4))])
     for behind in (first, b"\n", bytes(512)):
@@ -136,7 +136,7 @@ def test_legacy_stream_that_goes_on(tmp_path):
         checkpoint = read_checkpoint(tmp_path / "x.pth")
         assert checkpoint.tensors["x"].tolist() == [1, 2, 3, 4]
         (warning,) = checkpoint.warnings
-        assert warning == f"{len(behind)} bytes follow the last storage: they are left alone, as torch.load does"
+        assert warning == f"{len(behind)} bytes follow the last storage: they are ignored, as in torch.load"
 
 
 # --- old protocols ---------------------------------------------------------------------------------------------------
@@ -155,20 +155,20 @@ def test_protocol_1(tmp_path):
                                            (b"I01", True)])
 def test_numbers_in_digits(tmp_path, digits, value):
     shown = str(value) if len(str(value)) < 80 else str(value)[:80]
-    refused(tmp_path, zip_file(program(digits + b"\n")), f"it holds {shown}")
+    refused(tmp_path, zip_file(program(digits + b"\n")), f"it contains {shown}")
 
 
 @pytest.mark.parametrize("digits", [b"L1" + b"0" * 77 + b"L", b"L", b"I0x10", b"I1_0", b"I\xc2\xb2", b"L 1L", b"I+1"])
 def test_numbers_in_digits_that_are_none(tmp_path, digits):
-    refused(tmp_path, zip_file(program(digits + b"\n")), "at byte .* must be at most 77 digits")
+    refused(tmp_path, zip_file(program(digits + b"\n")), "at byte .* must have at most 77 digits")
 
 
 @pytest.mark.parametrize("opcode", [b"(d", b"(l", b"Vx\n", b"F1.0\n", b"Np0\n", b"Ng0\n", b"P('storage',)\n"])
 def test_protocol_0_says_what_to_do(tmp_path, opcode):
-    refused(tmp_path, zip_file(b"(" + opcode + b"."), "of protocol 0, from which torch itself can load no tensor; save")
+    refused(tmp_path, zip_file(b"(" + opcode + b"."), "to protocol 0, from which torch itself can't load tensors; save")
 
 
-# --- no regular files ------------------------------------------------------------------------------------------------
+# --- irregular files -------------------------------------------------------------------------------------------------
 
 def test_what_is_no_file_says_what_it_is(tmp_path):
     os.mkfifo(tmp_path / "pipe.pth")

@@ -1,4 +1,4 @@
-"""Readers of checkpoints against torch itself: whatever torch.save writes is read to the bit as torch.load reads it."""
+"""Readers of checkpoints against torch itself: files from torch.save give the same bits as with torch.load."""
 import argparse
 import datetime
 import pathlib
@@ -91,7 +91,7 @@ def test_negative_bit_is_not_lost(tmp_path, form):
 @pytest.mark.parametrize("form", FORMS)
 def test_protocol_0_is_refused_by_torch_too(tmp_path, form):
     path = save({"x": torch.arange(3.0)}, tmp_path / "x.pth", form, pickle_protocol=0)
-    with pytest.raises(WeightsError, match="of protocol 0, from which torch itself can load no tensor"):
+    with pytest.raises(WeightsError, match="to protocol 0, from which torch itself can't load tensors"):
         read_checkpoint(path)
     with pytest.raises(AssertionError, match="saved_id must be a tuple"):
         torch.load(path, weights_only=False)
@@ -104,7 +104,7 @@ def test_kinds_that_are_not_read(tmp_path, form):
     other = {"complex": torch.ones(2, dtype=torch.complex64), "conjugate": torch.ones(2, dtype=torch.complex64).conj(),
              "sparse": torch.eye(3).to_sparse(), "meta": torch.ones(2, device="meta"),
              "quantised": torch.quantize_per_tensor(torch.ones(3), 0.1, 0, torch.qint8)}
-    if form == "zip":  # torch.load itself can't read them back from the legacy form
+    if form == "zip":  # torch.load itself can't read them from the legacy format
         other.update(float8=torch.ones(3).to(torch.float8_e4m3fn), scale=torch.ones(3).to(torch.float8_e8m0fnu))
     weights = {"x": torch.arange(3.0)}
     assert_as_torch(read_checkpoint(save({"model": weights, **other}, tmp_path / "x.pth", form)).tensors, weights)
@@ -137,7 +137,7 @@ def test_legacy_stream_that_goes_on(tmp_path):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_training_checkpoint_of_timm(tmp_path, form):
-    """state_dict, its average, an optimizer with state, arguments, and what else scripts put beside them."""
+    """A state_dict, its average, an optimizer with state, arguments, and other values that scripts store."""
     from timm.optim import create_optimizer_v2
     model = timm.create_model("tf_efficientnet_lite0", num_classes=2)
     optimizer = create_optimizer_v2(model, "rmsproptf", lr=0.1)

@@ -101,7 +101,7 @@ def with_value(key: str, value: float) -> dict:
     (with_value("blocks.3.1.bn2.running_var", -0.5), "'blocks.3.1.bn2.running_var' holds -0.5"),
     (spoilt(bn1__bias=np.full(32, 1e300)), r"'bn1.bias' holds 1e\+300: it is too large for float32"),
     ({"layer1.0.conv1.weight": np.zeros((64, 3, 7, 7), "f4"), "fc.bias": np.zeros(10, "f4")},
-     "not the weights of an EfficientNet-Lite: its 2 tensors are called 'layer1.0.conv1.weight', 'fc.bias'"),
+     "not the weights of an EfficientNet-Lite: its 2 tensors are named 'layer1.0.conv1.weight', 'fc.bias'"),
 ], ids=["three_at_once", "integers", "two_counts_in_one", "no_classifier", "no_classes",
         "classifier_0_dim", "no_channels", "nan", "infinity", "variance", "float64_overflow", "resnet"])
 def test_what_does_not_fit_is_refused(tensors, message):
@@ -193,9 +193,9 @@ def test_look_alike_of_a_training_checkpoint(tmp_path):
 # --- networks of little use for photos -------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("classes, channels, warning", [
-    (1, 3, "the model has one class: it says 100 % for every photo"),
-    (0, 3, "the file has no classifier: the model gives pooled features, and names no classes"),
-    (2, 4, "the model takes 4 channels: photos can't be given to it, only arrays .N, H, W, 4."),
+    (1, 3, "the model has one class: every photo gets 100 %"),
+    (0, 3, "the file has no classifier: the model returns pooled features and can't name classes"),
+    (2, 4, "the model takes 4 channels: it can't take photos, only arrays .N, H, W, 4."),
     (2, 2, "the model takes 2 channels: "), (2, 1, None), (2, 3, None),
 ], ids=["one_class", "no_class", "four_channels", "two_channels", "grey", "colour"])
 def test_what_a_network_is_good_for_is_said(classes, channels, warning):
@@ -263,7 +263,7 @@ def test_target_is_never_the_source(model, zip_bytes, tmp_path):
 def test_shapes_far_beyond_any_network(tmp_path):
     arrays = NETWORK | {"conv_stem.weight": np.zeros((32, 4097, 3, 3), np.float32)}
     (tmp_path / "model.pth").write_bytes(by_hand.save(arrays, "zip"))
-    with pytest.raises(WeightsError, match="model.pth': its shapes tell of 4,097 input channels: .* up to 4,096"):
+    with pytest.raises(WeightsError, match="model.pth': its shapes mean 4,097 input channels: the limit is 4,096"):
         convert(tmp_path / "model.pth")
 
 

@@ -1,4 +1,4 @@
-"""Conversions that are killed, or whose disk is full: the target is absent, the old file or the new one."""
+"""Conversions that are killed, or meet a full disk: the target is absent, the old file, or the new one."""
 import errno
 import json
 import os

@@ -1,4 +1,4 @@
-"""What a conversion holds in memory: twice the larger of checkpoint and weight file, however the tensors are stored."""
+"""Peak memory of a conversion: twice the larger of checkpoint and weight file, however the tensors are stored."""
 import tracemalloc
 
 import checkpoints as by_hand
@@ -15,7 +15,7 @@ NAME = "tf_efficientnet_lite0.pth"
 
 
 def bfloat16() -> bytes:
-    """NETWORK cut to bfloat16."""
+    """NETWORK truncated to bfloat16."""
     raws, entries = {}, {}
     for i, (key, array) in enumerate(NETWORK.items()):
         half = array.dtype == np.float32
@@ -25,7 +25,7 @@ def bfloat16() -> bytes:
 
 
 def expanded() -> bytes:
-    """A network with a classifier of one row that stands for 3000."""
+    """A network whose classifier is one row expanded to 3000."""
     rest = {key: array for key, array in by_hand.network(3000).items() if key != "classifier.weight"}
     raws = {str(i): array.tobytes() for i, array in enumerate(rest.values())} | {"row": bytes(4 * 1280)}
     entries = {key: tensor(storage(str(i), array.size, by_hand.CLASSES[array.dtype.str[1:]]), array.shape)
@@ -61,10 +61,10 @@ def test_convert_holds_twice_the_larger_file(tmp_path, case):
 
 
 def test_expanded_tensors_are_bounded_by_the_file(tmp_path):
-    """One row that stands for 17 MiB, in a file of 6 kB."""
+    """One row expanded to 17 MiB, in a file of 6 kB."""
     pickle = program(dictionary({"x": tensor(storage("0", 1280), (3500, 1280), (0, 1))}))
     (tmp_path / NAME).write_bytes(zip_file(pickle, {"0": bytes(4 * 1280)}))
-    with pytest.raises(WeightsError, match="the tensor 'x' of shape .3500, 1280. .* 16 MiB more than the whole file"):
+    with pytest.raises(WeightsError, match="the tensor 'x' of shape .3500, 1280. .* 16 MiB more than the file's size"):
         convert(tmp_path / NAME)
 
 

@@ -1,4 +1,4 @@
-"""Weight files back to timm: every number, timm's names, and loading with strict=True."""
+"""Exports to timm: all values, timm's names, and loading with strict=True."""
 import dataclasses
 import json
 
@@ -139,7 +139,7 @@ def test_export_refuses(weights_file, tmp_path):
     with pytest.raises(ArgumentError, match="lite0.h5': its name must end in .safetensors, .*'.*/' makes a folder"):
         export(weights_file, weights_file, force=True)
     (tmp_path / "model.pth").write_bytes(by_hand.zip_file(b""))
-    with pytest.raises(WeightsError, match="model.pth' is no HDF5 file"):
+    with pytest.raises(WeightsError, match="model.pth' is not an HDF5 file"):
         export(tmp_path / "model.pth", tmp_path / "old.safetensors", force=True)
     assert (tmp_path / "old.safetensors").read_bytes() == b"old"
 

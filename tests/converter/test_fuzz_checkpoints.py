@@ -32,7 +32,7 @@ def test_generated_checkpoints_are_what_torch_reads(tmp_path):
 
 
 def test_generated_checkpoints_take_little_memory(tmp_path):
-    """Files of some kilobytes: 16 MiB for a pickle, or for expanded tensors, twice that where they are bfloat16."""
+    """For files of some kilobytes: 16 MiB for a pickle or expanded tensors, twice that for bfloat16."""
     tracemalloc.start()
     try:
         for i in range(300):
@@ -56,7 +56,7 @@ def test_a_tame_file_is_read(tmp_path, form):
     for grammar in tame:
         (tmp_path / "x.pth").write_bytes(grammar.file())
         got = read_checkpoints.read(tmp_path / "x.pth")
-        assert not isinstance(got, WeightsError) or "make it float32" in str(got) or "big-endian" in str(got), got
+        assert not isinstance(got, WeightsError) or "convert it to float32" in str(got) or "big-endian" in str(got), got
 
 
 @pytest.mark.parametrize("fault, message", [

@@ -21,7 +21,7 @@ fuzz = settings(max_examples=400, deadline=5000, derandomize=True,
 
 @pytest.fixture
 def read(tmp_path):
-    """bytes -> arrays, or None where the reader refuses them; any other exception fails the test."""
+    """bytes -> arrays, or None if the reader refuses them; any other exception fails the test."""
     path = tmp_path / "fuzzed.pth"
 
     def read(data: bytes):
@@ -51,13 +51,13 @@ bit_lists = st.lists(st.integers(0, 8 * 4096 - 1), min_size=1, max_size=4)
 @fuzz
 @given(bits=bit_lists)
 def test_zip_flips_never_change_a_number(read, bits):
-    """The CRCs cover every entry, and the directory must agree with the entries' own headers."""
+    """The CRCs cover every entry, and the directory must match the entries' own headers."""
     expected, got = read(FILES["zip"]), read(flipped(FILES["zip"], bits))
     assert got is None or got == expected
 
 
 def test_zip_single_bits_all_over(read):
-    """The same for single bits all over the file, of which only a few mean nothing (time stamps, versions)."""
+    """The same for single bits in the whole file, only a few of which have no meaning (time stamps, versions)."""
     data = FILES["zip"]
     expected = read(data)
     results = [read(flipped(data, [bit])) for bit in range(3, 8 * len(data), 11)]

@@ -21,7 +21,7 @@ from checkpoints import (
 
 from weights_convert import read_checkpoint
 
-CASES = Path(__file__).parents[1] / "data" / "hostile"  # found by fuzzing; each once raised something else or misread
+CASES = Path(__file__).parents[1] / "data" / "hostile"  # found by fuzzing: once a wrong error or misread
 RAW = bytes(range(64))
 
 
@@ -66,7 +66,7 @@ def test_found_by_fuzzing_is_read(file, start):
     ("DoubleStorage", "int16", (2, 2), 2 * 8 + 2), ("FloatStorage", "int32", (3, 8), 3 * 4 + 4),
 ], ids=["wider", "wider_unaligned", "narrower", "equal"])
 def test_legacy_view_counts_in_elements_of_its_storage(tmp_path, kind, dtype, view, first):
-    """A tensor of two elements from the second on, of another dtype than the storage that it lies in."""
+    """A tensor of two elements, from the second on, whose dtype differs from its storage's."""
     width = {"DoubleStorage": 8, "FloatStorage": 4, "ByteStorage": 1}[kind]
     numel = len(RAW) // width
     tensors = dictionary({"x": rebuilt_v3(viewed(kind, numel, view), 1, (2,), (1,), dtype)})
@@ -78,10 +78,10 @@ REFUSED = {
     "view_ends_before_a_wider_element": (rebuilt_v3(viewed(view=(3, 3)), 0, (2,), (1,), "float64"),
                                          "ends at element 2 of storage '0', which has 1"),
     "view_at_two_places": (tensor(viewed(), (8,)) + text("y") + tensor(viewed(view=(4, 8)), (8,)),
-                           r"the view 'v' lies at two places: once it is \(3, 8\) of storage '0', once \(4, 8\)"),
-    "view_called_like_a_storage": (tensor(viewed(key="0"), (8,)), "'0' names a storage and a view"),
+                           r"the view 'v' is defined twice: as \(3, 8\) of storage '0' and as \(4, 8\)"),
+    "view_called_like_a_storage": (tensor(viewed(key="0"), (8,)), "'0' names both a storage and a view"),
     "view_key_is_number": (tensor(storage("0", 16, "FloatStorage", numbers([7, 3, 8])), (8,)), "the view a tuple"),
-    "view_key_of_257_characters": (tensor(viewed(key="v" * 257), (8,)), "the key text of at most 256"),
+    "view_key_of_257_characters": (tensor(viewed(key="v" * 257), (8,)), "the key a string of at most 256"),
     "view_of_2_to_60": (tensor(viewed(view=(0, 1 << 60)), (8,)), "view of a storage holds 1152921504606846976"),
     "numel_of_2_to_60": (tensor(storage("0", 1 << 60, "FloatStorage", b"N"), (8,)), "has 1152921504606846976 elements"),
     "numel_of_2_to_64": (tensor(storage("0", 1 << 64, "FloatStorage", b"N"), (8,)), "has 18446744073709551616"),
@@ -97,7 +97,7 @@ def test_legacy_numbers_are_refused(tmp_path, case, little):
 
 
 def test_an_empty_storage_may_be_of_two_kinds(tmp_path):
-    """torch writes one key for all tensors that share an empty storage, whatever their dtype."""
+    """torch writes one key for all tensors that share an empty storage, whatever their dtypes."""
     for make, more in ((legacy_file, (b"N",)), (zip_file, ())):
         pickle = program(dictionary({kind: tensor(storage("0", 0, f"{kind}Storage", *more), (0, 3))
                                      for kind in ("Float", "Long")}))
@@ -107,7 +107,7 @@ def test_an_empty_storage_may_be_of_two_kinds(tmp_path):
 
 
 def test_big_endian_tensor_of_another_width_is_refused(tmp_path):
-    """torch swaps the bytes of each element of the storage: what a wider or narrower tensor then holds is chance."""
+    """torch swaps the bytes of each storage element: the content of a wider or narrower tensor is then undefined."""
     held, raw = storage("0", 16, "UntypedStorage"), np.arange(4, dtype=">f4").tobytes()
     wider = dictionary({"x": rebuilt_v3(held, 0, (4,), (1,), "float32")})
     data = zip_file(program(wider), {"0": raw}, byteorder=b"big")
@@ -118,7 +118,7 @@ def test_big_endian_tensor_of_another_width_is_refused(tmp_path):
 
 
 def test_the_largest_numbers_below_the_limit(tmp_path):
-    """What NumPy still takes: extents beside an empty one, and strides that are never taken."""
+    """Limits that NumPy still accepts: extents beside an empty one, and strides that are never used."""
     top = (1 << 60) - 1
     for kind, width in (("DoubleStorage", 8), ("BFloat16Storage", 2)):
         state = {"empty": tensor(storage("0", 8, kind), (top, 0), (top, top)),

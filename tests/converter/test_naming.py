@@ -62,7 +62,7 @@ def test_command_says_whose_names_they_are(tmp_path, capsys, names, naming):
     (lambda t: {n: a for n, a in t.items() if not n.startswith("_blocks.15.")}, "and 15 blocks: an .* has 16, 21, 24"),
     (lambda t: {"_conv_stem.weight": t["_conv_stem.weight"]}, "and 0 blocks"),
     (lambda t: t | {"_blocks.99._bn0.bias": np.zeros(3, "f4")}, "and 100 blocks"),
-    (lambda t: t | {"classifier.bias": np.zeros(2, "f4")}, "'classifier.bias' is there twice"),
+    (lambda t: t | {"classifier.bias": np.zeros(2, "f4")}, "'classifier.bias' appears twice"),
     (lambda t: t | {"_blocks.3._bn7.bias": np.zeros(2, "f4")}, r"unexpected '_blocks.3._bn7.bias' \(2,\)"),
     (lambda t: t | {"_blocks.99999999999999999999999._bn0.bias": np.zeros(2, "f4")}, "unexpected '_blocks.99999999999"),
 ], ids=["a_block_too_few", "stem_alone", "a_block_far_away", "both_names", "unknown_module", "number_without_end"])

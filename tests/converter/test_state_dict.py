@@ -25,7 +25,7 @@ def read(tmp_path, entries, **how):
     return read_checkpoint(path, **how)
 
 
-# --- the key it is under ---------------------------------------------------------------------------------------------
+# --- the key ---------------------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("entries, wrapper", [
     ({"state_dict_ema": STATE, "model_ema": OTHER, "state_dict": OTHER, "model": OTHER}, "state_dict_ema"),
@@ -75,17 +75,17 @@ def test_the_refusal_names_what_was_looked_for(tmp_path):
 
 def test_safetensors_has_no_entries(tmp_path):
     (tmp_path / "x.safetensors").write_bytes(by_hand.save({"x": np.zeros(2, "f4")}, "safetensors"))
-    with pytest.raises(WeightsError, match="a safetensors file has no entries to choose 'model'"):
+    with pytest.raises(WeightsError, match="a safetensors file has no entries, so 'model'"):
         read_checkpoint(tmp_path / "x.safetensors", key="model")
 
 
-# --- what lies beside the tensors ------------------------------------------------------------------------------------
+# --- other values beside tensors -------------------------------------------------------------------------------------
 
 def test_numbers_and_texts_beside_the_tensors_are_left_out(tmp_path):
     scalar = call("numpy.core.multiarray", "scalar", call("numpy", "dtype", text("f8"), b"\x89", b"\x88"), text("x"))
     got = read(tmp_path, {"x": T, "epoch": number(3), "note": text("best"), "none": b"N", "accuracy": scalar})
     assert list(got.tensors) == ["x"]
-    assert got.warnings == ("left out, as no part of the network: 'epoch', 'note', 'none' and 1 more",)
+    assert got.warnings == ("not part of the network and left out: 'epoch', 'note', 'none' and 1 more",)
 
 
 @pytest.mark.parametrize("module, name", [("numpy.core.multiarray", "_reconstruct"),
@@ -93,15 +93,15 @@ def test_numbers_and_texts_beside_the_tensors_are_left_out(tmp_path):
                                           ("numpy._core.numeric", "_frombuffer")])
 def test_numpy_arrays_are_called_by_their_name(tmp_path, module, name):
     array = call(module, name, tuple_of(number(1)))
-    with pytest.raises(WeightsError, match="it holds NumPy arrays, not tensors of torch .'w'.: .*torch.from_numpy"):
+    with pytest.raises(WeightsError, match="it contains NumPy arrays, not torch tensors .'w'.: .*torch.from_numpy"):
         read(tmp_path, {"w": array, "x": T})
 
 
 @needs_timm
 @pytest.mark.parametrize("protocol, largest, message", [
-    (2, 1 << 16, "its entry 'state_dict' holds NumPy arrays, not tensors of torch"),
-    (2, 1 << 30, "at most 1048576 are read; where it is a NumPy array, save tensors of torch"),
-    (5, 1 << 16, "its entry 'state_dict' holds NumPy arrays, not tensors of torch"),
+    (2, 1 << 16, "its entry 'state_dict' contains NumPy arrays, not torch tensors"),
+    (2, 1 << 30, "the limit is 1048576; if it is a NumPy array, save torch tensors"),
+    (5, 1 << 16, "its entry 'state_dict' contains NumPy arrays, not torch tensors"),
 ], ids=["small", "large", "protocol_5"])
 def test_numpy_arrays_saved_by_torch(tmp_path, protocol, largest, message):
     """A pickle stores each as one string; those of a whole network exceed the limit."""
@@ -133,29 +133,29 @@ def test_prefix_of_a_network_without_counts_and_classifier():
 
 
 def test_what_is_outside_the_prefix_is_left_out():
-    """A loss with weights of its own, an average's counter, a profiler's counters."""
+    """A loss with its own weights, the counter of an average, counters of a profiler."""
     more = {"n_averaged": 0, "criterion.weight": 1, "module.total_ops": 2, "module.conv_stem.total_params": 3}
     got, prefix, warnings = find_network({f"module.{name}": array for name, array in NETWORK.items()} | more)
     assert prefix == "module." and list(got) == list(NETWORK)
-    assert warnings == ["left out, as no part of the network: 'n_averaged', 'criterion.weight', 'module.total_ops' and "
-                       "1 more"]
+    assert warnings == ["not part of the network and left out: 'n_averaged', 'criterion.weight', 'module.total_ops' "
+                        "and 1 more"]
 
 
 def test_without_a_prefix_only_counters_are_left_out():
     got, prefix, warnings = find_network(NETWORK | {"total_ops": 0, "bn1.total_params": 1, "aux.weight": 2})
     assert prefix == "" and list(got) == [*NETWORK, "aux.weight"]  # which is refused as unexpected
-    assert warnings == ["left out, as no part of the network: 'total_ops', 'bn1.total_params'"]
+    assert warnings == ["not part of the network and left out: 'total_ops', 'bn1.total_params'"]
 
 
 TWO = {f"{prefix}{name}": (prefix, array) for prefix in ("student.", "teacher.") for name, array in NETWORK.items()}
 
 
 def test_two_networks_are_a_choice():
-    with pytest.raises(WeightsError, match="it holds 2 networks, with the prefixes 'student.', 'teacher.': .*--prefix"):
+    with pytest.raises(WeightsError, match="it contains 2 networks, with the prefixes 'student.', 'teacher.': .*--pre"):
         find_network(TWO)
     got, prefix, warnings = find_network(TWO, "teacher.")
     assert prefix == "teacher." and list(got) == list(NETWORK) and {owner for owner, _ in got.values()} == {"teacher."}
-    assert "left out, as no part of the network: 'student.conv_stem.weight'" in warnings[0]
+    assert "not part of the network and left out: 'student.conv_stem.weight'" in warnings[0]
 
 
 def test_the_network_without_a_prefix_beside_another():
@@ -173,7 +173,7 @@ def test_prefix_that_nothing_has():
 
 def test_one_tensor_with_and_without_the_prefix():
     names = {f"module.{name}": array for name, array in NETWORK.items()} | {"bn1.bias": 0}
-    with pytest.raises(WeightsError, match="the tensor 'bn1.bias' is there twice, once with the prefix 'module.'"):
+    with pytest.raises(WeightsError, match="the tensor 'bn1.bias' appears twice, once with the prefix 'module.'"):
         find_network(names)
 
 
@@ -201,8 +201,8 @@ def test_a_wrapped_checkpoint_converts(tmp_path, capsys, form, wrapper, prefix):
     source.write_bytes(by_hand.save(NETWORK, form, wrapper=wrapper, prefix=prefix))
     assert main(["convert", str(source)]) == 0
     output = capsys.readouterr()
-    assert f"\nnames    of timm, after the prefix '{prefix}'\n" in output.out and output.err == ""
-    assert (f"taken from its entry '{wrapper}'" in output.out) is bool(wrapper)
+    assert f"\nnames    of timm, with the prefix '{prefix}'\n" in output.out and output.err == ""
+    assert (f"entry '{wrapper}'" in output.out) is bool(wrapper)
     got = read_weights(source.with_suffix(".h5")).parameters
     assert all(got[name].tobytes() == array.tobytes() for name, array in NETWORK.items())
 
@@ -215,13 +215,13 @@ def test_key_and_prefix_of_the_command(tmp_path, capsys):
     assert "choose one with --prefix TEXT" in capsys.readouterr().err
     assert main(["convert", str(source), "--key", "run", "--prefix", "teacher."]) == 0
     output = capsys.readouterr()
-    assert "after the prefix 'teacher.'" in output.out
-    assert "npefficient: warning: left out, as no part of the network: 'student.conv_stem.weight'" in output.err
+    assert "with the prefix 'teacher.'" in output.out
+    assert "npefficient: warning: not part of the network and left out: 'student.conv_stem.weight'" in output.err
 
 
 @needs_timm
 def test_what_torch_and_thop_make_of_a_model(tmp_path):
-    """torch's AveragedModel of a parallel model with thop's counters: all of them are in its state_dict."""
+    """A torch AveragedModel of a parallel model with thop's counters: all of these are in its state_dict."""
     torch.manual_seed(0)
     model = timm.create_model("tf_efficientnet_lite0", num_classes=2)
     expected = {name: array.clone() for name, array in model.state_dict().items()}

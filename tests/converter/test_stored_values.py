@@ -1,4 +1,4 @@
-"""The values of a checkpoint as they are stored: dtypes, batch counts, and what float32 can't hold."""
+"""The stored values of a checkpoint: dtypes, batch counts, and values outside the range of float32."""
 import checkpoints as by_hand
 import numpy as np
 import pytest
@@ -39,10 +39,10 @@ def test_any_number_is_a_count(dtype, shape):
                                    np.float64(0.5), np.float64(1e300), np.uint64(2**63)],
                          ids=["half_of_many", "nan", "negative", "negative_int", "fraction", "huge", "beyond_int64"])
 def test_what_is_no_count_is_set_to_0_with_a_warning(value):
-    """A count of 65,520 and more is infinite in float16."""
+    """Counts of 65,520 and more are infinite in float16."""
     got, warnings = count_of(np.array(value))
     assert got == 0 and len(warnings) == 1
-    assert f"1 batch counts are no whole numbers from 0 up ('{COUNTS[0]}' is {value.item()!r})" in warnings[0]
+    assert f"1 batch counts are not whole numbers of at least 0 ('{COUNTS[0]}' is {value.item()!r})" in warnings[0]
 
 
 @pytest.mark.parametrize("missing", [COUNTS[:1], COUNTS], ids=["one", "all"])
@@ -56,7 +56,7 @@ def test_missing_counts_are_0(missing):
 @pytest.mark.parametrize("form", ["pth", "safetensors"])
 @pytest.mark.parametrize("kind", ["float16", "bfloat16", "float32", "float64", "int32", "int16"])
 def test_counts_of_every_kind_load_as_in_timm(tmp_path, kind, form):
-    """What `{k: v.half() for ..}` makes: timm loads it, and so do we; the values are those of its own conversion."""
+    """The result of `{k: v.half() for ..}`: timm loads it, and so do we, with the same values."""
     import safetensors.torch
 
     torch.manual_seed(1)
@@ -105,7 +105,7 @@ def changed(*values) -> np.ndarray:
 def test_lost_values_are_counted_and_the_largest_is_named(values, count, largest):
     got, warnings = stored(bn1__bias=changed(*values))
     assert np.array_equal(got["bn1.bias"], changed(*values).astype("f4"))
-    assert warnings == [f"{count} values of float64 are so small that float32 rounds them to 0 or to fewer digits: the "
+    assert warnings == [f"{count} float64 values are so small that float32 rounds them to 0 or to fewer digits: the "
                        f"largest is {largest}, in 'bn1.bias'"]
 
 
@@ -117,7 +117,7 @@ def test_ordinary_rounding_is_no_loss(values):
 
 def test_losses_of_several_tensors_are_one_warning():
     _, (warning,) = stored(bn1__bias=changed(1e-60), bn1__weight=np.full(32, 1e-50))
-    assert "33 values of float64" in warning and "the largest is 1e-50, in 'bn1.weight'" in warning
+    assert "33 float64 values" in warning and "the largest is 1e-50, in 'bn1.weight'" in warning
 
 
 def test_float64_beyond_float32_is_refused():

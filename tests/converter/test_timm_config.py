@@ -30,7 +30,7 @@ def parsed(*args, **changes):
 def test_settings_and_names_are_taken(folder):
     done = convert(folder(config()))
     assert done.weights.preprocessing == EXPECTED and done.weights.labels == ("cat", "dog")
-    assert done.config == "config.json" and done.warnings == ()  # it tells the network, too
+    assert done.config == "config.json" and done.warnings == ()  # it identifies the network, too
     assert done.source.name == "model.safetensors" and done.target.name == "model.h5"
 
 
@@ -68,7 +68,7 @@ def test_command_says_where_settings_came_from(folder, capsys):
     assert ("\ninput    160 x 128, crop_pct 0.9, bilinear, mean 0.1 0.2 0.3, std 0.4 0.5 0.6, from config.json\n"
             "labels   'cat', 'dog', from config.json\n") in out and f"read     {path}/model.safetensors (" in out
     assert main(["convert", str(path), "--crop-pct", "1", "--force"]) == 0
-    assert "from config.json, some of it from the options\n" in capsys.readouterr().out
+    assert "from config.json and the options\n" in capsys.readouterr().out
     (path / "config.json").unlink()
     assert main(["convert", str(path), "--force"]) == 0
     assert "\nlabels   no class names in the file\n" in capsys.readouterr().out
@@ -113,7 +113,7 @@ def test_mean_of_other_channels(channels, mean, expected):
 @pytest.mark.parametrize("name", ["mean", "std"])
 def test_mean_of_another_number_of_channels_is_refused(name, channels, values):
     with pytest.raises(WeightsError, match=f"'{name}' has {len(values)} values for {channels} input channels?: it must "
-                                           "be one for all channels, three, or one for each that are all the same"):
+                                           "have one, three, or equal ones for all channels"):
         parsed({"input_size": [channels, 160, 128], name: values})
 
 
@@ -124,8 +124,8 @@ def test_channels_of_the_arguments_count_before_the_size():
 def test_what_is_left_out_has_timms_defaults(folder):
     weights, _, found = load(folder(config(pretrained_cfg={"crop_pct": 0.9})))
     assert weights.preprocessing == Preprocessing((224, 224), 0.9, "bicubic", **IMAGENET)
-    assert found == ("config.json leaves out crop_mode, input_size, interpolation, mean, std: timm's defaults are "
-                       "taken, as timm itself takes them",)
+    assert found == ("config.json does not set crop_mode, input_size, interpolation, mean, std: timm's defaults are "
+                     "used, as in timm itself",)
 
 
 # --- which file of a folder ------------------------------------------------------------------------------------------
@@ -144,7 +144,7 @@ def test_file_of_a_folder(tmp_path, names, chosen):
 
 @pytest.mark.parametrize("names, message", [
     (("a.pth", "b.pth"), "it has 2 checkpoints, 'a.pth', 'b.pth': name the checkpoint file itself"),
-    (("a.h5", "b.txt"), "it is a directory, and none of its files ends with .safetensors, .pth"),
+    (("a.h5", "b.txt"), "it is a directory, and none of its files ends in .safetensors, .pth"),
 ], ids=["several", "none"])
 def test_folder_that_leaves_it_open(tmp_path, names, message):
     for name in names:
@@ -165,7 +165,7 @@ def test_folder_that_leaves_it_open(tmp_path, names, message):
 ], ids=["photos", "one_channel", "no_head", "numbered_labels"])
 @pytest.mark.parametrize("safe", [True, False], ids=["safetensors", "bin"])
 def test_folder_that_timm_saved(tmp_path, how, data, labels, safe):
-    """save_for_hf -> convert: the settings are those that timm's own loading from the folder gives."""
+    """save_for_hf -> convert: the same settings as when timm loads the folder."""
     from timm.models import save_for_hf
 
     model = timm.create_model("tf_efficientnet_lite0", **how)
@@ -188,7 +188,7 @@ def test_folder_that_timm_saved(tmp_path, how, data, labels, safe):
 
 @needs_timm
 def test_left_out_settings_are_timms(tmp_path):
-    """A config without a mean: timm takes ImageNet's, not those of the network."""
+    """A config without a mean: timm uses ImageNet's, not the network's."""
     weights = random_weights(build("lite0", 2))
     state = {name: torch.from_numpy(np.array(array)) for name, array in weights.parameters.items()}
     torch.save(state, tmp_path / "pytorch_model.bin")

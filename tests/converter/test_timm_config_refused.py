@@ -1,4 +1,4 @@
-"""timm's config.json beside a checkpoint: what contradicts the tensors, and what a hostile one does."""
+"""timm's config.json beside a checkpoint: contradictions of the tensors, and hostile files."""
 import json
 import os
 
@@ -15,7 +15,7 @@ from weights_convert.timm_config import config_beside
 @pytest.mark.parametrize("changes, message", [
     ({"architecture": "efficientnet_lite0"}, "config.json says 'efficientnet_lite0': .*use tf_efficientnet_lite0"),
     ({"architecture": "efficientnet_lite0.ra_in1k"}, "config.json says 'efficientnet_lite0.ra_in1k'"),
-    ({"architecture": "resnet50"}, "says architecture 'resnet50': only tf_efficientnet_lite0, .* are known here"),
+    ({"architecture": "resnet50"}, "says architecture 'resnet50': only tf_efficientnet_lite0, .* are supported"),
     ({"architecture": "tf_efficientnet_lite2"}, "says architecture 'tf_efficientnet_lite2', but the tensors have "
                                                 "'tf_efficientnet_lite0'.*move it away"),
     ({"num_classes": 3}, "config.json says num_classes 3, but the tensors have 2"),
@@ -41,8 +41,8 @@ def test_variant_overrides_the_architecture_but_not_for_the_look_alike(folder):
 def test_config_of_something_else_is_left_alone(folder):
     weights, _, warnings = load(folder({"architectures": ["ViTModel"], "model_type": "vit"}))
     assert weights.preprocessing == VARIANTS["tf_efficientnet_lite0"].preprocessing
-    assert warnings[0] == "config.json beside it is not timm's (it has no 'architecture'), and is left alone"
-    assert "nothing tells whether" in warnings[1]
+    assert warnings[0] == "config.json beside it is not timm's (it has no 'architecture'), and is ignored"
+    assert "it is unclear whether" in warnings[1]
 
 
 # --- hostile ---------------------------------------------------------------------------------------------------------
@@ -53,9 +53,10 @@ def beside(tmp_path, what):
 
 
 @pytest.mark.parametrize("raw_config, message", [
-    (b"", "config.json is not JSON"), (b"{", "is not JSON"), (b"\xff\xfe{}", "is not JSON"),
-    (b"[" * 200_000, "is not JSON"), (b'{"a":' * 100_000, "is not JSON"), (b"1" * 10_000, "is not JSON"),
-    (b'{"architecture": NaN}', "holds 'NaN', which is not JSON"), (b'{"a": 1, "a": 2}', "the name 'a' is twice"),
+    (b"", "config.json is not valid JSON"), (b"{", "is not valid JSON"), (b"\xff\xfe{}", "is not valid JSON"),
+    (b"[" * 200_000, "is not valid JSON"), (b'{"a":' * 100_000, "is not valid JSON"),
+    (b"1" * 10_000, "is not valid JSON"), (b'{"architecture": NaN}', "contains 'NaN', which is not valid JSON"),
+    (b'{"a": 1, "a": 2}', "the name 'a' appears twice"),
     (b" " * ((1 << 22) + 1), "has more than 4194304 bytes"),
 ], ids=["empty", "cut_off", "utf16", "deep", "deep_names", "long_number", "nan", "twice", "large"])
 def test_what_is_no_json_is_refused(tmp_path, raw_config, message):
