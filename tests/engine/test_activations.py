@@ -110,9 +110,9 @@ def test_maps_are_the_callers_own():
 @pytest.mark.parametrize("names, message", [
     ("bn2", r"layers 'bn2': give a list of names, such as \['bn2'\]"),
     (None, r"layers None: give a list of names"),
-    (["bn2", "bn4"], "layer 'bn4': tf_efficientnet_lite0 has none of this name .did you mean 'bn[12]'"),
-    ([7], "layer 7: tf_efficientnet_lite0 has none of this name"),
-    ([["bn1"]], r"layer \['bn1'\]: tf_efficientnet_lite0 has none of this name; npefficient.network.layers"),
+    (["bn2", "bn4"], "layer 'bn4': tf_efficientnet_lite0 has no layer of this name .did you mean 'bn[12]'"),
+    ([7], "layer 7: tf_efficientnet_lite0 has no layer of this name"),
+    ([["bn1"]], r"layer \['bn1'\]: tf_efficientnet_lite0 has no layer of this name; npefficient.network.layers"),
 ], ids=["text", "none", "unknown", "number", "nested"])
 def test_activations_refuse_names(names, message):
     with pytest.raises(ArgumentError, match=message):

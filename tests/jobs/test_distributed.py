@@ -49,7 +49,7 @@ def test_classify_starts_ray_and_writes_the_rows_of_one_process(directory, place
                           cwd=place, env=environment, text=True, capture_output=True, timeout=300)
     assert done.returncode == 1, done.stderr
     assert done.stdout.splitlines()[-1] == f"wrote rows.parquet: {COUNT} rows"
-    assert done.stderr.endswith(f"npefficient: 2 of {COUNT} photos could not be read: their rows say why\n")
+    assert done.stderr.endswith(f"npefficient: 2 of {COUNT} photos could not be read: their rows give the reason\n")
     for name in ("broken", "empty"):
         assert f"npefficient: error: photo 'photos/{name}.jpg': " in done.stderr
     got, expected = rows(place / "rows.parquet"), rows(place / "expected.parquet")

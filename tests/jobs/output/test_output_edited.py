@@ -194,7 +194,7 @@ H5 = {
     "embeddings_missing": (lambda file: file.__delitem__("embeddings"), "'embeddings' is missing"),
     "group": (instead("photo", lambda file, values: file.create_group("photo")), ""),
     "soft_link": (instead("error", lambda file, values: file.__setitem__("error", h5py.SoftLink("/photo"))),
-                  "'error' is a soft link: the file may not lead to another place"),
+                  "'error' is a soft link: the file must not contain links"),
     "external_link": (instead("photo", elsewhere), "'photo' is an external link"),
     "external_storage": (instead("classes", external), "'classes' is not stored in chunks"),
     "virtual": (instead("classes", virtual), "'classes' is not stored in chunks"),
