@@ -136,7 +136,7 @@ def _three(name: str, values, in_chans: int):
         return values[:1] * 3
     if len(values) != 3:
         raise WeightsError(f"{name!r} has {counted(len(values), 'value')} for {counted(in_chans, 'input channel')}: it "
-                           "must have one, three, or equal ones for all channels")
+                           "must be one value, three, or the same value for every channel")
     return values
 
 

@@ -1,9 +1,9 @@
 """Train the classifier on your own classes, from a folder of photos for each class.
 
 PHOTOS_DIR has a sub-folder for each class, named after it, with its photos in it or below. Some photos of each class
-are held out. A new last layer is fitted to the others (multinomial logistic regression by scikit-learn: python -m pip
-install matplotlib scikit-learn) and evaluated on the held-out ones. The regularisation strength is the one with the
-lowest loss on the held-out photos, so the accuracy is slightly optimistic. OUT.h5 has the layer that was evaluated;
+are held out. A new last layer is fitted to the others by multinomial logistic regression and evaluated on the held-out
+ones. It needs scikit-learn: python -m pip install matplotlib scikit-learn. The regularisation strength is the one with
+the lowest loss on the held-out photos, so the accuracy is slightly optimistic. OUT.h5 has the layer that was evaluated;
 with --refit, one that was then fitted to all photos.
 
 `npefficient classify --weights OUT.h5` uses the file, `npefficient export` converts it for timm. It contains the class

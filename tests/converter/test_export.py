@@ -111,7 +111,7 @@ def test_metadata_are_those_documented(tmp_path):
 
 def test_class_names_without_end_are_refused(tmp_path):
     write_weights(tmp_path / "x.h5", weights_with(2, labels=("a" * 600_000, "b" * 600_000)))
-    with pytest.raises(WeightsError, match="take 1,2.*bytes: the header .* up to 1,048,576; shorten the class names"):
+    with pytest.raises(WeightsError, match="take 1,2.*bytes: the limit .* is 1,048,576; shorten the class names"):
         export(tmp_path / "x.h5", tmp_path / "x.safetensors")
     with pytest.raises(WeightsError, match="shorten the class names"):
         export(tmp_path / "x.h5", f"{tmp_path}/hub/")

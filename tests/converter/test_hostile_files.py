@@ -94,8 +94,8 @@ ZIPS = {
 
 LEGACY = {
     "magic_number_wrong": (legacy_file(LEGACY_STATE, magic=77),
-                           "magic number is 77 instead of 119547037146038801333356"),
-    "protocol_1002": (legacy_file(LEGACY_STATE, version=1002), "protocol version is 1002 instead of 1001"),
+                           "magic number 77 instead of 119547037146038801333356"),
+    "protocol_1002": (legacy_file(LEGACY_STATE, version=1002), "protocol version 1002 instead of 1001"),
     "tensor_among_the_facts": (program(number(MAGIC_NUMBER)) + program(number(1001))
                                + program(storage("0", 4, "FloatStorage", b"N")), "tensor data at byte"),
     "memo_of_an_earlier_pickle": (legacy_file(program(b"h\x00")), "memo index 0 .* only 0"),
@@ -133,7 +133,7 @@ LEGACY = {
     "one_key_two_kinds": (legacy_file(program(dictionary({
         "x": tensor(storage("0", 4, "FloatStorage", b"N"), (4,)),
                                                           "y": tensor(storage("0", 4, "HalfStorage", b"N"), (4,))}))),
-        "once 4 float32, once 4 float16"),
+        "as 4 float32 elements and as 4 float16"),
 }
 
 
@@ -150,7 +150,7 @@ SAFETENSORS = {
     "header_not_utf8": (safetensors_file(b'{"\xff":1}'), "not valid JSON"),
     "header_followed_by_text": (safetensors_file(b"{} {}"), "not valid JSON"),
     "header_nested": (safetensors_file(b'{"x":' + b"[" * 200_000 + b"]" * 200_000 + b"}"),
-                      "not JSON|must have 'dtype'"),
+                      "not valid JSON|must have 'dtype'"),
     "header_of_digits": (safetensors_file(b'{"x":' + b"9" * 100_000 + b"}"), "not valid JSON"),
     "header_nan": (safetensors_file(b'{"x":NaN}'), "contains 'NaN'"),
     "name_twice": (safetensors_file(b'{"bn1.bias":1,"bn1.bias":2}'), "'bn1.bias' appears twice"),

@@ -113,7 +113,7 @@ def test_mean_of_other_channels(channels, mean, expected):
 @pytest.mark.parametrize("name", ["mean", "std"])
 def test_mean_of_another_number_of_channels_is_refused(name, channels, values):
     with pytest.raises(WeightsError, match=f"'{name}' has {len(values)} values for {channels} input channels?: it must "
-                                           "have one, three, or equal ones for all channels"):
+                                           "be one value, three, or the same value for every channel"):
         parsed({"input_size": [channels, 160, 128], name: values})
 
 

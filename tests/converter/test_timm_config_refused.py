@@ -60,7 +60,7 @@ def beside(tmp_path, what):
     (b" " * ((1 << 22) + 1), "has more than 4194304 bytes"),
 ], ids=["empty", "cut_off", "utf16", "deep", "deep_names", "long_number", "nan", "twice", "large"])
 def test_what_is_no_json_is_refused(tmp_path, raw_config, message):
-    with pytest.raises(WeightsError, match=f"{message}.*mend config.json, or move it away") as caught:
+    with pytest.raises(WeightsError, match=f"{message}.*fix config.json, or move it away") as caught:
         beside(tmp_path, raw_config)
     assert len(str(caught.value)) < 500
 
@@ -69,10 +69,11 @@ def test_what_is_no_json_is_refused(tmp_path, raw_config, message):
     ({"pretrained_cfg": []}, "'pretrained_cfg' is a list: it must be a dictionary"),
     ({"pretrained_cfg": "x" * 10_000}, "'pretrained_cfg' is 'xxx.* long.: it must be a dictionary"),
     ({"model_args": [1]}, "'model_args' is a list"), ({"num_classes": "2"}, "'num_classes' is '2': it must be a whole"),
-    ({"num_classes": True}, "'num_classes' is True"), ({"global_pool": 3}, "'global_pool' is 3: it must be a text"),
+    ({"num_classes": True}, "'num_classes' is True"), ({"global_pool": 3}, "'global_pool' is 3: it must be a string"),
     ({"global_pool": "fast"}, "'global_pool' is 'fast': it must be one of 'avg', "),
-    ({"label_names": "cat"}, "'label_names' must be a list of texts"), ({"label_names": [1, 2]}, "'label_names' must"),
-    ({"label_names": {"0": "a", "2": "b"}}, "'label_names' must"), ({"label_descriptions": []}, "'label_descriptions'"),
+    ({"label_names": "cat"}, "'label_names' must be a list of strings"),
+    ({"label_names": [1, 2]}, "'label_names' must"), ({"label_names": {"0": "a", "2": "b"}}, "'label_names' must"),
+    ({"label_descriptions": []}, "'label_descriptions'"),
 ], ids=lambda value: None if isinstance(value, str) else "_".join(value))
 def test_values_of_a_wrong_type(tmp_path, changes, message):
     with pytest.raises(WeightsError, match=f"config.json: {message}.*move it away") as caught:

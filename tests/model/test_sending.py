@@ -146,7 +146,7 @@ def test_other_labels_or_settings_are_noticed_as_well(tmp_path):
         write_weights(path, weights, force=True)
         data = pickle.dumps(npefficient.create_model(checkpoint_path=path))
         write_weights(path, dataclasses.replace(weights, **change), force=True)
-        with pytest.raises(WeightsError, match="not those of the model that was pickled"):
+        with pytest.raises(WeightsError, match="no longer those of the model that was pickled"):
             pickle.loads(data)
 
 
