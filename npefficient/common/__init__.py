@@ -1,1 +1,1 @@
-"""What every room uses: text that goes out, paths and files, progress."""
+"""What every room uses: text for people, paths and files, progress."""

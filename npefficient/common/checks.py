@@ -1,6 +1,6 @@
-"""What users hand over, checked where it enters: a whole number, one of a few words, a path, an array of real numbers.
+"""Checks of users' arguments: a whole number, one of a few words, a path, an array of real numbers.
 
-Whatever is given, of whatever type, comes back fit for use or becomes one ArgumentError.
+Each takes a value of any type, and returns it ready for use or raises ArgumentError.
 """
 import numbers
 import os
@@ -15,7 +15,7 @@ from .text import quoted
 
 
 def whole(what: str, value, least: int, most: int | None = None) -> int:
-    """A whole number from `least` to `most`, NumPy's as well, but no bool."""
+    """A whole number from `least` to `most`, of Python's or NumPy's types, but not a bool."""
     good = isinstance(value, numbers.Integral) and not isinstance(value, bool)
     if not good or value < least or most is not None and value > most:
         shown = quoted(value.item() if isinstance(value, np.generic) else value)
@@ -42,7 +42,7 @@ def path_of(what: str, value) -> Path:
 
 
 def can_be_a_name(path: Path) -> bool:
-    """False for a path with NUL or half a character in it, which no file has."""
+    """False for a path with NUL, or with a character that can't be encoded, which no file has."""
     try:
         return b"\0" not in os.fsencode(path)
     except UnicodeEncodeError:
@@ -50,17 +50,17 @@ def can_be_a_name(path: Path) -> bool:
 
 
 def is_list(value: Any) -> TypeGuard[Iterable]:
-    """True for an iterable, except text, which is one thing."""
+    """True for an iterable other than text."""
     return isinstance(value, Iterable) and not isinstance(value, (str, bytes)) and getattr(value, "ndim", 1) > 0
 
 
 def plain_array(what: str, value: Any) -> np.ndarray:
-    """A NumPy array as it is; one that means more than its numbers, such as a masked one, is refused."""
+    """A NumPy array as it is; subclasses that are more than their numbers, such as masked arrays, are refused."""
     if not isinstance(value, np.ndarray):
         raise ArgumentError(f"{what} of type {type(value).__name__}: it must be a NumPy array")
     if isinstance(value, np.ma.MaskedArray):
-        raise ArgumentError(f"{what} is a masked array, and no value can be left out: give array.filled(0), or what "
-                            "else stands for the gaps")
+        raise ArgumentError(f"{what} is a masked array, and no value can be left out: give array.filled(0), or "
+                            "another value for the gaps")
     if type(value) not in (np.ndarray, np.memmap):
         raise ArgumentError(f"{what} of type {type(value).__name__}: it must be a plain NumPy array; give "
                             "np.asarray(array)")

@@ -1,4 +1,4 @@
-"""The files that matplotlib draws for a command: which there are, and what has to be there to draw them."""
+"""Pictures that commands draw with matplotlib: their formats, and whether it is installed."""
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -9,7 +9,7 @@ PICTURES = (".png", ".pdf", ".svg", ".jpg")
 
 
 def check_picture(path) -> str:
-    """Return matplotlib's name of the format; raises ArgumentError for another suffix than those of PICTURES."""
+    """Return matplotlib's name of the format; raises ArgumentError for a suffix that is not in PICTURES."""
     suffix = Path(path).suffix.lower()
     if suffix not in PICTURES:
         raise ArgumentError(f"picture {str(path)!r}: its name must end in {' or '.join(PICTURES)}")

@@ -1,4 +1,4 @@
-"""How far a long job is: a bar on a terminal, a line now and then in a log."""
+"""Progress of a long job: a bar on a terminal, a line now and then in a log."""
 import contextlib
 import os
 import sys

@@ -1,11 +1,11 @@
-"""Text from outside (names, labels, messages of the system), made fit for a person: one line, harmless and short."""
+"""Text from outside (names, labels, system messages), made safe to show: one line, no control characters, short."""
 import re
 
 ERROR = 4000  # characters of an error, at most
 NAME = 160  # characters of a name or a label that are shown, at most
 
-# What a terminal obeys (C0 but the tab, DEL, C1), what ends a line or turns its direction, and what UTF-8 can't hold:
-# Unicode 16, chapter 23.2, and UAX 9, table 4. A lone surrogate is a byte of a file name that is no UTF-8 (PEP 383).
+# What a terminal obeys (C0 except the tab, DEL, C1), what ends or reverses a line, and what UTF-8 can't hold:
+# Unicode 16, chapter 23.2, and UAX 9, table 4. A lone surrogate is a byte of a file name that is not UTF-8 (PEP 383).
 _ESCAPED = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _PLAIN = (type(None), bool, int, float)
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # OWASP, "CSV injection"
@@ -17,7 +17,7 @@ def plain(text) -> str:
 
 
 def short(text, limit: int = NAME) -> str:
-    """`plain`, with the middle left out where it is longer than `limit`; short of short is the same."""
+    """`plain`, with the middle left out where it is longer than `limit` characters; idempotent."""
     return _cut(plain(_cut(str(text), limit)), limit)
 
 
@@ -40,7 +40,7 @@ def quoted(value, limit: int = 80) -> str:
 
 
 def shown(value, limit: int = 60) -> str:
-    """What `repr` says of an argument, cut where that is long."""
+    """The `repr` of an argument, cut where it is long."""
     try:
         text = repr(value)
     except ValueError:  # a whole number of more digits than Python writes
@@ -69,12 +69,12 @@ def counted(count: int, what: str) -> str:
 
 
 def cell(text: str) -> str:
-    """Text for a CSV file, in which no spreadsheet sees a formula: `'` before what begins like one; see `from_cell`."""
+    """Text for a CSV file, with `'` before what a spreadsheet would take as a formula; `from_cell` undoes it."""
     return f"'{text}" if _is_formula(text) else text
 
 
 def from_cell(text: str) -> str:
-    """What `cell` was given."""
+    """The text that `cell` was given."""
     return text[1:] if text.startswith("'") and _is_formula(text) else text
 
 

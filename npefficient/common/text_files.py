@@ -21,7 +21,7 @@ UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def read_labels(path, num_classes: int) -> list[str]:
-    """Read the names of so many classes, one on each line in the order of the classes; empty last lines don't count.
+    """Read the names of `num_classes` classes, one on each line in their order; empty last lines don't count.
 
     Where every line begins with a WordNet synset id ("n01440764<TAB>tench"), the name is what comes after it.
     """
@@ -43,20 +43,20 @@ def read_labels(path, num_classes: int) -> list[str]:
 
 
 def read_lines(path, what: str, most: int) -> list[str]:
-    """Read the lines of a text file of at most `most` bytes; `what` it is to messages, such as "labels file".
+    """Read the lines of a text file of at most `most` bytes; `what` messages call it, such as "labels file".
 
-    Raises ArgumentError for a file that can't be read, is too long, or is no text.
+    Raises ArgumentError for a file that can't be read, is too long, or is not text.
     """
     title = f"{what} {os.fspath(path)!r}"
     with opened(path, what) as file:
         data = file.read(most + 1)
     if len(data) > most:
-        raise ArgumentError(f"{title}: it has more than {most:,} bytes; a short line for each is meant")
+        raise ArgumentError(f"{title}: it has more than {most:,} bytes; write one short line for each class or photo")
     return _text(data, title)
 
 
 def _text(data: bytes, title: str) -> list[str]:
-    """The lines of a text; not `splitlines`, which takes a dozen other characters for ends of lines."""
+    """The lines of a text; not `splitlines`, which splits at a dozen other characters as well."""
     try:
         text = data.decode("utf-16" if data.startswith(UTF16) else "utf-8-sig")
     except UnicodeDecodeError as problem:
@@ -75,11 +75,11 @@ def opened(path, what: str, remedy: str = "check the path"):
 
 
 def each_path(file, title: str, most: int | None = None) -> Iterator[str]:
-    """Yield the paths in a binary file, each as soon as its line is there: one on a line, or with a NUL byte after each
-    (`find -print0`). Empty ones are left out; bytes that are no UTF-8 stay, as lone surrogates (PEP 383).
+    """Yield the paths in a binary file, each as soon as its line is read: one on a line, or with a NUL byte after each
+    (`find -print0`). Empty ones are left out; bytes that are not UTF-8 become lone surrogates (PEP 383).
 
-    title: what the file is to messages, such as "list 'a.txt'"
-    most: bytes that are read at most
+    title: what messages call the file, such as "list 'a.txt'"
+    most: the most bytes that are read
 
     Raises ArgumentError for more, for a line of more than LINE bytes and for a NUL byte in one.
     """
@@ -102,7 +102,7 @@ def each_path(file, title: str, most: int | None = None) -> Iterator[str]:
 
 
 def _whole(first: bytes, lines: Iterator[bytes], title: str) -> bytes:
-    """All of a UTF-16 file, whose lines have no end that bytes could tell."""
+    """All of a UTF-16 file, whose line ends can't be found byte by byte."""
     data = bytearray(first)
     for part in lines:
         data += part
@@ -138,5 +138,5 @@ def _between_nuls(first: bytes, lines: Iterator[bytes]) -> Iterator[bytes]:
             rest = b""
         rest += last
         if len(rest) > LINE:
-            break  # it is refused
+            break  # `each_path` refuses it
     yield rest

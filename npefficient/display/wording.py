@@ -47,14 +47,14 @@ def says(one) -> str:
 
 
 def where(one) -> str:
-    """Where the strongest evidence for a class is, for those who can't see the map."""
+    """Where the strongest evidence for a class is, as alternative text of the map."""
     h, w = one.map.shape
     row, column = np.unravel_index(one.map.argmax(), one.map.shape)
     vertical = ("top", "middle", "bottom")[int(3 * (row + 0.5) / h)]
     horizontal = ("left", "centre", "right")[int(3 * (column + 0.5) / w)]
     if one.map.max() <= 0:
-        return f"Class activation map of {short(one.label)}: nothing in the photo speaks for it."
-    return f"Class activation map of {short(one.label)}: the photo speaks for it most at the {vertical} {horizontal}."
+        return f"Class activation map of {short(one.label)}: the photo has no evidence for it."
+    return f"Class activation map of {short(one.label)}: the strongest evidence is at the {vertical} {horizontal}."
 
 
 def labels(block: str) -> tuple[str, str]:

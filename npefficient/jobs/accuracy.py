@@ -1,4 +1,4 @@
-"""Counting right answers: pure functions of scores, classes and counts."""
+"""Accuracy: pure functions of scores, classes and counts."""
 import math
 
 import numpy as np
@@ -22,10 +22,10 @@ def top_k_hits(scores, classes, k: int) -> np.ndarray:
 
 
 def wilson_interval(hits: int, total: int, z: float = Z95) -> tuple[float, float]:
-    """The interval that holds the true share behind `hits` of `total`, by default in 95 % of the cases.
+    """Wilson's score interval of the true share, given `hits` of `total`; z is by default that of 95 %.
 
-    Wilson 1927 (doi 10.1080/01621459.1927.10502953): it stays within 0..1 and makes sense with few trials, and where
-    all or none are hits. (0, 1) where there were no trials.
+    Wilson 1927 (doi 10.1080/01621459.1927.10502953): it stays within 0..1, and is sound for few trials and where all
+    or none are hits. Returns (0, 1) without trials.
     """
     if total == 0:
         return 0.0, 1.0

@@ -1,7 +1,7 @@
-"""A folder of photos sorted into classes: one sub-folder for each class, its name the class's label.
+"""A folder of photos sorted into classes: one sub-folder for each class, named like the class.
 
 The classes are numbered in the order of timm's own reader of such folders (timm 1.0 `utils/misc.py`, natural_key), so
-that timm can measure and train on what is made here: 2 before 10, capitals as small letters.
+that timm can evaluate and train what is made here: 2 comes before 10, and case is ignored.
 """
 import os
 import re
@@ -35,8 +35,8 @@ def read_classes(directory) -> ClassFolders:
     """List the classes and photos of `directory`.
 
     Each of its sub-folders is a class with all the photos in it and below, as `find_photos` finds them, which may be
-    none; hidden sub-folders are passed over. Raises ArgumentError where `directory` is missing or no folder, where it
-    has no sub-folder, and where there is no photo in any.
+    none; hidden sub-folders are skipped. Raises ArgumentError where `directory` is missing or not a folder, where it
+    has no sub-folder, and where none of these has a photo.
     """
     directory = Path(directory)
     names, suffixes = _listed(directory), photo_suffixes()
@@ -53,16 +53,15 @@ def read_classes(directory) -> ClassFolders:
         raise ArgumentError("; ".join([f"folder {str(directory)!r}: there is no photo in any of its sub-folders",
                                        *unlisted, *remarks]))
     if PARTS.issuperset(label.lower() for label in labels):
-        remarks.append(f"the sub-folders {', '.join(map(repr, labels))} are taken for classes, but are named like "
-                       "parts of a data set: if that is what they are, name one of them, "
-                       f"{str(directory / labels[-1])!r}")
+        remarks.append(f"the sub-folders {', '.join(map(repr, labels))} are used as classes, but are named like the "
+                       f"splits of a data set: if they are, name one of them, {str(directory / labels[-1])!r}")
     if loose:
-        remarks.append(f"photos beside the class folders, which belong to no class and are left out: {loose:,}")
+        remarks.append(f"photos outside the class folders, which belong to no class and are left out: {loose:,}")
     return ClassFolders(labels, photos, remarks, unlisted)
 
 
 def check_folder(directory, holds: str = "the photos") -> Path:
-    """The path of a folder; raises ArgumentError where there is none, or something else that does not hold `holds`."""
+    """The path of a folder; raises ArgumentError where it is missing or not a folder. `holds`: what should be in it."""
     directory = Path(directory)
     if not os.path.lexists(directory):
         raise ArgumentError(f"folder {str(directory)!r}: there is no such folder; check the path")
@@ -72,13 +71,13 @@ def check_folder(directory, holds: str = "the photos") -> Path:
 
 
 def _natural(name: str) -> tuple[list, str]:
-    """timm's key, and the name itself where that is the same for two, such as "a1" and "A01"."""
+    """timm's sort key, then the name itself, where the key is the same as for "a1" and "A01"."""
     pieces = re.split(r"(\d+)", name.lower())  # text and digits in turn
     return [int(piece) if i % 2 else piece for i, piece in enumerate(pieces)], name
 
 
 def _listed(directory: Path) -> list[str]:
-    """The sorted names in `directory`, less the hidden ones."""
+    """The sorted names in `directory`, without hidden ones."""
     check_folder(directory, "a sub-folder for each class")
     try:
         return sorted(name for name in os.listdir(directory) if not name.startswith("."))

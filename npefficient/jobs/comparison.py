@@ -1,7 +1,7 @@
-"""Two networks side by side: what their weights, their settings and their activations have in common.
+"""Compare two networks: where their weights, settings and activations differ.
 
     compare(weights, weights)         facts (architecture, preprocessing, labels, ..) and tensors
-    compare(weights, weights, image)  and every layer's activations: the first pair that differs is where they part ways
+    compare(weights, weights, image)  and every layer's activations: the first pair that differs is where they diverge
 """
 import math
 from dataclasses import asdict, dataclass
@@ -21,7 +21,7 @@ class Fact:
     name: str
     a: str
     b: str
-    counts: bool  # whether a difference makes two networks differ, as their origin does not
+    counts: bool  # whether a difference makes two networks differ; that of their sources does not
 
     @property
     def differs(self) -> bool:
@@ -40,7 +40,7 @@ class Pair:
     values: tuple[float, float] | None  # of a and b at index
 
     def differs(self, tolerance: float = 0.0) -> bool:
-        """True for a relative difference above `tolerance`, and where there is none to speak of."""
+        """True for a relative difference above `tolerance`, and where there is none (`relative` is None)."""
         return self.relative is None or self.relative > tolerance
 
 
@@ -77,10 +77,10 @@ def compare(a: Weights, b: Weights, image=None, *, every_layer: bool = False, to
     """Compare two networks; with `image` (as `Model.transform` takes it) their activations as well.
 
     every_layer: each convolution and batch norm instead of the blocks' outputs
-    tolerance: relative difference of tensors and activations that does not count, from 0 on
+    tolerance: the largest relative difference of tensors and activations that does not count, at least 0
 
-    Values are compared, not bytes: float16 beside float32 is no difference in itself, and neither are the origin and
-    how many batches a batch norm has seen. Raises ArgumentError for another tolerance or an image that does not fit.
+    Values are compared, not bytes: float16 and float32 alone do not differ, nor do different sources or numbers of
+    batches that a batch norm has seen. Raises ArgumentError for a tolerance below 0 and an image that does not fit.
     """
     if not 0 <= tolerance < math.inf:
         raise ArgumentError(f"tolerance {tolerance!r}: it must be a number of at least 0, a share of the largest value")
@@ -104,12 +104,12 @@ def layer_names(network: Architecture, every: bool = False) -> list[str]:
 
 
 def pair(name: str, a, b) -> Pair:
-    """Compare two arrays of any numeric dtype, or an array with None where the other network has none."""
+    """Compare two arrays of any numeric dtype, or an array with None where one network has none."""
     shapes = tuple(None if array is None else array.shape for array in (a, b))
     if shapes[0] != shapes[1]:
         return Pair(name, shapes, None, None, None, None)
     a, b = a.astype(np.float64), b.astype(np.float64)
-    with np.errstate(invalid="ignore", over="ignore"):  # overflown activations: infinity less infinity
+    with np.errstate(invalid="ignore", over="ignore"):  # overflowed activations: infinity minus infinity
         difference = np.where(a == b, 0.0, np.abs(a - b))
     index = np.unravel_index(difference.argmax(), difference.shape)  # the first NaN where there is one
     largest, scale = float(difference[index]), float(max(np.abs(a).max(), np.abs(b).max()))
@@ -121,7 +121,7 @@ def pair(name: str, a, b) -> Pair:
 
 
 def _pairs(a: dict, b: dict) -> tuple[Pair, ...]:
-    """Pair arrays by name: those of a in their order, then what b alone has."""
+    """Pair arrays by name: those of a in their order, then those that only b has."""
     return tuple(pair(name, a.get(name), b.get(name)) for name in {**a, **b})
 
 
@@ -168,7 +168,7 @@ def _facts(a: Weights, b: Weights) -> tuple[Fact, ...]:
 
 
 def _labels(a, b) -> Fact:
-    """How many labels there are, and the first two that differ."""
+    """How many labels there are, and the first pair that differs."""
     words = ["none" if labels is None else f"{len(labels)} names" for labels in (a, b)]
     if a and b and a != b:
         i = next((i for i, (one, other) in enumerate(zip(a, b)) if one != other), None)

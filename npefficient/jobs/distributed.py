@@ -1,11 +1,11 @@
-"""Photos on a cluster: a bridge to Ray Data, which distributes the work, starts lost workers again and repeats theirs.
+"""Photos on a cluster: a bridge to Ray Data, which distributes the work, restarts lost workers and repeats their tasks.
 
     ray.data.from_items([{"path": ".."}, ..])                                    or read_binary_files, read_images
         .map_batches(Classifier, fn_constructor_kwargs={"weights": weights}, batch_size=None, num_cpus=1)
         .write_parquet("..")
 
-A worker of Ray is a process with the weights and as many threads as Ray has given it processors. It reads photos, and
-makes the very rows that one process would write (`rows.py`).
+A Ray worker is a process that holds the weights and runs a thread on each processor that Ray has assigned to it. Its
+rows (`rows.py`) are the same as those of `classify` without Ray.
 """
 import io
 import os
@@ -23,9 +23,9 @@ from ..network.parameters import Weights
 if TYPE_CHECKING:
     import pyarrow
 
-TASK = 256  # photos at most in a task, whose rows are one file, and are made anew when a worker is lost
-SHARE = 4  # tasks at least for each processor, so that none waits long for the last ones
-HERE = "local"  # Ray's word for a cluster of this machine alone, which ends with the process
+TASK = 256  # photos at most in a task; its rows are one file, and are computed again when a worker is lost
+SHARE = 4  # tasks at least for each processor, so that none is idle for long at the end
+HERE = "local"  # Ray's name for a cluster on this machine alone, which ends with the process
 
 
 class Classifier:
@@ -34,8 +34,8 @@ class Classifier:
     A batch, as Ray gives it by default (column -> array), has "path" and may have one of
         "bytes"  the file, as `ray.data.read_binary_files(.., include_paths=True)` reads it
         "image"  uint8 (h, w, 3), as `ray.data.read_images(.., mode="RGB", include_paths=True)` decodes it
-    The rows are the same with all three. But Ray itself gives up at the first photo that `read_images` can't read,
-    where the others lead to a row that says why; and `exif`, `fast_decode` and `max_pixels` are for those that are
+    The rows are the same with all three. But Ray itself fails at the first photo that `read_images` can't read, where
+    the other two give a row with the error; and `exif`, `fast_decode` and `max_pixels` apply only to photos that are
     decoded here.
     """
 
@@ -63,7 +63,7 @@ class Classifier:
         self.columns = layout(self.schema, settings_of(weights, self.schema, **self.how))
 
     def __call__(self, batch: dict[str, np.ndarray]) -> "pyarrow.Table":
-        """column -> array of a batch of photos -> pyarrow table of a row for each, in their order."""
+        """A batch of photos (column -> array) -> a pyarrow table with a row for each, in the same order."""
         from dataclasses import replace
 
         from .output.parquet import table
@@ -80,34 +80,33 @@ class Classifier:
 
 def classify(photos: Sequence[str], weights: Weights, output: str, *, workers: int | None = None, processors: int = 1,
              address: str | None = None, **how) -> tuple[int, int]:
-    """Classify photos on Ray and write a directory of Parquet files; return (rows, those that say an error).
+    """Classify photos on Ray and write a directory of Parquet files; return (rows, rows with an error).
 
     photos: paths that every worker can read, or addresses of files and folders such as "s3://bucket/photos", which Ray
-        lists and reads; those that are not there fail the job
-    output: a directory that is not there yet, or empty, or an address such as "s3://bucket/rows", for all workers to
-        write to
+        lists and reads; a missing one fails the job
+    output: a new or empty directory, or an address such as "s3://bucket/rows", that all workers can write to
     workers: processes; None leaves the number to Ray, up to what the cluster has room for
-    processors: of each worker
-    address: of a cluster (`ray.init`); None for $RAY_ADDRESS, else for this machine alone. Where this process is
-        connected to one, that is taken.
+    processors: for each worker
+    address: of a cluster (`ray.init`); None for $RAY_ADDRESS, else for this machine alone. If this process is already
+        connected to a cluster, that one is used.
     how: topk, embeddings, exif, fast_decode and max_pixels of `Classifier`
 
-    Sorted by their names, the files have the rows in the order of the photos. Raises ArgumentError for what can't be
-    used, NpefficientError where the job fails; what is written by then stays.
+    The files, sorted by name, hold the rows in the order of the photos. Raises ArgumentError for arguments that can't
+    be used, NpefficientError where the job fails; what it has written by then stays.
     """
     ray, address = check_job(photos, output, workers=workers, processors=processors, address=address)
-    Classifier(weights, **how)  # what is wrong with these is said here, not by a worker
+    Classifier(weights, **how)  # raises here, rather than in a worker, what is wrong with these
     started = _connect(ray, address, processors)
     try:
         pool = ray.data.ActorPoolStrategy(size=workers) if workers else ray.data.ActorPoolStrategy(min_size=1)
-        # No processors are set aside for reading and writing: workers that hold all of them would wait for ever.
+        # Reading and writing reserve no processors: workers that hold all of them would make these wait for ever.
         job = _dataset(ray, photos).map_batches(Classifier, fn_constructor_kwargs={"weights": weights, **how},
                                                 batch_size=None, compute=pool, num_cpus=processors)
         job.context.execution_options.preserve_order = True
-        # Whether it is free has been seen; and what failed before the first row has left an empty directory.
+        # `check_job` has seen that it is free, or empty, as a job that failed before its first row leaves it.
         job.write_parquet(_location(output), mode="append", ray_remote_args={"num_cpus": 0})
     except ray.exceptions.RayError as problem:
-        raise NpefficientError(f"the job on Ray failed, and {output!r} is not whole. Ray says: {problem}") from problem
+        raise NpefficientError(f"the job on Ray failed, and {output!r} is incomplete. Ray says: {problem}") from problem
     finally:
         if started:
             ray.shutdown()
@@ -116,7 +115,9 @@ def classify(photos: Sequence[str], weights: Weights, output: str, *, workers: i
 
 def check_job(photos: Sequence[str], output: str, *, workers: int | None = None, processors: int = 1,
               address: str | None = None) -> tuple:
-    """Raise ArgumentError for what `classify` can't use, before there are weights; returns (ray, address of a cluster).
+    """Check arguments of `classify` before weights are loaded; returns (module ray, address of the cluster).
+
+    Raises ArgumentError.
     """
     ray, address = _ray(), address or os.environ.get("RAY_ADDRESS") or HERE
     _check(photos, workers, processors, address)
@@ -125,7 +126,7 @@ def check_job(photos: Sequence[str], output: str, *, workers: int | None = None,
 
 
 def first_errors(output: str, count: int) -> list[str]:
-    """Why photos could not be read, of the first `count` of them in what `classify` has written."""
+    """The first `count` errors in the output of `classify`: why these photos could not be read."""
     from pyarrow.dataset import dataset, field
 
     rows = dataset(_location(output), format="parquet")
@@ -133,7 +134,7 @@ def first_errors(output: str, count: int) -> list[str]:
 
 
 def _photos(batch: dict[str, np.ndarray]) -> tuple[list[str], list]:
-    """(what each is called, what `stream` takes) for the photos of a batch."""
+    """(names, what `stream` takes) of the photos of a batch."""
     if "path" not in batch:
         raise ArgumentError(f"batch with {', '.join(batch) or 'nothing'}: it must have \"path\"; read it with "
                             "include_paths=True")
@@ -165,7 +166,7 @@ def _picture(image, path: str):
 
 
 def _assigned_processors() -> int | None:
-    """How many processors Ray has given this worker; None, for all there are, where this is none of Ray's workers."""
+    """How many processors Ray has assigned to this worker; None, which stands for all, outside of a Ray worker."""
     import ray
 
     if not ray.is_initialized() or ray.get_runtime_context().get_actor_id() is None:
@@ -186,8 +187,9 @@ def _check(photos: Sequence[str], workers: int | None, processors: int, address:
         raise ArgumentError(f"photos {photos[0]!r} .. {photos[-1]!r}: give paths or addresses (s3://..), not both")
     for photo in photos:
         if address != HERE and not is_remote(photo) and not os.path.isabs(photo):
-            raise ArgumentError(f"photo {photo!r}: workers elsewhere have another current directory; give the full "
-                                "path, in a place that all machines share, or an address such as s3://bucket/photos")
+            raise ArgumentError(f"photo {photo!r}: workers on other machines have a different current directory; "
+                                "give the full path, in a place that all machines share, or an address such as "
+                                "s3://bucket/photos")
 
 
 def _ray():
@@ -199,14 +201,14 @@ def _ray():
 
 
 def _connect(ray, address: str, processors: int) -> bool:
-    """Connect to a cluster, or start Ray here; False where this process was connected before."""
+    """Connect to a cluster, or start Ray here; False where this process is already connected."""
     if ray.is_initialized():
         return False
     try:
         ray.init(address=address, include_dashboard=False, log_to_driver=False)
     except (ConnectionError, ValueError) as problem:
         raise ArgumentError(f"address {address!r}: {problem}") from problem
-    except Exception as problem:  # also of no class of its own, where a process of Ray's does not start in time
+    except Exception as problem:  # a plain Exception, too, where one of Ray's processes does not start in time
         ray.shutdown()
         raise NpefficientError(f"Ray does not start (address {address!r}): {problem}") from problem
     available = int(ray.cluster_resources().get("CPU", 0))
@@ -221,7 +223,7 @@ def _dataset(ray, photos: Sequence[str]):
     if not is_remote(photos[0]):
         processors = max(1, int(ray.cluster_resources().get("CPU", 1)))
         tasks = max(-(-len(photos) // TASK), min(len(photos), SHARE * processors))
-        # As bytes: Arrow's text can't hold a name that is no UTF-8.
+        # As bytes: Arrow's text can't hold a name that is not UTF-8.
         return ray.data.from_items([{"path": os.fsencode(photo)} for photo in photos], override_num_blocks=tasks)
     from ..images.photo_file import photo_suffixes
 
@@ -233,7 +235,7 @@ def _dataset(ray, photos: Sequence[str]):
 
 
 def is_remote(name: str) -> bool:
-    """True for an address, such as "s3://bucket/photos"; a path of this machine is none."""
+    """True for an address, such as "s3://bucket/photos", rather than a path on this machine."""
     return "://" in name
 
 
@@ -242,7 +244,7 @@ def _location(output: str) -> str:
 
 
 def _check_free(output: str) -> None:
-    """Raise ArgumentError where there is something already, but for an empty directory: Ray would write between it."""
+    """Raise ArgumentError unless it is missing or an empty directory: Ray would mix its files with those there."""
     from pyarrow.fs import FileSelector, FileSystem, FileType
 
     try:
@@ -256,13 +258,13 @@ def _check_free(output: str) -> None:
 
 
 def _counted(output: str, expected: int | None) -> tuple[int, int]:
-    """(rows, those with an error) of the files; raises NpefficientError where not all rows are to be seen from here."""
+    """(rows, those with an error) of the files; raises NpefficientError where some can't be seen from here."""
     from pyarrow.dataset import dataset, field
 
     rows = dataset(_location(output), format="parquet")
     count = rows.count_rows()
     if expected not in (None, count):
-        raise NpefficientError(f"output {output!r} has {count} rows here, of {expected}: the other workers wrote "
+        raise NpefficientError(f"output {output!r} has only {count} of {expected} rows here: other workers wrote "
                                "theirs elsewhere; name a place that all machines share, such as s3://bucket/rows")
     return count, rows.count_rows(filter=field("error").is_valid())
 

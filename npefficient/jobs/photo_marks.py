@@ -1,4 +1,4 @@
-"""Know a photo again by a few bytes: a weight file keeps those of the photos that its classifier was fitted to."""
+"""Recognise a photo by a few bytes: a weight file keeps those of the photos that its classifier was fitted to."""
 import hashlib
 import os
 from collections.abc import Iterable
@@ -12,8 +12,8 @@ BLOCK = 1 << 16  # bytes
 def photo_mark(path) -> bytes | None:
     """The start of the sha256 of a file's size and of its first, middle and last BLOCK; None where it can't be read.
 
-    What the file is called, and where it lies, does not count. To read the whole of each photo would take as long as
-    fitting; small files are read whole, and photos that agree in all of this are hardly ever different.
+    The file's name and folder do not count. Reading all of each photo would take as long as fitting. Small files are
+    read whole, and two different photos hardly ever agree in all of this.
     """
     try:
         with open_regular(path) as file:
@@ -28,7 +28,7 @@ def photo_mark(path) -> bytes | None:
 
 
 def photo_marks(paths: Iterable) -> bytes:
-    """The marks of photos one after the other, ascending, each of them once; those that can't be read have none."""
+    """The sorted, distinct marks of photos, concatenated; photos that can't be read have none."""
     return b"".join(sorted({photo_mark(path) for path in paths} - {None}))
 
 

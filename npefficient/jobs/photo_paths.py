@@ -1,7 +1,7 @@
 """Which photos a command line means: files, folders, globs, lists and standard input.
 
-Names stay text as given. Those whose bytes are no UTF-8 hold lone surrogates, as Python's file system functions take
-them (PEP 383).
+Names stay as given. Those whose bytes are not UTF-8 hold lone surrogates, as Python's file system functions take them
+(PEP 383).
 """
 import fnmatch
 import glob
@@ -17,7 +17,7 @@ from ..common.text_files import LIST, each_path, opened
 from ..errors import ArgumentError
 from ..images.photo_file import photo_suffixes
 
-# Suffixes of photos that Pillow can't read by itself. They are left out of folders, but not in silence.
+# Suffixes of photos that Pillow can't read by itself. They are left out of folders, with a warning.
 FOREIGN = frozenset((".3fr", ".arw", ".cr2", ".cr3", ".dng", ".heic", ".heics", ".heif", ".heifs", ".hif", ".jxl",
                      ".nef", ".nrw", ".orf", ".pef", ".psd", ".raf", ".rw2", ".srw"))
 Say = Callable[[str], None]
@@ -28,14 +28,14 @@ def find_photos(arguments: StrPath | Iterable[StrPath], *, error: Say | None = N
     """List the photos that `arguments` stand for: paths of photos, folders, globs or lists, or a single one of these.
 
     They keep the order of the arguments. A folder stands for all photos in it and below, sorted folder by folder: the
-    names with a suffix that Pillow reads, but for hidden ones, and each real folder once, whatever links lead to it. A
-    glob such as "photos/**/*.jpg" stands for the same kind of names, `**` for any folders. A name that ends in .txt is
-    a list, and "-" standard input: a path on each line, or a NUL byte after each (`find -print0`), relative to the
-    current directory. Anything else is a photo, whether it exists or not.
+    names with a suffix that Pillow reads, except hidden ones. Each real folder is visited once, whatever links lead to
+    it. A glob such as "photos/**/*.jpg" stands for the same kind of names, `**` for any folders. A name that ends in
+    .txt is a list, and "-" standard input: a path on each line, or a NUL byte after each (`find -print0`), relative to
+    the current directory. Anything else is a photo, whether it exists or not.
 
-    error: called with a line for each folder below that can't be listed, which is passed over; without it that is an
+    error: called with a line for each sub-folder that can't be listed, which is skipped; without it, that raises
         ArgumentError
-    remark: called with a line on photos that are left out because Pillow can't read their kind, such as .heic
+    warning: called with a line on photos that are left out because Pillow can't read their format, such as .heic
 
     Raises ArgumentError for a folder, a glob or a list with no photo, and for a folder or list that can't be read.
     """
@@ -76,15 +76,15 @@ def _photos_of(argument: str, search: "_Search") -> Iterator[str]:
 
 
 def check_found(photos: Sequence[str]) -> None:
-    """Raise ArgumentError where not one of these photos is there: a mistyped name is no job."""
+    """Raise ArgumentError where none of these photos exists: most likely their name is mistyped."""
     if not any(map(os.path.lexists, photos)):
-        others = f", nor is any other of the {len(photos):,} given" if len(photos) > 1 else ""
-        raise ArgumentError(f"photo {photos[0]!r} is not there{others}: check the path, which is relative to the "
+        others = f", nor does any other of the {len(photos):,} given" if len(photos) > 1 else ""
+        raise ArgumentError(f"photo {photos[0]!r} does not exist{others}: check the path, which is relative to the "
                             "current directory; nothing was written")
 
 
 def photos_below(folder: str, *, error: Say, remark: Say) -> Iterator[str]:
-    """Yield the photos in a folder and below, which may be none; `error` is told where it can't be listed itself."""
+    """Yield the photos in a folder and below, if any; `error` is also called if the folder itself can't be listed."""
     search = _Search(error, remark)
     yield from search.folder(folder, named=False)
     search.say_what_is_left_out(folder)
@@ -113,7 +113,7 @@ def _list(path: str) -> Iterator[str]:
 
 
 class _Search:
-    """A search through folders, and what it says of what it can't read."""
+    """A search through folders that reports what it can't read."""
 
     def __init__(self, error: Say | None, remark: Say | None):
         self.error, self.remark = error, remark
@@ -135,7 +135,7 @@ class _Search:
     def folder(self, folder: str, named: bool = True) -> Iterator[str]:
         """Every photo in a folder and below, sorted by name folder by folder; each real folder once."""
         seen, pending = {self._place(folder)}, [iter(self._paths(folder, named=named))]
-        while pending:  # no recursion: folders may lie a thousand deep
+        while pending:  # no recursion: folders may be a thousand deep
             path = next(pending[-1], None)
             if path is None:
                 pending.pop()
@@ -156,7 +156,7 @@ class _Search:
     def _matching(self, folder: str, parts: list[str], seen: dict[int, set]) -> Iterator[str]:
         """The files below a folder ("" for the current one) that match the parts of a pattern.
 
-        seen: for each `**`, by the number of parts after it, the folders that it has stood for: each real one once
+        seen: for each `**`, by the number of parts after it, the folders that it has matched: each real one once
         """
         part, *rest = parts
         if part == "**":
@@ -171,7 +171,7 @@ class _Search:
                 yield from self._matching(path, rest, seen)
 
     def _below(self, folder: str, seen: set) -> Iterator[str]:
-        """A folder and all below it, sorted folder by folder, but for those seen."""
+        """A folder and all below it, sorted folder by folder, except those seen."""
         pending = [iter([folder])]
         while pending:
             path = next(pending[-1], None)
@@ -183,7 +183,7 @@ class _Search:
                 pending.append(iter(self._paths(path)))
 
     def _photo(self, path: str) -> Iterator[str]:
-        """The path, if it is that of a photo, by its suffix."""
+        """The path, if its suffix is that of a photo."""
         suffix = self._suffix(path)
         if suffix in self.suffixes:
             if _is_file(path):
@@ -192,9 +192,9 @@ class _Search:
             self.foreign[suffix] += 1
 
     def _paths(self, folder: str, part: str = "*", named: bool = False) -> list[str]:
-        """The sorted paths in a folder whose names match a part of a pattern; hidden ones only where it begins so.
+        """The sorted paths in a folder whose names match a part of a pattern; hidden ones only if it begins with a dot.
 
-        named: the user has named this very folder: that it can't be listed is an error in any case
+        named: the user has named this very folder, so that failing to list it is always an error
         """
         try:
             names = os.listdir(folder or ".")
@@ -205,12 +205,12 @@ class _Search:
         return [os.path.join(folder, name) for name in sorted(shown) if fnmatch.fnmatch(name, part)]
 
     def _place(self, path: str) -> tuple[int, int] | None:
-        """What a folder is known by, however it is reached; None for anything else."""
+        """(device, inode) of a folder, the same by whatever path it is reached; None for anything else."""
         try:
             found = os.stat(path)
         except OSError as problem:
             if self._suffix(path) not in self.suffixes and os.path.lexists(path) and not os.path.islink(path):
-                self._unreadable(path, problem)  # it may be a folder; of a photo it is said when it is opened
+                self._unreadable(path, problem)  # it may be a folder; a photo's error is reported when it is opened
             return None
         return (found.st_dev, found.st_ino) if stat.S_ISDIR(found.st_mode) else None
 
@@ -219,7 +219,7 @@ class _Search:
                 "without it")
         if self.error is None or named:
             raise ArgumentError(text) from problem
-        if path not in self.unreadable:  # a glob may come by twice
+        if path not in self.unreadable:  # a glob may visit it twice
             self.unreadable.add(path)
             self.error(text)
 
@@ -229,7 +229,7 @@ class _Search:
 
 
 def _is_file(path: str) -> bool:
-    """True for a file, and for what can't be looked at, such as a link that leads nowhere: it is to be said of it."""
+    """True for a file, and for what can't be examined, such as a broken link: opening it then reports the error."""
     try:
         return stat.S_ISREG(os.stat(path).st_mode)
     except OSError:

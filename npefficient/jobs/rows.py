@@ -1,13 +1,13 @@
-"""What is said of one photo, in one form for every file that keeps it.
+"""The result for one photo, in one form for every kind of output file.
 
 A row is a dictionary that JSON can hold:
 
     {"photo": "dog.jpg", "error": None, "embedding": [0.12, ..],
      "classes": [{"class": 207, "label": "golden retriever", "probability": 0.93}, ..]}
 
-with the most probable class first; "classes" is empty for a model without a classifier. "embedding" is there only where
-it is asked for. Of a photo that can't be read "error" says why, "classes" is empty and "embedding" None. `Schema.flat`
-spreads a row over columns.
+with the most probable class first; "classes" is empty for a model without a classifier. "embedding" is there only if
+it is requested. For a photo that can't be read, "error" says why, "classes" is empty and "embedding" is None.
+`Schema.flat` spreads a row over columns.
 """
 import itertools
 import math
@@ -21,31 +21,31 @@ from ..errors import ArgumentError
 from ..scores import softmax, top_k
 from .stream import Outcome
 
-GROUP = 1 << 19  # values of rows to hold at once, 30 bytes each or so as Python has them
+GROUP = 1 << 19  # values of rows held in memory at once, about 30 bytes each as Python objects
 
 
 @dataclass(frozen=True)
 class Schema:
-    """Which rows a job makes."""
+    """What the rows of a job hold."""
 
     labels: tuple[str, ...]  # of all classes
     topk: int  # classes in a row, at most as many as there are; 0 without a classifier
-    embedding: int = 0  # values of an embedding; 0 where none is asked for
+    embedding: int = 0  # values of an embedding; 0 where none is requested
 
     @classmethod
     def of(cls, model, topk: int = 5, embeddings: bool = False) -> "Schema":
         """The rows that a model makes: its `topk` most probable classes, and the pooled features with `embeddings`.
 
         A model without a classifier makes rows of features alone. Raises ArgumentError for a topk below 1, for a model
-        that has neither classes nor asked-for features, and for one that puts out feature maps.
+        without a classifier where no embeddings are requested, and for one that returns feature maps.
         """
         if topk < 1:
             raise ArgumentError(f"topk {topk}: it must be at least 1")
         if not {"classifier", "global_pool"}.issuperset(model.outputs):
-            raise ArgumentError(f"{model!r} puts out feature maps, for which a row has no room: see npefficient.stream")
+            raise ArgumentError(f"{model!r} returns feature maps, which a row can't hold: use npefficient.stream")
         if not (model.num_classes or embeddings):
-            raise ArgumentError(f"{model.architecture.name} without a classifier names no classes: take weights with "
-                                "one, or ask for the embeddings")
+            raise ArgumentError(f"{model.architecture.name} without a classifier has no classes: use weights with one, "
+                                "or ask for embeddings")
         return cls(tuple(model.labels), min(topk, model.num_classes), model.head_hidden_size if embeddings else 0)
 
     @property
@@ -67,21 +67,20 @@ class Schema:
         return row
 
     def check(self, row) -> None:
-        """Raise ValueError unless this is one of these rows; what is read from a file may be anything that JSON holds.
-        """
+        """Raise ValueError unless `row` is one of this schema; what is read from a file may be any JSON."""
         names = {"photo", "error", "classes", *(["embedding"] if self.embedding else [])}
         if not isinstance(row, dict) or row.keys() != names:
             raise ValueError(f"its fields are not {', '.join(sorted(names))}")
         photo, error, classes = row["photo"], row["error"], row["classes"]
         for name, text in (("photo", photo), ("error", "" if error is None else error)):
             if not isinstance(text, str) or plain(text) != text:
-                raise ValueError(f"{name!r} is no text that it could have")
+                raise ValueError(f"{name!r} is not text as it is written")
         if not isinstance(classes, list) or len(classes) != (self.topk if error is None else 0):
-            raise ValueError("'classes' are not as many as there should be")
+            raise ValueError(f"'classes' is not a list of {self.topk if error is None else 0}")
         if not all(map(self._is_class, classes)):
-            raise ValueError("'classes' has one that there is not, or with another label or no probability")
+            raise ValueError("'classes' has an unknown class, a wrong label or no probability")
         if self.embedding and not (row["embedding"] is None if error is not None else self._fits(row["embedding"])):
-            raise ValueError(f"'embedding' is not of {self.embedding} numbers")
+            raise ValueError(f"'embedding' is not a list of {self.embedding} numbers")
 
     def _is_class(self, found) -> bool:
         if not isinstance(found, dict) or found.keys() != {"class", "label", "probability"}:
@@ -109,12 +108,12 @@ class Schema:
         return flat | ({"embedding": row["embedding"]} if self.embedding else {})
 
     def groups(self, rows: Iterable[dict]) -> Iterator[list[dict]]:
-        """The rows, as many at a time as memory has room for."""
+        """The rows in groups of about GROUP values."""
         rows, size = iter(rows), max(1, GROUP // (len(self.columns()) + self.embedding))
         while group := list(itertools.islice(rows, size)):
             yield group
 
 
 def _short(values: np.ndarray) -> list[float]:
-    """float32 (n,) -> Python's floats with no more digits than float32 needs to come back to the bit."""
+    """float32 (n,) -> Python floats with only the digits that restore each float32 bit for bit."""
     return [float(f"{value:.9g}") for value in values.tolist()]

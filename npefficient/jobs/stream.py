@@ -1,8 +1,8 @@
-"""Many photos through one model: read, decoded, prepared and computed by several threads, handed out in order.
+"""Run many photos through one model: several threads read, decode, preprocess and compute; outcomes come in order.
 
-Each worker takes a photo all the way: Pillow and the engine both let go of the interpreter, so that one worker on each
-processor keeps it busy, whichever of decoding and computing is the slower. For the same reason the model had better
-have num_threads=1: further threads would only stand in the way of the other workers.
+Each worker does all of this for its photos. Pillow and the engine both release the GIL, so one worker per processor
+keeps all processors busy, whether decoding or computing is slower. For the same reason the model should have
+num_threads=1: further threads would only compete with the other workers.
 """
 import contextlib
 import itertools
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from ..model.features import FeatureModel
     from ..model.model import Model
 
-AHEAD = 2  # batches on their way for each worker: one that is computed, one that waits to be taken
+AHEAD = 2  # batches in flight for each worker: one that it computes, one that waits
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one photo."""
+    """The outputs for one photo, or why there are none."""
 
     photo: object  # as given
-    outputs: dict[str, np.ndarray] | None  # layer -> this photo's row, such as "classifier" (num_classes,); None: bad
+    outputs: dict[str, np.ndarray] | None  # layer -> this photo's row, such as "classifier" (num_classes,); None: error
     error: str | None  # why the photo could not be read
 
     def __repr__(self) -> str:
@@ -51,21 +51,21 @@ def stream(model: "Model | FeatureModel", photos: "Iterable[StrPath | BinaryIO |
     """Compute layers of `model` for each of `photos`; return an iterator of Outcomes in the same order.
 
     model: a Model or a FeatureModel, safe to call from several threads; make it with num_threads=1
-    photos: what `open_image` takes, or what it gives; any iterable, even an endless one. Never more than
-        2 * workers * batch_size of them are taken before the outcomes have been.
+    photos: what `open_image` takes or returns; any iterable, even an endless one. At most
+        2 * workers * batch_size of them are taken ahead of the outcomes.
     outputs: timm's names of the layers, as in `Model.activations`: "classifier" for logits, "global_pool"; None for
-        what a call of the model puts out, whether logits, features or feature maps
-    batch_size: photos that a worker reads before it hands them to the network in one call
-    workers: threads; None for as many as this process has processors. More help where reading waits for a network.
-    exif: turn photos as their EXIF data say
-    fast_decode: let the JPEG decoder shrink what is much larger than needed (`open_image(draft=)`): quicker, and the
-        outputs move a little
-    max_pixels: the most that are decoded of a photo, as for `open_image`
+        what a call of the model returns, whether logits, features or feature maps
+    batch_size: photos that a worker reads and then computes in one call of the network
+    workers: threads; None for one on each available processor. More of them help where reading is slow.
+    exif: rotate photos by their EXIF orientation
+    fast_decode: let the JPEG decoder shrink photos that are much larger than needed (`open_image(draft=)`): faster, but
+        the outputs change slightly
+    max_pixels: the most pixels that are decoded of a photo, as for `open_image`
     preprocess: maps the PIL image, RGB, to float32 (H, W, C); None for the model's own
 
-    A photo that can't be read has an outcome with an error. Everything else that goes wrong is raised at the photo
-    whose turn it is. Closing the iterator, or an error, begins no further photo and waits for those begun. The outputs
-    of a photo are the same to the last bit whatever the workers and batches.
+    A photo that can't be read has an outcome with an error. Any other exception is raised when its photo's turn comes.
+    After an exception, or when the iterator is closed, no further photo is started, and those in progress are waited
+    for. The outputs of a photo are the same to the last bit for any `workers` and `batch_size`.
     """
     if workers is None:
         from ..engine.cpus import available_threads
@@ -82,7 +82,7 @@ def stream(model: "Model | FeatureModel", photos: "Iterable[StrPath | BinaryIO |
     check_in_chans(in_chans)
     from PIL import Image
 
-    Image.init()  # all formats, here: a thread that looks while another one loads them finds some missing
+    Image.init()  # load all formats now: a thread that looks them up while another one loads them misses some
     draft = needed(model.preprocessing) if fast_decode else None
     outputs = model.outputs if outputs is None else tuple(outputs)
     task = _Task(model, outputs, preprocess or model.transform,
@@ -91,12 +91,12 @@ def stream(model: "Model | FeatureModel", photos: "Iterable[StrPath | BinaryIO |
 
 
 def needed(preprocessing) -> int:
-    """Rows and columns that a photo is resized to before the crop: what `open_image(draft=)` has to know."""
+    """Rows and columns that a photo is resized to before the crop, for `open_image(draft=)`."""
     return math.floor(max(preprocessing.input_size) / preprocessing.crop_pct)
 
 
 def _outcomes(task: "_Task", photos: Iterator, batch_size: int, workers: int) -> Generator[Outcome, None, None]:
-    """Keep a bounded number of batches on their way; hand out the oldest as soon as it is there."""
+    """Keep a bounded number of batches in flight; yield the oldest as soon as it is done."""
     pending: deque[Future[list[Outcome]]] = deque()
     with contextlib.ExitStack() as stack:
         pool = ThreadPoolExecutor(workers, thread_name_prefix="npefficient-photos")
@@ -146,11 +146,12 @@ class _Task:
 
 
 def shift_by_fast_decode(model, photos: Iterable, **how) -> tuple[int, float, float, int]:
-    """What `fast_decode` does to the logits of some photos, or to what else the model puts out; `how` they are read, as
-    for `stream`.
+    """Measure how `fast_decode` changes the logits of some photos, or whatever else the model returns.
 
-    Returns how many of them could be read, the largest change of a logit, the largest logit, and for how many photos
-    the most probable class stays.
+    how: options of `stream`
+
+    Returns how many photos could be read, the largest change of a logit, the largest absolute logit, and for how many
+    photos the most probable class stays the same.
     """
     photos = list(photos)
     both = (stream(model, photos, fast_decode=fast, **how) for fast in (False, True))

@@ -161,9 +161,9 @@ def test_warnings_of_one_kind_are_bounded(classify):
 
 @forms
 @pytest.mark.parametrize("names, message", [
-    (["phots"], "photo 'phots' is not there: check the path"),
-    (["a.png", "b.png"], "photo 'a.png' is not there, nor is any other of the 2 given"),
-    (["list.txt"], "photo 'a.jpg' is not there, nor is any other of the 3 given")], ids=["one", "two", "list"])
+    (["phots"], "photo 'phots' does not exist: check the path"),
+    (["a.png", "b.png"], "photo 'a.png' does not exist, nor does any other of the 2 given"),
+    (["list.txt"], "photo 'a.jpg' does not exist, nor does any other of the 3 given")], ids=["one", "two", "list"])
 @pytest.mark.parametrize("how", [(), ("--resume",)], ids=["anew", "resume"])
 def test_no_photo_makes_no_file(classify, tmp_path, suffix, names, message, how):
     (tmp_path / "list.txt").write_text("a.jpg\nb.jpg\nc.jpg\n")

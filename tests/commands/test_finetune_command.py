@@ -66,7 +66,7 @@ def test_unreadable_photos_are_named_and_counted(command, base, photos, tmp_path
     assert code == 0 and out.startswith("35 photos of 3 classes")
     assert f"npefficient: error: photo '{photos}/red/05.png': not an image" in err
     assert err.splitlines()[-1] == "npefficient: 1 of 36 photos could not be read and are left out"
-    assert "npefficient: photos beside the class folders, which belong to no class and are left out: 1" in err
+    assert "npefficient: photos outside the class folders, which belong to no class and are left out: 1" in err
 
 
 def test_the_options_reach_the_fit(command, base, photos, tmp_path):

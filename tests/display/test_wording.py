@@ -29,11 +29,11 @@ def test_where_names_the_strongest_place(hot, place):
     values = np.full((3, 3), -1.0)
     values[hot] = 2
     assert where(class_map(values)).startswith("Class activation map of tench, Tinca tinca: ")
-    assert where(class_map(values)).endswith(f" the photo speaks for it most at the {place}.")
+    assert where(class_map(values)).endswith(f" the strongest evidence is at the {place}.")
 
 
 def test_where_nothing_speaks_for_a_class():
-    assert where(class_map([[-1, -2]])).endswith("nothing in the photo speaks for it.")
+    assert where(class_map([[-1, -2]])).endswith("the photo has no evidence for it.")
     assert where(class_map([[1]])).endswith("at the middle centre.")
 
 

@@ -86,7 +86,7 @@ def test_refuses_what_is_no_photo(tmp_path):
         npefficient.explain(tmp_path / "none.png", "lite0")  # said before any weights are fetched
     with pytest.raises(ArgumentError, match="k 0: it must be a whole number of at least 1"):
         explain(noise(4, 4, 3), topk=0)
-    with pytest.raises(ArgumentError, match="a network with 4 input channels takes no photographs"):
+    with pytest.raises(ArgumentError, match="a network with 4 input channels can't take photos"):
         model = npefficient.create_model("lite0", num_classes=3, in_chans=4)
         model.preprocessing = digits().preprocessing
         npefficient.explain(noise(4, 4, 3), model, measure=False)

@@ -43,15 +43,15 @@ def test_clipped_values_are_a_warning(tmp_path, kind, values, said, in_chans):
         warnings.simplefilter("always")
         open_image(file, in_chans=in_chans)
     assert [str(one.message) for one in caught] == ([] if said is None else [
-        f"photo {str(file)!r}: grey values from {said}, which become 0 to 255 by clipping, as timm does it; if they "
-        "are to be scaled, save it with 8 bits"])
+        f"photo {str(file)!r}: grey values from {said} are clipped to 0..255, as with timm; to scale them "
+        "instead, save it with 8 bits"])
 
 
 def test_a_warning_of_clipping_made_an_error_is_no_broken_photo(tmp_path):
     Image.fromarray(np.uint16([[0, 65535]])).save(tmp_path / "deep.png")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(UserWarning, match="by clipping"):
+        with pytest.raises(UserWarning, match="are clipped to 0..255"):
             open_image(tmp_path / "deep.png")
 
 

@@ -111,7 +111,7 @@ def test_count_scans_holds_a_block_at_most(tmp_path):
 
 def test_count_scans_gives_up_on_tiny_segments():
     count = photo_limits.PIECES
-    with pytest.raises(TooManyPieces, match="segments are tens of thousands"):
+    with pytest.raises(TooManyPieces, match="it has tens of thousands of segments"):
         count_scans(io.BytesIO(SOI + frame(0xC2, 1) + scan(1) + segment(0xFE, b"") * count + EOI))
 
 

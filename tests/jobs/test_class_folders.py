@@ -20,7 +20,7 @@ def test_read_classes(tmp_path):
         path.write_bytes(b"")
     got = read_classes(tmp_path)
     assert got.labels == ("Bird", "cat", "dog") and got.counts() == [1, 2, 2] and got.unlisted == []
-    assert got.remarks == ["photos beside the class folders, which belong to no class and are left out: 1"]
+    assert got.remarks == ["photos outside the class folders, which belong to no class and are left out: 1"]
     names = [(photo.relative_to(tmp_path).as_posix(), index) for photo, index in got.photos]
     assert names == [("Bird/00.png", 0), ("cat/00.png", 1), ("cat/more/still/z.JPG", 1), ("dog/00.png", 2),
                      ("dog/01.png", 2)]
@@ -110,7 +110,7 @@ def test_read_classes_remarks_on_parts_of_a_data_set(tmp_path, names, remarked):
     got = read_classes(save_classes(tmp_path, **{name: 1 for name in names}))
     assert len(got.remarks) == remarked and got.labels == tuple(sorted(names))
     if remarked:
-        assert f"'{names[0]}', '{names[1]}' are taken for classes" in got.remarks[0]
+        assert f"'{names[0]}', '{names[1]}' are used as classes" in got.remarks[0]
         assert f"name one of them, '{tmp_path}/{names[1]}'" in got.remarks[0]
 
 

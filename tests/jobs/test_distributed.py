@@ -114,7 +114,7 @@ def test_a_job_that_fails_says_what_is_lost(ray, place, tmp_path, monkeypatch):
             raise RuntimeError("the roof is on fire")
 
     monkeypatch.setattr(distributed, "Classifier", Broken)
-    with pytest.raises(NpefficientError, match="(?s)rows' is not whole. Ray says: .*the roof is on fire"):
+    with pytest.raises(NpefficientError, match="(?s)rows' is incomplete. Ray says: .*the roof is on fire"):
         distributed.classify(["photos/photo.jpg"], small_weights(), str(tmp_path / "rows"))
     monkeypatch.undo()
     assert list((tmp_path / "rows").iterdir()) == []
@@ -137,5 +137,5 @@ def test_output_that_exists_stays(ray, place):
 
 def test_rows_that_lie_elsewhere_are_missed(place):
     assert distributed._counted(str(place / "expected.parquet"), COUNT) == (COUNT, 2)
-    with pytest.raises(NpefficientError, match=f"expected.parquet' has {COUNT} rows here, of 99"):
+    with pytest.raises(NpefficientError, match=f"expected.parquet' has only {COUNT} of 99 rows here"):
         distributed._counted(str(place / "expected.parquet"), 99)

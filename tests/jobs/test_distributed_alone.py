@@ -89,7 +89,7 @@ def test_subcommand_with_no_photo_and_with_a_directory_that_is_there(place, caps
     (tmp_path / "rows" / "one").touch()
     more = "--weights", "none.h5", "--engine", "ray", "--output"
     assert main(["classify", "phots", *more, str(tmp_path / "new")]) == 1
-    assert "photo 'phots' is not there: check the path" in capsys.readouterr().err
+    assert "photo 'phots' does not exist: check the path" in capsys.readouterr().err
     assert main(["classify", str(place / "photos"), *more, str(tmp_path / "rows")]) == 1
     assert "rows' exists already" in capsys.readouterr().err and not (tmp_path / "new").exists()
 

@@ -68,10 +68,10 @@ def test_schema_of_a_model():
     assert Schema.of(model, 99) == Schema(model.labels, 5) and Schema.of(model, 1).outputs == ("classifier",)
     with pytest.raises(ArgumentError, match="topk 0: it must be at least 1"):
         Schema.of(model, 0)
-    with pytest.raises(ArgumentError, match="tf_efficientnet_lite0 without a classifier names no classes"):
+    with pytest.raises(ArgumentError, match="tf_efficientnet_lite0 without a classifier has no classes"):
         Schema.of(create_model("lite0", num_classes=0))
     for maps in ({"num_classes": 0, "global_pool": ""}, {"features_only": True}):
-        with pytest.raises(ArgumentError, match="puts out feature maps, for which a row has no room"):
+        with pytest.raises(ArgumentError, match="returns feature maps, which a row can't hold"):
             Schema.of(create_model("lite0", **maps), embeddings=True)
 
 

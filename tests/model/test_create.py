@@ -206,7 +206,7 @@ def test_a_model_of_one_channel_takes_photos(photo, tmp_path):
 
 def test_a_model_of_four_channels_takes_arrays_alone(photo):
     model = create("lite0", in_chans=4, num_classes=3)
-    with pytest.raises(ArgumentError, match="with 4 input channels takes no photographs"):
+    with pytest.raises(ArgumentError, match="with 4 input channels can't take photos"):
         model.transform(photo)
 
 

@@ -160,7 +160,7 @@ def test_commands_refuse_photographs_for_other_numbers_and_write_nothing(written
                  "finetune": ["finetune", "photos", "-o", "mine.h5"]}[case]
     before = sorted(tmp_path.iterdir())
     assert main(arguments + weights) == 1
-    text = f"npefficient: error: a network with {in_chans} input channels takes no photographs: they make 3, or grey 1"
+    text = f"npefficient: error: a network with {in_chans} input channels can't take photos, which have 3, or 1 if grey"
     assert text in capsys.readouterr().err and sorted(tmp_path.iterdir()) == before
 
 
@@ -171,7 +171,7 @@ def test_commands_refuse_photographs_for_other_numbers_and_write_nothing(written
     lambda model: open_image("a.png", in_chans=4), lambda model: transform_batch([photo("RGB")], in_chans=4),
 ], ids=["transform", "classify", "stream", "explain", "validate", "image_transform", "open_image", "transform_batch"])
 def test_calls_refuse_photographs_for_four_channels(call):
-    with pytest.raises(ArgumentError, match="a network with 4 input channels takes no photographs"):
+    with pytest.raises(ArgumentError, match="a network with 4 input channels can't take photos"):
         call(Model(weights_of(4), num_threads=1))
 
 

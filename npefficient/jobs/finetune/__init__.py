@@ -1,1 +1,1 @@
-"""Fit a classifier to the photos of one's own classes."""
+"""Fit a classifier to photos of new classes."""

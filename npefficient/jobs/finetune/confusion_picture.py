@@ -1,4 +1,4 @@
-"""Draw a confusion matrix with matplotlib, straight into a file: no window, no state of matplotlib's is touched."""
+"""Draw a confusion matrix with matplotlib, straight into a file, without a window or matplotlib's global state."""
 import contextlib
 from pathlib import Path
 
@@ -7,19 +7,19 @@ import numpy as np
 from ...common.paths import replacing
 from ...common.picture_files import check_matplotlib, check_picture
 
-MANY = 100  # classes up to which every row has its name; above, one in several
-COUNTED = 2000  # cells that are not zero, up to which each shows its count: drawing a number takes some milliseconds
+MANY = 100  # classes up to which every row is labelled; above, one in several
+COUNTED = 2000  # non-zero cells up to which each shows its count: drawing a number takes some milliseconds
 LONGEST = 28  # characters of a name
 
 
 def draw_confusion(confusion: np.ndarray, labels, path, *, force: bool = False) -> list[str]:
     """Write the picture of a confusion matrix: a row for each right class, a column for each answer.
 
-    Letters that matplotlib's font lacks come from other fonts that are installed; what none has is drawn as escapes.
-    Returns the labels with such letters.
+    Characters that matplotlib's font lacks are drawn in other installed fonts, and as escapes where no font has them.
+    Returns the labels with characters that no font has.
 
     confusion: int (classes, classes). The colour of a cell is its share of its row, so that classes with few photos
-    look like those with many. Raises ArgumentError for another suffix than a picture's, without matplotlib, and where
+    look like those with many. Raises ArgumentError for a suffix that is not a picture's, without matplotlib, and where
     `path` exists and `force` is not set.
     """
     kind = check_picture(path)
@@ -33,7 +33,7 @@ def draw_confusion(confusion: np.ndarray, labels, path, *, force: bool = False) 
 
 
 def _fonts(letters: set[str]) -> tuple[list[str], set[str]]:
-    """The names of fonts that have these letters between them, the usual one first; and the letters that none has."""
+    """(names of fonts that together have these characters, the default one first; characters that no font has)."""
     from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 
     usual = FontProperties()
@@ -41,7 +41,7 @@ def _fonts(letters: set[str]) -> tuple[list[str], set[str]]:
     for font in fontManager.ttflist:
         if not lacking:
             break
-        if font.style != "normal" or font.weight != 400 or font.name.startswith("Last Resort"):  # that one has boxes
+        if font.style != "normal" or font.weight != 400 or font.name.startswith("Last Resort"):  # it has only boxes
             continue
         with contextlib.suppress(OSError, RuntimeError):  # a damaged font of the system's
             found = {letter for letter in lacking if ord(letter) in get_font(font.fname).get_charmap()}

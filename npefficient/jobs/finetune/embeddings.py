@@ -1,14 +1,15 @@
 """The pooled features of photos, computed once and kept on disk.
 
 One file for each folder of photos and each network: `<cache>/embeddings/<folder>-<network>.npz`. The network's half of
-the name is a hash of all that an embedding depends on beside the photo: every weight but the classifier's, the
-preprocessing, whether EXIF data turn photos, and what computes it (this package, Pillow, the processor). A photo is
-known by its path, its size and the times at which its content and its inode were changed, which costs no reading: a
-hash of the content would take as long as a photo's own reading. Whatever replaces a file, even with the old times set
-back, changes the inode's.
+the name is a hash of all that an embedding depends on apart from the photo: every weight but the classifier's, the
+preprocessing, whether photos are rotated by EXIF, and what computes it (this package, Pillow, the processor). A photo
+is identified by its path, its size and the times at which its content and its inode changed (mtime, ctime). This reads
+no photo: hashing the content would take as long as reading it. Replacing a file changes its ctime, even if the old
+mtime is restored.
 
-The files hold arrays only (NumPy's format without pickles, in a zip whose checksums are verified), are replaced as a
-whole, and hold no photo that is gone from its folder; above LIMIT bytes in all, those unused for longest are deleted.
+The files hold only arrays (NumPy's format without pickles, in a zip whose checksums are verified) and are replaced as a
+whole. Photos that are gone from the folder are dropped. Above LIMIT bytes in all, the least recently used files are
+deleted.
 """
 import contextlib
 import hashlib
@@ -31,24 +32,25 @@ LIMIT = 2**31  # bytes in the cache: 400,000 embeddings
 class Embeddings:
     """Pooled features of the photos that could be read."""
 
-    values: np.ndarray  # float32 (N, features), 1280 of them behind an average pool
-    places: np.ndarray  # int64 (N,): their places among the photos given
+    values: np.ndarray  # float32 (N, features), 1280 of them after an average pool
+    places: np.ndarray  # int64 (N,): their indices among the photos given
     bad: list[tuple[Path, str]]  # the others, and why
-    computed: int  # photos that were decoded; the rest came out of the cache
+    computed: int  # photos that were decoded; the others came from the cache
 
 
 def embed(weights: Weights, photos: list[Path], store: "Store | None" = None, *, exif: bool = False,
           progress: bool = False, **how) -> Embeddings:
-    """Compute the embeddings of `photos`, or take them from `store` where it has them, and keep them there.
+    """Return the embeddings of `photos`: from `store` where it has them, else computed and added to it.
 
-    exif: as for `stream`, and as for the store
-    progress: show on stderr how far it is, where there is anything to compute
+    exif: as for `stream`; the store's has to be the same
+    progress: show the progress on stderr, if there is anything to compute
     how: max_pixels, workers and batch_size of `stream`
 
-    What was computed is kept even when it ends early, with an error or with Ctrl-C.
+    What was computed is kept even if this ends early, with an error or with Ctrl-C. Raises ArgumentError for a store
+    with a different `exif`.
     """
     if store and store.exif != exif:
-        raise ArgumentError(f"exif={exif!r} with a store of embeddings for exif={store.exif!r}: they are others")
+        raise ArgumentError(f"exif={exif!r} with a store for exif={store.exif!r}: make one with the same exif")
     stamps = [store.stamp(photo) for photo in photos] if store else [None] * len(photos)
     kept = store.read() if store else {}
     places = np.arange(len(photos))
@@ -91,9 +93,9 @@ class Store:
     """The file with the embeddings of one folder by one network."""
 
     def __init__(self, folder: Path, weights: Weights, say: Callable[[str], None], exif: bool = False):
-        """say: told in a line when the file is damaged or can't be written, which costs time and nothing else
+        """say: called with a line when the file is damaged or can't be written, which only costs time
 
-        exif: whether photos are turned as their EXIF data say
+        exif: whether photos are rotated by their EXIF orientation
         """
         self.folder, self.say, self.exif = Path(folder), say, exif
         self.key, self.width = network_key(weights, exif), weights.architecture.head_hidden_size
@@ -101,7 +103,7 @@ class Store:
         self.path = cache_directory() / "embeddings" / f"{place[:16]}-{self.key[:16]}.npz"
 
     def stamp(self, photo: Path) -> tuple | None:
-        """What a photo is known by: (path, size, two times in ns); None where it can't be examined."""
+        """What identifies a photo: (path, size, mtime and ctime in ns); None where it can't be examined."""
         try:
             found = os.stat(photo)
         except OSError:
@@ -122,12 +124,12 @@ class Store:
         with file:
             try:
                 kept = self._parse(file)
-            except Exception as problem:  # a broken zip or array shows in a dozen ways
+            except Exception as problem:  # a broken zip or array raises a dozen different classes
                 self.say(f"cache {str(self.path)!r} is damaged ({type(problem).__name__}: {problem}); every photo is "
                          "computed again")
                 return {}
         with contextlib.suppress(OSError):
-            os.utime(self.path)  # what was used last is deleted last
+            os.utime(self.path)  # `_shrink` deletes the least recently used first
         return kept
 
     def _parse(self, file) -> dict[tuple, np.ndarray]:
@@ -141,7 +143,7 @@ class Store:
         return {(name, *mark): row for name, mark, row in zip(names, marks.tolist(), values)}
 
     def write(self, embeddings: dict[tuple | None, np.ndarray]) -> None:
-        """Replace the file by stamps and their embeddings; where that fails, say so and leave the old one."""
+        """Write stamps and their embeddings as the new file; if that fails, say so and keep the old one."""
         kept = {mark: row for mark, row in embeddings.items() if mark is not None}
         arrays = {"key": np.frombuffer(self.key.encode(), np.uint8),
                   "names": np.frombuffer(b"".join(name + b"\0" for name, *_ in kept), np.uint8),
@@ -153,15 +155,15 @@ class Store:
                 np.savez(file, **arrays)
             _shrink(self.path.parent)
         except (OSError, ArgumentError) as problem:
-            why = getattr(problem, "strerror", None) or problem  # the system names the path as well
+            why = getattr(problem, "strerror", None) or problem  # str(problem) repeats the path
             self.say(f"cache {str(self.path)!r}: it can't be written ({why}); the next run computes every photo again")
 
 
 def _shrink(directory: Path) -> None:
-    """Delete what was used longest ago until LIMIT bytes are left: also what a killed process left half written."""
+    """Delete the least recently used files above LIMIT bytes, including what a killed process left half written."""
     files = []
     for path in directory.iterdir():
-        with contextlib.suppress(FileNotFoundError):  # another process shrinks it, too
+        with contextlib.suppress(FileNotFoundError):  # another process deletes files, too
             state = path.stat()
             files.append((state.st_mtime_ns, state.st_size, path))
     total = 0
@@ -172,7 +174,7 @@ def _shrink(directory: Path) -> None:
 
 
 def network_key(weights: Weights, exif: bool = False) -> str:
-    """A hash of all that an embedding depends on beside its photo, 64 hex digits; the classifier is no part of it."""
+    """A hash of all that an embedding depends on apart from its photo, 64 hex digits; the classifier is left out."""
     from PIL import __version__ as pillow
 
     from ...common.version import __version__

@@ -1,4 +1,4 @@
-"""What fine-tuning comes to."""
+"""The result of fine-tuning."""
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,13 +23,13 @@ class FinetuneResult:
     photos: list[Path]  # those that could be read
     classes: np.ndarray  # int64 (photos,): the class of each, an index of labels
     validation: np.ndarray  # bool (photos,): the part that the measured classifier was not fitted to
-    predictions: np.ndarray  # int64 (photos in the validation part,): its answers for them
-    confusion: np.ndarray  # int64 (classes, classes): the same counted, a row for each right class
+    predictions: np.ndarray  # int64 (photos in the validation part,): the classes that it predicts for them
+    confusion: np.ndarray  # int64 (classes, classes): their counts, a row for each right class
     trials: list[Trial]  # the penalties tried
     penalty: float  # the best of them, see `linear_classifier.fit`
     refit: bool  # whether `weights` are fitted to the validation part, too
     bad: list[tuple[Path, str]]  # photos that could not be read, and why
-    computed: int  # photos that went through the network; the embeddings of the others were kept from before
+    computed: int  # photos that went through the network; the embeddings of the others were cached
     remarks: list[str]
 
     def __repr__(self) -> str:
@@ -74,7 +74,7 @@ class FinetuneResult:
         return Model(self.weights, num_threads=num_threads)
 
     def figures(self) -> dict:
-        """All of it but the weights, as JSON can hold it."""
+        """All of it except the weights, as a dictionary for JSON."""
         return {
             "source": self.weights.source.name, "model": self.weights.architecture.name, "photos": len(self.photos),
             "train": len(self.photos) - self.measured, "val": self.measured, "correct": self.correct,

@@ -2,7 +2,7 @@
 
     photos ── the network up to its global pool ──► embeddings ── logistic regression ──► weight and bias
 
-The network below stays as it is, so each photo goes through it once (`embeddings`), and fitting takes seconds.
+The rest of the network stays as it is, so each photo goes through it once (`embeddings`), and fitting takes seconds.
 """
 import numbers
 from collections.abc import Callable
@@ -25,9 +25,9 @@ from .embeddings import Embeddings, Store, embed
 from .finetune_result import FinetuneResult
 from .linear_classifier import Linear
 
-FEW = 10  # photos of a class, below which a remark is made
-POOLS = ("avg", "max", "avgmax")  # over one row and column they change nothing
-ROUNDING = 1e-3  # of the largest logit: what float32 may change in the fitted layer
+FEW = 10  # photos of a class, below which there is a warning
+POOLS = ("avg", "max", "avgmax")  # they return a map of one row and column as it is
+ROUNDING = 1e-3  # share of the largest logit that float32 may change in the fitted layer
 
 
 def finetune(photos_dir: StrPath, output: StrPath | None = None, *, model: str | None = None,
@@ -48,10 +48,10 @@ def finetune(photos_dir: StrPath, output: StrPath | None = None, *, model: str |
     refit: fit once more, with the regularisation found, to all photos. Then the result has seen the validation part
         too, and the accuracy is that of the classifier before. Otherwise the result is what was measured.
     cache: keep the embeddings, so that the next run with the same network computes those of other photos only
-    exif: turn photos as their EXIF data say; the network is then to be used with upright photos, too
+    exif: rotate photos by their EXIF orientation; then use the network with upright photos, too
     max_pixels, workers, batch_size: as for `stream`
-    say: called with each remark as it comes up
-    progress: show on stderr how far it is
+    say: called with each warning as it comes up
+    progress: show the progress on stderr
 
     Photos that can't be read are left out and listed in the result. Raises ArgumentError for a folder that can't be
     used: missing, without sub-folders, fewer than two classes, a class without two photos that can be read, a name that
@@ -93,8 +93,8 @@ def finetune(photos_dir: StrPath, output: StrPath | None = None, *, model: str |
         made = _with_classifier(base, fitted, folders.labels, photos_dir, readable, exif)
         logits = _logits(made, x[validation], fitted)
     if not fitted.converged:
-        remark(f"the regression had not converged after {linear_classifier.ITERATIONS} iterations: what it has reached "
-               "is taken")
+        remark(f"the regression did not converge within {linear_classifier.ITERATIONS} iterations: its last state is "
+               "used")
     if output is not None:
         _write(output, made, force, x[validation], logits)
     confusion = confusion_matrix(classes[validation], predictions, len(folders.labels))
@@ -135,7 +135,7 @@ def _check_readable(folders: ClassFolders, classes: np.ndarray, embeddings: Embe
         if readable[index] < 2:
             why = next(why for photo, why in embeddings.bad if (photo, index) in folders.photos)
             raise ArgumentError(f"class {label!r}: {readable[index]} of its {count} photos can be read, and it needs "
-                                f"two or more; of the others the first: {why}")
+                                f"two or more; the first error: {why}")
 
 
 def _remark_on(folders: ClassFolders, classes: np.ndarray, remark) -> None:
@@ -143,7 +143,7 @@ def _remark_on(folders: ClassFolders, classes: np.ndarray, remark) -> None:
     if counts.min() < FEW:
         few = [label for label, count in zip(folders.labels, counts) if count < FEW]
         more = f" and {len(few) - 3} more" if len(few) > 3 else ""
-        remark(f"fewer than {FEW} photos of {', '.join(map(repr, few[:3]))}{more}: how good they are is hardly known")
+        remark(f"fewer than {FEW} photos of {', '.join(map(repr, few[:3]))}{more}: their accuracy is hardly known")
 
 
 def _base(model, weights) -> Weights:
@@ -174,7 +174,7 @@ def _store(photos_dir, base: Weights, remark, exif: bool) -> Store | None:
 
 def _with_classifier(base: Weights, linear: Linear, labels, photos_dir, fitted_to: list[Path],
                      exif: bool) -> Weights:
-    """The base with the new last layer; its source is named, but is no longer a file with a hash."""
+    """The base with the new last layer; its source has a name, but no longer the hash of a file."""
     made = with_classifier(base, *classifier_arrays(base.architecture, linear.weight, linear.bias, labels))
     turned = ", turned by EXIF" if exif else ""
     name = (f"{base.source.name}, classifier fitted to {len(fitted_to)} photos of {Path(photos_dir).resolve().name}"
@@ -183,26 +183,26 @@ def _with_classifier(base: Weights, linear: Linear, labels, photos_dir, fitted_t
 
 
 def _logits(weights: Weights, embeddings: np.ndarray, linear: Linear) -> np.ndarray:
-    """What the engine's last layer makes of embeddings, float32 (N, classes); found to be what was fitted."""
+    """The engine's logits for embeddings, float32 (N, classes), checked against the fitted layer."""
     got, expected = _head(weights, embeddings), linear(embeddings)
     off = float(np.abs(got - expected).max())
     if off > ROUNDING * max(1.0, float(np.abs(expected).max())):
-        raise WeightsError(f"the fitted classifier does not survive float32: its logits move by {off:.3g}")
+        raise WeightsError(f"the fitted classifier is too coarse in float32: its logits change by {off:.3g}")
     return got
 
 
 def _head(weights: Weights, embeddings: np.ndarray) -> np.ndarray:
-    """Embeddings (N, features) -> logits; they go in as last feature maps of one row and column (see POOLS)."""
+    """Embeddings (N, features) -> logits; they are passed as feature maps of one row and column (see POOLS)."""
     from ...model.model import Model
 
     return Model(weights, num_threads=1).forward_head(embeddings[:, None, None, :])
 
 
 def _write(output, made: Weights, force: bool, held_out: np.ndarray, logits: np.ndarray) -> None:
-    """Write the weight file, and see that the network read back answers as the one that was measured."""
+    """Write the weight file, and verify that the network read back has the logits of the one that was measured."""
     from ...weights.weight_file import read_weights, write_weights
 
     write_weights(output, made, force=force)
     if not np.array_equal(_head(read_weights(output), held_out), logits):
-        raise WeightsError(f"weight file {str(output)!r}: read back, it gives other logits than what was written; "
-                           "check the disk")
+        raise WeightsError(f"weight file {str(output)!r}: read back, it gives logits that differ from those of the "
+                           "weights written; check the disk")

@@ -10,9 +10,9 @@ import numpy as np
 from ...common.extras import install
 from ...errors import ArgumentError
 
-PENALTIES = (10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4)  # tried from the strongest on
+PENALTIES = (10.0, 1.0, 0.1, 1e-2, 1e-3, 1e-4)  # tried from the strongest to the weakest
 ITERATIONS = 1000
-FLAT = 1e-3  # of the ordinary spread: a feature that varies less is not blown up to that
+FLAT = 1e-3  # share of the usual spread: a feature that varies less is not scaled up to variance 1
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Linear:
 
 @dataclass(frozen=True)
 class Trial:
-    """What one penalty came to on the validation part."""
+    """The result of one penalty on the validation part."""
 
     penalty: float
     loss: float  # mean cross-entropy
@@ -48,8 +48,8 @@ def check_installed() -> None:
 def split(classes: np.ndarray, share: float, seed: int) -> np.ndarray:
     """Choose the validation part, the same `share` of each class: classes (N,) -> bool (N,).
 
-    Of every class at least one photo is on each side, so each needs two. What is chosen of a class depends on `seed`
-    and on this class alone.
+    Each class has at least one photo on each side, so it needs two. The choice within a class depends only on `seed`,
+    the class's index and its number of photos.
     """
     chosen = np.zeros(len(classes), bool)
     for index in np.unique(classes):
@@ -73,9 +73,9 @@ def fit(x: np.ndarray, classes: np.ndarray, penalty: float) -> Linear:
     mean, spread = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)
     spread = np.maximum(spread, FLAT * np.sqrt((spread**2).mean()) or 1.0)
     regression = LogisticRegression(C=1 / (penalty * len(x)), max_iter=ITERATIONS)
-    # One thread: on the small products here more of them mostly wait for each other, for minutes on a busy machine.
+    # One thread: on products as small as these, more threads mostly wait for each other, minutes on a busy machine.
     with threadpool_limits(1), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # `converged` says it
+        warnings.simplefilter("ignore", ConvergenceWarning)  # `converged` reports it
         regression.fit((x - mean) / spread, classes)
     weight, bias = regression.coef_, regression.intercept_
     if len(weight) == 1:  # two classes: scikit-learn keeps the difference of their logits
@@ -87,8 +87,8 @@ def fit(x: np.ndarray, classes: np.ndarray, penalty: float) -> Linear:
 def choose(x: np.ndarray, classes: np.ndarray, validation: np.ndarray) -> tuple[Linear, list[Trial]]:
     """Fit to the photos outside `validation` (bool (N,)) with every penalty; return the best one and all trials.
 
-    The best has the smallest mean cross-entropy on the validation part: unlike the accuracy it tells penalties apart on
-    a few photos, too.
+    The best has the smallest mean cross-entropy on the validation part: unlike the accuracy, it distinguishes penalties
+    even on a few photos.
     """
     best, trials = None, []
     for penalty in PENALTIES:

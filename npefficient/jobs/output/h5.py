@@ -3,7 +3,7 @@
     /photo, /error      (N,) text, UTF-8; the error is "" where all is well
     /classes            (N, k) int64, the most probable first; -1 where the photo could not be read
     /probabilities      (N, k) float32; NaN there
-    /embeddings         (N, 1280) float32, where they are asked for; NaN there
+    /embeddings         (N, 1280) float32, only if requested; NaN there
     /labels             (classes,) text: the name of every class
     Without a classifier there are no /classes and no /probabilities.
     attribute "npefficient" of the root: the settings as JSON, fixed-length text
@@ -24,14 +24,14 @@ from ..rows import Schema
 from .own_file import open_own
 from .taken_back import parse_settings
 
-READ = 256  # rows of numbers to take back at once
+READ = 256  # rows of numbers that are read at once
 CHUNK = 1 << 16  # bytes of a dataset's chunk
 KEY = "npefficient"
-LAYOUT = "v108", "v108"  # its headers carry checksums: in damaged ones without, HDF5 2.0 looks for ever (*measured*)
+LAYOUT = "v108", "v108"  # headers with checksums: in damaged ones without, HDF5 2.0 loops for ever (*measured*)
 
 
 def check() -> None:
-    """All that it needs is always there."""
+    """Nothing to check: h5py is always installed."""
 
 
 def write(path: Path, rows: Iterable[dict], schema: Schema, settings: dict) -> None:
@@ -56,13 +56,13 @@ def write(path: Path, rows: Iterable[dict], schema: Schema, settings: dict) -> N
 
 
 def read_settings(path: Path) -> dict:
-    """The settings in a file that `write` has made; raises anything at all for another one."""
+    """The settings in a file that `write` has made; raises any exception for a different file."""
     with _opened(path) as file:
         return parse_settings(file.attrs[KEY])
 
 
 def read_rows(path: Path, schema: Schema) -> Iterator[dict]:
-    """The rows in a file that `write` has made; of another one anything at all, or ValueError."""
+    """The rows in a file that `write` has made; of a different file any values, or any exception."""
     from .h5_texts import texts
 
     with open_own(path) as source, _opened(path) as file:
@@ -74,7 +74,7 @@ def read_rows(path: Path, schema: Schema) -> Iterator[dict]:
 
 
 def _opened(path: Path):
-    """The file, whose first bytes are those of one that is whole: with checksums, and closed."""
+    """Open the file; raises ValueError unless its superblock has checksums and says that it was closed."""
     import h5py
 
     from ...weights.hdf5 import check_superblock
@@ -94,7 +94,7 @@ def _numbers(dataset, count: int) -> Iterator:
 def _datasets(file, schema: Schema) -> tuple[dict, int]:
     """The datasets by their names, and how many rows they have; raises ValueError unless `write` could have made them.
 
-    An edited file may lead elsewhere, or tell of more rows than there are bytes.
+    An edited file may link to other files, or claim more rows than it has bytes for.
     """
     import h5py
 
@@ -108,7 +108,7 @@ def _datasets(file, schema: Schema) -> tuple[dict, int]:
         dataset = file[name]
         creation = dataset.id.get_create_plist()  # before the shape: that of a virtual one lies in other files
         if creation.get_layout() != h5py.h5d.CHUNKED or creation.get_nfilters():
-            raise ValueError(f"{name!r} is not stored in chunks as they are")
+            raise ValueError(f"{name!r} is not stored in chunks without filters")
         text = h5py.check_string_dtype(dataset.dtype)
         if dataset.dtype != column.dtype or (column.dtype == object and text is None):
             raise ValueError(f"{name!r} is {dataset.dtype}")
@@ -116,13 +116,13 @@ def _datasets(file, schema: Schema) -> tuple[dict, int]:
         if dataset.shape != (count, *column.shape[1:]):
             raise ValueError(f"{name!r} is of shape {dataset.shape}, with {count} rows")
         if dataset.id.get_storage_size() < math.prod(dataset.shape) * dataset.id.get_type().get_size():
-            raise ValueError(f"{name!r} tells of {count} rows, and has not the bytes of so many")
+            raise ValueError(f"{name!r} claims {count} rows, but has too few bytes for them")
         datasets[name] = dataset
     return datasets, count
 
 
 def _row(values: dict, schema: Schema) -> dict:
-    """A row from what the datasets have of it; a class that there is not has no label."""
+    """A row from its values in the datasets; an unknown class has no label."""
     row, labels = {"photo": values["photo"], "error": values["error"] or None, "classes": []}, schema.labels
     if row["error"] is None:
         row["classes"] = [{"class": number, "label": labels[number] if 0 <= number < len(labels) else None,
@@ -134,7 +134,7 @@ def _row(values: dict, schema: Schema) -> dict:
 
 
 def _columns(rows: list[dict], schema: Schema) -> dict[str, np.ndarray]:
-    """The datasets' parts for some rows."""
+    """The values of some rows in each dataset."""
     def column(values, dtype, *extent):
         return np.array(values, dtype).reshape(len(rows), *extent)
 
@@ -152,9 +152,9 @@ def _columns(rows: list[dict], schema: Schema) -> dict[str, np.ndarray]:
 
 @contextlib.contextmanager
 def _holding_back_interrupts():
-    """Yield a list that a Ctrl-C or a SIGTERM is put into; it is raised when the block ends.
+    """Yield a list that a Ctrl-C or a SIGTERM is put into; its handler is called when the block ends.
 
-    HDF5 calls `_Target.write`, and an exception from there leaves it in a state that it does not survive.
+    HDF5 calls `_Target.write`, and an exception from there would corrupt its state.
     """
     held = []
     if threading.current_thread() is not threading.main_thread():  # no interrupt comes here
@@ -174,9 +174,9 @@ def _holding_back_interrupts():
 
 
 class _Target(io.FileIO):
-    """A file whose writer never hears of a failure, which is raised when the block ends.
+    """A file that hides failures from its writer, and raises them when the block ends.
 
-    HDF5 can't cope with a disk that is full: it may take the whole process with it.
+    HDF5 can't cope with a full disk: it may crash the whole process.
     """
 
     problem = None

@@ -1,8 +1,8 @@
 """The texts of an HDF5 file, read by Python.
 
-HDF5 keeps texts of variable length in heaps, which have no checksums. In a damaged one its library 2.0 looks for ever
-(*measured*), and a heap of a few bytes can stand for gigabytes of rows. Here each text has a bound, and each step comes
-nearer to the end of its heap.
+HDF5 keeps texts of variable length in heaps, which have no checksums. In a damaged one its library 2.0 loops for ever
+(*measured*), and a heap of a few bytes can claim gigabytes of rows. Here the length of each text is bounded, and each
+step comes nearer to the end of its heap.
 
 Source: HDF5 File Format Specification 3.0, III.E "Global Heap"; VIII.B for what a row has (length, address, index).
 """
@@ -15,7 +15,7 @@ import numpy as np
 from .taken_back import LONGEST
 
 LARGEST = 1 << 20  # bytes of a chunk
-AGAIN = 64  # how often the heaps may be looked through on average: the library fills up to sixteen at the same time
+AGAIN = 64  # how often the heaps may be scanned on average: the library fills up to sixteen at a time
 _ROW = np.dtype([("length", "<u4"), ("address", "<u8"), ("index", "<u4")])
 _HEAP, _OBJECT = struct.Struct("<4sB3xQ"), struct.Struct("<HH4xQ")
 
@@ -35,11 +35,11 @@ def texts(dataset, file, count: int) -> Iterator[str]:
 
 
 class _Heaps:
-    """The heaps of a file: each has a head, and objects one after the other."""
+    """The heaps of a file: each has a header, and objects one after the other."""
 
     def __init__(self, file):
         self._file, self._size = file, file.seek(0, 2)
-        self._left = AGAIN * self._size  # bytes to look through
+        self._left = AGAIN * self._size  # bytes that may still be scanned
         self._objects = functools.lru_cache(32)(self._look_through)
 
     def text(self, length: int, address: int, index: int) -> str:
@@ -59,7 +59,7 @@ class _Heaps:
         heap, objects, place = self._read(address, size), {}, _HEAP.size
         while place + _OBJECT.size <= size:
             index, _, length = _OBJECT.unpack_from(heap, place)
-            if not index:  # what is free, up to the end
+            if not index:  # free space up to the end
                 break
             objects[index] = address + place + _OBJECT.size, length
             place += _OBJECT.size + -(-length // 8) * 8
@@ -69,5 +69,5 @@ class _Heaps:
         self._file.seek(start)
         data = self._file.read(size)
         if len(data) != size:
-            raise ValueError(f"{size} bytes at byte {start} are not there")
+            raise ValueError(f"the file has no {size} bytes at byte {start}")
         return data

@@ -1,4 +1,4 @@
-"""A file that lines are appended to, and that is whole again after a crash at any moment."""
+"""A file that lines are appended to, and that can be repaired after a crash at any moment."""
 import os
 import time
 from collections.abc import Iterator
@@ -8,17 +8,17 @@ from ...errors import ArgumentError
 from .own_file import open_own
 from .taken_back import REMEDY
 
-SYNC = 2.0  # seconds between two requests to the system to bring what it has to the disk
+SYNC = 2.0  # seconds between two calls of fsync
 LONGEST = 1 << 26  # bytes of a line; one with an embedding has 20,000
-FAR = 1 << 40  # a byte that no journal comes to
+FAR = 1 << 40  # a byte beyond the end of any journal
 
 
 class Journal:
-    """Whole lines in `path`, which is made where it is missing. One process at a time.
+    """Whole lines in `path`, which is created if missing. One process at a time.
 
-    A line has reached the system when `add` returns, and the disk SYNC seconds later: a power cut can take the last
-    ones with it, and leave a torn line or a block of zeros at the end, which `lines` takes off. Where whole lines come
-    after, that was no power cut, and they are not thrown away.
+    A line is with the system when `add` returns, and on the disk SYNC seconds later. A power cut can lose the last
+    lines, and leave a torn line or a block of zeros at the end, which `lines` cuts off. If whole lines follow, it was
+    not a power cut, and they are not thrown away.
     """
 
     def __init__(self, path: Path):
@@ -32,12 +32,12 @@ class Journal:
         self._synced = time.monotonic()
 
     def lines(self) -> Iterator[bytes]:
-        """Every whole line, without its end; having come to the last one, cut off what is torn after it.
+        """Every whole line, without its end; after the last one, cut off a torn end.
 
         Raises ArgumentError for a line that is longer than any row, and for a damaged one with whole ones after it.
         """
         whole, damaged = 0, None  # bytes of whole lines; number of the first that is not
-        with open(os.dup(self._file.fileno()), "rb") as file:  # not by its name: another file may have it by now
+        with open(os.dup(self._file.fileno()), "rb") as file:  # not by name: it may be a different file by now
             file.seek(0)
             for number, line in enumerate(iter(lambda: file.readline(LONGEST + 1), b""), 1):
                 if len(line) > LONGEST:
@@ -46,9 +46,9 @@ class Journal:
                 if not line.endswith(b"\n") or b"\0" in line:
                     damaged = damaged or number
                 elif damaged:
-                    raise ArgumentError(f"{str(self.path)!r}: line {damaged} is damaged (zeros), and whole ones come "
-                                        f"after it, which --resume does not throw away: mend that line, or cut the "
-                                        f"file off before it, after {whole:,} bytes, to have the rest done again; or "
+                    raise ArgumentError(f"{str(self.path)!r}: line {damaged} is damaged (zeros), and whole ones follow "
+                                        "it, which --resume does not throw away: repair that line, or truncate the "
+                                        f"file to the {whole:,} bytes before it, to have the rest done again; or "
                                         f"{REMEDY}")
                 else:
                     whole += len(line)
@@ -56,7 +56,7 @@ class Journal:
         self._cut(whole)
 
     def add(self, line: bytes) -> None:
-        """Append a line, given without its end; a disk that has no room for it keeps those before."""
+        """Append a line, given without its end; if the disk is full, the lines before it stay whole."""
         size = self.size()
         try:
             left = memoryview(line + b"\n")
@@ -69,16 +69,16 @@ class Journal:
             self.sync()
 
     def size(self) -> int:
-        """Bytes, those of a torn end included."""
+        """Size in bytes, including a torn end."""
         return os.fstat(self._file.fileno()).st_size
 
     def clear(self) -> None:
-        """Take off all lines."""
+        """Remove all lines."""
         self._cut(0)
         self.sync()
 
     def sync(self) -> None:
-        """Bring everything to the disk."""
+        """Flush everything to the disk."""
         os.fsync(self._file.fileno())
         self._synced = time.monotonic()
 
@@ -91,7 +91,7 @@ class Journal:
 
 
 def _lock(file, path: Path) -> None:
-    """Keep other processes out, where the system can; the lock goes with the process, however it ends."""
+    """Lock other processes out, where the system can; the lock ends with the process, however that ends."""
     try:
         _system_lock(file)
     except (BlockingIOError, PermissionError) as problem:
@@ -107,7 +107,7 @@ def _system_lock(file) -> None:
     except ImportError:
         import msvcrt
 
-        # Windows keeps others from reading, too, what is locked: it has to lie outside of the file.
+        # On Windows a locked range can't be read by others either, so it lies beyond the end of the file.
         file.seek(FAR)
         msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
     else:

@@ -8,7 +8,7 @@ from ..rows import Schema
 
 
 class Jsonl:
-    """A row as it is (`rows.py`)."""
+    """A row (`rows.py`) as a JSON object."""
 
     def __init__(self, schema: Schema):
         self.schema, self.header = schema, None
@@ -17,14 +17,14 @@ class Jsonl:
         return json.dumps(row).encode()
 
     def decode(self, line: bytes) -> dict:
-        """The row; raises ValueError or RecursionError for another line."""
+        """The row; raises ValueError or RecursionError for an invalid line."""
         row = json.loads(line)
         self.schema.check(row)
         return row
 
 
 class Csv:
-    """A row spread over columns (`Schema.flat`), texts as `text.cell` has them; what is not there is an empty field."""
+    """A row spread over columns (`Schema.flat`), texts escaped by `text.cell`; None is an empty field."""
 
     def __init__(self, schema: Schema):
         self.schema, self.columns = schema, list(schema.columns())
@@ -34,7 +34,7 @@ class Csv:
         return self._line(self.schema.flat(row).values())
 
     def decode(self, line: bytes) -> dict:
-        """"photo" and "error" of a row; raises ValueError or csv.Error for another line."""
+        """"photo" and "error" of a row; raises ValueError or csv.Error for an invalid line."""
         fields = next(csv.reader([line.decode()], strict=True), [])
         if len(fields) != len(self.columns):
             raise ValueError(f"{len(fields)} fields")

@@ -13,8 +13,8 @@ from ..rows import Schema
 from .own_file import open_own
 from .taken_back import LONGEST, parse_settings
 
-READ = 256  # rows to take back at once
-FEW = 1 << 20  # rows that any file may have; above, a photo's name takes a byte at least
+READ = 256  # rows that are read at once
+FEW = 1 << 20  # rows that a file of any size may have; more need at least a byte each for the photo's name
 UNPACKED = 1 << 28  # bytes of a row group (`Schema.groups`), whose values are 2 MiB: names of thousands of bytes fit
 STORED = {"text": "BYTE_ARRAY", "int64": "INT64", "float32": "FLOAT", "float32 list": "FLOAT"}
 KEY = b"npefficient"
@@ -57,22 +57,22 @@ def write(path: Path, rows: Iterable[dict], schema: Schema, settings: dict) -> N
 
 
 def read_settings(path: Path) -> dict:
-    """The settings in a file that `write` has made; raises anything at all for another one."""
+    """The settings in a file that `write` has made; raises any exception for a different file."""
     from pyarrow.parquet import ParquetFile
 
-    with open_own(path) as source, ParquetFile(source) as file:  # by Python: a path need not be UTF-8
+    with open_own(path) as source, ParquetFile(source) as file:  # opened by Python: a path need not be UTF-8
         return parse_settings((file.schema_arrow.metadata or {})[KEY])
 
 
 def read_rows(path: Path, schema: Schema) -> Iterator[dict]:
-    """The rows in a file that `write` has made; of another one anything at all."""
+    """The rows in a file that `write` has made; of a different file any values, or any exception."""
     from pyarrow.parquet import ParquetFile
 
     texts = [name for name, kind in schema.columns().items() if kind == "text"]
     with open_own(path) as source:
         with ParquetFile(source) as file:
             _check(file, schema, source.seek(0, 2))
-        # As dictionaries: a text that stands in millions of rows is in memory once.
+        # Dictionary-encoded: a text that occurs in millions of rows is in memory once.
         file = ParquetFile(source, read_dictionary=texts)
         for batch in file.iter_batches(READ):
             for name in texts:
@@ -88,8 +88,8 @@ def read_rows(path: Path, schema: Schema) -> Iterator[dict]:
 def _check(file, schema: Schema, size: int) -> None:
     """Raise ValueError unless `write` could have made this, before a row is read.
 
-    A few bytes of an edited file may stand for any number of rows and unpack to any size, but not as Snappy, whose
-    copies are 64 bytes at most for 3.
+    A few bytes of an edited file may claim any number of rows and decompress to any size, except with Snappy, where 3
+    bytes stand for at most 64.
     """
     wanted, metadata = schema.columns(), file.metadata
     stored = [file.schema.column(place) for place in range(metadata.num_columns)]
@@ -99,19 +99,19 @@ def _check(file, schema: Schema, size: int) -> None:
         if column.physical_type != STORED[kind]:
             raise ValueError(f"its column {name!r} is not {kind}")
     if metadata.num_rows > size + FEW:
-        raise ValueError(f"it tells of {metadata.num_rows:,} rows in {size:,} bytes")
+        raise ValueError(f"it claims {metadata.num_rows:,} rows in {size:,} bytes")
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
         columns = [group.column(place) for place in range(group.num_columns)]
         if any(column.compression not in ("SNAPPY", "UNCOMPRESSED") for column in columns):
-            raise ValueError("it is packed otherwise than with Snappy")
+            raise ValueError("it is compressed, but not with Snappy")
         if sum(column.total_uncompressed_size for column in columns) > UNPACKED:
-            raise ValueError(f"{group.num_rows:,} rows in one piece of more than {UNPACKED:,} bytes")
+            raise ValueError(f"{group.num_rows:,} rows in one group of more than {UNPACKED:,} bytes")
         if any(column.num_values > group.num_rows * max(1, schema.embedding) for column in columns):
             raise ValueError(f"more values than {group.num_rows:,} rows have")
 
 
 def _check_lengths(name: str, column) -> None:
-    """Raise ValueError for a text that no row has."""
+    """Raise ValueError for a text that is longer than any row has."""
     from pyarrow import compute
 
     longest = compute.max(compute.binary_length(column.dictionary)).as_py()

@@ -1,4 +1,4 @@
-"""What made the rows of a file: only a job with the same settings may go on with it."""
+"""What made the rows of a file: only a job with the same settings may resume it."""
 import dataclasses
 import json
 import reprlib
@@ -13,7 +13,7 @@ SHOWN = 5  # settings that differ, in a message
 
 
 def settings_of(weights: Weights, schema: Schema, **options) -> dict:
-    """The settings of a job, as JSON holds them; `options` are those of `stream` that change what comes out."""
+    """The settings of a job, as JSON holds them; `options` are those of `stream` that change the rows."""
     settings = {"version": VERSION, "model": weights.architecture.name, "weights": weights.source.name,
                 "sha256": fingerprint(weights, schema.labels), "topk": schema.topk, "embedding": schema.embedding,
                 "preprocessing": dataclasses.asdict(weights.preprocessing), **options}
@@ -21,7 +21,7 @@ def settings_of(weights: Weights, schema: Schema, **options) -> dict:
 
 
 def check_settings(path, before: dict, wanted: dict) -> None:
-    """Raise ArgumentError, with each setting that differs, unless the rows at `path` were made as is wanted."""
+    """Raise ArgumentError, with the settings that differ, unless the rows at `path` were made with `wanted`."""
     names = [name for name in {**wanted, **before} if before.get(name) != wanted.get(name)]
     if names:
         words = {"weights": "weights that came from", "sha256": "weights whose sha256 is"}  # not what was typed
@@ -32,7 +32,7 @@ def check_settings(path, before: dict, wanted: dict) -> None:
 
 
 def _shown(value) -> str:
-    """A setting for a message: what a file holds in its place may be long, or nested deeper than Python's own repr."""
+    """A setting for a message: in a file it may be long, or nested too deep for Python's own repr."""
     shown = reprlib.Repr()
     shown.maxdict, shown.maxstring, shown.maxlong, shown.maxother = 20, 80, 80, 80
     return shown.repr(value)

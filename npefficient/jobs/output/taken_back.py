@@ -1,18 +1,18 @@
-"""What a file of rows that was there before is held to: it may have been edited or damaged since."""
+"""Bounds and checks for a file of rows that is read back: it may have been edited or damaged since."""
 import contextlib
 import json
 from pathlib import Path
 
 from ...errors import ArgumentError
 
-LIMIT = 1 << 20  # bytes of settings as JSON; they have some hundred
-LONGEST = 1 << 20  # bytes of a text: a path has at most 65,536, written as escapes six times as many
+LIMIT = 1 << 20  # bytes of settings as JSON; they have a few hundred
+LONGEST = 1 << 20  # bytes of a text: a path has at most 65,536, and six times as many if all are escaped
 REMEDY = "name another file, or begin anew with --force"
 
 
 @contextlib.contextmanager
 def naming(path: Path):
-    """Name the file in whatever a library makes of a damaged one: any exception at all."""
+    """Make whatever a library raises for a damaged file, any exception at all, an ArgumentError that names it."""
     try:
         yield
     except ArgumentError:
@@ -26,11 +26,11 @@ def naming(path: Path):
 def parse_settings(text) -> dict:
     """Settings from their JSON, str or bytes; raises ValueError for anything else."""
     if not isinstance(text, (str, bytes)) or len(text) > LIMIT:
-        raise ValueError(f"the settings are no text of at most {LIMIT:,} bytes")
+        raise ValueError(f"the settings are not a text of at most {LIMIT:,} bytes")
     try:
         settings = json.loads(text)
     except RecursionError as problem:
         raise ValueError("the settings are nested too deep") from problem
     if not isinstance(settings, dict):
-        raise ValueError(f"the settings are no JSON object but of type {type(settings).__name__}")
+        raise ValueError(f"the settings are of type {type(settings).__name__}, not a JSON object")
     return settings

@@ -29,7 +29,7 @@ class ClassNames:
         return imagenet_synsets() if self.labels == imagenet_labels() else None
 
     def ways(self) -> dict[str, dict[str, int]]:
-        """Each way of naming the classes: name -> class. A label of two classes is no name."""
+        """Each way of naming the classes: name -> class. A label that two classes share is left out."""
         count = Counter(self.labels)
         ways = {"label": {label: i for i, label in enumerate(self.labels) if count[label] == 1}}
         if self.synsets:
@@ -41,10 +41,10 @@ class ClassNames:
     def find(self, names: list[str], what: str) -> list[int]:
         """The class of each name, all of them named in the same way.
 
-        Labels go before synset ids, and those before numbers, which may have zeros in front. Raises ArgumentError where
-        no way fits all, with the names that are none in any way; or, where each is one, an example of each way.
+        Labels are tried first, then synset ids, then numbers, which may have leading zeros. Raises ArgumentError where
+        no way fits all: with the names that are unknown in every way or, if there are none, an example of each way.
         """
-        known = {}  # way -> the names that are one in it
+        known = {}  # way -> the names that are known in it
         for way, classes in self.ways().items():
             found = [classes.get(name.lstrip("0") or "0" if way.startswith("index") else name) for name in names]
             if None not in found:
@@ -77,8 +77,8 @@ def labelled_photos(directory, names: ClassNames, labels_file=None) -> Labelled:
         name class      or      name,class      for photos in any order, names relative to `directory`
         class                                   for all photos of `directory`, in the order of their sorted names
 
-    A label with spaces needs the comma, one with commas the quotes of CSV. A first line whose class is none, and which
-    names no photo that there is, is taken for a heading. A class folder may be empty. Raises ArgumentError for a folder
+    A label with spaces needs the comma, one with commas the quotes of CSV. A first line that names neither a class nor
+    an existing photo is taken as a heading. A class folder may be empty. Raises ArgumentError for a folder
     or a file that can't be used.
     """
     if labels_file is None:
@@ -122,9 +122,9 @@ def _lines(labels_file) -> list[tuple[int, list[str]]]:
 
 
 def _classes(labels_file, lines, names: ClassNames, heading: bool) -> tuple[list[int], list[str]]:
-    """The classes that the lines end in, and what is to be remarked; `heading`: the first one may be no photo's.
+    """The classes that the lines end in, and warnings.
 
-    Where it is none, the classes are one fewer than the lines.
+    heading: whether the first line may be a heading. If it is one, there is one class fewer than there are lines.
     """
     given = [fields[-1] for _, fields in lines]
     what = f"labels file {str(labels_file)!r}: classes"
@@ -137,7 +137,7 @@ def _classes(labels_file, lines, names: ClassNames, heading: bool) -> tuple[list
             classes = names.find(given[1:], what)
         except ArgumentError:
             raise problem from None
-    return classes, [f"labels file {str(labels_file)!r}: its first line, {', '.join(lines[0][1])[:60]!r}, is taken for "
+    return classes, [f"labels file {str(labels_file)!r}: its first line, {', '.join(lines[0][1])[:60]!r}, is taken as "
                      "a heading"]
 
 
@@ -152,8 +152,8 @@ def _in_order(directory, labels_file, lines, names: ClassNames) -> Labelled:
     given = [fields[0] for _, fields in lines]
     from_one = all(name.isdigit() for name in given) and "0" not in given
     if names.synsets and Path(labels_file).name == DEVKIT and from_one:
-        raise ArgumentError(f"labels file {str(labels_file)!r}: the development kit of ILSVRC 2012 counts classes in "
-                            "an order of its own (ILSVRC2012_ID in its meta.mat), not in that of their synset ids; "
+        raise ArgumentError(f"labels file {str(labels_file)!r}: the development kit of ILSVRC 2012 numbers classes in "
+                            "its own order (ILSVRC2012_ID in its meta.mat), not in that of their synset ids; "
                             "translate its numbers to synset ids, or rename the file if that is done")
     photos, remarks, unlisted = _photos(directory)
     classes, more = _classes(labels_file, lines, names, heading=len(lines) == len(photos) + 1)
@@ -177,7 +177,7 @@ def _by_name(directory, labels_file, lines, names: ClassNames) -> Labelled:
                             f"names are relative to the folder {str(directory)!r}")
     (most, count), = Counter(photos).most_common(1)
     if count > 1:
-        raise ArgumentError(f"labels file {str(labels_file)!r}: {str(most)!r} has {count} lines; it can have one class")
+        raise ArgumentError(f"labels file {str(labels_file)!r}: {str(most)!r} has {count} lines; a photo has one class")
     found, remarks, unlisted = _photos(directory)
     others = set(found) - set(photos)
     if others:

@@ -39,7 +39,7 @@ class Validation:
     published: tuple[float, float] | None  # top-1 and top-5 in per cent, where the weights are the official ones
     remarks: list[str]
     unlisted: list[str]  # folders that could not be listed, and why: their photos are missing
-    fitted_to: int = 0  # photos that the classifier was fitted to: of new ones fewer are right
+    fitted_to: int = 0  # photos that the classifier was fitted to: on new ones it is less accurate
 
     def __repr__(self) -> str:
         five = "" if self.top5 is None else f", top-5 {describe(self.top5, len(self.photos))}"
@@ -66,7 +66,7 @@ class Validation:
                  "top5": five[i]} for i in range(len(total)) if total[i]]
 
     def figures(self) -> dict:
-        """All of it, as JSON can hold it."""
+        """All of it, as a dictionary for JSON."""
         def share(hits):
             return None if hits is None else {
                 "correct": hits, "accuracy": hits / len(self.photos) if self.photos else None,
@@ -91,8 +91,8 @@ def validate(model: "Model", directory: StrPath, *, labels_file: StrPath | None 
     labels_base: the number of the first class where classes are numbered: 0, or 1
     preprocess: "timm" for the model's own, "tf" for TensorFlow's (`npefficient.images.tensorflow`)
     exif, max_pixels, workers, batch_size: as for `stream`
-    say: called with each remark as it comes up
-    progress: show on stderr how far it is
+    say: called with each warning as it comes up
+    progress: show the progress on stderr
 
     Photos that can't be read are left out and listed in the result. Raises ArgumentError for a folder or file of labels
     that can't be used, and for weights that have no classes or take no photos.

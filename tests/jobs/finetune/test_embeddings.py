@@ -153,7 +153,7 @@ def test_the_key_knows_what_computes(monkeypatch, what):
 
 def test_photos_that_exif_data_turn_are_others(photos):
     assert network_key(small_weights(), exif=True) != network_key(small_weights())
-    with pytest.raises(ArgumentError, match="exif=True with a store of embeddings for exif=False"):
+    with pytest.raises(ArgumentError, match="exif=True with a store for exif=False"):
         embed(small_weights(), photos, Store(photos[0].parent, small_weights(), print), exif=True)
 
 

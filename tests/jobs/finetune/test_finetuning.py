@@ -119,7 +119,7 @@ def test_unreadable_photos_are_left_out_and_listed(tmp_path):
     said = []
     got = finetune(tmp_path, weights=small_weights(), say=said.append)
     assert [photo.name for photo, _ in got.bad] == ["03.png"] and "not an image" in got.bad[0][1]
-    assert said == got.remarks == ["photos beside the class folders, which belong to no class and are left out: 1"]
+    assert said == got.remarks == ["photos outside the class folders, which belong to no class and are left out: 1"]
     figures = got.figures()
     assert figures["unreadable"][0]["photo"].endswith("03.png") and figures["photos"] == len(got.photos) == 35
 
@@ -127,13 +127,13 @@ def test_unreadable_photos_are_left_out_and_listed(tmp_path):
 def test_few_photos_are_remarked_on(tmp_path):
     save_classes(tmp_path, a=2, b=9, c=10, d=3, e=4)
     got = finetune(tmp_path, weights=small_weights())
-    assert got.remarks == ["fewer than 10 photos of 'a', 'b', 'd' and 1 more: how good they are is hardly known"]
+    assert got.remarks == ["fewer than 10 photos of 'a', 'b', 'd' and 1 more: their accuracy is hardly known"]
 
 
 def test_a_regression_that_does_not_converge_is_remarked_on(tmp_path, monkeypatch):
     save_classes(tmp_path, **SMALL)
     monkeypatch.setattr("npefficient.jobs.finetune.linear_classifier.ITERATIONS", 2)
-    assert "not converged after 2 iterations" in finetune(tmp_path, weights=small_weights()).remarks[0]
+    assert "did not converge within 2 iterations" in finetune(tmp_path, weights=small_weights()).remarks[0]
 
 
 def test_without_a_home_the_embeddings_are_not_kept(tmp_path, monkeypatch):
@@ -172,7 +172,7 @@ def test_a_class_that_can_not_be_read(tmp_path):
     save_classes(tmp_path, a=3, b=3)
     for name in ("00.png", "02.png"):
         (tmp_path / "b" / name).write_text("no picture")
-    with pytest.raises(ArgumentError, match="class 'b': 1 of its 3 photos .* first: photo .*b/00.png': not an image"):
+    with pytest.raises(ArgumentError, match="class 'b': 1 of its 3 photos .* first error: photo .*b/00.png': not an image"):
         finetune(tmp_path, weights=small_weights())
 
 
@@ -195,7 +195,7 @@ def test_a_model_that_there_is_not(tmp_path):
 
 
 @pytest.mark.parametrize("wishes, text", [
-    ({"in_chans": 4}, "4 input channels takes no photographs"), ({"global_pool": "catavgmax"}, "pool 'catavgmax'"),
+    ({"in_chans": 4}, "4 input channels can't take photos"), ({"global_pool": "catavgmax"}, "pool 'catavgmax'"),
     ({"global_pool": "", "num_classes": 0}, "pool ''"),
 ], ids=["four_channels", "concatenating", "no_pool"])
 def test_weights_of_no_use(tmp_path, wishes, text):
@@ -239,7 +239,7 @@ def test_a_fold_that_went_wrong_is_noticed(tmp_path, monkeypatch):
         return dataclasses.replace(made, parameters=made.parameters | {"classifier.bias": bias})
 
     monkeypatch.setattr(finetuning, "_with_classifier", wrong)
-    with pytest.raises(WeightsError, match="does not survive float32: its logits move by 1"):
+    with pytest.raises(WeightsError, match="is too coarse in float32: its logits change by 1"):
         finetune(tmp_path, weights=small_weights())
 
 
@@ -248,5 +248,5 @@ def test_a_file_that_answers_otherwise_is_noticed(tmp_path, monkeypatch):
     monkeypatch.setattr("npefficient.weights.weight_file.write_weights",
                         lambda path, made, force: Path(path).write_bytes(b""))
     monkeypatch.setattr("npefficient.weights.weight_file.read_weights", lambda path: small_weights(3))
-    with pytest.raises(WeightsError, match=r"mine\.h5': read back, it gives other logits"):
+    with pytest.raises(WeightsError, match=r"mine\.h5': read back, it gives logits that differ"):
         finetune(tmp_path / "photos", tmp_path / "mine.h5", weights=small_weights())

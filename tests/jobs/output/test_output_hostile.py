@@ -94,8 +94,8 @@ def test_zeros_before_whole_rows_are_damage(tmp_path, suffix, line):
     lines = journal.read_bytes().splitlines(keepends=True)
     whole = b"".join(lines[:line])
     journal.write_bytes(whole + lines[line][:4] + b"\0" + lines[line][5:] + b"".join(lines[line + 1:]))
-    refused(path, rf"{journal.name}': line {line + 1} is damaged \(zeros\), and whole ones come after it, .*mend that "
-                  f"line, or cut the file off before it, after {len(whole)} bytes")
+    refused(path, rf"{journal.name}': line {line + 1} is damaged \(zeros\), and whole ones follow it, .*repair that "
+                  f"line, or truncate the file to the {len(whole)} bytes before it")
     os.truncate(journal, len(whole))
     assert work(path, NAMES, resume=True) == (5, 1) and read(path) == expected(suffix, NAMES)
 
@@ -115,8 +115,8 @@ def test_file_that_was_never_ours_stays(tmp_path, suffix, content):
 
 
 @pytest.mark.parametrize("how, message", [
-    ({"compression": "zstd"}, "packed otherwise than with Snappy"), ({"compression": "gzip"}, "packed otherwise"),
-    ({}, "5 rows in one piece of more than 1,000 bytes")], ids=["zstd", "gzip", "large"])
+    ({"compression": "zstd"}, "compressed, but not with Snappy"), ({"compression": "gzip"}, "compressed, but not"),
+    ({}, "5 rows in one group of more than 1,000 bytes")], ids=["zstd", "gzip", "large"])
 def test_parquet_that_would_unpack_to_more(tmp_path, monkeypatch, how, message):
     path = tmp_path / "out.parquet"
     work(path, NAMES)

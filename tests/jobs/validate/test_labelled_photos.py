@@ -78,7 +78,8 @@ def test_folders(tmp_path, names, folders, expected):
 def test_folders_with_photos_beside_them(tmp_path):
     save_classes(tmp_path, hen=1)
     (tmp_path / "x.png").write_bytes(b"")
-    assert found(tmp_path, FIVE)[1] == ["photos beside the class folders, which belong to no class and are left out: 1"]
+    text = "photos outside the class folders, which belong to no class and are left out: 1"
+    assert found(tmp_path, FIVE)[1] == [text]
 
 
 def test_folders_of_a_fixed_list_may_be_empty(tmp_path):
@@ -89,7 +90,7 @@ def test_folders_of_a_fixed_list_may_be_empty(tmp_path):
 
 def test_folders_that_are_parts_of_a_data_set(tmp_path):
     with pytest.raises(ArgumentError, match="sub-folders 'train', 'val': no label .*; the sub-folders 'train', 'val' "
-                                            "are taken for classes, but are named like parts"):
+                                            "are used as classes, but are named like the splits"):
         labelled_photos(save_classes(tmp_path, train=1, val=1), FIVE)
 
 
@@ -148,7 +149,7 @@ def test_a_file_with_a_heading(flat, text, heading, expected):
     folder, write = flat
     file = write(text)
     assert found(folder, FIVE, file) == (expected, [
-        f"labels file '{file}': its first line, '{heading}', is taken for a heading"])
+        f"labels file '{file}': its first line, '{heading}', is taken as a heading"])
 
 
 def test_a_file_that_names_some_of_the_photos(flat):

@@ -208,7 +208,7 @@ def test_validate_refuses(photos, how, text):
 
 @pytest.mark.parametrize("wishes, how, text", [
     ({"num_classes": 0}, {}, "tf_efficientnet_lite0, .*needs a classifier"),
-    ({"in_chans": 4}, {}, "4 input channels takes no photographs"),
+    ({"in_chans": 4}, {}, "4 input channels can't take photos"),
     ({"in_chans": 1}, {"preprocess": "tf"}, "tf_efficientnet_lite0, .*inputs of 3 channels; use timm's"),
 ], ids=["no_classes", "four_channels", "grey_as_tensorflow"])
 def test_validate_refuses_weights_that_can_not_classify_photos(photos, wishes, how, text):
