@@ -150,7 +150,7 @@ def list_photos(arguments) -> tuple:
         unlisted.append(text)
         say(f"error: {text}")
 
-    return each_photo(arguments, error=error, remark=say), unlisted
+    return each_photo(arguments, error=error, warning=say), unlisted
 
 
 def add_threads(parser, default: int | None = None) -> None:

@@ -22,8 +22,8 @@ class ClassFolders:
 
     labels: tuple[str, ...]  # names of the sub-folders, in timm's order
     photos: list[tuple[Path, int]]  # photo, index of its class; class by class, sorted within
-    remarks: list[str]  # what is to be said of the folder
-    unlisted: list[str]  # what is to be said of folders that can't be listed: their photos are missing
+    warnings: list[str]  # about the folder
+    unlisted: list[str]  # folders that can't be listed, and why: their photos are missing
 
     def counts(self) -> list[int]:
         """Photos of each class; 0 for an empty folder."""
@@ -46,18 +46,18 @@ def read_classes(directory) -> ClassFolders:
         beside = f"; the photos in it ({loose:,}) belong to no class" if loose else ""
         raise ArgumentError(f"folder {str(directory)!r}: it has no sub-folders{beside}; make one for each class, named "
                             "like the class, with its photos")
-    remarks, unlisted = [], []
+    warnings, unlisted = [], []
     photos = [(Path(photo), index) for index, label in enumerate(labels)
-              for photo in photos_below(str(directory / label), error=unlisted.append, remark=remarks.append)]
+              for photo in photos_below(str(directory / label), error=unlisted.append, warning=warnings.append)]
     if not photos:
         raise ArgumentError("; ".join([f"folder {str(directory)!r}: there is no photo in any of its sub-folders",
-                                       *unlisted, *remarks]))
+                                       *unlisted, *warnings]))
     if PARTS.issuperset(label.lower() for label in labels):
-        remarks.append(f"the sub-folders {', '.join(map(repr, labels))} are used as classes, but are named like the "
+        warnings.append(f"the sub-folders {', '.join(map(repr, labels))} are used as classes, but are named like the "
                        f"splits of a data set: if they are, name one of them, {str(directory / labels[-1])!r}")
     if loose:
-        remarks.append(f"photos outside the class folders, which belong to no class and are left out: {loose:,}")
-    return ClassFolders(labels, photos, remarks, unlisted)
+        warnings.append(f"photos outside the class folders, which belong to no class and are left out: {loose:,}")
+    return ClassFolders(labels, photos, warnings, unlisted)
 
 
 def check_folder(directory, holds: str = "the photos") -> Path:

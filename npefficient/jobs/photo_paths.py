@@ -24,7 +24,7 @@ Say = Callable[[str], None]
 
 
 def find_photos(arguments: StrPath | Iterable[StrPath], *, error: Say | None = None,
-                remark: Say | None = None) -> list[Path]:
+                warning: Say | None = None) -> list[Path]:
     """List the photos that `arguments` stand for: paths of photos, folders, globs or lists, or a single one of these.
 
     They keep the order of the arguments. A folder stands for all photos in it and below, sorted folder by folder: the
@@ -39,11 +39,11 @@ def find_photos(arguments: StrPath | Iterable[StrPath], *, error: Say | None = N
 
     Raises ArgumentError for a folder, a glob or a list with no photo, and for a folder or list that can't be read.
     """
-    return [Path(photo) for photo in each_photo(arguments, error=error, remark=remark)]
+    return [Path(photo) for photo in each_photo(arguments, error=error, warning=warning)]
 
 
 def each_photo(arguments: StrPath | Iterable[StrPath], *, error: Say | None = None,
-               remark: Say | None = None) -> Iterator[str]:
+               warning: Say | None = None) -> Iterator[str]:
     """Yield what `find_photos` lists, each photo as soon as it is known."""
     if isinstance(arguments, (str, bytes, os.PathLike)):
         arguments = [arguments]
@@ -52,7 +52,7 @@ def each_photo(arguments: StrPath | Iterable[StrPath], *, error: Say | None = No
     for argument in arguments:
         if not isinstance(argument, (str, bytes, os.PathLike)):
             raise ArgumentError(f"photo {argument!r}: it must be the path of a photo, a folder, a glob or a list")
-        yield from _photos_of(os.fsdecode(argument), _Search(error, remark))
+        yield from _photos_of(os.fsdecode(argument), _Search(error, warning))
 
 
 def _photos_of(argument: str, search: "_Search") -> Iterator[str]:
@@ -83,9 +83,9 @@ def check_found(photos: Sequence[str]) -> None:
                             "current directory; nothing was written")
 
 
-def photos_below(folder: str, *, error: Say, remark: Say) -> Iterator[str]:
+def photos_below(folder: str, *, error: Say, warning: Say) -> Iterator[str]:
     """Yield the photos in a folder and below, if any; `error` is also called if the folder itself can't be listed."""
-    search = _Search(error, remark)
+    search = _Search(error, warning)
     yield from search.folder(folder, named=False)
     search.say_what_is_left_out(folder)
 
@@ -115,8 +115,8 @@ def _list(path: str) -> Iterator[str]:
 class _Search:
     """A search through folders that reports what it can't read."""
 
-    def __init__(self, error: Say | None, remark: Say | None):
-        self.error, self.remark = error, remark
+    def __init__(self, error: Say | None, warning: Say | None):
+        self.error, self.warning = error, warning
         self.suffixes = photo_suffixes()
         self.foreign: Counter[str] = Counter()
         self.unreadable: set[str] = set()
@@ -129,8 +129,8 @@ class _Search:
         return f"{before}{kinds}, which Pillow can't read; save them as JPEG"
 
     def say_what_is_left_out(self, argument: str) -> None:
-        if self.remark and self.foreign:
-            self.remark(self.left_out(f"left out of {argument!r}: "))
+        if self.warning and self.foreign:
+            self.warning(self.left_out(f"left out of {argument!r}: "))
 
     def folder(self, folder: str, named: bool = True) -> Iterator[str]:
         """Every photo in a folder and below, sorted by name folder by folder; each real folder once."""

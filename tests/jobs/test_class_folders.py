@@ -20,7 +20,7 @@ def test_read_classes(tmp_path):
         path.write_bytes(b"")
     got = read_classes(tmp_path)
     assert got.labels == ("Bird", "cat", "dog") and got.counts() == [1, 2, 2] and got.unlisted == []
-    assert got.remarks == ["photos outside the class folders, which belong to no class and are left out: 1"]
+    assert got.warnings == ["photos outside the class folders, which belong to no class and are left out: 1"]
     names = [(photo.relative_to(tmp_path).as_posix(), index) for photo, index in got.photos]
     assert names == [("Bird/00.png", 0), ("cat/00.png", 1), ("cat/more/still/z.JPG", 1), ("dog/00.png", 2),
                      ("dog/01.png", 2)]
@@ -92,7 +92,7 @@ def test_read_classes_refuses_a_folder_without_sub_folders(tmp_path, files, text
 
 def test_read_classes_keeps_an_empty_class(tmp_path):
     got = read_classes(save_classes(tmp_path, dog=1, cat=0))
-    assert got.labels == ("cat", "dog") and got.counts() == [0, 1] and got.remarks == []
+    assert got.labels == ("cat", "dog") and got.counts() == [0, 1] and got.warnings == []
 
 
 def test_read_classes_refuses_classes_that_are_all_empty(tmp_path):
@@ -103,21 +103,21 @@ def test_read_classes_refuses_classes_that_are_all_empty(tmp_path):
         read_classes(tmp_path)
 
 
-@pytest.mark.parametrize("names, remarked", [
+@pytest.mark.parametrize("names, warned", [
     (["train", "val"], True), (["Test", "training"], True), (["train", "test", "bus"], False), (["cat", "dog"], False)],
     ids=["parts", "case", "vehicles", "animals"])
-def test_read_classes_remarks_on_parts_of_a_data_set(tmp_path, names, remarked):
+def test_read_classes_warns_of_splits_of_a_data_set(tmp_path, names, warned):
     got = read_classes(save_classes(tmp_path, **{name: 1 for name in names}))
-    assert len(got.remarks) == remarked and got.labels == tuple(sorted(names))
-    if remarked:
-        assert f"'{names[0]}', '{names[1]}' are used as classes" in got.remarks[0]
-        assert f"name one of them, '{tmp_path}/{names[1]}'" in got.remarks[0]
+    assert len(got.warnings) == warned and got.labels == tuple(sorted(names))
+    if warned:
+        assert f"'{names[0]}', '{names[1]}' are used as classes" in got.warnings[0]
+        assert f"name one of them, '{tmp_path}/{names[1]}'" in got.warnings[0]
 
 
 def test_read_classes_counts_photos_that_pillow_can_not_read(tmp_path):
     save_classes(tmp_path, dog=1, cat=1)
     (tmp_path / "dog" / "1.CR2").touch()
-    assert read_classes(tmp_path).remarks == [
+    assert read_classes(tmp_path).warnings == [
         f"left out of '{tmp_path}/dog': 1 .cr2, which Pillow can't read; save them as JPEG"]
 
 
@@ -127,7 +127,7 @@ def test_read_classes_goes_on_without_what_can_not_be_listed(tmp_path, unlistabl
     (tmp_path / "dog" / "more").mkdir()
     unlistable(tmp_path / refused)
     got = read_classes(tmp_path)
-    assert got.counts() == counts and got.remarks == []
+    assert got.counts() == counts and got.warnings == []
     assert [text.partition(";")[0] for text in got.unlisted] == [
         f"folder '{tmp_path / refused}': it can't be listed (Permission denied)"]
 

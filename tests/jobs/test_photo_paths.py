@@ -178,7 +178,7 @@ def test_photos_of_kinds_that_pillow_can_not_read_are_counted(folder):
     for name in ("1.HEIC", "cats/2.heic", "cats/.3.heic", "dogs/4.NEF", "b.txt"):
         (folder / name).touch()
     said = []
-    assert list(each_photo(["p", "p/*.jpg", "p/1.HEIC"], remark=said.append)) == [
+    assert list(each_photo(["p", "p/*.jpg", "p/1.HEIC"], warning=said.append)) == [
         *ALL, "p/b.jpg", "p/photo[1].jpg", "p/1.HEIC"]
     assert said == ["left out of 'p': 2 .heic, 1 .nef, which Pillow can't read; save them as JPEG"]
 

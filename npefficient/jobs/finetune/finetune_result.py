@@ -30,7 +30,7 @@ class FinetuneResult:
     refit: bool  # whether `weights` are fitted to the validation part, too
     bad: list[tuple[Path, str]]  # photos that could not be read, and why
     computed: int  # photos that went through the network; the embeddings of the others were cached
-    remarks: list[str]
+    warnings: list[str]
 
     def __repr__(self) -> str:
         return (f"FinetuneResult({counted(len(self.labels), 'class')}, {counted(len(self.photos), 'photo')}, accuracy "
@@ -80,5 +80,5 @@ class FinetuneResult:
             "train": len(self.photos) - self.measured, "val": self.measured, "correct": self.correct,
             "accuracy": self.accuracy, "interval": list(self.interval), "penalty": self.penalty, "refit": self.refit,
             "trials": [vars(trial) for trial in self.trials], "classes": self.per_class(),
-            "confusion": self.confusion.tolist(), "computed": self.computed, "remarks": self.remarks,
+            "confusion": self.confusion.tolist(), "computed": self.computed, "warnings": self.warnings,
             "unreadable": [{"photo": plain(photo), "error": plain(error)} for photo, error in self.bad]}

@@ -63,22 +63,22 @@ def finetune(photos_dir: StrPath, output: StrPath | None = None, *, model: str |
         from ...weights.weight_file import weight_target
 
         check_target(weight_target(output), force=force)
-    folders, remarks = read_classes(photos_dir), []
+    folders, warnings = read_classes(photos_dir), []
 
-    def remark(text):
-        remarks.append(text)
+    def warn(text):
+        warnings.append(text)
         say(text)
 
-    for text in [*folders.unlisted, *folders.remarks]:
-        remark(text)
+    for text in [*folders.unlisted, *folders.warnings]:
+        warn(text)
     _check_folders(folders, photos_dir)
     base = _base(model, weights)
     photos = [photo for photo, _ in folders.photos]
-    embeddings = embed(base, photos, _store(photos_dir, base, remark, exif) if cache else None, exif=exif,
+    embeddings = embed(base, photos, _store(photos_dir, base, warn, exif) if cache else None, exif=exif,
                        max_pixels=max_pixels, workers=workers, batch_size=batch_size, progress=progress)
     classes = np.array([index for _, index in folders.photos])[embeddings.places]
     _check_readable(folders, classes, embeddings)
-    _remark_on(folders, classes, remark)
+    _warn_of_few(folders, classes, warn)
 
     x, validation = embeddings.values, linear_classifier.split(classes, val_split, seed)
     fitted, trials = linear_classifier.choose(x, classes, validation)
@@ -93,13 +93,13 @@ def finetune(photos_dir: StrPath, output: StrPath | None = None, *, model: str |
         made = _with_classifier(base, fitted, folders.labels, photos_dir, readable, exif)
         logits = _logits(made, x[validation], fitted)
     if not fitted.converged:
-        remark(f"the regression did not converge within {linear_classifier.ITERATIONS} iterations: its last state is "
+        warn(f"the regression did not converge within {linear_classifier.ITERATIONS} iterations: its last state is "
                "used")
     if output is not None:
         _write(output, made, force, x[validation], logits)
     confusion = confusion_matrix(classes[validation], predictions, len(folders.labels))
     return FinetuneResult(made, folders.labels, readable, classes, validation, predictions, confusion, trials,
-                          best.penalty, refit, embeddings.bad, embeddings.computed, remarks)
+                          best.penalty, refit, embeddings.bad, embeddings.computed, warnings)
 
 
 def _check_arguments(model, weights, val_split, seed) -> None:
@@ -138,12 +138,12 @@ def _check_readable(folders: ClassFolders, classes: np.ndarray, embeddings: Embe
                                 f"two or more; the first error: {why}")
 
 
-def _remark_on(folders: ClassFolders, classes: np.ndarray, remark) -> None:
+def _warn_of_few(folders: ClassFolders, classes: np.ndarray, warn) -> None:
     counts = np.bincount(classes, minlength=len(folders.labels))
     if counts.min() < FEW:
         few = [label for label, count in zip(folders.labels, counts) if count < FEW]
         more = f" and {len(few) - 3} more" if len(few) > 3 else ""
-        remark(f"fewer than {FEW} photos of {', '.join(map(repr, few[:3]))}{more}: their accuracy is hardly known")
+        warn(f"fewer than {FEW} photos of {', '.join(map(repr, few[:3]))}{more}: their accuracy is hardly known")
 
 
 def _base(model, weights) -> Weights:
@@ -164,11 +164,11 @@ def _base(model, weights) -> Weights:
     return base
 
 
-def _store(photos_dir, base: Weights, remark, exif: bool) -> Store | None:
+def _store(photos_dir, base: Weights, warn, exif: bool) -> Store | None:
     try:
-        return Store(Path(photos_dir), base, remark, exif)
+        return Store(Path(photos_dir), base, warn, exif)
     except ArgumentError as problem:
-        remark(f"embeddings are not kept: {problem}")
+        warn(f"embeddings are not kept: {problem}")
         return None
 
 

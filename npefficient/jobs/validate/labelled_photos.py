@@ -65,8 +65,8 @@ class Labelled:
     """Photos whose class is known."""
 
     photos: list[tuple[Path, int]]  # photo, class
-    remarks: list[str]  # what is to be said of them
-    unlisted: list[str]  # what is to be said of folders that can't be listed: their photos are missing
+    warnings: list[str]  # about them
+    unlisted: list[str]  # folders that can't be listed, and why: their photos are missing
 
 
 def labelled_photos(directory, names: ClassNames, labels_file=None) -> Labelled:
@@ -91,16 +91,16 @@ def labelled_photos(directory, names: ClassNames, labels_file=None) -> Labelled:
 
 def _of_folders(directory, names: ClassNames) -> Labelled:
     folders = read_classes(directory)
-    counts, remarks = folders.counts(), list(folders.remarks)
+    counts, warnings = folders.counts(), list(folders.warnings)
     used = [label for label, count in zip(folders.labels, counts) if count]
     empty = [label for label, count in zip(folders.labels, counts) if not count]
     if empty:
-        remarks.append(f"class folders with no photo: {listed(empty, SHOWN)}")
+        warnings.append(f"class folders with no photo: {listed(empty, SHOWN)}")
     try:
         classes = dict(zip(used, names.find(used, f"folder {str(directory)!r}: sub-folders")))
     except ArgumentError as problem:
-        raise ArgumentError("; ".join([str(problem), *remarks])) from None
-    return Labelled([(photo, classes[folders.labels[index]]) for photo, index in folders.photos], remarks,
+        raise ArgumentError("; ".join([str(problem), *warnings])) from None
+    return Labelled([(photo, classes[folders.labels[index]]) for photo, index in folders.photos], warnings,
                     folders.unlisted)
 
 
@@ -155,12 +155,12 @@ def _in_order(directory, labels_file, lines, names: ClassNames) -> Labelled:
         raise ArgumentError(f"labels file {str(labels_file)!r}: the development kit of ILSVRC 2012 numbers classes in "
                             "its own order (ILSVRC2012_ID in its meta.mat), not in that of their synset ids; "
                             "translate its numbers to synset ids, or rename the file if that is done")
-    photos, remarks, unlisted = _photos(directory)
+    photos, warnings, unlisted = _photos(directory)
     classes, more = _classes(labels_file, lines, names, heading=len(lines) == len(photos) + 1)
     if len(photos) != len(classes):
         raise ArgumentError(f"labels file {str(labels_file)!r}: {len(classes):,} classes for the {len(photos):,} "
                             f"photos of {str(directory)!r}; a file without names has a line for each, in their order")
-    return Labelled(list(zip(sorted(photos), classes)), remarks + more, unlisted)
+    return Labelled(list(zip(sorted(photos), classes)), warnings + more, unlisted)
 
 
 def _by_name(directory, labels_file, lines, names: ClassNames) -> Labelled:
@@ -178,15 +178,15 @@ def _by_name(directory, labels_file, lines, names: ClassNames) -> Labelled:
     (most, count), = Counter(photos).most_common(1)
     if count > 1:
         raise ArgumentError(f"labels file {str(labels_file)!r}: {str(most)!r} has {count} lines; a photo has one class")
-    found, remarks, unlisted = _photos(directory)
+    found, warnings, unlisted = _photos(directory)
     others = set(found) - set(photos)
     if others:
         more.append(f"photos in {str(directory)!r} that the labels file does not name, left out: {len(others):,}")
-    return Labelled(list(zip(photos, classes)), remarks + more, unlisted)
+    return Labelled(list(zip(photos, classes)), warnings + more, unlisted)
 
 
 def _photos(directory) -> tuple[list[Path], list[str], list[str]]:
-    """The photos in a folder and below, what is to be remarked, and what could not be listed."""
-    remarks, unlisted = [], []
-    photos = photos_below(str(check_folder(directory)), error=unlisted.append, remark=remarks.append)
-    return list(map(Path, photos)), remarks, unlisted
+    """The photos in a folder and below, warnings, and what could not be listed."""
+    warnings, unlisted = [], []
+    photos = photos_below(str(check_folder(directory)), error=unlisted.append, warning=warnings.append)
+    return list(map(Path, photos)), warnings, unlisted

@@ -37,7 +37,7 @@ class Validation:
     among5: np.ndarray | None  # bool (photos,): the right class is among the 5 most probable; None with fewer classes
     bad: list[tuple[Path, str]]  # photos that could not be read, and why
     published: tuple[float, float] | None  # top-1 and top-5 in per cent, where the weights are the official ones
-    remarks: list[str]
+    warnings: list[str]
     unlisted: list[str]  # folders that could not be listed, and why: their photos are missing
     fitted_to: int = 0  # photos that the classifier was fitted to: on new ones it is less accurate
 
@@ -74,7 +74,7 @@ class Validation:
 
         published = self.published and {"top1": self.published[0], "top5": self.published[1]}
         return {"photos": len(self.photos), "top1": share(self.top1), "top5": share(self.top5), "published": published,
-                "fitted_to": self.fitted_to, "remarks": self.remarks, "unlisted": self.unlisted,
+                "fitted_to": self.fitted_to, "warnings": self.warnings, "unlisted": self.unlisted,
                 "classes": self.per_class(),
                 "unreadable": [{"photo": plain(photo), "error": plain(error)} for photo, error in self.bad]}
 
@@ -107,12 +107,13 @@ def validate(model: "Model", directory: StrPath, *, labels_file: StrPath | None 
     found = labelled_photos(directory, names, labels_file)
     labelled = found.photos
     photos = [photo for photo, _ in labelled]
-    fitted_to, remarks = count_marked(photos, model.source.photos), list(found.remarks)
+    fitted_to, warnings = count_marked(photos, model.source.photos), list(found.warnings)
     if fitted_to:
-        remarks.append(f"warning: the classifier was fitted to {fitted_to:,} of these {counted(len(photos), 'photo')}: "
-                       "the figures are too high for new photos; validate on photos that finetune has not seen")
-    for remark in [*found.unlisted, *remarks]:
-        say(remark)
+        warnings.append(f"warning: the classifier was fitted to {fitted_to:,} of these "
+                        f"{counted(len(photos), 'photo')}: the figures are too high for new photos; validate on photos "
+                        "that finetune has not seen")
+    for warning in [*found.unlisted, *warnings]:
+        say(warning)
     outcomes = stream(model, photos, batch_size=batch_size, workers=workers, exif=exif,
                       max_pixels=max_pixels, preprocess=transform)
     answers, bad = [], []
@@ -127,7 +128,7 @@ def validate(model: "Model", directory: StrPath, *, labels_file: StrPath | None 
                 counter.advance()
     answered, classes, predictions, among5 = zip(*answers) if answers else ((), (), (), ())
     return Validation(names, list(answered), np.array(classes, np.int64), np.array(predictions, np.int64),
-                      np.array(among5, bool) if model.num_classes >= K else None, bad, _published(model), remarks,
+                      np.array(among5, bool) if model.num_classes >= K else None, bad, _published(model), warnings,
                       found.unlisted, fitted_to)
 
 

@@ -62,7 +62,7 @@ def test_finetune_the_digits(digits, tmp_path, base, least):
     weights = demo.weights_path() if base == "trained" else untrained()
     got = finetune(digits, tmp_path / "mine.h5", weights=weights)
     assert got.accuracy >= least and got.measured == 50 and len(got.photos) == 240
-    assert got.interval[0] < got.accuracy <= got.interval[1] and got.bad == [] and got.remarks == []
+    assert got.interval[0] < got.accuracy <= got.interval[1] and got.bad == [] and got.warnings == []
     assert got.labels == tuple(sorted(got.labels)) and len(got.labels) == 10
     assert [trial.penalty for trial in got.trials] == list(PENALTIES)
     assert got.penalty == min(got.trials, key=lambda trial: trial.loss).penalty

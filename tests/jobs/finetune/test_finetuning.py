@@ -119,21 +119,21 @@ def test_unreadable_photos_are_left_out_and_listed(tmp_path):
     said = []
     got = finetune(tmp_path, weights=small_weights(), say=said.append)
     assert [photo.name for photo, _ in got.bad] == ["03.png"] and "not an image" in got.bad[0][1]
-    assert said == got.remarks == ["photos outside the class folders, which belong to no class and are left out: 1"]
+    assert said == got.warnings == ["photos outside the class folders, which belong to no class and are left out: 1"]
     figures = got.figures()
     assert figures["unreadable"][0]["photo"].endswith("03.png") and figures["photos"] == len(got.photos) == 35
 
 
-def test_few_photos_are_remarked_on(tmp_path):
+def test_few_photos_are_warned_of(tmp_path):
     save_classes(tmp_path, a=2, b=9, c=10, d=3, e=4)
     got = finetune(tmp_path, weights=small_weights())
-    assert got.remarks == ["fewer than 10 photos of 'a', 'b', 'd' and 1 more: their accuracy is hardly known"]
+    assert got.warnings == ["fewer than 10 photos of 'a', 'b', 'd' and 1 more: their accuracy is hardly known"]
 
 
-def test_a_regression_that_does_not_converge_is_remarked_on(tmp_path, monkeypatch):
+def test_a_regression_that_does_not_converge_is_warned_of(tmp_path, monkeypatch):
     save_classes(tmp_path, **SMALL)
     monkeypatch.setattr("npefficient.jobs.finetune.linear_classifier.ITERATIONS", 2)
-    assert "did not converge within 2 iterations" in finetune(tmp_path, weights=small_weights()).remarks[0]
+    assert "did not converge within 2 iterations" in finetune(tmp_path, weights=small_weights()).warnings[0]
 
 
 def test_without_a_home_the_embeddings_are_not_kept(tmp_path, monkeypatch):
@@ -142,7 +142,7 @@ def test_without_a_home_the_embeddings_are_not_kept(tmp_path, monkeypatch):
 
     save_classes(tmp_path, **SMALL)
     monkeypatch.setattr(embeddings, "cache_directory", homeless)
-    assert finetune(tmp_path, weights=small_weights()).remarks == ["embeddings are not kept: no place to keep files"]
+    assert finetune(tmp_path, weights=small_weights()).warnings == ["embeddings are not kept: no place to keep files"]
 
 
 # What can't be used is said before the network runs
@@ -172,7 +172,7 @@ def test_a_class_that_can_not_be_read(tmp_path):
     save_classes(tmp_path, a=3, b=3)
     for name in ("00.png", "02.png"):
         (tmp_path / "b" / name).write_text("no picture")
-    with pytest.raises(ArgumentError, match="class 'b': 1 of its 3 photos .* first error: photo .*b/00.png': not an image"):
+    with pytest.raises(ArgumentError, match="class 'b': 1 of its 3 photos .* first error: .*b/00.png': not an image"):
         finetune(tmp_path, weights=small_weights())
 
 

@@ -265,7 +265,7 @@ PARQUET = {
     "photo_number": (column("photo", range(5)), "its column 'photo' is not text"),
     "class_99999": (column("class_1", [0, 99999, 0, 0, 0]), "'classes' has an unknown class"),
     "class_text": (column("class_1", list("abcde")), "its column 'class_1' is not int64"),
-    "embedding_short": (column("embedding", pyarrow.array([[1.0]] * 5, FLOATS)), "'embedding' is not a list of 6 numbers"),
+    "embedding_short": (column("embedding", pyarrow.array([[1.0]] * 5, FLOATS)), "'embedding' is not a list of 6"),
     "embedding_double": (column("embedding", [[1.0]] * 5), "its column 'embedding' is not float32 list"),
     "embedding_long": (column("embedding", pyarrow.array([[1.0] * 1000] * 5, FLOATS)), "more values than 5 rows have"),
     "photo_long": (column("photo", ["a" * 2**21] * 5), "a 'photo' of 2,097,152 bytes"),

@@ -15,7 +15,7 @@ FIVE = ClassNames(("cat", "dog", "hen", "cow", "ant"))
 def found(directory, names, labels_file=None):
     got = labelled_photos(directory, names, labels_file)
     assert got.unlisted == []
-    return [(photo.relative_to(directory).as_posix(), index) for photo, index in got.photos], got.remarks
+    return [(photo.relative_to(directory).as_posix(), index) for photo, index in got.photos], got.warnings
 
 
 # Names of classes
@@ -154,9 +154,9 @@ def test_a_file_with_a_heading(flat, text, heading, expected):
 
 def test_a_file_that_names_some_of_the_photos(flat):
     folder, write = flat
-    photos, remarks = found(folder, FIVE, write("03.png,2\nnone.png,1"))
+    photos, warnings = found(folder, FIVE, write("03.png,2\nnone.png,1"))
     assert photos == [("03.png", 2), ("none.png", 1)]
-    assert remarks == [f"photos in '{folder}' that the labels file does not name, left out: 3"]
+    assert warnings == [f"photos in '{folder}' that the labels file does not name, left out: 3"]
 
 
 def test_a_file_whose_photos_are_elsewhere(flat):

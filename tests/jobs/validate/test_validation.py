@@ -82,7 +82,7 @@ def test_validate_counts(photos):
     assert got.predictions.tolist() == logits.argmax(1).tolist()
     assert got.top1 == sum(logits.argmax(1) == got.classes)
     assert got.top5 == sum(c in np.argsort(-row)[:5] for c, row in zip(got.classes, logits))
-    assert got.published is None and got.remarks == []
+    assert got.published is None and got.warnings == []
 
 
 def test_validate_with_tensorflows_preprocessing(photos):
@@ -120,7 +120,7 @@ def test_a_file_of_labels(tmp_path):
     assert got.classes.tolist() == [4, 0, 1] and said == []
     (tmp_path / "labels.txt").write_text("02.png,3\n")
     got = validate(small_model(), tmp_path / "photos", **how)
-    assert got.classes.tolist() == [3] and said == got.remarks and "left out: 2" in said[0]
+    assert got.classes.tolist() == [3] and said == got.warnings and "left out: 2" in said[0]
 
 
 def test_photos_that_the_classifier_was_fitted_to_are_said(tmp_path):
@@ -138,9 +138,9 @@ def test_photos_that_the_classifier_was_fitted_to_are_said(tmp_path):
     for folder, count in (("photos", 16), ("copies", 16), ("new", 0)):
         got = validate(model, tmp_path / folder, say=said.append)
         assert got.fitted_to == got.figures()["fitted_to"] == count
-        assert said == got.remarks and len(said) == bool(count)
+        assert said == got.warnings and len(said) == bool(count)
         said.clear()
-    assert validate(refit.model(1), tmp_path / "new").remarks == [
+    assert validate(refit.model(1), tmp_path / "new").warnings == [
         "warning: the classifier was fitted to 4 of these 4 photos: the figures are too high for new photos; validate "
         "on photos that finetune has not seen"]
     model.set_classifier(model.classifier.weight, model.classifier.bias, model.labels)
