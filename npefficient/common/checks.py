@@ -14,13 +14,18 @@ from ..errors import ArgumentError
 from .text import quoted
 
 
-def whole(what: str, value, least: int, most: int | None = None) -> int:
-    """A whole number from `least` to `most`, of Python's or NumPy's types, but not a bool."""
-    good = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+def is_whole(value: Any) -> TypeGuard[int]:
+    """True for a whole number of Python's or NumPy's types, but not for a bool."""
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
+
+
+def whole(what: str, value: Any, least: int, most: int | None = None, *, more: str = "") -> int:
+    """A whole number from `least` to `most`; `more` ends the message where it is not one."""
+    good = is_whole(value)
     if not good or value < least or most is not None and value > most:
         shown = quoted(value.item() if isinstance(value, np.generic) else value)
         limit = f"at most {most:,}" if good and value > least else f"at least {least}"
-        raise ArgumentError(f"{what} {shown}: it must be a whole number of {limit}")
+        raise ArgumentError(f"{what} {shown}: it must be a whole number of {limit}{more}")
     return int(value)
 
 

@@ -5,11 +5,10 @@ import math
 import os
 import sys
 import warnings
-from numbers import Integral
 from pathlib import Path
 
-from ..common.text import counted, shown
-from ..errors import ArgumentError
+from ..common.checks import whole
+from ..common.text import counted
 
 sched_getcpu = getattr(ctypes.CDLL(None), "sched_getcpu", None) if sys.platform == "linux" else None
 
@@ -22,13 +21,12 @@ def check_threads(num_threads: int | None) -> int:
     available = available_threads()
     if num_threads is None:
         return available
-    if isinstance(num_threads, bool) or not isinstance(num_threads, Integral) or num_threads < 1:
-        raise ArgumentError(f"num_threads {shown(num_threads)}: it must be a whole number of at least 1, or None for "
-                            f"all {available} that this process may use")
+    num_threads = whole("num_threads", num_threads, 1,
+                        more=f", or None for all {available} that this process may use")
     if num_threads > available:
         warnings.warn(f"{num_threads} threads: this process may use {counted(available, 'processor')}, so they take "
                       f"turns, which is slower; use {available}" + " or fewer" * (available > 1), stacklevel=4)
-    return int(num_threads)
+    return num_threads
 
 
 def available_threads() -> int:

@@ -7,10 +7,9 @@ import contextlib
 import io
 import os
 import warnings
-from numbers import Integral
 from typing import TYPE_CHECKING, BinaryIO
 
-from ..common.checks import whole
+from ..common.checks import is_whole, whole
 from ..common.paths import StrPath, open_regular
 from ..common.text import shown
 from ..errors import ArgumentError, ImageError
@@ -160,7 +159,7 @@ def _warn_of_clipping(image, name: str) -> None:
 
 def check_in_chans(in_chans: int) -> None:
     """Raise ArgumentError unless a photo can become the input of a network with `in_chans` channels."""
-    if isinstance(in_chans, bool) or not isinstance(in_chans, Integral) or in_chans not in MODES:
+    if not is_whole(in_chans) or in_chans not in MODES:
         raise ArgumentError(f"a network with {shown(in_chans)} input channels can't take photos, which have 3, or 1 if "
                             "grey; call it with your own array (N, H, W, channels)")
 

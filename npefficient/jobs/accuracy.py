@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 
-from ..errors import ArgumentError
+from ..common.checks import whole
 
 Z95 = 1.959963984540054  # the normal distribution's 97.5 % point
 
@@ -13,8 +13,7 @@ def top_k_hits(scores, classes, k: int) -> np.ndarray:
 
     Among equal scores the lower class comes first, as in `top_k`. Raises ArgumentError for k below 1.
     """
-    if k < 1:
-        raise ArgumentError(f"k {k!r}: it must be a whole number of at least 1")
+    k = whole("k", k, 1)
     scores, classes = np.asarray(scores), np.asarray(classes)
     own = np.take_along_axis(scores, classes[:, None], axis=1)
     earlier = np.arange(scores.shape[1]) < classes[:, None]

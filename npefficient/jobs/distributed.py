@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..common.checks import whole
 from ..common.extras import install
 from ..common.paths import StrPath
 from ..common.text import counted
@@ -178,9 +179,9 @@ def _assigned_processors() -> int | None:
 
 
 def _check(photos: Sequence[str], workers: int | None, processors: int, address: str) -> None:
-    for name, value in (("workers", workers), ("processors", processors)):
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-            raise ArgumentError(f"{name} {value!r}: it must be a whole number of at least 1")
+    if workers is not None:
+        whole("workers", workers, 1)
+    whole("processors", processors, 1)
     if not photos:
         raise ArgumentError("no photos: name at least one")
     if len({is_remote(photo) for photo in photos}) > 1:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..common.checks import whole
 from ..common.text import plain
 from ..errors import ArgumentError
 from ..scores import softmax, top_k
@@ -39,8 +40,7 @@ class Schema:
         A model without a classifier makes rows of features alone. Raises ArgumentError for a topk below 1, for a model
         without a classifier where no embeddings are requested, and for one that returns feature maps.
         """
-        if topk < 1:
-            raise ArgumentError(f"topk {topk}: it must be at least 1")
+        topk = whole("topk", topk, 1)
         if not {"classifier", "global_pool"}.issuperset(model.outputs):
             raise ArgumentError(f"{model!r} returns feature maps, which a row can't hold: use npefficient.stream")
         if not (model.num_classes or embeddings):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
+from ..common.checks import whole
 from ..common.paths import StrPath
 from ..common.text import quoted, short
 from ..errors import ArgumentError, ImageError
@@ -71,9 +72,7 @@ def stream(model: "Model | FeatureModel", photos: "Iterable[StrPath | BinaryIO |
         from ..engine.cpus import available_threads
 
         workers = available_threads()
-    for name, value in (("batch_size", batch_size), ("workers", workers)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ArgumentError(f"{name} {value!r}: it must be a whole number of at least 1")
+    batch_size, workers = whole("batch_size", batch_size, 1), whole("workers", workers, 1)
     if not isinstance(photos, Iterable) or isinstance(photos, (str, bytes)) or hasattr(photos, "read"):
         raise ArgumentError(f"photos {photos!r}: give several, such as a list of paths; npefficient.find_photos lists "
                             "those of a folder")

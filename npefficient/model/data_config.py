@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..common.checks import is_whole
 from ..common.text import shown
 from ..errors import ArgumentError, WeightsError
 from ..network.architecture import IMAGENET_CLASSES
@@ -206,7 +207,7 @@ def _transform(input_size: Any, interpolation: Any, mean: Any, std: Any, crop_pc
                                   _per_channel(mean), _per_channel(std),
                                   DEFAULT_CROP_MODE if _left_out(crop_mode) else crop_mode)
     check_preprocessing(preprocessing)
-    if not isinstance(channels, numbers.Integral) or isinstance(channels, bool) or channels < 1:
+    if not is_whole(channels) or channels < 1:
         raise ArgumentError(f"input_size {shown(input_size)}: the first number is the channels, a whole number of at "
                             "least 1")
     return Transform(preprocessing, channels)

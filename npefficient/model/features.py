@@ -2,14 +2,13 @@
 
 Source: timm 1.0 `models/_features.py` (FeatureInfo, feature_take_indices), `models/efficientnet.py`.
 """
-import numbers
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ..common.checks import is_list
+from ..common.checks import is_list, is_whole
 from ..common.text import shown
 from ..errors import ArgumentError
 from ..network.architecture import Architecture
@@ -77,22 +76,18 @@ def take_indices(count: int, indices: int | Iterable[int] | None, what: str = "i
     if indices is None:
         return list(range(count))
     if not is_list(indices):
-        if isinstance(indices, int | numbers.Integral) and _is_whole(indices) and 0 < indices <= count:
+        if is_whole(indices) and 0 < indices <= count:
             return list(range(count - indices, count))
         raise ArgumentError(f"{what} {shown(indices)}: a single number n selects the last n maps; n must be from 1 to "
                             f"{count}")
     chosen = list(indices)
     for index in chosen:
-        if not _is_whole(index) or not -count <= index < count:
+        if not is_whole(index) or not -count <= index < count:
             raise ArgumentError(f"{what} {shown(indices)}: there is no map {shown(index)}; the {count} maps count from "
                                 "0, and -1 is the last")
     if not chosen:
         raise ArgumentError(f"{what} {shown(indices)}: it must select at least one of the {count} maps")
     return sorted({int(index) % count for index in chosen})
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
 class FeatureModel(TimmModule):

@@ -66,7 +66,7 @@ def test_schema_of_a_model():
     got = Schema.of(model, 3, embeddings=True)
     assert got == Schema(model.labels, 3, 1280) and got.outputs == ("classifier", "global_pool")
     assert Schema.of(model, 99) == Schema(model.labels, 5) and Schema.of(model, 1).outputs == ("classifier",)
-    with pytest.raises(ArgumentError, match="topk 0: it must be at least 1"):
+    with pytest.raises(ArgumentError, match="topk 0: it must be a whole number of at least 1"):
         Schema.of(model, 0)
     with pytest.raises(ArgumentError, match="tf_efficientnet_lite0 without a classifier has no classes"):
         Schema.of(create_model("lite0", num_classes=0))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ...common.checks import whole
 from ...common.paths import StrPath, check_target
 from ...common.text import plain
 from ...errors import ArgumentError, WeightsError
@@ -107,8 +108,7 @@ def _check_arguments(model, weights, val_split, seed) -> None:
         raise ArgumentError(f"model={model!r} and weights={str(weights)!r}: give one of them")
     if not isinstance(val_split, numbers.Real) or not 0 < float(val_split) < 1:
         raise ArgumentError(f"val_split {val_split!r}: it must be a share above 0 and below 1, such as 0.2")
-    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0:
-        raise ArgumentError(f"seed {seed!r}: it must be a whole number of at least 0")
+    whole("seed", seed, 0)
 
 
 def _check_folders(folders: ClassFolders, photos_dir) -> None:
