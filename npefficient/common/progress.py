@@ -17,15 +17,17 @@ class Progress:
 
     total: how many there are; None where nobody knows, as with standard input
     unit: what is counted, in the plural
-    stream: where to write; None for sys.stderr. A closed one is no reason to fail. What a command's stream would
-        escape is left to `say`: the bar needs its carriage returns.
+    stream: where to write; None for sys.stderr. A closed one is no reason to fail. The bar needs its carriage returns,
+        which a command's stream would escape, so the stream below that is used, and `say` escapes its text itself.
     done: how many were done before this run: they count, but not for the speed
+    scale: what makes up a unit, such as 10**6 for bytes in "MB"; amounts then have one decimal
 
     A context manager: the last state is written when the block ends, however it ends.
     """
 
-    def __init__(self, total: int | None, unit: str = "photos", stream=None, *, done: int = 0, clock=time.monotonic):
-        self.total, self.unit, self.done, self.before = total, unit, done, done
+    def __init__(self, total: int | None, unit: str = "photos", stream=None, *, done: int = 0, scale: int = 1,
+                 clock=time.monotonic):
+        self.total, self.unit, self.done, self.before, self.scale = total, unit, done, done, scale
         stream = sys.stderr if stream is None else stream
         self.stream = getattr(stream, "unfiltered", stream)
         self._clock, self._start, self._shown = clock, clock(), clock()
@@ -39,7 +41,7 @@ class Progress:
         self.close()
 
     def advance(self, n: int = 1) -> None:
-        """Count `n` more, and show it if the last time is long enough ago."""
+        """Count `n` more, and show it if the last time was long enough ago."""
         self.done += n
         now = self._clock()
         if now - self._shown >= (REDRAW if self.live else LINE):
@@ -50,7 +52,7 @@ class Progress:
         """Write a line of its own, above the bar where there is one."""
         drawn = self._drawn
         self._erase()
-        _write(self.stream, f"{plain(text)}\n")
+        write(self.stream, f"{plain(text)}\n")
         if drawn:
             self._show()
 
@@ -58,20 +60,20 @@ class Progress:
         """Write the last state."""
         self._show()
         if self.live:
-            _write(self.stream, "\n")
+            write(self.stream, "\n")
             self._drawn = 0
 
     def _show(self) -> None:
         if not self.live:
-            _write(self.stream, f"{self.text()}\n")
+            write(self.stream, f"{self.text()}\n")
             return
         line = self._line(_width(self.stream))
-        _write(self.stream, f"\r{line:{self._drawn}}")
+        write(self.stream, f"\r{line:{self._drawn}}")
         self._drawn = len(line)
 
     def _erase(self) -> None:
         if self._drawn:
-            _write(self.stream, f"\r{'':{self._drawn}}\r")
+            write(self.stream, f"\r{'':{self._drawn}}\r")
             self._drawn = 0
 
     def _line(self, width: int) -> str:
@@ -88,13 +90,16 @@ class Progress:
         """Such as "1,200 of 2,000 photos (60%), 512.3 photos/s, 0:02 left"."""
         taken = self._clock() - self._start
         rate = (self.done - self.before) / taken if taken > 0 else 0.0
-        speed = f"{rate:,.1f} {self.unit}/s"
+        speed = f"{rate / self.scale:,.1f} {self.unit}/s"
         if self.total is None:
-            return f"{self.done:,} {self.unit}, {speed}, {_span(taken)}"
+            return f"{self._amount(self.done)} {self.unit}, {speed}, {_span(taken)}"
         share = f" ({100 * self.done // self.total}%)" if self.total else ""
         left = self.total - self.done
         end = f", {_span(left / rate)} left" if left > 0 and rate else "" if left > 0 else f", {_span(taken)}"
-        return f"{self.done:,} of {self.total:,} {self.unit}{share}, {speed}{end}"
+        return f"{self._amount(self.done)} of {self._amount(self.total)} {self.unit}{share}, {speed}{end}"
+
+    def _amount(self, count: int) -> str:
+        return f"{count:,}" if self.scale == 1 else f"{count / self.scale:,.1f}"
 
 
 def _span(seconds: float) -> str:
@@ -116,7 +121,8 @@ def _width(stream) -> int:
     return 80
 
 
-def _write(stream, text: str) -> None:
+def write(stream, text: str) -> None:
+    """Write to a stream, such as sys.stderr; a closed one, or None, is no reason to fail."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         stream.write(text)
         stream.flush()

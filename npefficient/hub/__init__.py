@@ -28,10 +28,11 @@ from urllib.parse import urlsplit
 from ..common.extras import install
 from ..common.paths import cache_directory
 from ..common.private_directory import check_private, private_directory
+from ..common.progress import write
 from ..errors import ArgumentError, DownloadError, WeightsError
 from ..network.variants import RELEASE, VARIANTS, Package, Variant, canonical_name
 from . import packaged
-from .download import fetch, mismatch, say
+from .download import fetch, mismatch
 
 __all__ = ["Origin", "kept", "origin", "pretrained"]
 
@@ -215,7 +216,7 @@ def _wait_for(lock: Callable[[], None], what: str, progress: bool) -> None:
             return lock()
         except BlockingIOError:
             if progress and not waiting:
-                say(sys.stderr, f"another process is fetching {what}: waiting for it\n")
+                write(sys.stderr, f"another process is fetching {what}: waiting for it\n")
             waiting = True
             time.sleep(0.1)
         except OSError:

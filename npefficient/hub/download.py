@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from ..common.progress import Progress, write
 from ..errors import DownloadError
 
 PAUSES = (0.5, 1.0, 2.0)  # seconds before each further attempt
@@ -21,9 +22,11 @@ def fetch(url: str, path: Path, size: int, sha256: str, progress: bool) -> None:
     """
     import http.client
 
+    if progress:
+        write(sys.stderr, f"fetching {path.name}, {size / 1e6:.1f} MB\n")
     for pause in (*PAUSES, None):
         try:
-            _download(url, path, size, _Progress(path.name, size, progress))
+            _download(url, path, size, progress)
             wrong = mismatch(path, size, sha256)
             if wrong:
                 raise DownloadError(f"the downloaded file {wrong}")
@@ -32,7 +35,7 @@ def fetch(url: str, path: Path, size: int, sha256: str, progress: bool) -> None:
             if pause is None or not _is_passing(problem):
                 raise DownloadError(_reason(problem)) from problem
             if progress:
-                say(sys.stderr, f"can't fetch {path.name} ({_reason(problem)}): trying again in {pause:g} s\n")
+                write(sys.stderr, f"can't fetch {path.name} ({_reason(problem)}): trying again in {pause:g} s\n")
         time.sleep(pause)
 
 
@@ -58,21 +61,23 @@ def _reason(problem) -> str:
     return str(problem).removeprefix("<urlopen error ").removesuffix(">").rstrip(".") or type(problem).__name__
 
 
-def _download(url, path, size, report):
+def _download(url, path, size, progress):
     """One attempt: stream `url` into `path`, never more than `size` bytes; fewer are a broken connection."""
     deadline = time.monotonic() + LONGEST
-    with contextlib.closing(report), _https(url) as response, open(path, "wb") as file:
+    with _https(url) as response, open(path, "wb") as file:
         if response.length not in (None, size):
             raise DownloadError(f"the server offers {response.length} bytes, the official file has {size}")
         done = 0
-        while chunk := response.read1(CHUNK):
-            done += len(chunk)
-            if done > size:
-                raise DownloadError(f"the server sends more than the {size} bytes of the official file")
-            if time.monotonic() > deadline:
-                raise DownloadError(f"only {done} of {size} bytes after {LONGEST} seconds")
-            file.write(chunk)
-            report(done)
+        with Progress(size, "MB", scale=10**6) if progress else contextlib.nullcontext() as counter:
+            while chunk := response.read1(CHUNK):
+                done += len(chunk)
+                if done > size:
+                    raise DownloadError(f"the server sends more than the {size} bytes of the official file")
+                if time.monotonic() > deadline:
+                    raise DownloadError(f"only {done} of {size} bytes after {LONGEST} seconds")
+                file.write(chunk)
+                if counter:
+                    counter.advance(len(chunk))
         if done < size:
             raise ConnectionError(f"the connection ended after {done} of {size} bytes")
 
@@ -109,32 +114,3 @@ def _is_passing(problem) -> bool:
             return not isinstance(problem, ssl.SSLCertVerificationError)
     broken = ConnectionError, TimeoutError, ssl.SSLError, http.client.BadStatusLine, http.client.IncompleteRead
     return isinstance(problem, broken)
-
-
-class _Progress:
-    """Reports bytes on stderr: one line that counts on a terminal, a line per quarter elsewhere."""
-
-    def __init__(self, file, size, wanted):
-        stream = sys.stderr if wanted and not getattr(sys.stderr, "closed", True) else None
-        self.stream = getattr(stream, "unfiltered", stream)  # a command's stderr writes \r as an escape
-        self.file, self.size, self.shown = file, size, -1
-        self.live = self.stream is not None and self.stream.isatty()
-
-    def __call__(self, done):
-        step = done * (100 if self.live else 4) // self.size
-        if step > self.shown:
-            self.shown = step
-            text = f"{self.file}: {done / 1e6:.1f} of {self.size / 1e6:.1f} MB"
-            say(self.stream, f"\r{text}" if self.live else f"{text}\n")
-
-    def close(self):
-        if self.live and self.shown >= 0:
-            say(self.stream, "\n")
-
-
-def say(stream, text: str) -> None:
-    """Write to a stream, such as stderr; a closed one is no reason to fail."""
-    with contextlib.suppress(OSError, ValueError):
-        if stream:
-            stream.write(text)
-            stream.flush()

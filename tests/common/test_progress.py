@@ -55,6 +55,14 @@ def test_unit_is_said():
     assert Progress(4, "layers", io.StringIO(), clock=Clock()).text() == "0 of 4 layers (0%), 0.0 layers/s"
 
 
+def test_bytes_are_said_in_megabytes():
+    clock = Clock()
+    progress = Progress(18_600_000, "MB", io.StringIO(), scale=10**6, clock=clock)
+    clock.now += 2
+    progress.advance(3_100_000)
+    assert progress.text() == "3.1 of 18.6 MB (16%), 1.6 MB/s, 0:10 left"
+
+
 def test_log_has_a_line_now_and_then_and_a_last_one():
     clock, log = Clock(), io.StringIO()
     with Progress(100, stream=log, clock=clock) as progress:

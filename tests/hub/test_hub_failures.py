@@ -164,7 +164,7 @@ def test_pretrained_interrupted_leaves_nothing(when, server, weights, monkeypatc
         raise KeyboardInterrupt
 
     if when == "downloading":
-        monkeypatch.setattr(download._Progress, "__call__", interrupt)
+        monkeypatch.setattr(download.Progress, "advance", interrupt)
     else:
         monkeypatch.setattr(weights_convert, "convert", interrupt)
     with pytest.raises(KeyboardInterrupt, match="^$"):

@@ -1,12 +1,13 @@
 """How far a download is, as stderr shows it."""
 import io
+import re
 import sys
 
 import pytest
-from hub_server import CONTENT, FILE, unsized
+from hub_server import CONTENT, FILE, status, unsized
 
 from npefficient.errors import DownloadError
-from npefficient.hub import pretrained
+from npefficient.hub import download, pretrained
 
 
 class Terminal(io.StringIO):
@@ -17,8 +18,9 @@ class Terminal(io.StringIO):
 def test_progress_on_a_terminal_counts_in_one_line(server, weights, monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
     pretrained("lite0")
-    got = sys.stderr.getvalue()
-    assert got.endswith(f"\r{FILE}: 1.0 of 1.0 MB\n") and got.count("\n") == 1 and 2 <= got.count("\r") <= 101
+    first, bar, rest = sys.stderr.getvalue().split("\n")
+    assert first == f"fetching {FILE}, 1.0 MB" and rest == ""
+    assert re.search(r"\r#{20}  1\.0 of 1\.0 MB \(100%\), [\d,.]+ MB/s, \d:\d\d *$", bar)
 
 
 def test_progress_on_a_terminal_ends_its_line_before_an_error(server, weights, monkeypatch):
@@ -26,13 +28,21 @@ def test_progress_on_a_terminal_ends_its_line_before_an_error(server, weights, m
     server.replies = [unsized(CONTENT + b"x")]
     with pytest.raises(DownloadError, match="more than the 1024000 bytes"):
         pretrained("lite0")
-    assert sys.stderr.getvalue().endswith("MB\n")
+    assert re.search(r"\r.* of 1\.0 MB .*\n$", sys.stderr.getvalue())
 
 
-def test_progress_elsewhere_is_a_line_per_quarter(server, weights, capsys):
+def test_progress_in_a_log_is_a_line_at_the_start_and_one_at_the_end(server, weights, capsys):
     pretrained("lite0")
-    lines = capsys.readouterr().err.splitlines()
-    assert lines[-1] == f"{FILE}: 1.0 of 1.0 MB" and 2 <= len(lines) <= 5
+    first, last = capsys.readouterr().err.splitlines()
+    assert first == f"fetching {FILE}, 1.0 MB" and re.fullmatch(r"1\.0 of 1\.0 MB \(100%\), [\d,.]+ MB/s, 0:0\d", last)
+
+
+def test_progress_of_a_server_that_answers_with_an_error_is_no_state(server, weights, monkeypatch, capsys):
+    monkeypatch.setattr(download, "PAUSES", ())
+    server.replies = [status(500)]
+    with pytest.raises(DownloadError, match="500"):
+        pretrained("lite0")
+    assert capsys.readouterr().err == f"fetching {FILE}, 1.0 MB\n"
 
 
 @pytest.mark.parametrize("stream", [None, "closed"])
