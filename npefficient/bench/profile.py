@@ -1,10 +1,7 @@
 """Where the time for one photo goes: reading it, preparing it, each step of the network, naming the classes."""
-import json
-from pathlib import Path
-
 import numpy as np
 
-from ..common.paths import replacing
+from ..common.figure_files import write_json
 from ..common.text import plain
 from ..images.image import open_image, transform
 from ..network.parameters import Weights
@@ -41,9 +38,8 @@ def run(report, weights: Weights, photo, threads: int, seconds: float, trace=Non
     passes = print_steps(report, title, steps, seconds)
     if trace is not None:
         events = _events(stages, steps, passes)
-        with replacing(Path(trace).absolute(), force=True) as part:
-            part.write_text(json.dumps({"traceEvents": events, "displayTimeUnit": "ms",
-                                        "otherData": report.environment}) + "\n")
+        figures = {"traceEvents": events, "displayTimeUnit": "ms", "otherData": report.environment}
+        write_json(trace, figures, force=True, indent=None)
         print(f"wrote {plain(trace)}: the trace, to open it in ui.perfetto.dev or chrome://tracing")
 
 

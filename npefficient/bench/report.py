@@ -1,9 +1,8 @@
 """Tables on the screen, and the same figures as JSON, with their environment."""
-import json
 import sys
-from pathlib import Path
 
-from ..common.paths import check_target, replacing
+from ..common.figure_files import write_json
+from ..common.paths import check_target
 from ..common.text import counted, plain
 from .machine import environment
 
@@ -39,9 +38,8 @@ class Report:
         """Print the note, and write the JSON file if one was requested."""
         print(f"\n{NOTE}")
         if self.json_path is not None:
-            with replacing(Path(self.json_path).absolute(), force=True) as part:
-                part.write_text(json.dumps({"environment": self.environment, "note": NOTE, "tables": self.tables},
-                                           indent=1) + "\n")
+            figures = {"environment": self.environment, "note": NOTE, "tables": self.tables}
+            write_json(self.json_path, figures, force=True)
             print(f"wrote {plain(self.json_path)}: the figures")
 
 

@@ -131,13 +131,10 @@ def _summary(found) -> str:
 
 
 def _write(args, found) -> None:
-    import json
     from dataclasses import asdict
-    from pathlib import Path
 
-    from ..common.paths import replacing
+    from ..common.figure_files import write_json
 
-    text = json.dumps({"a": args.a, "b": args.b, "photo": args.photo, "same": found.same,
-                       "parting": found.parting and found.parting.name, **asdict(found)}, indent=1)
-    with replacing(Path(args.json).absolute(), force=True) as part:
-        part.write_text(text + "\n")
+    figures = {"a": args.a, "b": args.b, "photo": args.photo, "same": found.same,
+               "parting": found.parting and found.parting.name, **asdict(found)}
+    write_json(args.json, figures, force=True)

@@ -57,10 +57,10 @@ def add_arguments(parser):
 
 
 def run(args) -> int:
+    from ..common.figure_files import write_json
     from ..common.picture_files import check_matplotlib
     from ..engine.cpus import check_threads
     from ..jobs.class_folders import check_folder
-    from ..jobs.figure_files import write_json
     from ..jobs.finetune.confusion_picture import draw_confusion
     from ..jobs.finetune.finetuning import finetune
     from ..jobs.finetune.linear_classifier import check_installed

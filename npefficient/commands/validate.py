@@ -49,9 +49,9 @@ def add_arguments(parser):
 
 
 def run(args) -> int:
+    from ..common.figure_files import write_csv, write_json
     from ..engine.cpus import check_threads
     from ..jobs.class_folders import check_folder
-    from ..jobs.figure_files import write_csv, write_json
     from ..jobs.validate.validation import validate
 
     check_outputs(args, "csv", "json", force=args.force)

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
+from npefficient.common.figure_files import write_csv, write_json
 from npefficient.errors import ArgumentError
-from npefficient.jobs.figure_files import write_csv, write_json
 
 
 def test_write_json(tmp_path):
