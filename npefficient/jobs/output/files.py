@@ -2,11 +2,11 @@
 import contextlib
 import csv
 import importlib
-import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from ...common.figure_files import write_json
 from ...common.paths import StrPath, replacing
 from ...common.text import plain
 from ...errors import ArgumentError
@@ -213,8 +213,7 @@ class Output:
                                 f"{REMEDY}") from problem
 
     def _write_settings(self) -> None:
-        with replacing(self._settings_path, force=True) as part:
-            part.write_text(json.dumps(self.settings, indent=1) + "\n")
+        write_json(self._settings_path, self.settings, force=True)
 
     def _take_back(self) -> None:
         """Make a journal from a file that was finished, or whose journal is gone."""
