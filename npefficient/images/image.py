@@ -12,7 +12,7 @@ and std have three values, their mean (timm `data/loader.py`, adapt_to_chs).
 Letters: h w rows and columns of the photo, H W those of the network's input, C its channels, 3 or 1.
 """
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -58,7 +58,7 @@ def normalise(pixels: np.ndarray, preprocessing: Preprocessing = Preprocessing()
     return x
 
 
-def _per_channel(values, channels: int):
+def _per_channel(values: Sequence[float], channels: int) -> Sequence[float]:
     """Mean or std for each channel: the three as they are, their mean where there is one channel."""
     return values if channels == 3 else [np.mean(values).item()]
 
@@ -83,7 +83,7 @@ def preview(image: "Image | np.ndarray", preprocessing: Preprocessing = Preproce
     shown = [min(own, max(crop, MAX_PREVIEW // other))
              for own, crop, other in zip(size, preprocessing.input_size, reversed(size))]
     firsts = [(own - part) // 2 for own, part in zip(size, shown)]
-    resized = _resample(image, size, (*firsts, *shown), preprocessing)
+    resized = _resample(image, size, (firsts[0], firsts[1], shown[0], shown[1]), preprocessing)
     box = corner[0] - firsts[0], corner[1] - firsts[1], *preprocessing.input_size
     return Preview(image, size, resized, box, cropped)
 
@@ -109,7 +109,7 @@ def _prepare(image: "Image | np.ndarray", preprocessing: Preprocessing,
     return photo, _resized_size(photo.height, photo.width, preprocessing)
 
 
-def _resized_size(h, w, preprocessing):
+def _resized_size(h: int, w: int, preprocessing: Preprocessing) -> tuple[int, int]:
     """Rows and columns of the resized photo, before the crop; timm rounds differently in each of its three ways."""
     rows, columns = (math.floor(s / preprocessing.crop_pct) for s in preprocessing.input_size)
     if preprocessing.crop_mode == "squash":
@@ -121,14 +121,14 @@ def _resized_size(h, w, preprocessing):
     return round(h / ratio), round(w / ratio)
 
 
-def _crop(image, size, preprocessing):
+def _crop(image: "Image", size: tuple[int, int], preprocessing: Preprocessing) -> np.ndarray:
     """Resize to `size` and take the middle; uint8 (H, W, C), black (or the mean, for "border") outside the photo."""
     (H, W), (rows, columns) = preprocessing.input_size, size
     (top, out_top, h), (left, out_left, w) = _middle(rows, H), _middle(columns, W)
     if min(rows, columns) < 1 or columns * image.height > MAX_HELD or rows > MAX_HELD or rows * w > MAX_COMPUTED:
         raise ImageError(f"photo of {image.width} x {image.height} pixels: too thin, resized for {H} rows and {W} "
                          f"columns it would have {columns} x {rows} pixels; cut out the part that matters")
-    channels, fill = len(image.getbands()), 0
+    channels, fill = len(image.getbands()), [0]
     if preprocessing.crop_mode == "border":
         fill = [min(max(round(255 * mean), 0), 255) for mean in _per_channel(preprocessing.mean, channels)]
     out = np.empty((H, W, channels), np.uint8)
@@ -137,14 +137,15 @@ def _crop(image, size, preprocessing):
     return out
 
 
-def _middle(size, crop):
+def _middle(size: int, crop: int) -> tuple[int, int, int]:
     """(first pixel taken, its place in the crop, pixels taken) along one axis; Python's round, halves to even."""
     if size < crop:
         return 0, (crop - size) // 2, size
     return round((size - crop) / 2.0), 0, crop
 
 
-def _resample(image, size, window, preprocessing):
+def _resample(image: "Image", size: tuple[int, int], window: tuple[int, int, int, int],
+              preprocessing: Preprocessing) -> np.ndarray:
     """The `window` (top, left, h, w) of the photo resized to `size`, as uint8 (h, w, C).
 
     Pillow resamples along one axis, rounds to 8 bits, then resamples along the other. Which comes first depends on its
@@ -167,7 +168,7 @@ def _resample(image, size, window, preprocessing):
     return np.concatenate(strips, axis=1)
 
 
-def _pixels(image) -> np.ndarray:
+def _pixels(image: "Image") -> np.ndarray:
     """uint8 (h, w, C) of an RGB or grey PIL image."""
     return np.asarray(image).reshape(image.height, image.width, -1)
 

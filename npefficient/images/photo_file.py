@@ -7,7 +7,7 @@ import contextlib
 import io
 import os
 import warnings
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ..common.checks import is_whole, whole
 from ..common.paths import StrPath, open_regular
@@ -27,6 +27,7 @@ from .photo_limits import (
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from PIL.ImageFile import ImageFile
 
 # In the order in which they are tried: TGA, which has no signature, is the last. HEIF needs a plugin that registers it.
 # Left out are formats that Pillow decodes in Python (QOI, SGI ..), that hold several pictures (ICO, ICNS), or that are
@@ -77,7 +78,7 @@ def open_image(path: StrPath | BinaryIO, *, exif: bool = False, draft: int | Non
         raise ImageError(f"photo {name!r}: {_explain(problem)}") from problem
 
 
-def _read(file, name: str, exif: bool, draft: int | None, max_pixels: int | None, mode: str):
+def _read(file: BinaryIO, name: str, exif: bool, draft: int | None, max_pixels: int | None, mode: str) -> "Image":
     from PIL import UnidentifiedImageError
 
     file.seek(0, os.SEEK_END)
@@ -102,7 +103,7 @@ def _read(file, name: str, exif: bool, draft: int | None, max_pixels: int | None
         return _turned(image, as_mode(image, name, mode)) if exif else as_mode(image, name, mode)
 
 
-def _identify(file):
+def _identify(file: Any) -> "ImageFile":
     """A PIL image that is not decoded yet; Pillow's rarer formats are loaded where the usual ones don't fit."""
     from PIL import Image, UnidentifiedImageError
 
@@ -147,7 +148,7 @@ def as_mode(image: "Image", name: str, mode: str) -> "Image":
     return converted
 
 
-def _warn_of_clipping(image, name: str) -> None:
+def _warn_of_clipping(image: Any, name: str) -> None:
     """Warn where values of a grey photo with more than 8 bits are clipped, by Pillow as with timm."""
     if image.mode not in DEEP:
         return
@@ -164,13 +165,13 @@ def check_in_chans(in_chans: int) -> None:
                             "grey; call it with your own array (N, H, W, channels)")
 
 
-def check_max_pixels(max_pixels) -> None:
+def check_max_pixels(max_pixels: Any) -> None:
     """Raise ArgumentError unless `max_pixels` is None or a whole number of at least 1."""
     if max_pixels is not None:
         whole("max_pixels", max_pixels, 1)
 
 
-def _check_pixels(image, name: str, size: int, max_pixels: int | None) -> None:
+def _check_pixels(image: "Image", name: str, size: int, max_pixels: int | None) -> None:
     pixels, allowed = image.width * image.height, allowed_pixels(size, max_pixels)
     if pixels > allowed:
         what = "" if max_pixels is not None else f" for a file of {size:,} bytes"
@@ -178,7 +179,7 @@ def _check_pixels(image, name: str, size: int, max_pixels: int | None) -> None:
                          f"{what}; shrink it, or allow more if you trust it: --max-pixels {pixels} (max_pixels=)")
 
 
-def _check_time(image, name: str, file, size: int) -> None:
+def _check_time(image: Any, name: str, file: BinaryIO, size: int) -> None:
     """Refuse a photo that would take far longer to decode than its size and its pixels suggest."""
     if image.format == "TIFF":
         check_strips(image.tag_v2, size)
@@ -190,7 +191,7 @@ def _check_time(image, name: str, file, size: int) -> None:
                          "it as PNG")
 
 
-def _turned(image, converted):
+def _turned(image: "Image", converted: "Image") -> "Image":
     """The photo rotated by its EXIF orientation; unchanged where the EXIF data can't be read."""
     from PIL import Image
 
@@ -207,7 +208,7 @@ def _turned(image, converted):
     return converted
 
 
-def _seekable(file, max_pixels: int | None):
+def _seekable(file: Any, max_pixels: int | None) -> Any:
     """The file, or its content in memory where it can't be read twice, up to the first part that makes it too large."""
     try:
         file.seek(0)
@@ -219,7 +220,7 @@ def _seekable(file, max_pixels: int | None):
         return held
 
 
-def _name(path) -> str:
+def _name(path: Any) -> str:
     """What a photo is called in messages; a temporary file has None or a number for a name."""
     if not isinstance(path, (str, os.PathLike)):
         path, kind = getattr(path, "name", None), type(path).__name__
@@ -272,7 +273,7 @@ KINDS = (  # (place, bytes there, in lower case) -> what it is and what to do
 )
 
 
-def _what_it_is(head) -> str:
+def _what_it_is(head: Any) -> str:
     """Say what a file that is not a photo is, by its first bytes."""
     if not head:
         return "the file is empty; fetch or export it again"

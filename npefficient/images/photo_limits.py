@@ -56,7 +56,7 @@ class Metered:
         self._file, self._size = file, size
         self._pieces, self._bytes = PIECES, min(READINGS * size + 2**20, HEADER)
 
-    def expect(self, format: str) -> None:
+    def expect(self, format: str | None) -> None:
         """The header is read; allow what decoding takes. Pillow reads a compressed BMP byte by byte."""
         self._pieces, self._bytes = PIECES + self._size // BYTES_PER_PIECE, READINGS * self._size + 2**20
         if format in ("BMP", "DIB"):

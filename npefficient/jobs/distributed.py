@@ -23,6 +23,7 @@ from ..network.parameters import Weights
 
 if TYPE_CHECKING:
     import pyarrow
+    from PIL.Image import Image
 
 TASK = 256  # photos at most in a task; its rows are one file, and are computed again when a worker is lost
 SHARE = 4  # tasks at least for each processor, so that none is idle for long at the end
@@ -80,7 +81,7 @@ class Classifier:
 
 
 def classify(photos: Sequence[str], weights: Weights, output: str, *, workers: int | None = None, processors: int = 1,
-             address: str | None = None, **how) -> tuple[int, int]:
+             address: str | None = None, **how: Any) -> tuple[int, int]:
     """Classify photos on Ray and write a directory of Parquet files; return (rows, rows with an error).
 
     photos: paths that every worker can read, or addresses of files and folders such as "s3://bucket/photos", which Ray
@@ -131,7 +132,8 @@ def first_errors(output: str, count: int) -> list[str]:
     from pyarrow.dataset import dataset, field
 
     rows = dataset(_location(output), format="parquet")
-    return rows.head(count, columns=["error"], filter=field("error").is_valid())["error"].to_pylist()
+    errors: list[str] = rows.head(count, columns=["error"], filter=field("error").is_valid())["error"].to_pylist()
+    return errors
 
 
 def _photos(batch: dict[str, np.ndarray]) -> tuple[list[str], list]:
@@ -155,7 +157,7 @@ class _File(io.BytesIO):
         self.name = name
 
 
-def _picture(image, path: str):
+def _picture(image: Any, path: str) -> "Image":
     """uint8 (h, w, 3) -> PIL image."""
     from PIL import Image
 
@@ -172,7 +174,8 @@ def _assigned_processors() -> int | None:
 
     if not ray.is_initialized() or ray.get_runtime_context().get_actor_id() is None:
         return None
-    return max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1)))
+    worker: Any = ray.get_runtime_context()
+    return max(1, int(worker.get_assigned_resources().get("CPU", 1)))
 
 
 # --- the job of `classify --engine ray` ------------------------------------------------------------------------------
@@ -193,7 +196,7 @@ def _check(photos: Sequence[str], workers: int | None, processors: int, address:
                                 "s3://bucket/photos")
 
 
-def _ray():
+def _ray() -> Any:
     try:
         import ray.data
     except ImportError as problem:
@@ -201,7 +204,7 @@ def _ray():
     return ray
 
 
-def _connect(ray, address: str, processors: int) -> bool:
+def _connect(ray: Any, address: str, processors: int) -> bool:
     """Connect to a cluster, or start Ray here; False where this process is already connected."""
     if ray.is_initialized():
         return False
@@ -219,7 +222,7 @@ def _connect(ray, address: str, processors: int) -> bool:
     return True
 
 
-def _dataset(ray, photos: Sequence[str]):
+def _dataset(ray: Any, photos: Sequence[str]) -> Any:
     """Ray's dataset of the photos: rows with a path, and for addresses, which Ray reads, the bytes as well."""
     if not is_remote(photos[0]):
         processors = max(1, int(ray.cluster_resources().get("CPU", 1)))

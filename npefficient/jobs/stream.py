@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from ..model.features import FeatureModel
     from ..model.model import Model
+    from ..network.preprocessing import Preprocessing
 
 AHEAD = 2  # batches in flight for each worker: one that it computes, one that waits
 
@@ -89,7 +90,7 @@ def stream(model: "Model | FeatureModel", photos: "Iterable[StrPath | BinaryIO |
     return _outcomes(task, iter(photos), batch_size, workers)
 
 
-def needed(preprocessing) -> int:
+def needed(preprocessing: "Preprocessing") -> int:
     """Rows and columns that a photo is resized to before the crop, for `open_image(draft=)`."""
     return math.floor(max(preprocessing.input_size) / preprocessing.crop_pct)
 
@@ -113,21 +114,22 @@ def _outcomes(task: "_Task", photos: Iterator, batch_size: int, workers: int) ->
 class _Task:
     """What a worker does with a batch of photos."""
 
-    def __init__(self, model, outputs: tuple[str, ...], preprocess, how: dict):
+    def __init__(self, model: "Model | FeatureModel", outputs: tuple[str, ...],
+                 preprocess: "Callable[[Image], np.ndarray]", how: dict):
         self.model, self.outputs, self.preprocess, self.how = model, outputs, preprocess, how
         self.stopped = threading.Event()
 
     def __call__(self, photos: list) -> list[Outcome]:
         prepared = [self._prepare(photo) for photo in photos if not self.stopped.is_set()]
         pictures = [picture for picture, _ in prepared if picture is not None]
-        computed = {}
+        computed: dict[str, np.ndarray] = {}
         if pictures and not self.stopped.is_set():
             computed = self.model.activations(np.stack(pictures), self.outputs)
         rows = iter(range(len(pictures)))
         return [Outcome(photo, self._row(computed, next(rows)) if error is None else None, error)
                 for photo, (_, error) in zip(photos, prepared)]
 
-    def _prepare(self, photo):
+    def _prepare(self, photo: Any) -> tuple[np.ndarray | None, str | None]:
         """(float32 (H, W, C), None), or (None, why not)."""
         from PIL.Image import Image
 
@@ -144,7 +146,7 @@ class _Task:
         return {name: array[row] for name, array in computed.items()}
 
 
-def shift_by_fast_decode(model, photos: Iterable, **how) -> tuple[int, float, float, int]:
+def shift_by_fast_decode(model: "Model", photos: Iterable, **how: Any) -> tuple[int, float, float, int]:
     """Measure how `fast_decode` changes the logits of some photos, or whatever else the model returns.
 
     how: options of `stream`

@@ -8,6 +8,7 @@ import numbers
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -66,7 +67,7 @@ def finetune(photos_dir: StrPath, output: StrPath | None = None, *, model: str |
         check_target(weight_target(output), force=force)
     folders, warnings = read_classes(photos_dir), []
 
-    def warn(text):
+    def warn(text: str) -> None:
         warnings.append(text)
         say(text)
 
@@ -103,7 +104,7 @@ def finetune(photos_dir: StrPath, output: StrPath | None = None, *, model: str |
                           best.penalty, refit, embeddings.bad, embeddings.computed, warnings)
 
 
-def _check_arguments(model, weights, val_split, seed) -> None:
+def _check_arguments(model: Any, weights: Any, val_split: Any, seed: Any) -> None:
     if model is not None and weights is not None:
         raise ArgumentError(f"model={model!r} and weights={str(weights)!r}: give one of them")
     if not isinstance(val_split, numbers.Real) or not 0 < float(val_split) < 1:
@@ -111,7 +112,7 @@ def _check_arguments(model, weights, val_split, seed) -> None:
     whole("seed", seed, 0)
 
 
-def _check_folders(folders: ClassFolders, photos_dir) -> None:
+def _check_folders(folders: ClassFolders, photos_dir: StrPath) -> None:
     """Refuse, before the network runs, what can't become classes."""
     if len(folders.labels) < 2:
         raise ArgumentError(f"folder {str(photos_dir)!r}: it has one class only, {folders.labels[0]!r}; a classifier "
@@ -138,7 +139,7 @@ def _check_readable(folders: ClassFolders, classes: np.ndarray, embeddings: Embe
                                 f"two or more; the first error: {why}")
 
 
-def _warn_of_few(folders: ClassFolders, classes: np.ndarray, warn) -> None:
+def _warn_of_few(folders: ClassFolders, classes: np.ndarray, warn: Callable[[str], None]) -> None:
     counts = np.bincount(classes, minlength=len(folders.labels))
     if counts.min() < FEW:
         few = [label for label, count in zip(folders.labels, counts) if count < FEW]
@@ -146,7 +147,7 @@ def _warn_of_few(folders: ClassFolders, classes: np.ndarray, warn) -> None:
         warn(f"fewer than {FEW} photos of {', '.join(map(repr, few[:3]))}{more}: their accuracy is hardly known")
 
 
-def _base(model, weights) -> Weights:
+def _base(model: str | None, weights: Weights | StrPath | None) -> Weights:
     """The weights to start from."""
     from ...model.loading import load_weights
 
@@ -164,7 +165,7 @@ def _base(model, weights) -> Weights:
     return base
 
 
-def _store(photos_dir, base: Weights, warn, exif: bool) -> Store | None:
+def _store(photos_dir: StrPath, base: Weights, warn: Callable[[str], None], exif: bool) -> Store | None:
     try:
         return Store(Path(photos_dir), base, warn, exif)
     except ArgumentError as problem:
@@ -172,7 +173,7 @@ def _store(photos_dir, base: Weights, warn, exif: bool) -> Store | None:
         return None
 
 
-def _with_classifier(base: Weights, linear: Linear, labels, photos_dir, fitted_to: list[Path],
+def _with_classifier(base: Weights, linear: Linear, labels: tuple[str, ...], photos_dir: StrPath, fitted_to: list[Path],
                      exif: bool) -> Weights:
     """The base with the new last layer; its source has a name, but no longer the hash of a file."""
     made = with_classifier(base, *classifier_arrays(base.architecture, linear.weight, linear.bias, labels))
@@ -198,7 +199,7 @@ def _head(weights: Weights, embeddings: np.ndarray) -> np.ndarray:
     return Model(weights, num_threads=1).forward_head(embeddings[:, None, None, :])
 
 
-def _write(output, made: Weights, force: bool, held_out: np.ndarray, logits: np.ndarray) -> None:
+def _write(output: StrPath, made: Weights, force: bool, held_out: np.ndarray, logits: np.ndarray) -> None:
     """Write the weight file, and verify that the network read back has the logits of the one that was measured."""
     from ...weights.weight_file import read_weights, write_weights
 

@@ -3,7 +3,7 @@ import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -56,8 +56,9 @@ class Validation:
 
     def per_class(self) -> list[dict]:
         """For each class that has photos: index, synset id (or None), label, photos, top-1 and top-5 counts."""
-        def count(which):
-            return np.bincount(self.classes[which], minlength=len(self.names.labels)).tolist()
+        def count(which: Any) -> list[int]:
+            counts: list[int] = np.bincount(self.classes[which], minlength=len(self.names.labels)).tolist()
+            return counts
 
         total, first = count(slice(None)), count(self.predictions == self.classes)
         five = [None] * len(total) if self.among5 is None else count(self.among5)
@@ -67,7 +68,7 @@ class Validation:
 
     def figures(self) -> dict:
         """All of it, as a dictionary for JSON."""
-        def share(hits):
+        def share(hits: int | None) -> dict | None:
             return None if hits is None else {
                 "correct": hits, "accuracy": hits / len(self.photos) if self.photos else None,
                 "interval": list(wilson_interval(hits, len(self.photos)))}
@@ -137,7 +138,7 @@ def _answer(logits: np.ndarray, right: int) -> tuple[int, bool]:
     return int(logits.argmax()), bool(top_k_hits(logits[None], [right], K)[0])
 
 
-def _preprocess(preprocess: str, model) -> Callable | None:
+def _preprocess(preprocess: str, model: "Model") -> Callable | None:
     if preprocess not in PREPROCESS:
         raise ArgumentError(f"preprocess {preprocess!r}: it must be 'timm' or 'tf'")
     if preprocess == "timm":
@@ -148,7 +149,7 @@ def _preprocess(preprocess: str, model) -> Callable | None:
     return lambda image: tf_transform(image, model.preprocessing)
 
 
-def _published(model) -> tuple[float, float] | None:
+def _published(model: "Model") -> tuple[float, float] | None:
     """timm's figures, where these weights are the official ones and the input has the size they were measured with."""
     variant = model.architecture.variant
     official = variant.is_official(model.source.sha256) and model.num_classes == IMAGENET_CLASSES
