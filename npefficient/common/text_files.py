@@ -88,15 +88,15 @@ def each_path(file, title: str, most: int | None = None) -> Iterator[str]:
     if first.startswith(UTF16):
         for path in filter(None, _text(_whole(first, lines, title), title)):
             if len(path) > LINE or "\0" in path:
-                raise ArgumentError(f"{title}: {path[:60]!r} is no path: it has a NUL byte, or more than {LINE:,} "
+                raise ArgumentError(f"{title}: {path[:60]!r} is not a path: it has a NUL byte, or more than {LINE:,} "
                                     "characters; write one path on each line")
             yield path
         return
     first = first.removeprefix(codecs.BOM_UTF8)
     for path in _between_nuls(first, lines) if b"\0" in first else _on_lines(first, lines):
         if len(path) > LINE or b"\0" in path:
-            raise ArgumentError(f"{title}: {path[:60]!r} is no path: it has a NUL byte, or more than {LINE:,} bytes; "
-                                "write one path on each line")
+            raise ArgumentError(f"{title}: {path[:60]!r} is not a path: it has a NUL byte, or more than {LINE:,} "
+                                "bytes; write one path on each line")
         if path:
             yield os.fsdecode(path)
 

@@ -42,7 +42,7 @@ def transform(image: "Image | np.ndarray", preprocessing: Preprocessing = Prepro
     `image` is a PIL image of any mode (converted to RGB or, with `in_chans=1`, to grey first), a uint8 array (h, w, 3),
     or a float array (h, w, 3) in 0..1; with `in_chans=1` also (h, w, 1). Resampling works on 8 bits, so floats are
     rounded to the nearest k/255: `transform(a / 255.0)` equals `transform(a)`. Returns float32 (H, W, C), contiguous,
-    with (H, W) = preprocessing.input_size. Raises ArgumentError for another array or setting, ImageError for a photo
+    with (H, W) = preprocessing.input_size. Raises ArgumentError for an invalid array or setting, ImageError for a photo
     that can't be decoded or is absurdly thin.
     """
     image, size = _prepare(image, preprocessing, in_chans)

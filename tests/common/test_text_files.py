@@ -106,7 +106,7 @@ def test_read_labels_refuses_another_number(tmp_path, text, classes, message):
 ], ids=["newline_in_a_name", "no_last_nul", "byte_order_mark", "no_utf8", "many", "mixed", "nothing", "empty"])
 def test_each_path_between_nul_bytes(data, expected):
     if expected is None:
-        with pytest.raises(ArgumentError, match="list 'a.txt': b'.*' is no path: it has a NUL byte"):
+        with pytest.raises(ArgumentError, match="list 'a.txt': b'.*' is not a path: it has a NUL byte"):
             paths(b"11\n" + data)
     else:
         assert paths(data) == expected
@@ -117,7 +117,7 @@ def test_each_path_between_nul_bytes(data, expected):
 def test_each_path_refuses_an_endless_line(before, after):
     longest = b"x" * LINE
     assert len(paths(before + longest + after)[-1]) == LINE
-    with pytest.raises(ArgumentError, match="list 'a.txt': b'x{60}' is no path: .* more than 65,536 bytes"):
+    with pytest.raises(ArgumentError, match="list 'a.txt': b'x{60}' is not a path: .* more than 65,536 bytes"):
         paths(before + longest + b"x" + after)
 
 
@@ -131,7 +131,7 @@ def test_each_path_reads_no_further_than_it_must():
             return b"x" * most
 
     file = Endless()
-    with pytest.raises(ArgumentError, match="is no path"):
+    with pytest.raises(ArgumentError, match="is not a path"):
         list(each_path(file, "standard input"))
     assert file.taken <= 3 * LINE
     assert paths(b"a\n" * 50, most=100) == ["a"] * 50
@@ -141,8 +141,8 @@ def test_each_path_reads_no_further_than_it_must():
 
 @pytest.mark.parametrize("text, message", [
     ("a\n" * 2**23, "it is UTF-16, and has more than 16,777,216 bytes; save it as UTF-8"),
-    ("x" * 70_000 + "\nb\n", "is no path: it has a NUL byte, or more than 65,536 characters"),
-    ("a\0b\n", "is no path"),
+    ("x" * 70_000 + "\nb\n", "is not a path: it has a NUL byte, or more than 65,536 characters"),
+    ("a\0b\n", "is not a path"),
 ], ids=["long", "long_line", "nul"])
 def test_list_in_utf_16_has_limits(text, message):
     with pytest.raises(ArgumentError, match=message):

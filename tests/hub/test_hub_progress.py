@@ -1,4 +1,4 @@
-"""How far a download is, as stderr shows it."""
+"""The progress of a download on stderr."""
 import io
 import re
 import sys

@@ -1,4 +1,4 @@
-"""Official weights in an installed package: found and never run, verified, and taken in the right order."""
+"""Official weights in an installed package: found but never run, verified, and used in the right order."""
 import hashlib
 import shutil
 import subprocess

@@ -31,7 +31,7 @@ def test_preview_is_what_transform_sees(size, setting):
 
 
 def _assert_box(got):
-    """What `box` cuts out of the resized picture is the crop, where it does not stand out."""
+    """What `box` cuts out of the resized picture is the crop, unless it extends beyond."""
     top, left, rows, columns = got.box
     assert (rows, columns) == got.cropped.shape[:2]
     inside = np.zeros((rows, columns), bool)

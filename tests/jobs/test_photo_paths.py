@@ -17,7 +17,7 @@ FILES = ["b.jpg", "a.PNG", "notes.md", "h5.h5", ".hidden.jpg", "cats/2.jpeg", "c
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """The working directory has a folder "p" with FILES in it; nothing in them is looked at."""
+    """The working directory has a folder "p" with FILES in it; their content is never read."""
     for name in FILES:
         path = tmp_path / "p" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -210,7 +210,7 @@ def test_links(folder):
     expected.remove("p/cats/deep/er/x.bmp")
     assert found("p") == expected
     assert sorted(found("p/**")) == expected and sorted(found("**/*.*")) == expected
-    assert found("p/dogs/*/1.webp") == ["p/dogs/cats/1.webp"]  # no `**`: what was asked for
+    assert found("p/dogs/*/1.webp") == ["p/dogs/cats/1.webp"]  # no `**`: exactly this folder
 
 
 @pytest.mark.parametrize("argument", ["p", "p/**", "**/*.jpg", "**/a/**/*.jpg"])

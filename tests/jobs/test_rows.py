@@ -1,4 +1,4 @@
-"""A photo's row: what it says, and how it is spread over columns."""
+"""A photo's row: what it holds, and how it is spread over columns."""
 import json
 
 import numpy as np

@@ -93,7 +93,7 @@ def test_stream_takes_few_photos_ahead_of_an_endless_list(greys, batch_size, wor
 
 
 def test_stream_hands_out_what_is_done_while_the_list_is_slow(greys):
-    """With a window of eight, the first is there when the third is asked for."""
+    """With a window of eight, the first is there when the third is taken."""
     done = threading.Event()
     model, handed_out = Stub(), []
 
@@ -211,7 +211,7 @@ def test_stream_of_nothing_starts_nothing():
 
 
 def test_stream_loads_every_format_before_it_starts_threads():
-    """Pillow loads its rarer formats on first need; a thread that comes while another one does finds them missing."""
+    """Pillow loads its rarer formats on first need; a thread that comes meanwhile finds them missing."""
     script = """
 from npefficient.jobs.stream import stream
 stream(None, [], outputs=(), workers=1, preprocess=len)

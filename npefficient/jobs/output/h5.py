@@ -106,7 +106,7 @@ def _datasets(file, schema: Schema) -> tuple[dict, int]:
             raise ValueError(f"{name!r} is missing")
         check_link(file.id, name)
         dataset = file[name]
-        creation = dataset.id.get_create_plist()  # before the shape: that of a virtual one lies in other files
+        creation = dataset.id.get_create_plist()  # before the shape: that of a virtual dataset is in other files
         if creation.get_layout() != h5py.h5d.CHUNKED or creation.get_nfilters():
             raise ValueError(f"{name!r} is not stored in chunks without filters")
         text = h5py.check_string_dtype(dataset.dtype)

@@ -1,5 +1,5 @@
-"""Files of rows and what lies beside them, as someone else may have put them there: no link is followed, nothing takes
-more memory than its bytes say, and whole rows are not thrown away."""
+"""Files of rows, and those beside them, that someone else has put there: no link is followed, nothing takes more
+memory than its bytes warrant, and whole rows are not thrown away."""
 import os
 import struct
 
@@ -71,7 +71,7 @@ def test_settings_are_no_link(tmp_path, suffix):
 
 @forms
 def test_rows_are_read_from_the_file_that_is_written(tmp_path, suffix):
-    """Another file that takes its name meanwhile changes nothing."""
+    """A different file that takes its name meanwhile changes nothing."""
     path = tmp_path / f"out{suffix}"
     with open_output(path, schema(suffix), settings()) as output:
         for row in expected(suffix, NAMES):
@@ -176,7 +176,7 @@ HEAPS = {
 
 @pytest.mark.parametrize("name", HEAPS)
 def test_h5_with_a_damaged_heap(tmp_path, name):
-    """HDF5's own library looks for ever in some of these."""
+    """HDF5's own library loops for ever in some of these."""
     path = tmp_path / "out.h5"
     work(path, NAMES)
     data = bytearray(path.read_bytes())
