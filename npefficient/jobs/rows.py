@@ -74,7 +74,7 @@ class Schema:
         photo, error, classes = row["photo"], row["error"], row["classes"]
         for name, text in (("photo", photo), ("error", "" if error is None else error)):
             if not isinstance(text, str) or plain(text) != text:
-                raise ValueError(f"{name!r} is not text as it is written")
+                raise ValueError(f"{name!r} is not text, or has characters that should be escaped")
         if not isinstance(classes, list) or len(classes) != (self.topk if error is None else 0):
             raise ValueError(f"'classes' is not a list of {self.topk if error is None else 0}")
         if not all(map(self._is_class, classes)):

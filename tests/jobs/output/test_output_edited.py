@@ -84,7 +84,7 @@ ROWS = {
     "no_classes": (without("classes"), "its fields"), "no_embedding": (without("embedding"), "its fields"),
     "one_more": (lambda row: row.update(more=1), "its fields"),
     "photo_number": (lambda row: row.update(photo=3), "'photo' is not text"),
-    "photo_surrogate": (lambda row: row.update(photo="\ud800"), "'photo' is not text as it is written"),
+    "photo_surrogate": (lambda row: row.update(photo="\ud800"), "'photo' is not text, or has characters"),
     "error_list": (lambda row: row.update(error=[]), "'error' is not text"),
     "error_zero_byte": (lambda row: row.update(error="a\0b", classes=[], embedding=None), "'error' is not text"),
     "error_with_classes": (lambda row: row.update(error="bad"), "'classes' is not a list of"),
@@ -209,7 +209,7 @@ H5 = {
     "probability_nan": (put("probabilities", (1, 0), np.nan), "no probability"),
     "embedding_nan": (put("embeddings", (1, 0), np.nan), "'embedding' is not a list of 6 numbers"),
     "photo_no_utf8": (put("photo", 1, b"\xff"), "decode"),
-    "photo_lines": (put("photo", 1, "a\nb"), "'photo' is not text as it is written"),
+    "photo_lines": (put("photo", 1, "a\nb"), "'photo' is not text, or has characters that should be escaped"),
 }
 
 
