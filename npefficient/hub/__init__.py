@@ -20,12 +20,14 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 from urllib.parse import urlsplit
 
 from ..common.extras import install
+from ..common.file_lock import lock, unlock
 from ..common.paths import cache_directory
 from ..common.private_directory import check_private, private_directory
 from ..common.progress import write
@@ -188,39 +190,28 @@ def _scratch(directory: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _one_at_a_time(path: Path, progress: bool) -> Iterator[None]:
-    """Hold an advisory lock on `path`, which the kernel drops with its process: a file left behind blocks nobody.
+    """Hold a lock on `path`, which the system releases with its process: a file left behind blocks nobody.
 
-    Where there are no such locks (Windows, some network file systems), or another process holds it for LOCK_WAIT
-    seconds, go on without.
+    Where there are no locks (some network file systems), or another process holds it for LOCK_WAIT seconds, go on
+    without.
     """
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
     with _unwritable(path.parent):
         file = open(path, "ab")
     with file:
-        _wait_for(lambda: fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB), path.name[1:-len(".lock")], progress)
+        _wait_for(file, path.name[1:-len(".lock")], progress)
         try:
             yield
         finally:
-            with contextlib.suppress(OSError):
-                fcntl.flock(file, fcntl.LOCK_UN)  # closing alone would leave a forked child with it
+            unlock(file)
 
 
-def _wait_for(lock: Callable[[], None], what: str, progress: bool) -> None:
+def _wait_for(file: IO[bytes], what: str, progress: bool) -> None:
     deadline, waiting = time.monotonic() + LOCK_WAIT, False
-    while time.monotonic() < deadline:
-        try:
-            return lock()
-        except BlockingIOError:
-            if progress and not waiting:
-                write(sys.stderr, f"another process is fetching {what}: waiting for it\n")
-            waiting = True
-            time.sleep(0.1)
-        except OSError:
-            return  # no locks on this file system
+    while not lock(file) and time.monotonic() < deadline:
+        if progress and not waiting:
+            write(sys.stderr, f"another process is fetching {what}: waiting for it\n")
+        waiting = True
+        time.sleep(0.1)
 
 
 @contextlib.contextmanager

@@ -4,13 +4,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from ...common.file_lock import lock
 from ...errors import ArgumentError
 from .own_file import open_own
 from .taken_back import REMEDY
 
 SYNC = 2.0  # seconds between two calls of fsync
 LONGEST = 1 << 26  # bytes of a line; one with an embedding has 20,000
-FAR = 1 << 40  # a byte beyond the end of any journal
 
 
 class Journal:
@@ -24,11 +24,9 @@ class Journal:
     def __init__(self, path: Path):
         self.path = path
         self._file = open_own(path, append=True)
-        try:
-            _lock(self._file, path)
-        except BaseException:
+        if not lock(self._file):
             self._file.close()
-            raise
+            raise ArgumentError(f"{str(path)!r}: another process is writing it; wait until it has ended")
         self._synced = time.monotonic()
 
     def lines(self) -> Iterator[bytes]:
@@ -88,27 +86,3 @@ class Journal:
     def _cut(self, size: int) -> None:
         if self.size() > size:
             self._file.truncate(size)
-
-
-def _lock(file, path: Path) -> None:
-    """Lock other processes out, where the system can; the lock ends with the process, however that ends."""
-    try:
-        _system_lock(file)
-    except (BlockingIOError, PermissionError) as problem:
-        raise ArgumentError(f"{str(path)!r}: another process is writing it; wait until it has ended") from problem
-    except (ImportError, OSError):
-        return  # a system or a file system without locks
-
-
-def _system_lock(file) -> None:
-    """Lock the file, or raise BlockingIOError (Windows: PermissionError) where another process has locked it."""
-    try:
-        import fcntl
-    except ImportError:
-        import msvcrt
-
-        # On Windows a locked range can't be read by others either, so it lies beyond the end of the file.
-        file.seek(FAR)
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-    else:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
