@@ -4,6 +4,7 @@ import errno
 import os
 import re
 import stat
+import sys
 import time
 from collections.abc import Iterator
 from io import BufferedReader
@@ -14,6 +15,7 @@ from .checks import can_be_a_name, path_of
 
 WEIGHT_FILES = (".h5", ".hdf5")  # what their names end in
 ABANDONED = 86_400  # seconds after which nobody writes a temporary file any more
+PATIENCE = 2.0  # seconds for which Windows is asked again to replace a file that some program has open
 StrPath = str | os.PathLike[str]  # what public functions take as a path
 
 
@@ -68,7 +70,7 @@ def replacing(target: Path, *, force: bool, mode: int = 0o666) -> Iterator[Path]
         with open(part, "rb+") as file:
             os.fsync(file.fileno())
         _check_free(target, force)
-        os.replace(part, target)
+        _put_in_place(part, target)
     except BaseException as problem:
         with contextlib.suppress(OSError):
             os.unlink(part)
@@ -77,6 +79,25 @@ def replacing(target: Path, *, force: bool, mode: int = 0o666) -> Iterator[Path]
             raise OSError(problem.errno, problem.strerror or str(problem), str(target)) from problem
         raise
     _flush_directory(target.parent)
+
+
+def _put_in_place(part: Path, target: Path) -> None:
+    """Rename `part` to `target`.
+
+    Windows refuses this while any program has the target open. Virus scanners and search indexers open every new file
+    for a moment, so a refusal counts only after PATIENCE.
+    """
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            return os.replace(part, target)
+        except PermissionError as problem:
+            if sys.platform != "win32":
+                raise
+            if time.monotonic() > deadline:
+                raise PermissionError(problem.errno, f"{problem.strerror}; if another program has it open, close it "
+                                                     "there", str(target)) from problem
+        time.sleep(0.05)
 
 
 def _part_start(target: Path) -> str:

@@ -3,6 +3,7 @@ import contextlib
 import csv
 import importlib
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -147,7 +148,7 @@ class Output:
                         if new is not None:
                             line, mended = self._lines.encode(new), mended + (new["error"] is None)
                     file.write(line + b"\n")
-            if os.name == "nt":  # no open file can be replaced there; elsewhere the lock is held throughout
+            if sys.platform == "win32":  # which replaces no open file; elsewhere the lock is held throughout
                 self._journal.close()
         before, self._journal = self._journal, Journal(self._journal_path)
         before.close()
