@@ -35,8 +35,28 @@ def available_threads() -> int:
     A quota counts although it does not limit the number of processors: with a quota of 2 on 64 processors, 64 threads
     use up their share of a period (usually 100 ms) in its first 3 ms, and are all stopped for the rest of it.
     """
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, math.ceil(min(count, _cgroup_quota())))
+    quota = _cgroup_quota() if sys.platform == "linux" else math.inf
+    return max(1, math.ceil(min(_allowed(), quota)))
+
+
+def _allowed() -> int:
+    """Processors in this process's affinity; all of the machine's on systems without one, such as macOS."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    every = os.cpu_count() or 1
+    return _windows_affinity() or every if sys.platform == "win32" else every
+
+
+def _windows_affinity() -> int:
+    """Processors in this process's affinity mask; 0 if Windows has no mask for it.
+
+    A mask covers one group of up to 64 processors. A process that uses several groups has none, and may use them all.
+    """
+    kernel, process, system = ctypes.WinDLL("kernel32"), ctypes.c_size_t(), ctypes.c_size_t()
+    kernel.GetCurrentProcess.restype = ctypes.c_void_p
+    kernel.GetProcessAffinityMask.argtypes = [ctypes.c_void_p, *[ctypes.POINTER(ctypes.c_size_t)] * 2]
+    kernel.GetProcessAffinityMask(kernel.GetCurrentProcess(), ctypes.byref(process), ctypes.byref(system))
+    return process.value.bit_count()
 
 
 def _cgroup_quota(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:

@@ -1,5 +1,6 @@
 """How many processors a process may use."""
 import math
+from types import SimpleNamespace
 
 import pytest
 
@@ -36,10 +37,56 @@ def test_cgroup_quota(tmp_path, own, files, expected):
 
 @pytest.mark.parametrize("quota, affinity, expected", [(0.2, 4, 1), (1.5, 4, 2), (math.inf, 4, 4), (16.0, 3, 3)])
 def test_available_threads_take_the_tighter_limit(monkeypatch, quota, affinity, expected):
+    monkeypatch.setattr(cpus.sys, "platform", "linux")
     monkeypatch.setattr(cpus, "_cgroup_quota", lambda: quota)
     monkeypatch.setattr(cpus.os, "sched_getaffinity", lambda pid: set(range(affinity)), raising=False)
     assert cpus.available_threads() == expected
     assert cpus.check_threads(None) == expected
+
+
+class Windows:
+    """Stands for `ctypes.WinDLL`: a kernel32 whose processes may use the processors of `mask`."""
+
+    def __init__(self, mask):
+        self.mask = mask
+
+    def __call__(self, name):
+        assert name == "kernel32"
+        return SimpleNamespace(GetCurrentProcess=Call(lambda: 2**64 - 1), GetProcessAffinityMask=Call(self._masks))
+
+    def _masks(self, process, own, system):
+        assert process == 2**64 - 1
+        own._obj.value, system._obj.value = self.mask, 0xFF
+
+
+class Call(SimpleNamespace):
+    """A function of a library, which takes `argtypes` and `restype`."""
+
+    def __init__(self, function):
+        super().__init__(function=function)
+
+    def __call__(self, *arguments):
+        return self.function(*arguments)
+
+
+@pytest.mark.parametrize("mask, expected", [(0b1111_1111, 8), (0b0101, 2), (1 << 63, 1), (0, 16)],
+                         ids=["all", "two", "last", "several_groups"])
+def test_windows_counts_the_bits_of_its_mask(monkeypatch, mask, expected):
+    monkeypatch.delattr(cpus.os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(cpus.os, "cpu_count", lambda: 16)
+    monkeypatch.setattr(cpus.sys, "platform", "win32")
+    monkeypatch.setattr(cpus.ctypes, "WinDLL", Windows(mask), raising=False)
+    assert cpus.available_threads() == expected
+
+
+@pytest.mark.parametrize("count, expected", [(10, 10), (None, 1)])
+def test_system_without_affinity_gives_all_processors(monkeypatch, count, expected):
+    """macOS; None: a system that does not tell. Control groups are Linux's: their files are not looked for."""
+    monkeypatch.delattr(cpus.os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(cpus.os, "cpu_count", lambda: count)
+    monkeypatch.setattr(cpus.sys, "platform", "darwin")
+    monkeypatch.setattr(cpus, "_cgroup_quota", lambda: 0.5)
+    assert cpus.available_threads() == expected
 
 
 @pytest.mark.parametrize("number", [0, -1, 1.5, True, "2"])
