@@ -9,6 +9,7 @@ the processor, and spills to memory what does not fit its registers.
 """
 import os
 import platform
+import sys
 from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
@@ -19,7 +20,7 @@ SAME_FOR_ALL_CORES = ("vendor_id", "cpu family", "model", "model name", "steppin
 def identity() -> tuple:
     """Everything about the processor that compiled code depends on; different ones never share code."""
     asked = os.environ.get("NUMBA_CPU_NAME"), os.environ.get("NUMBA_CPU_FEATURES")
-    return platform.system(), platform.machine(), *asked, *(_described().items() or target())
+    return sys.platform, _architecture(), *asked, *(_described().items() or target())
 
 
 def target() -> tuple[str, str]:
@@ -68,6 +69,15 @@ def has_dot_products() -> bool:
 
 
 def _architecture() -> str:
+    """The architecture that this process runs on, in lower case.
+
+    Windows for ARM64 also runs Python for x86-64, by emulation. There `platform.machine` may name the machine's own
+    architecture, while `sys.version` ends in the one that Python was built for: "[MSC v.1938 64 bit (AMD64)]".
+    """
+    if sys.platform == "win32":
+        for name in ("amd64", "arm64"):
+            if f"({name})" in sys.version.lower():
+                return name
     return platform.machine().lower()
 
 
@@ -81,9 +91,10 @@ def _features() -> set[str]:
 def _described() -> dict[str, str]:
     """What Linux says about the first x86 core; empty elsewhere.
 
-    Other architectures are excluded first: an emulator of one may show the cpuinfo file of its x86 host.
+    Other architectures are excluded first: an emulator of one may show the cpuinfo file of its x86 host. On other
+    systems the path could be anybody's file.
     """
-    if _architecture() not in X86:
+    if sys.platform != "linux" or _architecture() not in X86:
         return {}
     try:
         first = CPUINFO.read_text().partition("\n\n")[0]

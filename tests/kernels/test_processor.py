@@ -1,5 +1,6 @@
 """What the processor is, by its architecture, by the system's file where there is one, and otherwise by LLVM."""
 import platform
+import sys
 
 import pytest
 
@@ -62,7 +63,26 @@ def test_another_architecture_has_vectors_of_its_own(cpuinfo, monkeypatch, machi
     monkeypatch.setattr(processor, "_host_features", lambda llvm: "+sve,-aes")
     assert processor.vector_units() == [expected] and processor.vector_unit() == expected[1:]
     found = processor.identity()
-    assert machine in found and "+sve,-aes" in found and "SomeVendor" not in str(found)
+    assert machine.lower() in found and "+sve,-aes" in found and "SomeVendor" not in str(found)
+
+
+@pytest.mark.parametrize("built_for, expected", [("AMD64", [("no FMA", 4, 16)]), ("ARM64", [("NEON", 4, 32)])])
+def test_python_on_windows_is_of_the_architecture_it_was_built_for(cpuinfo, monkeypatch, built_for, expected):
+    """Windows for ARM64 emulates x86-64 and names its own processor all the same."""
+    monkeypatch.setattr(platform, "machine", lambda: "ARM64")
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(sys, "version", f"3.12.4 (tags/v3.12.4:8e8a4ba, Jun  6 2024) [MSC v.1940 64 bit ({built_for})]")
+    monkeypatch.setattr(processor, "_host_features", lambda llvm: "+sse2")
+    assert processor.vector_units() == expected and built_for.lower() in processor.identity()
+
+
+@pytest.mark.parametrize("system", ["win32", "darwin", "freebsd14"])
+def test_file_about_the_processor_is_linux_s_alone(cpuinfo, monkeypatch, system):
+    """Elsewhere it would be a file that anybody may have put there."""
+    cpuinfo(CPUINFO.format(more="avx512f avx512vl"))
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr(processor, "_host_features", lambda llvm: "+avx2,+fma")
+    assert processor.vector_unit() == (8, 16) and "SomeVendor" not in str(processor.identity())
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "AMD64", "i686", "x86"])
