@@ -81,7 +81,8 @@ def each_path(file, title: str, most: int | None = None) -> Iterator[str]:
     title: what messages call the file, such as "list 'a.txt'"
     most: the most bytes that are read
 
-    Raises ArgumentError for more, for a line of more than LINE bytes and for a NUL byte in one.
+    Raises ArgumentError for more, for a line of more than LINE bytes, for a NUL byte in one and, on Windows, for bytes
+    that are no UTF-8.
     """
     lines = _limited(file, title, most)
     first = next(lines, b"")
@@ -98,7 +99,14 @@ def each_path(file, title: str, most: int | None = None) -> Iterator[str]:
             raise ArgumentError(f"{title}: {path[:60]!r} is not a path: it has a NUL byte, or more than {LINE:,} "
                                 "bytes; write one path on each line")
         if path:
-            yield os.fsdecode(path)
+            yield _decoded(path, title)
+
+
+def _decoded(path: bytes, title: str) -> str:
+    try:
+        return os.fsdecode(path)
+    except UnicodeDecodeError as problem:  # on Windows, where every name is Unicode
+        raise ArgumentError(f"{title}: {path[:60]!r} can't be read as text in UTF-8; save it as UTF-8") from problem
 
 
 def _whole(first: bytes, lines: Iterator[bytes], title: str) -> bytes:

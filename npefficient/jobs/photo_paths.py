@@ -147,10 +147,9 @@ class _Search:
 
     def glob(self, pattern: str) -> Iterator[str]:
         """Every photo that matches; a part of the pattern matches a part of the path, `**` any number of folders."""
-        drive, rest = os.path.splitdrive(pattern)
-        parts = [part for part in rest.replace(os.altsep or os.sep, os.sep).split(os.sep) if part]
+        root, parts = _split(pattern)
         parts = [part for part, after in zip(parts, [*parts[1:], ""]) if not part == after == "**"]
-        for path in self._matching(drive + os.sep if rest.startswith(os.sep) else drive, parts, {}):
+        for path in self._matching(root, parts, {}):
             yield from self._photo(path)
 
     def _matching(self, folder: str, parts: list[str], seen: dict[int, set]) -> Iterator[str]:
@@ -226,6 +225,12 @@ class _Search:
     @staticmethod
     def _suffix(path: str) -> str:
         return os.path.splitext(path)[1].lower()
+
+
+def _split(pattern: str) -> tuple[str, list[str]]:
+    """Where a pattern starts, "" for the current folder, and its parts; Windows has drives and two separators."""
+    drive, rest = os.path.splitdrive(pattern.replace(os.altsep or os.sep, os.sep))
+    return drive + os.sep * rest.startswith(os.sep), [part for part in rest.split(os.sep) if part]
 
 
 def _is_file(path: str) -> bool:

@@ -112,7 +112,7 @@ def canonical_name(name: str) -> str:
             f"model {quoted(name)} is timm's own training of this network, with symmetric padding and a different "
             f"normalisation; only the TensorFlow port is supported: use {port!r}"
         )
-    if Path(plain).suffix.lower() in FILES or os.sep in plain:
+    if Path(plain).suffix.lower() in FILES or "/" in plain or os.sep in plain:
         raise ArgumentError(f"unknown model {quoted(name)}: it looks like a file; pass it as checkpoint_path= "
                             "(--weights)")
     raise ArgumentError(f"unknown model {quoted(name)}: known are lite0 to lite4{meant(plain.lower(), known)}")

@@ -112,6 +112,14 @@ def test_each_path_between_nul_bytes(data, expected):
         assert paths(data) == expected
 
 
+def test_each_path_on_windows_is_unicode(monkeypatch):
+    """Names there are no bytes, which could stay as they are: a list saved in a code page has to be saved again."""
+    monkeypatch.setattr(os, "fsdecode", lambda path: path.decode("utf-8", "surrogatepass"))
+    assert paths("a.jpg\nü.jpg\n".encode()) == ["a.jpg", "ü.jpg"]
+    with pytest.raises(ArgumentError, match=r"list 'a.txt': b'.xfc.jpg' can't be read as text in UTF-8; save it"):
+        paths(b"a.jpg\n\xfc.jpg\n")
+
+
 @pytest.mark.parametrize("before, after", [(b"", b""), (b"a.jpg\n", b"\n"), (b"a.jpg\0", b"\0")],
                          ids=["alone", "lines", "nul_bytes"])
 def test_each_path_refuses_an_endless_line(before, after):

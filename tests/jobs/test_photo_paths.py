@@ -1,8 +1,10 @@
 """Which photos an argument stands for, and the error if it stands for none."""
 import io
+import ntpath
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -64,6 +66,16 @@ def test_folder_absolute(folder):
 def test_glob(folder, pattern, expected):
     assert found(pattern) == expected
     assert found(f"{folder.parent}/{pattern}") == [f"{folder.parent}/{path}" for path in expected]
+
+
+@pytest.mark.parametrize("pattern, expected", [
+    ("C:/photos/**/*.jpg", ("C:\\", ["photos", "**", "*.jpg"])), ("C:\\photos\\*.jpg", ("C:\\", ["photos", "*.jpg"])),
+    ("D:*.jpg", ("D:", ["*.jpg"])), ("photos/a\\*.jpg", ("", ["photos", "a", "*.jpg"])), ("/*.jpg", ("\\", ["*.jpg"])),
+    ("//server/share/a/*.jpg", ("\\\\server\\share\\", ["a", "*.jpg"])),
+], ids=["slashes", "backslashes", "drive's_current_folder", "both", "root", "share"])
+def test_glob_of_windows_has_a_drive_and_two_separators(monkeypatch, pattern, expected):
+    monkeypatch.setattr(photo_paths, "os", SimpleNamespace(path=ntpath, sep="\\", altsep="/"))
+    assert photo_paths._split(pattern) == expected
 
 
 @pytest.mark.parametrize("name", ["p/photo[1].jpg", "p/no suffix", "p/none.jpg", "p/.hidden.jpg", "./p/b.jpg"])
