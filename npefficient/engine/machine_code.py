@@ -4,7 +4,8 @@ LLVM writes an object file, which names the symbols that it needs from the proce
 few functions below: LLVM itself inserts calls to them, and every process has them. It must not need Numba's helper
 functions, which a process without Numba does not have. On x86-64 under Linux, an object file that needs nothing at all
 is linked into an image that only has to be copied into memory (`elf.py`): then a start does not load LLVM, which takes
-40 MB and 40 ms. Otherwise llvmlite loads the object file.
+40 MB and 40 ms. Otherwise llvmlite loads the object file, as it does for Numba: it knows the formats of macOS (Mach-O)
+and Windows (COFF), and how these systems let memory be executed.
 """
 import ctypes
 import mmap
@@ -66,7 +67,7 @@ def load(code: bytes, arguments: int):
 
 
 def _load_image(code: bytes, arguments: int):
-    """Copy an image into new memory, which is then executable and read-only. Raises OSError."""
+    """Copy an image into new memory, which is then executable and read-only (Linux alone). Raises OSError."""
     entry, = struct.unpack_from("<q", code)
     memory = mmap.mmap(-1, len(code) - 8, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, mmap.PROT_READ | mmap.PROT_WRITE)
     memory[:] = code[8:]

@@ -9,6 +9,7 @@ from pathlib import Path
 import llvmlite.binding as llvm
 import numpy as np
 import pytest
+from object_files import undefined_coff, undefined_macho
 
 from npefficient.engine import compiled, elf, machine_code
 from npefficient.engine import engine as engine_module
@@ -27,6 +28,13 @@ define i64 @sum(i64 %a, i64 %b) {{
   %d = add i64 %a, %c
   ret i64 %d
 }}
+"""
+FMA = """
+declare float @llvm.fma.f32(float, float, float)
+define float @fma(float %a, float %b) {
+  %c = call float @llvm.fma.f32(float %a, float %b, float %a)
+  ret float %c
+}
 """
 # A table of constants, a jump table, a float constant and a call within.
 MANY = """
@@ -173,6 +181,38 @@ def test_driver_needs_nothing_of_numba(cfunc):
     code, foreign = machine_code.emit(cfunc.inspect_llvm(), cfunc.native_name)
     assert foreign == set()
     assert code.startswith(machine_code.IMAGE) or sys.platform != "linux" or platform.machine() != "x86_64"
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="the driver is traced for this architecture")
+@pytest.mark.parametrize("triple, undefined, needed", [
+    ("x86_64-pc-windows-msvc", undefined_coff, {"_fltused"}), ("x86_64-apple-macosx", undefined_macho, set())])
+def test_driver_needs_nothing_of_numba_on_other_systems(cfunc, triple, undefined, needed):
+    """Compiled for them, not run. LLVM's loader itself provides the name by which Windows marks floating point."""
+    assert undefined(emit_for(triple, "+avx2,+fma", cfunc.inspect_llvm())) == needed
+
+
+@pytest.mark.parametrize("triple, undefined, without_fma", [
+    ("x86_64-pc-windows-msvc", undefined_coff, {"fmaf", "_fltused"}),
+    ("aarch64-pc-windows-msvc", undefined_coff, set()),
+    ("x86_64-apple-macosx", undefined_macho, {"fmaf"}),
+    ("arm64-apple-macosx", undefined_macho, set())])
+def test_names_that_other_systems_formats_need_are_found(triple, undefined, without_fma):
+    """Else the test above could find none in any file."""
+    for callee in ("numba_gil_ensure", "labs"):
+        assert undefined(emit_for(triple, "", CALL.format(callee=callee))) == {callee}
+    assert undefined(emit_for(triple, "", SUM)) == set()
+    assert undefined(emit_for(triple, "", FMA)) == without_fma
+
+
+def emit_for(triple, features, text):
+    """Compile LLVM IR for another system, as `machine_code.emit` does on it."""
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    module = llvm.parse_assembly(re.sub("target (triple|datalayout) = .*", "", text))
+    machine = llvm.Target.from_triple(triple).create_target_machine(features=features, opt=3, reloc="pic",
+                                                                    codemodel="small", jit=True)
+    module.triple, module.data_layout = triple, str(machine.target_data)
+    return machine.emit_object(module)
 
 
 @images
