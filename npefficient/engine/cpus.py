@@ -10,7 +10,9 @@ from pathlib import Path
 from ..common.checks import whole
 from ..common.text import counted
 
-sched_getcpu = getattr(ctypes.CDLL(None), "sched_getcpu", None) if sys.platform == "linux" else None
+# Where threads can be bound to processors by their ids: under Linux, unless Python was built without these calls.
+BINDING = sys.platform == "linux" and hasattr(os, "sched_setaffinity")
+sched_getcpu = getattr(ctypes.CDLL(None), "sched_getcpu", None) if BINDING else None
 
 
 # --- how many --------------------------------------------------------------------------------------------------------
