@@ -1,5 +1,6 @@
 """A command's standard streams, warnings and signals."""
 import contextlib
+import errno
 import os
 import signal
 import sys
@@ -82,7 +83,7 @@ class Stream:
         except OSError as problem:
             self._drop()
             if self._name:
-                kind = Closed if isinstance(problem, BrokenPipeError) else OSError
+                kind = Closed if _has_no_reader(problem) else OSError
                 self._failure = kind(problem.errno, problem.strerror, self._name)
                 raise self._failure from problem
 
@@ -92,6 +93,11 @@ class Stream:
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self.unfiltered.fileno())
             os.close(nowhere)
+
+
+def _has_no_reader(problem: OSError) -> bool:
+    """True if a pipe was closed at its other end; Windows then says EINVAL (bugs.python.org/issue35754)."""
+    return isinstance(problem, BrokenPipeError) or sys.platform == "win32" and problem.errno == errno.EINVAL
 
 
 def _occupy_closed_handles() -> None:

@@ -1,5 +1,6 @@
 """What commands write suits any terminal and encoding; warnings and errors are lines, signals become exit codes."""
 import dataclasses
+import errno
 import io
 import os
 import re
@@ -86,6 +87,21 @@ def test_stream_that_takes_nothing_has_a_name():
     with pytest.raises(OSError, match="No space left on device: 'standard output'"):
         terminal.Stream(Full(), "standard output").write("a")
     assert terminal.Stream(Full(), None).write("a") == 1  # a failed message does not stop the command
+
+
+@pytest.mark.parametrize("system, code, closed", [
+    ("linux", errno.EPIPE, True), ("linux", errno.EINVAL, False), ("win32", errno.EINVAL, True),
+    ("win32", errno.EPIPE, True), ("win32", errno.ENOSPC, False)])
+def test_stream_whose_reader_has_gone_is_closed(monkeypatch, system, code, closed):
+    """As `head` leaves it; Windows has a number of its own for that."""
+    class Gone(io.StringIO):
+        def write(self, text):
+            raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(sys, "platform", system)
+    with pytest.raises(OSError, match=f"{os.strerror(code)}: 'standard output'") as caught:
+        terminal.Stream(Gone(), "standard output").write("a")
+    assert isinstance(caught.value, terminal.Closed) == closed
 
 
 def test_progress_keeps_its_carriage_returns():
