@@ -1,4 +1,4 @@
-"""Where npefficient keeps what it fetches and compiles, and how it replaces a file."""
+"""Where npefficient keeps downloads and compiled code, and how it replaces a file."""
 import contextlib
 import errno
 import os
@@ -22,8 +22,8 @@ StrPath = str | os.PathLike[str]  # what public functions take as a path
 def cache_directory() -> Path:
     """Return $NPEFFICIENT_CACHE, else $XDG_CACHE_HOME/npefficient, else ~/.cache/npefficient; it may not exist yet.
 
-    As the XDG rules ask, a relative XDG_CACHE_HOME is ignored. Raises ArgumentError where the home directory is needed
-    and unknown.
+    A relative XDG_CACHE_HOME is ignored, as the XDG specification demands. Raises ArgumentError if the home directory
+    is needed and not known.
     """
     own, xdg = os.environ.get("NPEFFICIENT_CACHE"), os.environ.get("XDG_CACHE_HOME", "")
     try:
@@ -36,11 +36,11 @@ def cache_directory() -> Path:
 
 
 def open_regular(path: StrPath) -> BufferedReader:
-    """Open a regular file to read bytes; OSError, with its path, for anything else.
+    """Open a regular file to read bytes. Raises OSError, with the path, for anything else.
 
-    A pipe would wait for a writer for ever, and a device has no end.
+    Opening a pipe would wait for its writer, perhaps forever, and a device may have no end.
     """
-    # O_NONBLOCK: opening a pipe does not wait either. Windows has neither.
+    # O_NONBLOCK: opening a pipe does not wait. Windows has neither this flag nor such pipes.
     file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0)))
     mode = os.fstat(file.fileno()).st_mode
     if not stat.S_ISREG(mode):
@@ -53,11 +53,11 @@ def open_regular(path: StrPath) -> BufferedReader:
 def replacing(target: Path, *, force: bool, mode: int = 0o666) -> Iterator[Path]:
     """Yield the path of an empty temporary file beside `target`, which takes the target's place when the block ends.
 
-    A failure inside the block, or a crash at any moment, leaves the old target or none; the temporary file that a
-    killed process leaves is removed by whoever replaces the same target a day later. The new file's permissions are
-    `mode` less what the umask takes away; a symbolic link is replaced, not followed. Raises ArgumentError where the
-    target exists and `force` is not set, where it is a directory, and where its own directory is missing; OSError from
-    the system, which names the target.
+    After a failure inside the block, or a crash at any moment, the target is as it was before. A temporary file left
+    by a killed process is removed the next time that the same target is replaced, if it is a day old by then. The new
+    file has the permissions `mode` minus the umask. A symbolic link is replaced, not followed. Raises ArgumentError if
+    the target exists and `force` is not set, if it is a directory, or if its own directory does not exist; and the
+    system's OSError, which then names the target.
     """
     target = Path(target)
     check_target(target, force=force)
@@ -105,9 +105,9 @@ def _part_start(target: Path) -> str:
 
 
 def _remove_abandoned(target: Path) -> None:
-    """Remove this user's temporary files for a target that nobody has written to for long."""
+    """Remove this user's temporary files for a target, if nobody has written to them for a day."""
     ours = re.compile(re.escape(_part_start(target)) + r"[0-9a-f]{16}\.part")
-    with contextlib.suppress(OSError), os.scandir(target.parent) as entries:  # it was quicker, or may not be listed
+    with contextlib.suppress(OSError), os.scandir(target.parent) as entries:  # not listable, or another was quicker
         for entry in entries:
             if not ours.fullmatch(entry.name):
                 continue
@@ -118,7 +118,7 @@ def _remove_abandoned(target: Path) -> None:
 
 
 def check_target(target: StrPath, *, force: bool) -> None:
-    """Raise ArgumentError where `replacing` would, before the work whose result is to be written."""
+    """Raise ArgumentError if `replacing` would: to be called before the work whose result is written."""
     target = Path(target)
     if target.is_dir():
         raise ArgumentError(f"{str(target)!r} is a directory: name a file to write")
@@ -128,10 +128,10 @@ def check_target(target: StrPath, *, force: bool) -> None:
 
 
 def named(target: StrPath, suffixes: tuple[str, ...], more: str = "") -> Path:
-    """The path of a file to write, whose name ends as its form says; `more` is said where it does not."""
+    """The path of a file to write; raises ArgumentError, with `more` at its end, unless it has one of the suffixes."""
     path = path_of("target", target)
     if not can_be_a_name(path):
-        raise ArgumentError(f"{str(path)!r}: no file can be called so, with NUL or half a character in its name")
+        raise ArgumentError(f"{str(path)!r}: no file can have this name, with a NUL or half a character in it")
     if path.suffix.lower() not in suffixes:
         raise ArgumentError(f"{str(path)!r}: its name must end in {' or '.join(suffixes)}{more}")
     return path
@@ -144,7 +144,7 @@ def _check_free(target: Path, force: bool) -> None:
 
 
 def _flush_directory(directory: Path) -> None:
-    """Make the new name last through a power cut, where the system can: Windows and some network file systems can't."""
+    """Make the new name survive a power cut, except on Windows and some network file systems, which can't do that."""
     with contextlib.suppress(OSError):
         handle = os.open(directory, os.O_RDONLY)
         try:

@@ -1,8 +1,9 @@
-"""Directories whose content is taken as it is: code that is run, weights that nothing verifies any more.
+"""Directories whose contents are used without another check: code that is run, weights that were verified before.
 
-Nobody but this user and root, who can do anything, may be able to change what lies there. So they have to own the
-directory and every one above it, and nobody else may write into one of these, but for directories such as /tmp, where
-the sticky bit keeps others from exchanging what is not theirs. Windows keeps no such record.
+Only this user and root, who can do anything anyway, may be able to change them. So one of the two must own the
+directory and every directory above it, and nobody else may write to any of these. The exception is a parent such as
+/tmp, where the sticky bit keeps users from replacing each other's files. Windows has access control lists instead,
+which are not read: there, the protection of the user's own profile has to suffice.
 """
 import errno
 import os
@@ -13,15 +14,15 @@ KERNEL = Path("/proc")
 
 
 def private_directory(path: Path) -> Path:
-    """Make a directory where it is missing, with all above it; returns where it really lies.
+    """Make a directory and its parents, if they are missing; returns its path without symbolic links.
 
-    Raises OSError where it can't be made, and PermissionError, which names the place, where others could change it or
-    what leads there. Links may lead to the directory, but it is no link itself.
+    Raises OSError if it can't be made. Raises PermissionError, which names the place, if others could change the
+    directory or one of its parents, or if the directory itself is a link.
     """
     for missing in [place for place in reversed([path, *path.parents]) if not place.exists()]:
         missing.mkdir(mode=0o700, exist_ok=True)
     path = Path(os.path.realpath(path.parent), path.name)
-    for place in reversed([path, *path.parents]):  # from the top: what has been checked keeps others from the next
+    for place in reversed([path, *path.parents]):  # from the top: a checked parent protects the next
         check_private(place, leads=place != path)
     if not path.is_dir():
         raise NotADirectoryError(errno.ENOTDIR, f"{str(path)!r} is no directory")
@@ -29,9 +30,9 @@ def private_directory(path: Path) -> Path:
 
 
 def check_private(path: Path, *, leads: bool = False) -> None:
-    """Raise PermissionError where others could change a file or a directory; of one that leads there, what they own.
+    """Raise PermissionError if others could change a file or a directory, OSError if it does not exist.
 
-    Raises OSError where there is nothing.
+    leads: it is a parent of the directory in question, where the sticky bit suffices
     """
     found = os.lstat(path)
     if stat.S_ISLNK(found.st_mode):
@@ -41,7 +42,7 @@ def check_private(path: Path, *, leads: bool = False) -> None:
 
 
 def is_private(found: os.stat_result, *, leads: bool = False) -> bool:
-    """True where this user or root is the owner, and nobody else may write; Windows keeps no such record."""
+    """True if this user or root is the owner and nobody else may write; always true on Windows."""
     if not hasattr(os, "geteuid"):
         return True
     owners = {os.geteuid(), 0} | (_unknown_owners() if leads else set())
@@ -50,8 +51,8 @@ def is_private(found: os.stat_result, *, leads: bool = False) -> bool:
 
 
 def _is_own_group(group: int) -> bool:
-    """True for the group of this user's own name with nobody else in it: where each has one, all are given its rights.
-    """
+    """True for a group with this user's name and no other members: systems that make one for each user often let it
+    write."""
     try:
         import grp
         import pwd
@@ -63,7 +64,7 @@ def _is_own_group(group: int) -> bool:
 
 
 def _unknown_owners() -> set[int]:
-    """Whom root outside of a container is shown as inside, where this is a container that has not all users."""
+    """The user id that root outside is shown as, in a container that maps only some users; else none."""
     try:
         users = (KERNEL / "self/uid_map").read_text().split()
         return set() if users == ["0", "0", "4294967295"] else {int((KERNEL / "sys/kernel/overflowuid").read_text())}
