@@ -1,4 +1,4 @@
-"""One file for the rows of many photos: opened, appended to, gone on with, finished."""
+"""The output file of a job over many photos: begin it or resume it, append rows, finish it."""
 import contextlib
 import csv
 import importlib
@@ -19,21 +19,21 @@ from .settings import check_settings
 from .taken_back import LIMIT, REMEDY, naming, parse_settings
 
 LINES = {".csv": Csv, ".jsonl": Jsonl}  # the journal itself
-MADE = {".parquet": "parquet", ".h5": "h5"}  # made from the journal, by the module of this name
+MADE = {".parquet": "parquet", ".h5": "h5"}  # made from the journal by the module of this name
 SUFFIXES = (*LINES, *MADE)
 
 
 def open_output(path: StrPath, schema: Schema, settings: dict, *, resume: bool = False,
                 force: bool = False) -> "Output":
-    """Begin a file for rows, or go on with it.
+    """Begin an output file, or resume it.
 
     path: ends in .csv, .jsonl, .parquet or .h5
-    settings: what makes the rows (`settings.settings_of`)
-    resume: keep the rows that are there; `Output.skip` has to be called
-    force: begin anew, whatever is there
+    settings: what determines the rows (`settings.settings_of`)
+    resume: keep the existing rows; the caller must then call `Output.skip`
+    force: start again, whatever exists
 
-    Raises ArgumentError as `check_form` and `check_output` do, for rows of other settings, and where another process
-    writes the file; OSError from the system.
+    Raises ArgumentError as `check_form` and `check_output` do, if the existing rows have other settings, and if another
+    process is writing the file; OSError from the system.
     """
     check_form(path, embeddings=schema.embedding > 0)
     check_output(path, resume=resume, force=force)
@@ -41,7 +41,7 @@ def open_output(path: StrPath, schema: Schema, settings: dict, *, resume: bool =
 
 
 def check_form(path: StrPath, *, embeddings: bool) -> None:
-    """Raise ArgumentError for a suffix that no form of rows has, and for one that has no place for what is in them."""
+    """Raise ArgumentError for a suffix that is not one of SUFFIXES, and for a .csv with embeddings."""
     suffix = Path(path).suffix.lower()
     if suffix not in SUFFIXES:
         raise ArgumentError(f"output {str(path)!r}: it must end in {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}")
@@ -50,8 +50,8 @@ def check_form(path: StrPath, *, embeddings: bool) -> None:
 
 
 def check_output(path: StrPath, *, resume: bool, force: bool) -> None:
-    """Raise ArgumentError where no rows can be written: no directory, something there already and neither `resume` nor
-    `force`, or pyarrow is missing. It needs no rows, and leaves no trace: to be asked before the work.
+    """Raise ArgumentError if rows can't be written: there is no directory, the file exists and neither `resume` nor
+    `force` is set, or pyarrow is missing. It changes nothing, so it can be called before the work begins.
     """
     path = Path(path)
     if resume and force:
@@ -64,11 +64,12 @@ def check_output(path: StrPath, *, resume: bool, force: bool) -> None:
     there = begun(path)
     if there and not (resume or force):
         what = "exists already" if there == path else f"was begun, its rows so far are in {str(there)!r}"
-        raise ArgumentError(f"{str(path)!r} {what}: go on with --resume, begin anew with --force, or name another file")
+        raise ArgumentError(f"{str(path)!r} {what}: continue with --resume, start again with --force, or name another "
+                            "file")
 
 
 def begun(path: StrPath) -> Path | None:
-    """The file at a path, or its journal, whichever is there."""
+    """The file at a path, or else its journal; None if neither exists."""
     return next(filter(os.path.lexists, (Path(path), _journal_path(Path(path)))), None)
 
 
@@ -77,12 +78,12 @@ def _journal_path(path: Path) -> Path:
 
 
 def _made(path: Path):
-    """The module that makes the file at a path from its journal."""
+    """The module that makes a file with this path's suffix from a journal."""
     return importlib.import_module(f".{MADE[path.suffix.lower()]}", __package__)
 
 
 class Output:
-    """Rows on their way into a file. A context manager; leaving it lets go of the file and keeps the rows."""
+    """An output file that rows are added to. A context manager: leaving it closes the file and keeps the rows."""
 
     def __init__(self, path: Path, schema: Schema, settings: dict, resume: bool):
         self.path, self.schema, self.settings = path, schema, settings
@@ -108,10 +109,10 @@ class Output:
         self._journal.close()
 
     def skip(self, photos: Iterator) -> list:
-        """Take those photos off that have a row already, and count them; to be called before the first `add`.
+        """Advance past the photos that have a row already, and count them; to be called before the first `add`.
 
-        Returns those of them that could not be read, for `renew`. Raises ArgumentError where the rows are not those of
-        the first photos.
+        Returns those whose row is an error, for `renew`. Raises ArgumentError if the rows are not those of the first
+        photos, in their order.
         """
         bad = []
         for row in self._rows():
@@ -129,10 +130,10 @@ class Output:
         return bad
 
     def renew(self, rows: Iterator[dict]) -> int:
-        """Put new rows in the places of those that say an error, in their order; return how many say none now.
+        """Replace the rows with an error by new rows, in order; returns how many of the new ones have no error.
 
-        Fewer rows leave the others as they are. So does an interrupt while the next row is awaited, which is raised
-        when those before are in their places; a crash before that leaves all as they were.
+        If there are fewer new rows, the remaining old ones stay. After an interrupt while it waits for the next row,
+        the rows so far are replaced before the interrupt is raised. A crash before the end changes nothing.
         """
         mended, stop = 0, None
         with self._told(), replacing(self._journal_path, force=True) as part:
@@ -148,7 +149,7 @@ class Output:
                         if new is not None:
                             line, mended = self._lines.encode(new), mended + (new["error"] is None)
                     file.write(line + b"\n")
-            if sys.platform == "win32":  # which replaces no open file; elsewhere the lock is held throughout
+            if sys.platform == "win32":  # it can't replace an open file; elsewhere the lock is held throughout
                 self._journal.close()
         before, self._journal = self._journal, Journal(self._journal_path)
         before.close()
@@ -158,19 +159,19 @@ class Output:
         return mended
 
     def add(self, row: dict) -> None:
-        """Append a row; a process that is killed from here on does not lose it."""
+        """Append a row; once this returns, the row survives a killed process."""
         with self._told():
             self._journal.add(self._lines.encode(row))
         self._counted(row)
 
     def recount(self) -> None:
-        """Count what is there: an interrupt may have come between a row and its being counted."""
+        """Count the rows in the file: an interrupt may have come after a row was written and before it was counted."""
         self.count = self.bad = 0
         for row in self._rows():
             self._counted(row)
 
     def publish(self) -> None:
-        """Let the file at the path have all rows so far."""
+        """Bring the output file up to date with all rows so far."""
         with self._told():
             self._journal.sync()
             if self._made:
@@ -178,7 +179,7 @@ class Output:
                     self._made.write(part, self._rows(), self.schema, self.settings)
 
     def finish(self) -> None:
-        """Take away what only going on needs, after `publish`: the job is done."""
+        """Remove what only a resumed job needs, after the last `publish`."""
         self._journal.close()
         if self._made:
             self._journal_path.unlink()
@@ -189,10 +190,10 @@ class Output:
         self.bad += row["error"] is not None
 
     def _begin(self, resume: bool) -> None:
-        """Make sure that the journal's rows are of the same settings, or clear it and write ours down."""
+        """Check that the journal's rows have the same settings, or clear it and store ours."""
         if not resume:
             self._journal.clear()
-        elif self._journal.size():  # before a torn end is cut off: it may be another's file
+        elif self._journal.size():  # before an incomplete last line is cut off: it may not be our file
             check_settings(self.path, self._written_settings(), self.settings)
         with contextlib.closing(self._journal.lines()) as lines:
             begun = next(lines, None) is not None
@@ -217,8 +218,8 @@ class Output:
         write_json(self._settings_path, self.settings, force=True)
 
     def _take_back(self) -> None:
-        """Make a journal from a file that was finished, or whose journal is gone."""
-        open_own(self.path).close()  # a link would be followed, a pipe waits for ever
+        """Make a journal from a finished file, or from one whose journal is gone."""
+        open_own(self.path).close()  # refuses links and pipes, which a library would open
         with naming(self.path):
             before = self._made.read_settings(self.path)
         check_settings(self.path, before, self.settings)
@@ -234,11 +235,11 @@ class Output:
                 yield row
 
     def _rows(self) -> Iterator[dict]:
-        """The journal's rows; a .csv has only "photo" and "error" of each."""
+        """The journal's rows; from a .csv only the "photo" and "error" of each."""
         return (row for _, row in self._entries())
 
     def _entries(self) -> Iterator[tuple[bytes, dict]]:
-        """The journal's lines, each with its row."""
+        """Yield each line of the journal with its row."""
         lines = self._journal.lines()
         if self._lines.header is not None and next(lines, None) != self._lines.header:
             raise ArgumentError(f"{str(self.path)!r}: its first line does not name the columns that it has; {REMEDY}")
@@ -252,10 +253,10 @@ class Output:
 
     @contextlib.contextmanager
     def _told(self):
-        """Say where a failure of the system happened, and that the rows are safe."""
+        """Add the path and the number of rows kept to an error from the system."""
         try:
             yield
         except OSError as problem:
-            why = os.strerror(problem.errno) if problem.errno else problem  # pyarrow has more words, and not the path
-            raise OSError(problem.errno, f"{why}; the {self.count:,} rows before are kept: when that is cured, go on "
-                          "with --resume", str(self.path)) from problem
+            why = os.strerror(problem.errno) if problem.errno else problem  # pyarrow's is longer and lacks the path
+            raise OSError(problem.errno, f"{why}; the {self.count:,} rows before are kept: once that is fixed, "
+                          "continue with --resume", str(self.path)) from problem

@@ -54,7 +54,7 @@ def test_full_disk_keeps_the_rows(tmp_path, suffix):
     assert done.returncode == 0 and len(said) == len(limits), done.stdout + done.stderr
     for (limit, path), line in zip(limits.items(), said):
         if limit >= 100:  # else there was no room for the settings
-            assert line.startswith("27 True File too large; the ") and "rows before are kept: when" in line
+            assert line.startswith("27 True File too large; the ") and "rows before are kept: once" in line
         shown = read(path) if path.exists() else []
         assert shown == expected(suffix, photos(60))[:len(shown)]
         assert work(path, photos(60), resume=True) == (60, 15)

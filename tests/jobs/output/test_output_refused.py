@@ -19,7 +19,7 @@ def files(path):
 def test_what_is_there_is_refused(path, suffix):
     work(path, photos(2))
     before = path.read_bytes()
-    with pytest.raises(ArgumentError, match=rf"out{suffix}' exists already: go on with --resume, begin anew"):
+    with pytest.raises(ArgumentError, match=rf"out{suffix}' exists already: continue with --resume, start again"):
         work(path, photos(3))
     assert path.read_bytes() == before
 
@@ -27,7 +27,7 @@ def test_what_is_there_is_refused(path, suffix):
 @pytest.mark.parametrize("suffix", MADE)
 def test_what_was_begun_is_refused(path, suffix):
     work(path, photos(2), finish=False)
-    with pytest.raises(ArgumentError, match=rf"out{suffix}' was begun, its rows so far are in .*\.rows\.jsonl': go on"):
+    with pytest.raises(ArgumentError, match=rf"out{suffix}' was begun, its rows so far are in .*\.rows\.jsonl': cont"):
         work(path, photos(3))
 
 
