@@ -2,6 +2,7 @@
 
 A stand-in for Windows and macOS that this machine can run. The tests of each module replace the answers one by one.
 """
+import ast
 import os
 import subprocess
 from pathlib import Path
@@ -15,6 +16,11 @@ import npefficient
 from npefficient.weights.weight_file import write_weights
 
 ROOT = Path(__file__).parents[2]
+
+# Modules of the standard library that some system lacks, and the one or two files that may use each.
+PLACES = {"fcntl": {"file_lock.py"}, "msvcrt": {"file_lock.py"}, "grp": {"private_directory.py"},
+          "pwd": {"private_directory.py"}, "resource": {"machine.py"}, "mmap": {"machine_code.py"}}
+ELSEWHERE = {"termios", "tty", "pty", "syslog", "posix", "nt", "winreg", "_winapi"}
 
 # Takes away the modules and functions that Windows lacks, as far as Python itself can do without them here.
 TAKEN = """
@@ -58,6 +64,22 @@ def python(place, script, *arguments) -> str:
                           capture_output=True, text=True, timeout=240)
     assert done.returncode == 0 and "Traceback" not in done.stderr, f"{done.stdout}{done.stderr}"
     return done.stdout
+
+
+def imported(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            yield node.module
+
+
+def test_what_a_system_may_lack_is_used_in_few_places():
+    found = {}
+    for path in (*ROOT.glob("npefficient/**/*.py"), *ROOT.glob("weights_convert/*.py")):
+        for name in set(imported(path)) & (PLACES.keys() | ELSEWHERE):
+            found.setdefault(name, set()).add(path.name)
+    assert found == PLACES
 
 
 def test_every_module_can_be_imported(place):
