@@ -45,9 +45,9 @@ def run(report, names, batches, threads, size=None, seconds: float = 3.0) -> Non
 
 def _combination(table, subject: Subject, batch: int, threads: int, seconds: float) -> dict:
     """Add the row of one combination to the speed table; returns its row of the start table."""
-    from ..engine.compiled import is_cached
+    from ..engine.compiled import found
 
-    peak, source = peak_of(threads), "cache" if is_cached() else "Numba"
+    peak, source = peak_of(threads), "cache" if found() else "Numba"
     got = isolated(__name__, "child", name=subject.name, height=subject.height, width=subject.width,
                    directory=str(subject.directory), batch=batch, threads=threads, seconds=seconds)
     timing, flops = got["timing"], 2.0 * subject.macs() * batch

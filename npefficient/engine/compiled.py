@@ -1,8 +1,9 @@
-"""The compiled driver: from the user's cache, or compiled once with Numba.
+"""The compiled driver: from the user's cache, from the package, or compiled once with Numba.
 
-A start that finds cached code needs llvmlite's bindings at most; it neither imports Numba nor compiles. The code's key
-is a hash of everything it depends on: after an edit of a kernel, on a different processor or with a different version
-of Python or Numba, stale code never runs.
+A start that finds compiled code needs llvmlite's bindings at most; it neither imports Numba nor compiles. The cache's
+key is a hash of everything the code depends on: after an edit of a kernel, on a different processor or with a different
+version of Python or Numba, stale code never runs. Code compiled for exactly this processor is preferred to code that
+came with the package (`shipped.py`).
 """
 import hashlib
 import os
@@ -10,61 +11,54 @@ import sys
 import threading
 import time
 import warnings
-from dataclasses import astuple
 from importlib.util import find_spec
 from pathlib import Path
 
 from ..common.paths import cache_directory
 from ..errors import ArgumentError, NpefficientError
-from ..kernels.layout import FLOAT32, Layout
 from ..kernels.processor import identity
-from . import machine_code, object_cache
-
-ARGUMENTS = 2  # of run.work, both int64
+from . import compiler, machine_code, object_cache, shipped
 
 _lock = threading.RLock()
-_drivers: dict = {}  # by layout
-_compiling = False
+_driver, _compiling = None, False
 
 
-def driver(layout: Layout = FLOAT32, report=None):
-    """Return the compiled driver for a layout (`run.make_work`); `report(text)` is told about slow steps.
+def driver(report=None):
+    """Return the compiled `run.work`, to be called with int64; `report(text)` is told about slow steps.
 
     Safe to call from several threads. If code can't be cached, it is compiled in memory, with one warning. Raises
-    NpefficientError if a signal handler needs it while the same thread is compiling it.
+    NpefficientError if a signal handler needs it while the same thread is compiling it, or if code has to be compiled
+    and Numba is not installed.
     """
-    found = _drivers.get(layout)
-    if found is not None:  # without the lock: at process exit the thread that holds it may be gone
-        return found
+    global _driver
+    if _driver is not None:  # without the lock: at process exit the thread that holds it may be gone
+        return _driver
     with _lock:
-        if layout not in _drivers:
-            _drivers[layout] = _load(layout, report or (lambda text: None))
-        return _drivers[layout]
+        if _driver is None:
+            _driver = machine_code.load(_code(report or (lambda text: None)), compiler.ARGUMENTS)
+        return _driver
 
 
-def code_path(layout: Layout = FLOAT32) -> Path:
+def code_path() -> Path:
     """The cache file for the compiled code of these sources on this processor."""
-    return object_cache.path_of(_directory(), _key(layout))
+    return object_cache.path_of(_directory(), _key())
 
 
-def is_cached(layout: Layout = FLOAT32) -> bool:
-    """True if a start finds compiled code that it can use."""
-    try:
-        return object_cache.read(_directory(), _key(layout)) is not None
-    except (OSError, ArgumentError):  # no usable cache directory
-        return False
+def found() -> Path | None:
+    """The file whose compiled code a start would use; None if it would have to compile."""
+    if _cached(_key())[0] is not None:
+        return code_path()
+    path, _ = shipped.find() or (None, None)
+    return path
 
 
 def _directory() -> Path:
     return cache_directory() / "compiled"
 
 
-def _key(layout: Layout) -> bytes:
+def _key() -> bytes:
     """A hash of everything the code depends on: sources, processor, versions and Numba's settings."""
-    package = Path(__file__).parent.parent
-    parts = [(str(source.relative_to(package)), source.read_bytes())
-             for source in sorted([*package.glob("kernels/*.py"), *package.glob("engine/*.py")])]
-    parts += [astuple(layout), identity(), sys.implementation.name, sys.version, _numba_settings()]
+    parts = [shipped.sources(), identity(), sys.implementation.name, sys.version, _numba_settings()]
     parts += [_version(package) for package in ("llvmlite", "numba")]
     return hashlib.sha256(repr(parts).encode()).digest()
 
@@ -83,62 +77,69 @@ def _numba_settings() -> list:
     return [*settings, file.read_bytes() if file.is_file() else None]
 
 
-def _load(layout, report):
-    directory, key, code, problem = None, _key(layout), None, None
+def _cached(key: bytes) -> tuple[bytes | None, str | None]:
+    """(code in the cache, why no code can be kept there); None for either."""
     try:
         directory = _directory()
-        code = object_cache.read(directory, key)
-    except OSError as error:
-        problem = f"in {str(directory)!r} ({error.strerror})"
     except ArgumentError:
-        problem = "since this user's home directory is not known"
+        return None, "since this user's home directory is not known"
+    try:
+        return object_cache.read(directory, key), None
+    except OSError as error:
+        return None, f"in {str(directory)!r} ({error.strerror})"
+
+
+def _code(report) -> bytes:
+    key = _key()
+    code, problem = _cached(key)
+    if code is None:
+        _, code = shipped.find(_refuse) or (None, None)
+    if code is not None:
+        return code
+    misfits = "".join(f"; the code that came with npefficient for {misfit}" for misfit in shipped.misfits())
+    if find_spec("numba") is None:
+        raise NpefficientError("this processor's code is not compiled yet, and Numba, which compiles it, is not "
+                               f"installed: python -m pip install numba{misfits}")
     if problem:
         _warn(f"compiled code can't be kept {problem}", "set NPEFFICIENT_CACHE to a directory of your own")
-        directory = None
-    if code is not None:
-        return machine_code.load(code, ARGUMENTS)
     start = time.perf_counter()
-    compiled = _compile(layout, report)
-    code, foreign = machine_code.emit(compiled.inspect_llvm(), compiled.native_name)
+    code, foreign = _compile(report, misfits)
     if foreign:
         _warn(f"compiled code can't be kept, it needs what Numba alone provides ({', '.join(sorted(foreign))})",
               "please report it, with the version of Numba")
-        function = machine_code.prototype(ARGUMENTS)(compiled.address)
-        function.owner = compiled
-        return function
-    if directory:
-        try:
-            object_cache.write(directory, key, code)
-        except OSError as error:
-            _warn(f"compiled code can't be kept in {str(directory)!r} ({error.strerror})",
-                  "set NPEFFICIENT_CACHE to a directory with room that you can write")
+    elif not problem:
+        _keep(key, code)
     report(f"  done in {time.perf_counter() - start:.1f} s")
-    return machine_code.load(code, ARGUMENTS)
+    return code
+
+
+def _keep(key: bytes, code: bytes) -> None:
+    directory = _directory()
+    try:
+        object_cache.write(directory, key, code)
+    except OSError as error:
+        _warn(f"compiled code can't be kept in {str(directory)!r} ({error.strerror})",
+              "set NPEFFICIENT_CACHE to a directory with room that you can write")
+
+
+def _refuse(path: Path, problem: str) -> None:
+    warnings.warn(f"{str(path)!r}, code that came with npefficient, is not used: {problem}; install npefficient again",
+                  RuntimeWarning, stacklevel=6)
 
 
 def _warn(problem: str, remedy: str) -> None:
     warnings.warn(f"{problem}: every process compiles anew, for some seconds; {remedy}", RuntimeWarning, stacklevel=4)
 
 
-def _compile(layout, report):
-    """Compile the driver and all kernels with Numba."""
+def _compile(report, misfits: str = "") -> tuple[bytes, set[str]]:
+    """(code, symbols it needs from Numba) of the driver and all kernels."""
     global _compiling
     if _compiling:  # in this thread, for others wait for the lock
         raise NpefficientError("a model is called, by a signal handler, while its kernels are being compiled: call it "
                                "once before that, or run 'npefficient warmup'")
-    from numba import cfunc, config, types
-
-    if config.DISABLE_JIT:
-        raise ArgumentError("NUMBA_DISABLE_JIT is set: without compiling there is no engine; unset it, or make the "
-                            "model in Python with backend='reference'")
-    report("compiling the kernels, once for this release on this machine")
-    from .run import make_work
-
+    report(f"compiling the kernels, once for this release on this machine{misfits}")
     try:
         _compiling = True
-        # Inlined into its C wrapper: LLVM then removes the wrapper's error handling, as nothing in `work` can raise.
-        signature = types.int64(*[types.int64] * ARGUMENTS)
-        compiled = cfunc(signature, error_model="numpy", forceinline=True)(make_work(layout))
+        return compiler.compile_code()
     finally:
         _compiling = False
-    return compiled

@@ -41,7 +41,7 @@ def vector_units() -> list[tuple[str, int, int]]:
         return [("NEON", 4, 32)]
     if _architecture() not in X86:
         return [("128 bit", 4, 16)]  # what others have at least (POWER, s390x)
-    having = _features()
+    having = features()
     avx512 = {"avx512f", "avx512vl"} <= having
     fma = avx512 or "fma" in having
     registers = 32 if avx512 else 16
@@ -81,7 +81,7 @@ def _architecture() -> str:
     return platform.machine().lower()
 
 
-def _features() -> set[str]:
+def features() -> set[str]:
     described = _described()
     if described and not {"NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"} & set(os.environ):
         return set(described["flags"].split())

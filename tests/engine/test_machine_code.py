@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from object_files import undefined_coff, undefined_macho
 
-from npefficient.engine import compiled, elf, machine_code
+from npefficient.engine import compiler, elf, machine_code
 from npefficient.engine import engine as engine_module
 from npefficient.engine.engine import Engine
 from npefficient.kernels.layout import FLOAT32
