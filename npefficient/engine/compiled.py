@@ -140,6 +140,6 @@ def _compile(report, misfits: str = "") -> tuple[bytes, set[str]]:
     report(f"compiling the kernels, once for this release on this machine{misfits}")
     try:
         _compiling = True
-        return compiler.compile_code()
+        return compiler.compile_code(report)
     finally:
         _compiling = False

@@ -1,18 +1,40 @@
-"""Compile the driver and all kernels with Numba, for this processor or the one that NUMBA_CPU_NAME names."""
+"""Compile the driver and all kernels, for this processor or the one that NUMBA_CPU_NAME names.
+
+Where machine code needs no loader (`machine_code.IMAGE`), two processes share the work. In one, Numba compiles the
+driver, in which the kernels are only declared. In the other, LLVM compiles the kernels to one piece of machine code.
+This piece then becomes a constant in the driver's module, and each kernel the name of a place in it. Elsewhere, or
+where no process can be started, Numba compiles all of it in this process, which takes twice as much computing.
+"""
+import gc
+import json
+import re
+import subprocess
+import sys
+import time
+
 from ..errors import ArgumentError
-from . import machine_code
+from . import elf, machine_code, shipped
 
 ARGUMENTS = 2  # of run.work, both int64
+PIECE = "npefficient_kernels"
+TRIVIAL = "define i64 @trivial(i64 %a, i64 %b) {\n  ret i64 %a\n}"
 
 
-def compile_code() -> tuple[bytes, set[str]]:
-    """The compiled `run.work` for `machine_code.load`, and the symbols it needs that not every process has."""
+def compile_code(report=lambda text: None) -> tuple[bytes, set[str]]:
+    """The compiled `run.work` for `machine_code.load`, and the symbols it needs that not every process has.
+
+    `report(text)` is told when a part is done.
+    """
+    if machine_code.emit(TRIVIAL, "trivial")[0].startswith(machine_code.IMAGE):
+        joined = _compile_in_processes(report)
+        if joined:
+            return joined
     compiled = compile_driver()
     return machine_code.emit(compiled.inspect_llvm(), compiled.native_name)
 
 
 def compile_driver():
-    """What Numba makes of `run.work` and all kernels, a C callback."""
+    """What Numba makes of `run.work`, with all kernels unless they are kept apart: a C callback."""
     from numba import cfunc, config, types
 
     if config.DISABLE_JIT:
@@ -23,3 +45,102 @@ def compile_driver():
     # Inlined into its C wrapper: LLVM then removes the wrapper's error handling, as nothing in `work` can raise.
     signature = types.int64(*[types.int64] * ARGUMENTS)
     return cfunc(signature, error_model="numpy", forceinline=True)(work)
+
+
+# --- in two processes ------------------------------------------------------------------------------------------------
+
+
+def _compile_in_processes(report) -> tuple[bytes, set[str]] | None:
+    """Compile both parts at once and join them; None if one failed, or if the kernels need a loader."""
+    start = time.perf_counter()
+    with _Process("driver_part") as driver, _Process("kernels_part") as kernels:
+        piece = kernels.result()
+        if piece is None:
+            return None
+        report(f"  1 of 2 parts done, {time.perf_counter() - start:.1f} s")
+        compiled = driver.result()
+    if compiled is None:
+        return None
+    code, foreign = machine_code.emit(_joined(compiled["text"], **piece), compiled["name"])
+    return (code, foreign) if code.startswith(machine_code.IMAGE) else None  # else the piece could not be executed
+
+
+class _Process:
+    """A function of this module in a process of its own, ended with the block; its result is JSON."""
+
+    def __init__(self, function: str):
+        script = (f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import print_part; "
+                  f"print_part({function!r}, {shipped.sources()!r})")
+        try:
+            # What goes wrong there does so again in this process, which then says it.
+            self.process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.DEVNULL,
+                                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        except OSError:  # Python is embedded in another program, or there may be no more processes
+            self.process = None
+
+    def result(self):
+        """What the function returned; None if it failed."""
+        if self.process is None:
+            return None
+        said, _ = self.process.communicate()
+        return json.loads(said) if self.process.returncode == 0 else None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        if self.process is not None:
+            self.process.kill()
+            self.process.stdout.close()
+            self.process.wait()
+
+
+def print_part(function: str, sources: str) -> None:
+    """Print the result of a part, in a process that imported the package with these sources."""
+    if shipped.sources() != sources:
+        raise ArgumentError("this process has another version of npefficient")
+    gc.disable()  # Numba makes a million objects, and the process ends soon
+    print(json.dumps({"driver_part": driver_part, "kernels_part": kernels_part}[function]()))
+
+
+def driver_part() -> dict:
+    """The driver without kernels: its LLVM IR, and its name there."""
+    import llvmlite.binding as llvm
+
+    from ..kernels import lanes
+
+    lanes.keep_apart()
+    from .run import LAYOUT
+
+    for write in lanes.writers(LAYOUT):  # Numba links what it compiles, but nobody calls it
+        llvm.add_symbol(write.__name__, llvm.address_of_symbol("abort"))
+    compiled = compile_driver()
+    return {"text": compiled.inspect_llvm(), "name": compiled.native_name}
+
+
+def kernels_part() -> dict | None:
+    """All kernels: their machine code, in hexadecimal, and where in it each one is. None if it needs a loader.
+
+    LLVM's optimisation passes are left out. They would take three times as long as all the rest, and the inner loops
+    are the same without them, instruction by instruction: a traced kernel has nothing that they could remove.
+    """
+    import llvmlite.binding as llvm
+
+    from ..kernels import lanes
+    from .run import LAYOUT
+
+    code = machine_code._machine(llvm).emit_object(llvm.parse_assembly(str(lanes.module_of(LAYOUT))))
+    images = {write.__name__: elf.image(code, write.__name__) for write in lanes.writers(LAYOUT)}
+    if None in images.values():
+        return None
+    piece, _ = next(iter(images.values()))
+    return {"piece": piece.hex(), "places": {name: place for name, (_, place) in images.items()}}
+
+
+def _joined(text: str, piece: str, places: dict[str, int]) -> str:
+    """The driver's LLVM IR with the kernels in it."""
+    text = re.sub(rf"^declare void @({'|'.join(places)})\(.*\n", "", text, flags=re.MULTILINE)
+    content = re.sub("..", r"\\\g<0>", piece)
+    names = [f"@{name} = internal alias i8, getelementptr (i8, ptr @{PIECE}, i64 {place})\n"
+             for name, place in places.items()]
+    return f'{text}\n@{PIECE} = internal constant [{len(piece) // 2} x i8] c"{content}", align 64\n{"".join(names)}'

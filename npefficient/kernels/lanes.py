@@ -27,13 +27,36 @@ from .layout import Layout
 from .trace import Int, Trace
 
 _I64 = ir.IntType(64)
+_made = []  # what emits each kernel that was made callable
+_apart = False
+
+
+def keep_apart() -> None:
+    """From now on, what Numba compiles in this process only declares the kernels that it calls.
+
+    They are compiled elsewhere (`module_of`), as Numba takes several times as long for them. To be called before any
+    routine is made.
+    """
+    global _apart
+    _apart = True
+
+
+def writers(layout: Layout) -> list:
+    """What emits each kernel that was made callable for a layout; its name is the kernel's."""
+    return [write for write in _made if write.source[1] == layout]
+
+
+def module_of(layout: Layout) -> ir.Module:
+    """An LLVM module with all kernels that were made callable for a layout."""
+    module = ir.Module("npefficient_kernels")
+    for write in writers(layout):
+        _once(module, write).linkage = "external"
+    return module
 
 
 def kernel(function, layout: Layout, **constants):
     """Make `function(trace, *int64 arguments, **constants)` callable from Numba code."""
-    write = _writer(function, layout, constants)
-    return _callable(write.__name__, _argument_names(function), lambda builder, arguments: builder.call(
-        _once(builder.module, write), arguments))
+    return _callable(_writer(function, layout, constants), _argument_names(function))
 
 
 def family(function, layout: Layout, exists=None, **axes):
@@ -64,8 +87,7 @@ def family(function, layout: Layout, exists=None, **axes):
 
     dispatch.__name__ = f"npefficient_{function.__name__}"
     dispatch.source = function, layout, [write and write.source for write in writers]
-    return _callable(dispatch.__name__, [*axes, *_argument_names(function)], lambda builder, arguments: builder.call(
-        _once(builder.module, dispatch), arguments))
+    return _callable(dispatch, [*axes, *_argument_names(function)])
 
 
 def _place(builder, axes, chosen):
@@ -110,6 +132,12 @@ def _once(module, write):
     return found
 
 
+def _declared(module, write, count):
+    """The kernel that `write` emits elsewhere, declared."""
+    kind = ir.FunctionType(ir.VoidType(), [_I64] * count)
+    return module.globals.get(write.__name__) or ir.Function(module, kind, write.__name__)
+
+
 def _argument_count(function) -> int:
     return function.__code__.co_argcount - 1
 
@@ -118,11 +146,13 @@ def _argument_names(function) -> tuple:
     return function.__code__.co_varnames[1 : function.__code__.co_argcount]
 
 
-def _callable(name, names, call):
-    """A Numba intrinsic that takes one int64 for each of `names`."""
+def _callable(write, names):
+    """A Numba intrinsic that takes one int64 for each of `names`, and calls the kernel that `write` emits."""
+    _made.append(write)
 
     def generate(context, builder, signature, arguments):
-        call(builder, arguments)
+        called = _declared(builder.module, write, len(names)) if _apart else _once(builder.module, write)
+        builder.call(called, arguments)
         return context.get_dummy_value()
 
     def typed(*typing_context_and_arguments):
@@ -131,7 +161,7 @@ def _callable(name, names, call):
     # Numba looks up an intrinsic's arguments by name and does not accept *arguments: give it the kernel's signature.
     typed.__signature__ = inspect.Signature([inspect.Parameter(n, inspect.Parameter.POSITIONAL_ONLY)
                                              for n in ("typing_context", *names)])
-    typed.__name__ = name
+    typed.__name__ = write.__name__
     return intrinsic(typed)
 
 
@@ -139,8 +169,14 @@ def _callable(name, names, call):
 # driver needs nothing from Numba at run time, as `engine/machine_code.py` requires. A `routine` calls kernels or other
 # routines; Numba inlines it before it compiles the caller, so kernels are compiled once and not again in each function
 # on the way. `arithmetic` calls neither and is compiled on its own, which takes less time; LLVM inlines it.
-routine = njit(nogil=True, error_model="numpy", inline="always")
 arithmetic = njit(nogil=True, error_model="numpy", forceinline=True)
+
+
+def routine(function):
+    if _apart:  # there are no kernels in it: LLVM inlines it, which takes less time, and Python never calls it
+        return njit(nogil=True, error_model="numpy", forceinline=True, no_cpython_wrapper=True,
+                    no_cfunc_wrapper=True)(function)
+    return njit(nogil=True, error_model="numpy", inline="always")(function)
 
 
 @arithmetic

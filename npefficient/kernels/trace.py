@@ -206,7 +206,7 @@ class Trace(IntegerTrace):
         following, end = first + 1, b.block
         for value, new in zip((first, *arrived), (following, *left), strict=True):
             value.value.add_incoming(new.value, end)
-        b.cbranch(b.icmp_signed("<", following.value, count.value), inside, after)
+        b.cbranch(b.icmp_signed("!=", following.value, count.value), inside, after)
         b.position_at_end(after)
         results = [self._phi(value, before) for value in carried]
         for result, new in zip(results, left):

@@ -1,0 +1,139 @@
+"""Compiling in two processes: what they hand over, that their parts fit, and what is done where that is impossible."""
+import ctypes
+import json
+import platform
+import sys
+
+import pytest
+from fresh import run
+
+from npefficient.engine import compiler, elf, machine_code, shipped
+from npefficient.errors import ArgumentError
+from npefficient.kernels import lanes
+from npefficient.kernels.layout import FLOAT32
+
+images = pytest.mark.skipif(sys.platform != "linux" or platform.machine() != "x86_64", reason="images: Linux on x86")
+
+DRIVER = """
+declare void @npefficient_store(i64, i64)
+declare void @npefficient_add(i64, i64)
+define i64 @work(i64 %a, i64 %b) {
+  call void @npefficient_store(i64 %a, i64 %b)
+  call void @npefficient_add(i64 %a, i64 40)
+  ret i64 7
+}
+"""
+KERNELS = """
+define void @npefficient_add(i64 %address, i64 %x) {
+  %p = inttoptr i64 %address to ptr
+  %v = load i64, ptr %p
+  %w = add i64 %v, %x
+  store i64 %w, ptr %p
+  ret void
+}
+define void @npefficient_store(i64 %address, i64 %x) {
+  %p = inttoptr i64 %address to ptr
+  store i64 %x, ptr %p
+  ret void
+}
+"""
+
+
+@images
+def test_kernels_become_names_of_places_in_a_constant():
+    import llvmlite.binding as llvm
+
+    code = machine_code._machine(llvm).emit_object(llvm.parse_assembly(KERNELS))
+    places = {}
+    for name in ("npefficient_store", "npefficient_add"):
+        piece, places[name] = elf.image(code, name)
+    assert places["npefficient_store"] > places["npefficient_add"] >= 0
+    code, foreign = machine_code.emit(compiler._joined(DRIVER, piece.hex(), places), "work")
+    assert foreign == set() and code.startswith(machine_code.IMAGE)
+    word = ctypes.c_int64(-1)
+    assert machine_code.load(code, 2)(ctypes.addressof(word), 2) == 7 and word.value == 42
+
+
+@images
+def test_both_parts_are_compiled_in_other_processes():
+    """This one then needs neither Numba nor its memory. What a part reports, and that it is an image, is seen too."""
+    script = """
+import sys
+from npefficient.engine import compiler, machine_code
+said = []
+code, foreign = compiler.compile_code(said.append)
+print(code.startswith(machine_code.IMAGE), len(foreign), "numba" in sys.modules, *said)
+"""
+    assert run(script).startswith("True 0 False   1 of 2 parts done, ")
+
+
+@images
+def test_kernels_part_has_every_kernel_that_the_driver_declares():
+    part = run(f"from npefficient.engine import compiler; "
+               f"compiler.print_part('kernels_part', {shipped.sources()!r})")
+    places = json.loads(part)["places"]
+    assert len(set(places.values())) == len(places) >= 7
+    declared = run("""
+import re
+from npefficient.engine import compiler
+print(*re.findall(r"^declare void @(npefficient_[^(]+)", compiler.driver_part()["text"], re.MULTILINE))
+""").split()
+    assert sorted(declared) == sorted(places)
+
+
+@images
+def test_kernels_that_need_a_loader_are_not_handed_over(monkeypatch):
+    monkeypatch.setattr(elf, "image", lambda code, name: None)
+    monkeypatch.setattr(lanes, "module_of", lambda layout: KERNELS)
+    assert compiler.kernels_part() is None
+
+
+@pytest.mark.parametrize("executable", ["false", "no such program"])
+def test_where_no_process_can_be_started_all_is_compiled_here(monkeypatch, executable):
+    class Compiled:
+        native_name = "sum"
+
+        @staticmethod
+        def inspect_llvm():
+            return "define i64 @sum(i64 %a, i64 %b) {\n %c = add i64 %a, %b\n ret i64 %c\n}"
+
+    monkeypatch.setattr(sys, "executable", executable)
+    monkeypatch.setattr(compiler, "compile_driver", lambda: Compiled)
+    code, foreign = compiler.compile_code()
+    assert foreign == set() and machine_code.load(code, 2)(3, 4) == 7
+
+
+def test_part_of_other_sources_is_refused():
+    with pytest.raises(ArgumentError, match="another version of npefficient"):
+        compiler.print_part("kernels_part", "0" * 64)
+
+
+def test_processes_end_with_the_block(monkeypatch):
+    """Ctrl-C comes while they are at work."""
+    with pytest.raises(KeyboardInterrupt):
+        with compiler._Process("driver_part") as part:
+            assert part.process.poll() is None
+            raise KeyboardInterrupt
+    assert part.process.poll() not in (None, 0)
+
+
+def test_numba_that_may_not_compile_is_an_error(monkeypatch):
+    from numba import config
+
+    monkeypatch.setattr(config, "DISABLE_JIT", 1)
+    with pytest.raises(ArgumentError, match="NUMBA_DISABLE_JIT is set: .* backend='reference'"):
+        compiler.compile_driver()
+
+
+def test_module_has_the_kernels_of_one_layout(monkeypatch):
+    monkeypatch.setattr(lanes, "_made", [])
+
+    def touch(t, x):
+        t.store(t.load(x), x)
+
+    narrow = lanes.Layout(2, 16)
+    lanes.kernel(touch, FLOAT32)
+    lanes.kernel(touch, narrow)
+    assert [write.__name__ for write in lanes.writers(narrow)] == ["npefficient_touch_x2"]
+    (function,) = lanes.module_of(narrow).functions
+    assert function.name == "npefficient_touch_x2" and function.linkage == "external"
