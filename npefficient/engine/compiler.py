@@ -9,11 +9,11 @@ import gc
 import json
 import re
 import subprocess
-import sys
 import time
 
 from ..errors import ArgumentError
-from . import elf, machine_code, shipped
+from . import elf, machine_code
+from .shipped import own_process
 
 ARGUMENTS = 2  # of run.work, both int64
 PIECE = "npefficient_kernels"
@@ -69,12 +69,11 @@ class _Process:
     """A function of this module in a process of its own, ended with the block; its result is JSON."""
 
     def __init__(self, function: str):
-        script = (f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import print_part; "
-                  f"print_part({function!r}, {shipped.sources()!r})")
         try:
             # What goes wrong there does so again in this process, which then says it.
-            self.process = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.DEVNULL,
-                                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            self.process = subprocess.Popen(
+                own_process(__name__, "print_part", function), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL)
         except OSError:  # Python is embedded in another program, or there may be no more processes
             self.process = None
 
@@ -95,10 +94,8 @@ class _Process:
             self.process.wait()
 
 
-def print_part(function: str, sources: str) -> None:
-    """Print the result of a part, in a process that imported the package with these sources."""
-    if shipped.sources() != sources:
-        raise ArgumentError("this process has another version of npefficient")
+def print_part(function: str) -> None:
+    """Print the result of a part, in a process of its own."""
     gc.disable()  # Numba makes a million objects, and the process ends soon
     print(json.dumps({"driver_part": driver_part, "kernels_part": kernels_part}[function]()))
 

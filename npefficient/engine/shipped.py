@@ -97,11 +97,9 @@ def _compiled_for(target: Target, directory: Path, report) -> dict:
     """Compile for one target; returns its entry in the list."""
     path = directory / f"{target.name}.code"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
-    search = os.pathsep.join(filter(None, [str(PACKAGE.parent), os.environ.get("PYTHONPATH")]))
     with replacing(path, force=True) as part:
-        done = subprocess.run([sys.executable, "-c", f"from {__name__} import write_own; write_own({str(part)!r})"],
-                              env={**environment, **target.settings(), "PYTHONPATH": search}, cwd=directory,
-                              text=True, capture_output=True)
+        done = subprocess.run(own_process(__name__, "write_own", str(part)), env={**environment, **target.settings()},
+                              cwd=directory, text=True, capture_output=True)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
             raise NpefficientError(f"compiling for {target.name} failed: {last}")
@@ -119,3 +117,23 @@ def write_own(path: str) -> None:
         raise NpefficientError(f"the code needs what Numba alone provides: {', '.join(sorted(foreign))}")
     Path(path).write_bytes(code)
     print(json.dumps(asdict(FLOAT32)))
+
+
+# --- processes -------------------------------------------------------------------------------------------------------
+
+
+def own_process(module: str, function: str, *arguments: str) -> list[str]:
+    """The command that calls a function of this package in a Python process of its own.
+
+    It finds modules where this process does, except by relative paths: what lies in a working directory, which may have
+    changed, must not take the place of a module that it imports. It fails if it finds another version of the package.
+    """
+    places = [place for place in sys.path if os.path.isabs(place)] + [str(PACKAGE.parent)]
+    return [sys.executable, "-c", f"import sys; sys.path[:] = {places!r}; from {__name__} import check_sources; "
+            f"check_sources({sources()!r}); from {module} import {function}; {function}(*{arguments!r})"]
+
+
+def check_sources(expected: str) -> None:
+    """Raise NpefficientError unless this process has the sources with this hash."""
+    if sources() != expected:
+        raise NpefficientError(f"{str(PACKAGE)!r} is another version of npefficient than the one that called it")

@@ -2,6 +2,7 @@
 import ctypes
 import json
 import platform
+import subprocess
 import sys
 
 import pytest
@@ -69,8 +70,7 @@ print(code.startswith(machine_code.IMAGE), len(foreign), "numba" in sys.modules,
 
 @images
 def test_kernels_part_has_every_kernel_that_the_driver_declares():
-    part = run(f"from npefficient.engine import compiler; "
-               f"compiler.print_part('kernels_part', {shipped.sources()!r})")
+    part = run("from npefficient.engine import compiler; compiler.print_part('kernels_part')")
     places = json.loads(part)["places"]
     assert len(set(places.values())) == len(places) >= 7
     declared = run("""
@@ -103,9 +103,22 @@ def test_where_no_process_can_be_started_all_is_compiled_here(monkeypatch, execu
     assert foreign == set() and machine_code.load(code, 2)(3, 4) == 7
 
 
-def test_part_of_other_sources_is_refused():
-    with pytest.raises(ArgumentError, match="another version of npefficient"):
-        compiler.print_part("kernels_part", "0" * 64)
+def test_process_has_the_same_sources_or_fails(monkeypatch):
+    def call():
+        command = shipped.own_process("builtins", "print", "it", "runs")
+        return subprocess.run(command, capture_output=True, text=True)
+
+    assert call().stdout == "it runs\n"
+    monkeypatch.setattr(shipped, "sources", lambda: "0" * 64)
+    assert call().returncode == 1 and "is another version of npefficient" in call().stderr
+
+
+def test_process_imports_nothing_from_the_working_directory(monkeypatch, tmp_path):
+    (tmp_path / "json.py").write_text("raise SystemExit('the wrong json')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", ".", *sys.path])
+    done = subprocess.run(shipped.own_process("builtins", "print", "it runs"), capture_output=True, text=True)
+    assert done.stdout == "it runs\n", done.stderr
 
 
 def test_processes_end_with_the_block(monkeypatch):
