@@ -9,6 +9,7 @@ import gc
 import json
 import re
 import subprocess
+import sys
 import time
 
 from ..errors import ArgumentError
@@ -25,7 +26,9 @@ def compile_code(report=lambda text: None) -> tuple[bytes, set[str]]:
 
     `report(text)` is told when a part is done.
     """
-    if machine_code.emit(TRIVIAL, "trivial")[0].startswith(machine_code.IMAGE):
+    # sys.executable is the whole program where it is frozen, and nothing where Python is embedded.
+    python = sys.executable and not getattr(sys, "frozen", False)
+    if python and machine_code.emit(TRIVIAL, "trivial")[0].startswith(machine_code.IMAGE):
         joined = _compile_in_processes(report)
         if joined:
             return joined
@@ -74,7 +77,7 @@ class _Process:
             self.process = subprocess.Popen(
                 own_process(__name__, "print_part", function), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL)
-        except OSError:  # Python is embedded in another program, or there may be no more processes
+        except OSError:  # such as when there may be no more processes
             self.process = None
 
     def result(self):

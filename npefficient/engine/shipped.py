@@ -1,7 +1,7 @@
 """Compiled code that comes with the package, for the processors of `targets.py`: no first start has to compile.
 
     objects/<target>.code       the code
-    objects/hashes.json         {"sources": "..", "targets": {"<target>": {"sha256": "..", "lanes": 16, ..}}}
+    objects/hashes.json         {"sources": "..", "targets": {"<target>": {"sha256": "..", "layout": {..}}}}
 
 A build puts the directory there (`NPEFFICIENT_SHIP` in setup.py); a checkout has none. The list is as trustworthy as
 the package's own sources, which lie beside it. Code is used if its sha256 is in the list, the list's hash of the

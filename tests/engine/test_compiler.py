@@ -88,8 +88,9 @@ def test_kernels_that_need_a_loader_are_not_handed_over(monkeypatch):
     assert compiler.kernels_part() is None
 
 
-@pytest.mark.parametrize("executable", ["false", "no such program"])
-def test_where_no_process_can_be_started_all_is_compiled_here(monkeypatch, executable):
+@pytest.mark.parametrize("executable, frozen", [
+    ("false", False), ("no such program", False), ("", False), (None, False), (sys.executable, True)])
+def test_where_no_process_can_be_started_all_is_compiled_here(monkeypatch, executable, frozen):
     class Compiled:
         native_name = "sum"
 
@@ -98,6 +99,9 @@ def test_where_no_process_can_be_started_all_is_compiled_here(monkeypatch, execu
             return "define i64 @sum(i64 %a, i64 %b) {\n %c = add i64 %a, %b\n ret i64 %c\n}"
 
     monkeypatch.setattr(sys, "executable", executable)
+    monkeypatch.setattr(sys, "frozen", frozen, raising=False)
+    if frozen:
+        monkeypatch.setattr(compiler, "_compile_in_processes", None)
     monkeypatch.setattr(compiler, "compile_driver", lambda: Compiled)
     code, foreign = compiler.compile_code()
     assert foreign == set() and machine_code.load(code, 2)(3, 4) == 7
