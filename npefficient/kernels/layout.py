@@ -65,8 +65,8 @@ class Layout:
 
     @property
     def inputs_kept(self) -> int:
-        """1 if a vector holds exactly the `unroll` channels that are taken together, else 0. Then LLVM keeps one
-        register for each pixel, and multiplies by its lanes."""
+        """1 if a vector holds exactly the `unroll` channels that are taken together, else 0. Then a tile loads the
+        vector of each pixel once, keeps it in a register, and multiplies by one lane after the other."""
         return int(self.item == FLOAT and self.lanes == self.unroll)
 
     def vectors(self, channels: int) -> int:

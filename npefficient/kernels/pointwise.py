@@ -4,8 +4,8 @@
     channels (`layout.py`)
     FLOPs 2 P K M; bytes at least 4 (P K + K M + P M)
     registers: PIXELS * VECTORS accumulators + VECTORS weights + 1 splat; 8 * 3 + 3 + 1 = 28 of AVX-512's 32,
-    4 * 3 + 3 + 1 = 16 of AVX2's 16
-    loads per FMA: (PIXELS + VECTORS) / (PIXELS * VECTORS) = 11 / 24 and 7 / 12
+    4 * 3 + 3 + 1 = 16 of AVX2's 16; NEON multiplies by a lane, + PIXELS inputs instead: 7 * 3 + 3 + 7 = 31 of 32
+    loads per FMA: (PIXELS + VECTORS) / (PIXELS * VECTORS) = 11 / 24 and 7 / 12; NEON: (7 / 4 + 3) / 21
 
 Weights are packed in panels of 3 or 2 vectors of output channels, [panel][K][VECTORS * lanes], in the order in which a
 tile reads them. Each output is one chain of FMAs over k in order that starts at the bias, so its bits do not depend on
@@ -51,11 +51,15 @@ def pointwise_tile(t, x, x_plane, weight, next_weight, bias, relu6, has_residual
             for line in range(fetched):
                 t.prefetch(part + s * (fetched * CACHE_LINE) + line * CACHE_LINE)
             again = x.hidden() if HALF else x  # else LLVM widens the half vector to a whole one, which is slower
+            inputs = [t.load(x + p * vector) for p in range(PIXELS)] if layout.inputs_kept else None
             for k in range(unroll):
                 weights = [t.load(weight + k * row + v * vector, lanes[v]) for v in range(VECTORS)]
                 for p in range(PIXELS):
                     for v in range(VECTORS):
-                        pixel = t.splat((x if v < whole else again) + p * vector + k * item, lanes[v])
+                        if inputs:
+                            pixel = inputs[p].splat(k)
+                        else:
+                            pixel = t.splat((x if v < whole else again) + p * vector + k * item, lanes[v])
                         acc[p * VECTORS + v] = t.fma(pixel, weights[v], acc[p * VECTORS + v])
             return [x + distances[0], weight + unroll * row, *acc, *distances[1:], distances[0]]
 

@@ -71,6 +71,11 @@ class Vector:
         places = ir.Constant(ir.VectorType(_I32, lanes), [min(lane, self.lanes) for lane in range(lanes)])
         return Vector(self.builder, self.builder.shuffle_vector(self.value, zero, places))
 
+    def splat(self, lane: int):
+        """One of its values in every lane; ARM64 multiplies by it without a register for the copies."""
+        places = ir.Constant(ir.VectorType(_I32, self.lanes), [lane] * self.lanes)
+        return Vector(self.builder, self.builder.shuffle_vector(self.value, self.value, places))
+
     def relu6(self):
         return self.clamp(6.0)
 
