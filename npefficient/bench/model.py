@@ -1,6 +1,7 @@
 """Whole models, as users run them: from the file to the first result, then repeated calls.
 
-Each combination of model, batch and threads runs in its own process, after a measurement of the core's peak.
+Each combination of model, batch and threads runs in its own process. The core's peak and its clock are measured before
+and after it: on a shared machine they change.
 """
 import tempfile
 import time
@@ -9,16 +10,21 @@ from pathlib import Path
 from ..common.text import counted
 from .machine import resident_peak
 from .measure import measure
-from .peak import peak_of
+from .peak import core_now, cores_of
 from .process import isolated
 from .subject import Subject, make_subject
 from .verify import LOGITS, verify
 
 COLUMNS = {"model": "<15", "batch": ">5", "threads": ">7", "min ms": ">8.2f", "p50": ">8.2f", "p90": ">8.2f",
-           "p99": ">8.2f", "images/s": ">9.1f", "GFLOP/s": ">8.1f", "of peak": ">7.1%", "best": ">7.1%"}
+           "p99": ">8.2f", "images/s": ">9.1f", "GFLOP/s": ">8.1f", "of peak": ">7.1%", "best": ">7.1%",
+           "peak 1": ">7.1f", "peak 2": ">7.1f", "GHz 1": ">5.2f", "GHz 2": ">5.2f"}
 START = {"model": "<15", "batch": ">5", "threads": ">7", "load ms": ">8.1f", "pack": ">7.1f", "plan": ">6.1f",
          "code": ">8.1f", "from": ">5", "first call": ">10.1f", "arenas MB": ">9.1f", "scratch": ">7.1f",
          "peak MB": ">7.1f", "differs": ">8.1e"}
+STEADY = 0.05  # of the peak: the change that is taken for noise
+SPEED_LEGEND = """\
+peak 1, GHz 1: the FMA peak in GFLOP/s and the clock of one core just before the combination; peak 2, GHz 2: just after
+it. 'of peak' and 'best' are shares of the mean of both peaks."""
 LEGEND = """\
 load: read the weight file; pack: fold and lay out the weights; code: get the compiled driver, from the cache or by
 compiling it with Numba; first call: one batch after that. arenas: the activations of all pictures that are computed at
@@ -37,6 +43,10 @@ def run(report, names, batches, threads, size=None, seconds: float = 3.0) -> Non
             for batch in batches:
                 for count in threads:
                     rows.append(_combination(table, subject, batch, count, seconds))
+    print(SPEED_LEGEND)
+    for row in table.rows:
+        if unsteady(row):
+            print(unsteady(row))
     start = report.table("start, in ms, and memory, in MB", START, "start")
     for row in rows:
         start.add(**row)
@@ -47,17 +57,30 @@ def _combination(table, subject: Subject, batch: int, threads: int, seconds: flo
     """Add the row of one combination to the speed table; returns its row of the start table."""
     from ..engine.compiled import found
 
-    peak, source = peak_of(threads), "cache" if found() else "Numba"
+    before, source = core_now(), "cache" if found() else "Numba"
     got = isolated(__name__, "child", name=subject.name, height=subject.height, width=subject.width,
                    directory=str(subject.directory), batch=batch, threads=threads, seconds=seconds)
+    after = core_now()
+    peak = (before.peak + after.peak) / 2 * cores_of(threads)
     timing, flops = got["timing"], 2.0 * subject.macs() * batch
     which = {"model": subject.title, "batch": batch, "threads": threads}
     table.add(**which, **{
         "min ms": timing["minimum"] * 1e3, "p50": timing["median"] * 1e3, "p90": timing["p90"] * 1e3,
         "p99": timing["p99"] * 1e3, "images/s": batch / timing["median"], "GFLOP/s": flops / timing["median"] / 1e9,
         "of peak": flops / timing["median"] / peak, "best": flops / timing["minimum"] / peak,
-        "runs": timing["runs"], "peak GFLOP/s": peak / 1e9})
+        "peak 1": before.peak / 1e9, "peak 2": after.peak / 1e9, "GHz 1": before.clock / 1e9,
+        "GHz 2": after.clock / 1e9, "runs": timing["runs"], "peak GFLOP/s": peak / 1e9})
     return {**which, "from": source, **got["start"]}
+
+
+def unsteady(row: dict) -> str | None:
+    """A warning if the peak changed by more than STEADY of its mean during a combination."""
+    low, high = sorted((row["peak 1"], row["peak 2"]))
+    change = 2 * (high - low) / (high + low)
+    if change <= STEADY:
+        return None
+    return (f"WARNING: the peak changed by {change:.0%} while {row['model']}, batch {row['batch']}, "
+            f"{counted(row['threads'], 'thread')} was measured: its shares of the peak are uncertain")
 
 
 def child(name, height, width, directory, batch, threads, seconds) -> dict:

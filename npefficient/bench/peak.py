@@ -1,4 +1,4 @@
-"""The peak of one core: fused multiply-adds per second, and bytes read per second from each level of memory.
+"""The peak of one core: fused multiply-adds per second, its clock, and bytes read per second from each level of memory.
 
 Every share of the peak that a benchmark prints is relative to this figure, measured in the same run, times the number
 of cores in use.
@@ -14,8 +14,13 @@ from .measure import measure, repeats_for
 from .verify import verify
 
 CALL = 2e-3  # seconds of one timed call: far above the clock's resolution, below a time slice
+CHAIN = 1 << 20  # additions of one timed call: 0.2 to 1 ms, so that on a busy machine some calls are not interrupted
 FLOAT = 4  # bytes
 LARGEST = 1 << 30  # bytes to measure memory with
+LEGEND = """\
+in flight: the peak over that of a single chain, so many accumulators a tile needs at least; GHz: the clock, measured
+with a chain of integer additions right after the peak; FLOP/cycle: the peak over the clock. An FMA of n lanes is 2 n
+FLOPs: with 16 lanes, 64 per cycle means two units of that width, and 32 one, or two of half the width."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +68,43 @@ def core_peak(seconds: float = 0.2) -> float:
     return max(fma_peak(width, seconds) for width in widths()[-2:])
 
 
-def peak_of(threads: int) -> float:
-    """FLOP/s of this number of threads, or of the cores that this process may use if those are fewer."""
+def cores_of(threads: int) -> int:
+    """The cores in use by this number of threads: no more than this process may use."""
     from ..engine.cpus import available_threads
 
-    return core_peak() * min(threads, available_threads())
+    return min(threads, available_threads())
+
+
+def peak_of(threads: int) -> float:
+    """FLOP/s of the cores in use by this number of threads."""
+    return core_peak() * cores_of(threads)
+
+
+def clock_rate(seconds: float) -> float:
+    """Cycles per second of one core that adds integers, the most in many short calls.
+
+    Some processors have a lower clock for wide vectors.
+    """
+    from .probes import ADDITIONS, adder
+
+    total, step, call = np.zeros(1, np.int64), 3, adder()
+    call(total.ctypes.data, step, 5)
+    verify("a chain of additions", total, [5 * ADDITIONS * step], 0)
+    turns = CHAIN // ADDITIONS
+    return CHAIN / measure(lambda: call(total.ctypes.data, step, turns), seconds).minimum
+
+
+@dataclass(frozen=True)
+class Core:
+    """What one core did at some time: its peak in FLOP/s and its clock in Hz."""
+
+    peak: float
+    clock: float
+
+
+def core_now(seconds: float = 0.2) -> Core:
+    """Measure both, one right after the other."""
+    return Core(core_peak(seconds), clock_rate(seconds))
 
 
 def working_sets(caches: dict[str, int]) -> dict[str, int]:
@@ -107,14 +144,13 @@ def read_bandwidth(size: int, lanes: int, seconds: float) -> float:
 def run(report, seconds: float = 0.5) -> None:
     """Print both tables."""
     table = report.table("FMA peak of one core, float32", {
-        "vectors": "<11", "lanes": ">6", "chains": ">7", "GFLOP/s": ">9.1f", "in flight": ">10.1f", "GHz": ">6.2f"},
-        "fma")
+        "vectors": "<11", "lanes": ">6", "chains": ">7", "GFLOP/s": ">9.1f", "in flight": ">10.1f", "GHz": ">6.2f",
+        "FLOP/cycle": ">11.1f"}, "fma")
     for width in widths():
-        peak, alone = fma_peak(width, seconds), fma_peak(width, seconds, chains=1)
+        peak, clock, alone = fma_peak(width, seconds), clock_rate(seconds), fma_peak(width, seconds, chains=1)
         table.add(vectors=width.name, lanes=width.lanes, chains=width.chains,
-                  **{"GFLOP/s": peak / 1e9, "in flight": peak / alone, "GHz": peak / (4e9 * width.lanes)})
-    print("in flight: the peak over that of a single chain, so many accumulators a tile needs at least;\n"
-          "GHz: the clock, if the core has two FMA units of that width")
+                  **{"GFLOP/s": peak / 1e9, "in flight": peak / alone, "GHz": clock / 1e9, "FLOP/cycle": peak / clock})
+    print(LEGEND)
     reads(report, seconds)
 
 

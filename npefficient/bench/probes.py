@@ -1,20 +1,25 @@
-"""Kernels that only reach a limit of the processor: fused multiply-adds in registers, and reads.
+"""Kernels that only reach a limit of the processor: fused multiply-adds in registers, reads, and the clock.
 
     multiply_add    acc[c] = acc[c] * factor + summand, ROUNDS times per turn, for CHAINS accumulators that stay in
                     registers; 2 * lanes * CHAINS * ROUNDS FLOPs per turn
     read_sum        acc[v] += x[v], for STREAMS vectors per turn; 4 * lanes * STREAMS bytes per turn
+    add_chain       total += step, ADDITIONS times per turn, each after the one before
 
 A fused multiply-add has a latency of about 4 cycles and a core starts 2 (ARM: up to 4) per cycle, so 8 (16) independent
 chains reach the limit: 12 fill the 16 registers of SSE and AVX, 24 most of the 32 of AVX-512 and NEON.
+
+An addition of two integer registers has a latency of one cycle on every x86-64 and ARM64 core that we know of, so a
+chain of them counts cycles. The step is a register and no constant: Intel's cores add small constants while they rename
+registers, several in a cycle.
 """
 import functools
 
 from numba import njit
 
 from ..kernels.lanes import kernel
-from ..kernels.layout import Layout
+from ..kernels.layout import FLOAT32, Layout
 
-ROUNDS, STREAMS = 8, 8
+ROUNDS, STREAMS, ADDITIONS = 8, 8, 64
 
 
 def multiply_add(t, acc, factor, summand, turns, *, CHAINS):
@@ -44,6 +49,18 @@ def read_sum(t, x, turns, acc):
         t.store(value, acc + v * size)
 
 
+def add_chain(t, total, step, turns):
+    """total: the address of an int64, written."""
+
+    def turn(i, value):
+        for _ in range(ADDITIONS):
+            value = (value + step).hidden()  # else LLVM makes one multiplication of all additions
+        return (value,)
+
+    value, = t.loop(turns, turn, t.constant(0))
+    t.store(value, total)
+
+
 @functools.cache
 def multiply_adder(lanes: int, chains: int):
     """Compile `multiply_add` -> call(acc, factor, summand, turns)."""
@@ -65,5 +82,17 @@ def reader(lanes: int):
     def call(x, turns, acc, repeats):
         for _ in range(repeats):
             body(x, turns, acc)
+
+    return call
+
+
+@functools.cache
+def adder():
+    """Compile `add_chain` -> call(total, step, turns)."""
+    body = kernel(add_chain, FLOAT32)
+
+    @njit(nogil=True)
+    def call(total, step, turns):
+        body(total, step, turns)
 
     return call

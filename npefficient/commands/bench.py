@@ -33,8 +33,9 @@ def add_arguments(parser):
         add_json(part)
         return part
 
-    add("peak", "The peak of one core: multiply-adds, and reads from each level of memory", 0.5)
-    part = add("model", "Whole models: speed and its share of the peak, start-up time, and memory", 3.0)
+    add("peak", "The peak of one core: multiply-adds, its clock, and reads from each level of memory", 0.5)
+    part = add("model", "Whole models: speed and its share of the peak, which is measured before and after, start-up "
+                        "time, and memory", 3.0)
     _models(part, "lite0", several=True)
     part.add_argument("--batch", metavar="N,..", type=wholes, default="1",
                       help="pictures per call, one or more numbers such as 1,16 (default: %(default)s)")

@@ -59,6 +59,16 @@ def test_repeats_fill_the_time(each):
     assert repeats == max(1, round(2e-3 / each))
 
 
+def test_an_interruption_does_not_change_the_repeats():
+    clock, calls = Clock(), []
+
+    def call(repeats):
+        calls.append(repeats)
+        clock.now += 1e-7 * repeats + (5e-3 if len(calls) % 3 == 1 else 0.0)
+
+    assert measure.repeats_for(call, 2e-3, clock) == 20000
+
+
 # --- verifying -------------------------------------------------------------------------------------------------------
 
 
@@ -143,6 +153,7 @@ def test_working_sets_fit_their_level():
 def test_the_peak_of_threads_is_that_of_the_cores_there_are(monkeypatch):
     monkeypatch.setattr(peak, "core_peak", lambda: 10.0)
     monkeypatch.setattr(cpus, "available_threads", lambda: 3)
+    assert [peak.cores_of(threads) for threads in (1, 3, 8)] == [1, 3, 3]
     assert [peak.peak_of(threads) for threads in (1, 3, 8)] == [10, 30, 30]
 
 
@@ -170,7 +181,8 @@ def test_peak_prints_both_tables(bench, tmp_path):
     written = json.loads((tmp_path / "peak.json").read_text())
     assert code == 0 and err == "" and report.NOTE in out
     assert [row["lanes"] for row in written["tables"]["fma"]] == [w.lanes for w in peak.widths()]
-    assert all(row["GFLOP/s"] > 0 for row in written["tables"]["fma"])
+    for row in written["tables"]["fma"]:
+        assert row["GFLOP/s"] > 0 and row["FLOP/cycle"] == pytest.approx(row["GFLOP/s"] / row["GHz"])
     assert {"L1", "memory"} <= {row["level"] for row in written["tables"]["reads"]}
 
 
@@ -183,6 +195,40 @@ def test_peak_refuses_a_wrong_kernel(bench, monkeypatch):
     monkeypatch.setattr(probes, "multiply_adder", wrong)
     code, _, err = bench("peak", "--seconds", "0.01")
     assert code == 1 and "multiply-add of" in err and "WRONG RESULT" in err
+
+
+def test_the_clock_is_the_additions_of_the_fastest_call(monkeypatch):
+    totals, adder = [], probes.adder
+
+    def measured(call, seconds):
+        call()
+        return measure.Timing(9, peak.CHAIN / 2.5e9, 1.0, 1.0, 1.0)
+
+    def recorded():
+        def call(total, step, turns):
+            adder()(total, step, turns)
+            totals.append(turns * probes.ADDITIONS)
+        return call
+
+    monkeypatch.setattr(peak, "measure", measured)
+    monkeypatch.setattr(probes, "adder", recorded)
+    assert peak.clock_rate(0.1) == pytest.approx(2.5e9) and totals[-1] == peak.CHAIN
+
+
+def test_llvm_leaves_every_addition_of_the_chain():
+    call, total = probes.adder(), np.zeros(1, np.int64)
+    call(total.ctypes.data, -7, 3)
+    assert total[0] == -7 * 3 * probes.ADDITIONS
+    (text,) = call.inspect_llvm().values()
+    chain = text[text.index("define internal"):].partition("\n}")[0]
+    assert "add_chain" in chain and len(re.findall(r"= add [^%]*i64 %", chain)) > probes.ADDITIONS
+
+
+def test_clock_refuses_a_wrong_sum(monkeypatch):
+    right = probes.adder
+    monkeypatch.setattr(probes, "adder", lambda: lambda total, step, turns: right()(total, step, turns + 1))
+    with pytest.raises(NpefficientError, match="a chain of additions: WRONG RESULT"):
+        peak.clock_rate(0.01)
 
 
 def test_read_bandwidth_refuses_a_wrong_sum(monkeypatch):

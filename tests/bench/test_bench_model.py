@@ -7,6 +7,7 @@ from fake_clock import Clock
 
 from npefficient.bench import kernels, layers, model, steps, subject
 from npefficient.bench.measure import summary
+from npefficient.bench.peak import cores_of
 from npefficient.engine.engine import Engine
 from npefficient.engine.plan import make_plan
 from npefficient.errors import NpefficientError
@@ -28,15 +29,27 @@ def test_model_measures_every_combination(bench, tmp_path):
     code, out, err = bench("model", "--size", "40x33", "--batch", "1,3", "--threads", "1,2", "--seconds", "0.01",
                            "--json", tmp_path / "model.json")
     speed, start = tables(tmp_path / "model.json").values()
-    assert code == 0 and err == "" and model.LEGEND in out
+    assert code == 0 and err == "" and model.SPEED_LEGEND in out and model.LEGEND in out
     for rows in (speed, start):
         assert [(r["batch"], r["threads"]) for r in rows] == [(1, 1), (1, 2), (3, 1), (3, 2)]
     for row in speed:
         assert row["min ms"] <= row["p50"] <= row["p90"] <= row["p99"] and row["best"] >= row["of peak"] > 0
         assert row["images/s"] == pytest.approx(row["batch"] / row["p50"] * 1e3)
+        mean = (row["peak 1"] + row["peak 2"]) / 2
+        assert row["peak GFLOP/s"] == pytest.approx(mean * cores_of(row["threads"]))
+        assert row["of peak"] == pytest.approx(row["GFLOP/s"] / row["peak GFLOP/s"])
+        assert min(row["GHz 1"], row["GHz 2"]) > 0 and (model.unsteady(row) or "") in out
     for row in start:
         assert set(model.START) == set(row) and row["from"] in ("cache", "Numba")
         assert row["peak MB"] > 20 and row["differs"] < 1e-4 and row["scratch"] > 0
+
+
+@pytest.mark.parametrize("first, second, change", [(100, 100, None), (102, 98, None), (97, 103, "6%"),
+                                                   (80, 120, "40%")])
+def test_a_peak_that_changes_is_warned_of(first, second, change):
+    row = {"model": "lite0 33x20", "batch": 3, "threads": 1, "peak 1": first, "peak 2": second}
+    assert model.unsteady(row) == (change and f"WARNING: the peak changed by {change} while lite0 33x20, batch 3, 1 "
+                                   "thread was measured: its shares of the peak are uncertain")
 
 
 def test_model_takes_more_threads_than_there_are_cores(bench, tmp_path):
