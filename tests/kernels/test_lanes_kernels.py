@@ -40,6 +40,17 @@ def test_splat_and_number_and_arithmetic_of_fewer_lanes(few):
 
 
 @FEWER
+def test_one_lane_in_every_lane(few):
+    def compute(t, x, out):
+        for lane in range(few):
+            t.store(t.load(x, few).splat(lane), out + lane * few * t.layout.item)
+
+    x, out = Guarded(np.arange(5, few + 5)), Guarded(np.zeros(few * few))
+    traced(compute)(x, out)
+    assert lanes(out) == [i for i in range(5, few + 5) for _ in range(few)]
+
+
+@FEWER
 def test_relu6_of_fewer_lanes(few):
     def compute(t, x, out):
         t.store(t.load(x, few).relu6(), out)
