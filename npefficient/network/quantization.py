@@ -64,10 +64,10 @@ class QuantizedWeights:
 
 
 def float_convs(network: Architecture) -> tuple[Conv, ...]:
-    """The stem and the depthwise convolution after it: 1 % of the multiply-adds.
+    """The stem and the depthwise convolution after it, 1 to 4 % of the multiply-adds.
 
-    The stem's output is the one activation that 8 bits are too few for: on the photographs that come with npefficient,
-    they alone would move the logits of Lite1 by 5 % of their deviation, those of any other layer by at most 0.6 %.
+    The stem's output is the one activation that 8 bits are too few for. On the photographs that come with npefficient,
+    they alone would move the logits of Lite1 by 5 % of their deviation; those of any other layer do by at most 0.6 %.
     """
     return network.convs[:2]
 
