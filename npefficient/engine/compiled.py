@@ -11,44 +11,48 @@ import sys
 import threading
 import time
 import warnings
+from dataclasses import astuple
 from importlib.util import find_spec
 from pathlib import Path
 
 from ..common.paths import cache_directory
 from ..errors import ArgumentError, NpefficientError
+from ..kernels.layout import FLOAT32, Layout
 from ..kernels.processor import identity
 from . import compiler, machine_code, object_cache, shipped
 
 _lock = threading.RLock()
-_driver, _compiling = None, False
+_drivers: dict = {}  # by layout
+_compiling = False
 
 
-def driver(report=None):
-    """Return the compiled `run.work`, to be called with int64; `report(text)` is told about slow steps.
+def driver(layout: Layout = FLOAT32, report=None):
+    """Return the compiled driver for a layout (`run.make_work`); `report(text)` is told about slow steps.
 
     Safe to call from several threads. If code can't be cached, it is compiled in memory, with one warning. Raises
     NpefficientError if a signal handler needs it while the same thread is compiling it, or if code has to be compiled
     and Numba is not installed.
     """
-    global _driver
-    if _driver is not None:  # without the lock: at process exit the thread that holds it may be gone
-        return _driver
+    ready = _drivers.get(layout)
+    if ready is not None:  # without the lock: at process exit the thread that holds it may be gone
+        return ready
     with _lock:
-        if _driver is None:
-            _driver = machine_code.load(_code(report or (lambda text: None)), compiler.ARGUMENTS)
-        return _driver
+        if layout not in _drivers:
+            code = _code(layout, report or (lambda text: None))
+            _drivers[layout] = machine_code.load(code, compiler.ARGUMENTS)
+        return _drivers[layout]
 
 
-def code_path() -> Path:
+def code_path(layout: Layout = FLOAT32) -> Path:
     """The cache file for the compiled code of these sources on this processor."""
-    return object_cache.path_of(_directory(), _key())
+    return object_cache.path_of(_directory(), _key(layout))
 
 
-def found() -> Path | None:
+def found(layout: Layout = FLOAT32) -> Path | None:
     """The file whose compiled code a start would use; None if it would have to compile."""
-    if _cached(_key())[0] is not None:
-        return code_path()
-    path, _ = shipped.find() or (None, None)
+    if _cached(_key(layout))[0] is not None:
+        return code_path(layout)
+    path, _ = shipped.find(layout) or (None, None)
     return path
 
 
@@ -56,9 +60,9 @@ def _directory() -> Path:
     return cache_directory() / "compiled"
 
 
-def _key() -> bytes:
-    """A hash of everything the code depends on: sources, processor, versions and Numba's settings."""
-    parts = [shipped.sources(), identity(), sys.implementation.name, sys.version, _numba_settings()]
+def _key(layout: Layout) -> bytes:
+    """A hash of everything the code depends on: sources, layout, processor, versions and Numba's settings."""
+    parts = [shipped.sources(), astuple(layout), identity(), sys.implementation.name, sys.version, _numba_settings()]
     parts += [_version(package) for package in ("llvmlite", "numba")]
     return hashlib.sha256(repr(parts).encode()).digest()
 
@@ -89,21 +93,21 @@ def _cached(key: bytes) -> tuple[bytes | None, str | None]:
         return None, f"in {str(directory)!r} ({error.strerror})"
 
 
-def _code(report) -> bytes:
-    key = _key()
+def _code(layout: Layout, report) -> bytes:
+    key = _key(layout)
     code, problem = _cached(key)
     if code is None:
-        _, code = shipped.find(_refuse) or (None, None)
+        _, code = shipped.find(layout, _refuse) or (None, None)
     if code is not None:
         return code
-    misfits = "".join(f"; the code that came with npefficient for {misfit}" for misfit in shipped.misfits())
+    misfits = "".join(f"; the code that came with npefficient for {misfit}" for misfit in shipped.misfits(layout))
     if find_spec("numba") is None:
         raise NpefficientError("this processor's code is not compiled yet, and Numba, which compiles it, is not "
                                f"installed: python -m pip install numba{misfits}")
     if problem:
         _warn(f"compiled code can't be kept {problem}", "set NPEFFICIENT_CACHE to a directory of your own")
     start = time.perf_counter()
-    code, foreign = _compile(report, misfits)
+    code, foreign = _compile(layout, report, misfits)
     if foreign:
         _warn(f"compiled code can't be kept, it needs what Numba alone provides ({', '.join(sorted(foreign))})",
               "please report it, with the version of Numba")
@@ -131,7 +135,7 @@ def _warn(problem: str, remedy: str) -> None:
     warnings.warn(f"{problem}: every process compiles anew, for some seconds; {remedy}", RuntimeWarning, stacklevel=4)
 
 
-def _compile(report, misfits: str = "") -> tuple[bytes, set[str]]:
+def _compile(layout: Layout, report, misfits: str = "") -> tuple[bytes, set[str]]:
     """(code, symbols it needs from Numba) of the driver and all kernels."""
     global _compiling
     if _compiling:  # in this thread, for others wait for the lock
@@ -140,6 +144,6 @@ def _compile(report, misfits: str = "") -> tuple[bytes, set[str]]:
     report(f"compiling the kernels, once for this release on this machine{misfits}")
     try:
         _compiling = True
-        return compiler.compile_code(report)
+        return compiler.compile_code(layout, report)
     finally:
         _compiling = False

@@ -11,8 +11,10 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 
 from ..errors import ArgumentError
+from ..kernels.layout import Layout
 from . import elf, machine_code
 from .shipped import own_process
 
@@ -21,42 +23,42 @@ PIECE = "npefficient_kernels"
 TRIVIAL = "define i64 @trivial(i64 %a, i64 %b) {\n  ret i64 %a\n}"
 
 
-def compile_code(report=lambda text: None) -> tuple[bytes, set[str]]:
-    """The compiled `run.work` for `machine_code.load`, and the symbols it needs that not every process has.
+def compile_code(layout: Layout, report=lambda text: None) -> tuple[bytes, set[str]]:
+    """The compiled driver for `machine_code.load`, and the symbols it needs that not every process has.
 
     `report(text)` is told when a part is done.
     """
     # sys.executable is the whole program where it is frozen, and nothing where Python is embedded.
     python = sys.executable and not getattr(sys, "frozen", False)
     if python and machine_code.emit(TRIVIAL, "trivial")[0].startswith(machine_code.IMAGE):
-        joined = _compile_in_processes(report)
+        joined = _compile_in_processes(layout, report)
         if joined:
             return joined
-    compiled = compile_driver()
+    compiled = compile_driver(layout)
     return machine_code.emit(compiled.inspect_llvm(), compiled.native_name)
 
 
-def compile_driver():
-    """What Numba makes of `run.work`, with all kernels unless they are kept apart: a C callback."""
+def compile_driver(layout: Layout):
+    """What Numba makes of `run.make_work`, with all kernels unless they are kept apart: a C callback."""
     from numba import cfunc, config, types
 
     if config.DISABLE_JIT:
         raise ArgumentError("NUMBA_DISABLE_JIT is set: without compiling there is no engine; unset it, or make the "
                             "model in Python with backend='reference'")
-    from .run import work
+    from .run import make_work
 
     # Inlined into its C wrapper: LLVM then removes the wrapper's error handling, as nothing in `work` can raise.
     signature = types.int64(*[types.int64] * ARGUMENTS)
-    return cfunc(signature, error_model="numpy", forceinline=True)(work)
+    return cfunc(signature, error_model="numpy", forceinline=True)(make_work(layout))
 
 
 # --- in two processes ------------------------------------------------------------------------------------------------
 
 
-def _compile_in_processes(report) -> tuple[bytes, set[str]] | None:
+def _compile_in_processes(layout: Layout, report) -> tuple[bytes, set[str]] | None:
     """Compile both parts at once and join them; None if one failed, or if the kernels need a loader."""
     start = time.perf_counter()
-    with _Process("driver_part") as driver, _Process("kernels_part") as kernels:
+    with _Process("driver_part", layout) as driver, _Process("kernels_part", layout) as kernels:
         piece = kernels.result()
         if piece is None:
             return None
@@ -71,11 +73,12 @@ def _compile_in_processes(report) -> tuple[bytes, set[str]] | None:
 class _Process:
     """A function of this module in a process of its own, ended with the block; its result is JSON."""
 
-    def __init__(self, function: str):
+    def __init__(self, function: str, layout: Layout):
+        arguments = function, json.dumps(asdict(layout))
         try:
             # What goes wrong there does so again in this process, which then says it.
             self.process = subprocess.Popen(
-                own_process(__name__, "print_part", function), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                own_process(__name__, "print_part", *arguments), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL)
         except OSError:  # such as when there may be no more processes
             self.process = None
@@ -97,28 +100,29 @@ class _Process:
             self.process.wait()
 
 
-def print_part(function: str) -> None:
-    """Print the result of a part, in a process of its own."""
+def print_part(function: str, layout: str) -> None:
+    """Print the result of a part, in a process of its own; the layout is JSON."""
     gc.disable()  # Numba makes a million objects, and the process ends soon
-    print(json.dumps({"driver_part": driver_part, "kernels_part": kernels_part}[function]()))
+    part = {"driver_part": driver_part, "kernels_part": kernels_part}[function]
+    print(json.dumps(part(Layout(**json.loads(layout)))))
 
 
-def driver_part() -> dict:
+def driver_part(layout: Layout) -> dict:
     """The driver without kernels: its LLVM IR, and its name there."""
     import llvmlite.binding as llvm
 
     from ..kernels import lanes
+    from ..kernels.formats import kernels_for
 
     lanes.keep_apart()
-    from .run import LAYOUT
-
-    for write in lanes.writers(LAYOUT):  # Numba links what it compiles, but nobody calls it
+    kernels_for(layout)
+    for write in lanes.writers(layout):  # Numba links what it compiles, but nobody calls it
         llvm.add_symbol(write.__name__, llvm.address_of_symbol("abort"))
-    compiled = compile_driver()
+    compiled = compile_driver(layout)
     return {"text": compiled.inspect_llvm(), "name": compiled.native_name}
 
 
-def kernels_part() -> dict | None:
+def kernels_part(layout: Layout) -> dict | None:
     """All kernels: their machine code, in hexadecimal, and where in it each one is. None if it needs a loader.
 
     LLVM's optimisation passes are left out. They would take three times as long as all the rest, and the inner loops
@@ -127,10 +131,11 @@ def kernels_part() -> dict | None:
     import llvmlite.binding as llvm
 
     from ..kernels import lanes
-    from .run import LAYOUT
+    from ..kernels.formats import kernels_for
 
-    code = machine_code._machine(llvm).emit_object(llvm.parse_assembly(str(lanes.module_of(LAYOUT))))
-    images = {write.__name__: elf.image(code, write.__name__) for write in lanes.writers(LAYOUT)}
+    kernels_for(layout)
+    code = machine_code._machine(llvm).emit_object(llvm.parse_assembly(str(lanes.module_of(layout))))
+    images = {write.__name__: elf.image(code, write.__name__) for write in lanes.writers(layout)}
     if None in images.values():
         return None
     piece, _ = next(iter(images.values()))

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ..common.paths import replacing
 from ..errors import NpefficientError
-from ..kernels.layout import FLOAT32
+from ..kernels.layout import FLOAT32, Layout
 from .cpus import available_threads
 from .targets import TARGETS, Target
 
@@ -34,22 +34,22 @@ def sources() -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def find(refuse=lambda path, problem: None) -> tuple[Path, bytes] | None:
+def find(layout: Layout, refuse=lambda path, problem: None) -> tuple[Path, bytes] | None:
     """(file, code) of the best shipped target that this processor can run; None if there is none.
 
     `refuse(path, problem)` is told if that file is not what was built: altered, or beside other sources.
     """
     content = _listed()
     for target in TARGETS:
-        if target.name in content["targets"] and not _misfit(target, content):
+        if target.name in content["targets"] and not _misfit(target, layout, content):
             return _read(OBJECTS / f"{target.name}.code", content["targets"][target.name], content["sources"], refuse)
     return None
 
 
-def misfits() -> list[str]:
+def misfits(layout: Layout) -> list[str]:
     """Why this processor can't run the shipped code, for each target of it that does not fit."""
     content = _listed()
-    reasons = {target.name: _misfit(target, content) for target in TARGETS if target.name in content["targets"]}
+    reasons = {target.name: _misfit(target, layout, content) for target in TARGETS if target.name in content["targets"]}
     return [f"{name} {reason}" for name, reason in reasons.items() if reason]
 
 
@@ -58,13 +58,13 @@ def _listed() -> dict:
     return json.loads(listed.read_bytes()) if listed.is_file() else {"sources": "", "targets": {}}
 
 
-def _misfit(target: Target, content: dict) -> str | None:
+def _misfit(target: Target, layout: Layout, content: dict) -> str | None:
     missing = target.missing()
     if missing:
         return f"needs {', '.join(missing)}"
     # Plans and packed weights are made for FLOAT32. An AVX-512 processor without shipped code of its own could run
     # that for AVX2, but at half the speed of what it compiles.
-    return None if content["targets"][target.name]["layout"] == asdict(FLOAT32) else "is for vectors of another width"
+    return None if content["targets"][target.name]["layout"] == asdict(layout) else "is for vectors of another width"
 
 
 def _read(path: Path, entry: dict, made_from: str, refuse) -> tuple[Path, bytes] | None:
@@ -112,7 +112,7 @@ def write_own(path: str) -> None:
     """Compile for the processor that the environment names, write the code, and print the layout it is for."""
     from .compiler import compile_code
 
-    code, foreign = compile_code()
+    code, foreign = compile_code(FLOAT32)
     if foreign:
         raise NpefficientError(f"the code needs what Numba alone provides: {', '.join(sorted(foreign))}")
     Path(path).write_bytes(code)

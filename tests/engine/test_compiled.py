@@ -9,18 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from npefficient.engine import compiled, machine_code, object_cache
+from npefficient.engine import compiled, compiler, object_cache, shipped
 from npefficient.engine.engine import Engine
 from npefficient.errors import NpefficientError
 from npefficient.kernels import processor
+from npefficient.kernels.layout import FLOAT32
 from npefficient.network import architecture
 from npefficient.network.parameters import random_weights
+
+owners = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Windows keeps no owner and no mode")
+
 
 # --- the key ---------------------------------------------------------------------------------------------------------
 
 
 def test_key_is_the_same_as_long_as_nothing_changes():
-    assert compiled._key() == compiled._key() and len(compiled._key()) == 32
+    assert compiled._key(FLOAT32) == compiled._key(FLOAT32) and len(compiled._key(FLOAT32)) == 32
 
 
 @pytest.mark.parametrize("change", [
@@ -33,28 +37,27 @@ def test_key_is_the_same_as_long_as_nothing_changes():
     pytest.param(lambda patch: patch.setattr("platform.machine", lambda: "riscv64"), id="platform"),
 ])
 def test_key_changes_with(monkeypatch, change):
-    before = compiled._key()
+    before = compiled._key(FLOAT32)
     change(monkeypatch)
-    assert compiled._key() != before
+    assert compiled._key(FLOAT32) != before
 
 
 def test_key_changes_with_a_settings_file_of_numba(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    before = compiled._key()
+    before = compiled._key(FLOAT32)
     (tmp_path / ".numba_config.yaml").write_text("opt: 1\n")
-    assert compiled._key() != before
+    assert compiled._key(FLOAT32) != before
 
 
 @pytest.mark.parametrize("source", ["kernels/pool.py", "kernels/layout.py", "engine/atomics.py", "engine/plan.py"])
 def test_key_changes_with_an_edit(monkeypatch, tmp_path, source):
     """The hash is over every file of both rooms; here over copies of them."""
-    package = compiled.Path(compiled.__file__).parent.parent
     for room in ("kernels", "engine"):
-        shutil.copytree(package / room, tmp_path / room)
-    monkeypatch.setattr(compiled, "__file__", str(tmp_path / "engine" / "compiled.py"))
-    before = compiled._key()
+        shutil.copytree(shipped.PACKAGE / room, tmp_path / room)
+    monkeypatch.setattr(shipped, "PACKAGE", tmp_path)
+    before = compiled._key(FLOAT32)
     (tmp_path / source).write_text((tmp_path / source).read_text() + "\n")
-    assert compiled._key() != before
+    assert compiled._key(FLOAT32) != before
 
 
 @pytest.mark.parametrize("package", ["numba", "llvmlite"])
@@ -67,13 +70,13 @@ def test_version_is_in_its_file(package):
 
 
 @pytest.fixture(scope="module")
-def cfunc():
-    """What Numba makes of the driver: compiled once for all tests of this file."""
-    return compiled._compile(lambda text: None)
+def code():
+    """The driver, compiled once for all tests of this file, and what it needs of Numba: nothing."""
+    return compiler.compile_code(FLOAT32)
 
 
 @pytest.fixture
-def fresh(monkeypatch, tmp_path, cfunc):
+def fresh(monkeypatch, tmp_path, code):
     """fresh() computes as a process does that starts with the cache in tmp_path, and compares the logits.
 
     It returns how often the driver was compiled, and the warnings.
@@ -82,10 +85,10 @@ def fresh(monkeypatch, tmp_path, cfunc):
     x = np.random.default_rng(0).uniform(-1, 1, (1, 33, 20, 3)).astype(np.float32)
     expected, calls = Engine(weights, 1)(x), []
     monkeypatch.setenv("NPEFFICIENT_CACHE", str(tmp_path))
-    monkeypatch.setattr(compiled, "_compile", lambda report: calls.append(report) or cfunc)
+    monkeypatch.setattr(compiled, "_compile", lambda *arguments: calls.append(arguments) or code)
 
     def start():
-        monkeypatch.setattr(compiled, "_driver", None)
+        monkeypatch.setattr(compiled, "_drivers", {})
         calls.clear()
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
@@ -135,7 +138,7 @@ def test_another_version_gets_code_of_its_own(fresh, tmp_path, monkeypatch):
     assert fresh() == (1, []) and len(files(tmp_path)) == 2
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Windows keeps no owner and no mode")
+@owners
 def test_directory_of_others_compiles_in_memory_with_one_warning(fresh, tmp_path):
     fresh()
     (tmp_path / "compiled").chmod(0o777)
@@ -145,13 +148,13 @@ def test_directory_of_others_compiles_in_memory_with_one_warning(fresh, tmp_path
 
 
 def test_user_without_a_home_compiles_in_memory_with_one_warning(fresh, monkeypatch):
-    """No HOME and no entry in the list of users, as in some containers."""
+    """No HOME and no entry among the users, as in a container with a user of its own."""
     monkeypatch.delenv("NPEFFICIENT_CACHE")
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
-    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as for such a user
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # what it does for such a user
     count, (said,) = fresh()
     assert count == 1 and "can't be kept since this user's home directory is not known: every process" in said
-    assert said.endswith("set NPEFFICIENT_CACHE to a directory of your own") and not compiled.is_cached()
+    assert said.endswith("set NPEFFICIENT_CACHE to a directory of your own") and compiled.found() is None
 
 
 def test_full_disk_compiles_in_memory_with_one_warning(fresh, tmp_path, monkeypatch):
@@ -163,25 +166,24 @@ def test_full_disk_compiles_in_memory_with_one_warning(fresh, tmp_path, monkeypa
     assert count == 1 and "No space left on device" in said and files(tmp_path) == []
 
 
-def test_unknown_symbol_calls_through_numba_with_one_warning(fresh, tmp_path, monkeypatch):
-    emit = machine_code.emit
-    monkeypatch.setattr(machine_code, "emit", lambda *text: (emit(*text)[0], {"numba_gil_ensure"}))
-    count, (said,) = fresh()
-    assert count == 1 and "numba_gil_ensure" in said and files(tmp_path) == []
+def test_code_that_needs_numba_is_not_kept_with_one_warning(fresh, tmp_path, monkeypatch, code):
+    monkeypatch.setattr(compiled, "_compile", lambda *arguments: (code[0], {"numba_gil_ensure"}))
+    _, (said,) = fresh()
+    assert "numba_gil_ensure" in said and files(tmp_path) == []
 
 
 # --- a signal handler that calls a model -----------------------------------------------------------------------------
 
 
-def test_handler_that_comes_while_kernels_are_compiled_is_told(monkeypatch, tmp_path, cfunc):
-    """It would wait forever for the thread that it interrupted, its own; the compilation goes on."""
+def test_handler_that_comes_while_kernels_are_compiled_is_told(monkeypatch, tmp_path, code):
+    """It would wait for ever for the thread that it has interrupted, which is its own; the compilation goes on."""
     monkeypatch.setenv("NPEFFICIENT_CACHE", str(tmp_path))
-    monkeypatch.setattr(compiled, "_driver", None)
+    monkeypatch.setattr(compiled, "_drivers", {})
 
-    def interrupted(*signature, **how):
+    def interrupted(layout, report):
         with pytest.raises(NpefficientError, match="called, by a signal handler, .* being compiled: .*warmup"):
             compiled.driver()
-        return lambda work: cfunc
+        return code
 
-    monkeypatch.setattr("numba.cfunc", interrupted)
+    monkeypatch.setattr(compiler, "compile_code", interrupted)
     assert compiled.driver() is compiled.driver() and files(tmp_path) == [compiled.code_path()]

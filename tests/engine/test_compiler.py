@@ -61,8 +61,9 @@ def test_both_parts_are_compiled_in_other_processes():
     script = """
 import sys
 from npefficient.engine import compiler, machine_code
+from npefficient.kernels.layout import FLOAT32
 said = []
-code, foreign = compiler.compile_code(said.append)
+code, foreign = compiler.compile_code(FLOAT32, said.append)
 print(code.startswith(machine_code.IMAGE), len(foreign), "numba" in sys.modules, *said)
 """
     assert run(script).startswith("True 0 False   1 of 2 parts done, ")
@@ -70,13 +71,20 @@ print(code.startswith(machine_code.IMAGE), len(foreign), "numba" in sys.modules,
 
 @images
 def test_kernels_part_has_every_kernel_that_the_driver_declares():
-    part = run("from npefficient.engine import compiler; compiler.print_part('kernels_part')")
+    part = run("""
+import json
+from dataclasses import asdict
+from npefficient.engine import compiler
+from npefficient.kernels.layout import FLOAT32
+compiler.print_part("kernels_part", json.dumps(asdict(FLOAT32)))
+""")
     places = json.loads(part)["places"]
     assert len(set(places.values())) == len(places) >= 7
     declared = run("""
 import re
 from npefficient.engine import compiler
-print(*re.findall(r"^declare void @(npefficient_[^(]+)", compiler.driver_part()["text"], re.MULTILINE))
+from npefficient.kernels.layout import FLOAT32
+print(*re.findall(r"^declare void @(npefficient_[^(]+)", compiler.driver_part(FLOAT32)["text"], re.MULTILINE))
 """).split()
     assert sorted(declared) == sorted(places)
 
@@ -85,7 +93,7 @@ print(*re.findall(r"^declare void @(npefficient_[^(]+)", compiler.driver_part()[
 def test_kernels_that_need_a_loader_are_not_handed_over(monkeypatch):
     monkeypatch.setattr(elf, "image", lambda code, name: None)
     monkeypatch.setattr(lanes, "module_of", lambda layout: KERNELS)
-    assert compiler.kernels_part() is None
+    assert compiler.kernels_part(FLOAT32) is None
 
 
 @pytest.mark.parametrize("executable, frozen", [
@@ -102,8 +110,8 @@ def test_where_no_process_can_be_started_all_is_compiled_here(monkeypatch, execu
     monkeypatch.setattr(sys, "frozen", frozen, raising=False)
     if frozen:
         monkeypatch.setattr(compiler, "_compile_in_processes", None)
-    monkeypatch.setattr(compiler, "compile_driver", lambda: Compiled)
-    code, foreign = compiler.compile_code()
+    monkeypatch.setattr(compiler, "compile_driver", lambda layout: Compiled)
+    code, foreign = compiler.compile_code(FLOAT32)
     assert foreign == set() and machine_code.load(code, 2)(3, 4) == 7
 
 
@@ -128,7 +136,7 @@ def test_process_imports_nothing_from_the_working_directory(monkeypatch, tmp_pat
 def test_processes_end_with_the_block(monkeypatch):
     """Ctrl-C comes while they are at work."""
     with pytest.raises(KeyboardInterrupt):
-        with compiler._Process("driver_part") as part:
+        with compiler._Process("driver_part", FLOAT32) as part:
             assert part.process.poll() is None
             raise KeyboardInterrupt
     assert part.process.poll() not in (None, 0)
@@ -139,7 +147,7 @@ def test_numba_that_may_not_compile_is_an_error(monkeypatch):
 
     monkeypatch.setattr(config, "DISABLE_JIT", 1)
     with pytest.raises(ArgumentError, match="NUMBA_DISABLE_JIT is set: .* backend='reference'"):
-        compiler.compile_driver()
+        compiler.compile_driver(FLOAT32)
 
 
 def test_module_has_the_kernels_of_one_layout(monkeypatch):

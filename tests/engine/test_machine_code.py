@@ -173,7 +173,7 @@ def test_undefined_leaves_out_what_is_defined():
 
 @pytest.fixture(scope="module")
 def cfunc():
-    return compiled._compile(FLOAT32, lambda text: None)
+    return compiler.compile_driver(FLOAT32)
 
 
 def test_driver_needs_nothing_of_numba(cfunc):
@@ -222,6 +222,6 @@ def test_driver_gives_the_same_bits_as_image_and_as_object_file(cfunc, monkeypat
     expected = Engine(weights, 1)(x)
     monkeypatch.setattr(elf, "image", lambda code, entry: None)
     code, _ = machine_code.emit(cfunc.inspect_llvm(), cfunc.native_name)
-    work = machine_code.load(code, compiled.ARGUMENTS)
+    work = machine_code.load(code, compiler.ARGUMENTS)
     monkeypatch.setattr(engine_module, "driver", lambda layout: work)
     assert Engine(weights, 1)(x).tobytes() == expected.tobytes()

@@ -54,14 +54,14 @@ def having(monkeypatch):
 def find():
     """(name of the file that is found, what is refused and why)."""
     refused = []
-    path, code = shipped.find(lambda path, problem: refused.append((path.name, problem))) or (None, None)
+    path, code = shipped.find(FLOAT32, lambda path, problem: refused.append((path.name, problem))) or (None, None)
     assert path is None or code == path.stem.encode() + CODE
     return path and path.name, refused
 
 
 def test_a_checkout_ships_nothing(monkeypatch, tmp_path):
     monkeypatch.setattr(shipped, "OBJECTS", tmp_path / "none")
-    assert find() == (None, []) and shipped.misfits() == []
+    assert find() == (None, []) and shipped.misfits(FLOAT32) == []
 
 
 V3, V4 = (sorted(names.values()) for names in (targets.V3, targets.V4))
@@ -89,16 +89,16 @@ def test_the_best_that_the_processor_can_run_is_found(listed, having, names, mac
 def test_misfits_name_the_missing_features(listed, having):
     listed(*BOTH)
     having("x86_64", *[name for name in V4 if name not in ("avx512cd", "fma")])
-    assert shipped.misfits() == ["x86-64-v4 needs fma, avx512cd", "x86-64-v3 needs fma"]
+    assert shipped.misfits(FLOAT32) == ["x86-64-v4 needs fma, avx512cd", "x86-64-v3 needs fma"]
     having("aarch64")
-    assert shipped.misfits() == ["x86-64-v4 needs x86_64", "x86-64-v3 needs x86_64"]
+    assert shipped.misfits(FLOAT32) == ["x86-64-v4 needs x86_64", "x86-64-v3 needs x86_64"]
 
 
 def test_code_for_another_layout_is_not_used(listed, having):
     """An AVX-512 processor packs its weights for 16 lanes, also where only code for AVX2 came with the package."""
     listed("x86-64-v3", lanes=FLOAT32.lanes * 2)
     having("x86_64", *V4)
-    assert find() == (None, []) and shipped.misfits() == ["x86-64-v3 is for vectors of another width"]
+    assert find() == (None, []) and shipped.misfits(FLOAT32) == ["x86-64-v3 is for vectors of another width"]
 
 
 @pytest.mark.parametrize("change, problem", [

@@ -76,10 +76,11 @@ def test_wheel_brings_compiled_code_on_request(tree, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
     objects = tmp_path / "installed" / "npefficient" / "engine" / "objects"
     assert {path.name for path in objects.iterdir()} == {"hashes.json", f"{target.name}.code"}
-    script = "import sys; sys.modules['numba'] = None; from npefficient.engine import compiled, shipped; "
+    script = ("import sys; sys.modules['numba'] = None; from npefficient.engine import compiled, shipped; "
+              "from npefficient.kernels.layout import FLOAT32; ")
     done = subprocess.run(
-        [sys.executable, "-c", script + "print(shipped.find()[0]); compiled.driver()"], cwd=tmp_path / "installed",
-        capture_output=True, text=True,
+        [sys.executable, "-c", script + "print(shipped.find(FLOAT32)[0]); compiled.driver()"],
+        cwd=tmp_path / "installed", capture_output=True, text=True,
         env={**os.environ, **target.settings(), "NPEFFICIENT_CACHE": str(tmp_path / "cache")})
     assert Path(done.stdout.strip()) == objects / f"{target.name}.code", done.stderr
     again = build(tree, tmp_path, "wheel")

@@ -172,7 +172,8 @@ def test_wheel_with_compiled_code(tmp_path):
     (wheel,) = source.glob("*.whl")
     zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
     code = ("import sys; sys.modules['numba'] = sys.modules['llvmlite'] = None; "
-            "from npefficient.engine import compiled, shipped; print(*shipped.misfits()); compiled.driver()")
+            "from npefficient.engine import compiled, shipped; from npefficient.kernels.layout import FLOAT32; "
+            "print(*shipped.misfits(FLOAT32)); compiled.driver()")
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "installed", text=True, capture_output=True,
                           env={**os.environ, "NPEFFICIENT_CACHE": str(tmp_path / "cache")})
     assert done.returncode == 0 or "x86-64-v3 needs" in done.stdout, done.stderr

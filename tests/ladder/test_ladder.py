@@ -274,9 +274,10 @@ def test_the_engine_does_not_load_the_ladder():
 def test_the_engine_s_code_does_not_depend_on_the_ladder(monkeypatch, tmp_path):
     """An edited rung must not cause the engine to be compiled again."""
     from npefficient.engine import compiled
+    from npefficient.kernels.layout import FLOAT32
 
     read = []
     monkeypatch.setattr(type(tmp_path), "read_bytes", lambda path: read.append(path) or b"")
-    compiled._key()
+    compiled._key(FLOAT32)
     assert {"pointwise.py", "run.py"} <= {path.name for path in read}
     assert "ladder" not in {path.parent.name for path in read}
