@@ -194,7 +194,7 @@ def test_commands_with_any_name(place, command, name):
     for kind in ("csv", "jsonl", "parquet"):
         run("classify", files["png"], "--weights", files["h5"], "--output", files[kind])
         out = run("classify", files["png"], "--weights", files["h5"], "--output", files[kind], "--resume")
-        assert out.splitlines()[-1].startswith("nothing to do: ") and "has 1 row already" in out
+        assert out.splitlines()[-1].startswith("nothing to do: ") and "already has 1 row" in out
     rows = place / f"rows{name}.h5"
     run("classify", files["png"], "--weights", files["h5"], "--output", rows)
     run("classify", files["png"], "--weights", files["h5"], "--output", rows, "--resume")
