@@ -36,11 +36,11 @@ def run(args) -> int:
 def _ship(args) -> int:
     from pathlib import Path
 
-    from ..engine import shipped
+    from ..engine.shipping import ship
     from ..engine.targets import targets_named
     from .options import refusing
 
     with refusing(args):
         targets = targets_named(filter(None, args.targets.split(",")))
-    shipped.ship(targets, Path(args.into), print)
+    ship(targets, Path(args.into), print)
     return 0

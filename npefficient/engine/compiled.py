@@ -19,7 +19,9 @@ from ..common.paths import cache_directory
 from ..errors import ArgumentError, NpefficientError
 from ..kernels.layout import FLOAT32, Layout
 from ..kernels.processor import identity
-from . import compiler, machine_code, object_cache, shipped
+from . import machine_code, object_cache, shipped
+from .processes import sources
+from .records import ARGUMENTS
 
 _lock = threading.RLock()
 _drivers: dict = {}  # by layout
@@ -39,7 +41,7 @@ def driver(layout: Layout = FLOAT32, report=None):
     with _lock:
         if layout not in _drivers:
             code = _code(layout, report or (lambda text: None))
-            _drivers[layout] = machine_code.load(code, compiler.ARGUMENTS)
+            _drivers[layout] = machine_code.load(code, ARGUMENTS)
         return _drivers[layout]
 
 
@@ -62,7 +64,7 @@ def _directory() -> Path:
 
 def _key(layout: Layout) -> bytes:
     """A hash of everything the code depends on: sources, layout, processor, versions and Numba's settings."""
-    parts = [shipped.sources(), astuple(layout), identity(), sys.implementation.name, sys.version, _numba_settings()]
+    parts = [sources(), astuple(layout), identity(), sys.implementation.name, sys.version, _numba_settings()]
     parts += [_version(package) for package in ("llvmlite", "numba")]
     return hashlib.sha256(repr(parts).encode()).digest()
 
@@ -141,9 +143,11 @@ def _compile(layout: Layout, report, misfits: str = "") -> tuple[bytes, set[str]
     if _compiling:  # in this thread, for others wait for the lock
         raise NpefficientError("a model is called, by a signal handler, while its kernels are being compiled: call it "
                                "once before that, or run 'npefficient warmup'")
+    from .compiler import compile_code
+
     report(f"compiling the kernels, once for this release on this machine{misfits}")
     try:
         _compiling = True
-        return compiler.compile_code(layout, report)
+        return compile_code(layout, report)
     finally:
         _compiling = False

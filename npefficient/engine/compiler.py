@@ -16,9 +16,9 @@ from dataclasses import asdict
 from ..errors import ArgumentError
 from ..kernels.layout import Layout
 from . import elf, machine_code
-from .shipped import own_process
+from .processes import own_process
+from .records import ARGUMENTS
 
-ARGUMENTS = 2  # of run.work, both int64
 PIECE = "npefficient_kernels"
 TRIVIAL = "define i64 @trivial(i64 %a, i64 %b) {\n  ret i64 %a\n}"
 

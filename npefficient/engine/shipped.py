@@ -8,30 +8,15 @@ the package's own sources, which lie beside it. Code is used if its sha256 is in
 sources is that of the sources installed, and the processor has the features.
 """
 import hashlib
-import json
-import os
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
-from ..common.paths import replacing
-from ..errors import NpefficientError
-from ..kernels.layout import FLOAT32, Layout
-from .cpus import available_threads
+from ..kernels.layout import Layout
+from .processes import PACKAGE, sources
 from .targets import TARGETS, Target
 
-PACKAGE = Path(__file__).parent.parent
 OBJECTS = PACKAGE / "engine" / "objects"
 HASHES = "hashes.json"
-
-
-def sources() -> str:
-    """A hash of all sources that compiled code depends on, in hexadecimal."""
-    parts = [(source.relative_to(PACKAGE).as_posix(), source.read_bytes())
-             for source in sorted([*PACKAGE.glob("kernels/*.py"), *PACKAGE.glob("engine/*.py")])]
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def find(layout: Layout, refuse=lambda path, problem: None) -> tuple[Path, bytes] | None:
@@ -55,7 +40,11 @@ def misfits(layout: Layout) -> list[str]:
 
 def _listed() -> dict:
     listed = OBJECTS / HASHES
-    return json.loads(listed.read_bytes()) if listed.is_file() else {"sources": "", "targets": {}}
+    if not listed.is_file():
+        return {"sources": "", "targets": {}}
+    import json  # takes some milliseconds
+
+    return json.loads(listed.read_bytes())
 
 
 def _misfit(target: Target, layout: Layout, content: dict) -> str | None:
@@ -77,63 +66,3 @@ def _read(path: Path, entry: dict, made_from: str, refuse) -> tuple[Path, bytes]
     if hashlib.sha256(code).hexdigest() != entry["sha256"]:
         return refuse(path, f"its sha256 is not the one in {HASHES}")
     return path, code
-
-
-def ship(targets: list[Target], directory: Path, report) -> None:
-    """Compile for each target, in a process of its own, and write the files into `directory`, which is made.
-
-    Other targets' files that are there are no longer listed. `report(text)` is told of each file. Raises OSError.
-    """
-    directory = directory.resolve()
-    directory.mkdir(parents=True, exist_ok=True)
-    with ThreadPoolExecutor(available_threads()) as pool:
-        entries = list(pool.map(lambda target: _compiled_for(target, directory, report), targets))
-    content = {"sources": sources(), "targets": {target.name: entry for target, entry in zip(targets, entries)}}
-    with replacing(directory / HASHES, force=True) as part:
-        part.write_text(json.dumps(content, indent=2) + "\n")
-
-
-def _compiled_for(target: Target, directory: Path, report) -> dict:
-    """Compile for one target; returns its entry in the list."""
-    path = directory / f"{target.name}.code"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
-    with replacing(path, force=True) as part:
-        done = subprocess.run(own_process(__name__, "write_own", str(part)), env={**environment, **target.settings()},
-                              cwd=directory, text=True, capture_output=True)
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-            raise NpefficientError(f"compiling for {target.name} failed: {last}")
-        code = part.read_bytes()
-    report(f"{target.name}: {str(path)}, {len(code):,} bytes")
-    return {"sha256": hashlib.sha256(code).hexdigest(), "layout": json.loads(done.stdout)}
-
-
-def write_own(path: str) -> None:
-    """Compile for the processor that the environment names, write the code, and print the layout it is for."""
-    from .compiler import compile_code
-
-    code, foreign = compile_code(FLOAT32)
-    if foreign:
-        raise NpefficientError(f"the code needs what Numba alone provides: {', '.join(sorted(foreign))}")
-    Path(path).write_bytes(code)
-    print(json.dumps(asdict(FLOAT32)))
-
-
-# --- processes -------------------------------------------------------------------------------------------------------
-
-
-def own_process(module: str, function: str, *arguments: str) -> list[str]:
-    """The command that calls a function of this package in a Python process of its own.
-
-    It finds modules where this process does, except by relative paths: what lies in a working directory, which may have
-    changed, must not take the place of a module that it imports. It fails if it finds another version of the package.
-    """
-    places = [place for place in sys.path if os.path.isabs(place)] + [str(PACKAGE.parent)]
-    return [sys.executable, "-c", f"import sys; sys.path[:] = {places!r}; from {__name__} import check_sources; "
-            f"check_sources({sources()!r}); from {module} import {function}; {function}(*{arguments!r})"]
-
-
-def check_sources(expected: str) -> None:
-    """Raise NpefficientError unless this process has the sources with this hash."""
-    if sources() != expected:
-        raise NpefficientError(f"{str(PACKAGE)!r} is another version of npefficient than the one that called it")

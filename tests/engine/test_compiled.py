@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from npefficient.engine import compiled, compiler, object_cache, shipped
+from npefficient.engine import compiled, compiler, object_cache, processes
 from npefficient.engine.engine import Engine
 from npefficient.errors import NpefficientError
 from npefficient.kernels import processor
@@ -53,8 +53,8 @@ def test_key_changes_with_a_settings_file_of_numba(monkeypatch, tmp_path):
 def test_key_changes_with_an_edit(monkeypatch, tmp_path, source):
     """The hash is over every file of both rooms; here over copies of them."""
     for room in ("kernels", "engine"):
-        shutil.copytree(shipped.PACKAGE / room, tmp_path / room)
-    monkeypatch.setattr(shipped, "PACKAGE", tmp_path)
+        shutil.copytree(processes.PACKAGE / room, tmp_path / room)
+    monkeypatch.setattr(processes, "PACKAGE", tmp_path)
     before = compiled._key(FLOAT32)
     (tmp_path / source).write_text((tmp_path / source).read_text() + "\n")
     assert compiled._key(FLOAT32) != before

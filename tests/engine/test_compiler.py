@@ -8,7 +8,7 @@ import sys
 import pytest
 from fresh import run
 
-from npefficient.engine import compiler, elf, machine_code, shipped
+from npefficient.engine import compiler, elf, machine_code, processes
 from npefficient.errors import ArgumentError
 from npefficient.kernels import lanes
 from npefficient.kernels.layout import FLOAT32
@@ -117,11 +117,11 @@ def test_where_no_process_can_be_started_all_is_compiled_here(monkeypatch, execu
 
 def test_process_has_the_same_sources_or_fails(monkeypatch):
     def call():
-        command = shipped.own_process("builtins", "print", "it", "runs")
+        command = processes.own_process("builtins", "print", "it", "runs")
         return subprocess.run(command, capture_output=True, text=True)
 
     assert call().stdout == "it runs\n"
-    monkeypatch.setattr(shipped, "sources", lambda: "0" * 64)
+    monkeypatch.setattr(processes, "sources", lambda: "0" * 64)
     assert call().returncode == 1 and "is another version of npefficient" in call().stderr
 
 
@@ -129,7 +129,7 @@ def test_process_imports_nothing_from_the_working_directory(monkeypatch, tmp_pat
     (tmp_path / "json.py").write_text("raise SystemExit('the wrong json')")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", ["", ".", *sys.path])
-    done = subprocess.run(shipped.own_process("builtins", "print", "it runs"), capture_output=True, text=True)
+    done = subprocess.run(processes.own_process("builtins", "print", "it runs"), capture_output=True, text=True)
     assert done.stdout == "it runs\n", done.stderr
 
 

@@ -11,7 +11,7 @@ import pytest
 from fresh import PYTHON, ROOT, environment
 from imagenet import needs_imagenet
 
-from npefficient.engine import compiled, shipped, targets
+from npefficient.engine import compiled, shipped, shipping, targets
 from npefficient.errors import ArgumentError
 from npefficient.kernels.layout import FLOAT32
 
@@ -286,5 +286,5 @@ def test_wrong_command_line_is_refused(tmp_path, arguments, problem):
 def test_failure_of_a_compilation_is_named_and_leaves_no_list(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "executable", shutil.which("false"))
     with pytest.raises(compiled.NpefficientError, match=f"compiling for {HERE[0].name} failed: exit code 1"):
-        shipped.ship(HERE[:1], tmp_path, print)
+        shipping.ship(HERE[:1], tmp_path, print)
     assert not list(tmp_path.iterdir())
