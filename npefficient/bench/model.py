@@ -44,9 +44,8 @@ def run(report, names, batches, threads, size=None, seconds: float = 3.0) -> Non
                 for count in threads:
                     rows.append(_combination(table, subject, batch, count, seconds))
     print(SPEED_LEGEND)
-    for row in table.rows:
-        if unsteady(row):
-            print(unsteady(row))
+    for warning in filter(None, map(unsteady, table.rows)):
+        print(warning)
     start = report.table("start, in ms, and memory, in MB", START, "start")
     for row in rows:
         start.add(**row)
