@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..kernels.layout import FLOAT, FLOAT32, INT8, Layout
+from ..kernels.layout import FLOAT, FLOAT32, INT8, ZERO, Layout
 from ..kernels.memory import aligned
 from ..kernels.packing import pack_weight, packed_size
-from ..kernels.quantize import ZERO
 from ..network.folding import fold
 from ..network.parameters import Weights
 from ..network.quantization import QuantizedWeights, float_convs, reads_floats

@@ -14,25 +14,14 @@ and taps that lie outside the window have weight zero. Windows of 3 in groups of
     group 0      0  1  2  3           output 0: a b c .    output 1: . a b c
     group 2            2  3  4  5     output 2: a b c .    output 3: . a b c
 
-So the weights are stored once for each distance from a group to a window that meets it (`distances`):
+So the weights are stored once for each distance from a group to a window that meets it (`packing.distances`):
 [row][distance][lanes][group]. The last group of a row may read up to group - 1 pixels past the window's end; their
 weights are zero, but there has to be memory.
 """
 import functools
 
 from .lanes import cut, family, routine
-
-
-def groups(layout, kernel: int, start: int) -> list[int]:
-    """The first pixels of the groups that a window from pixel `start` on takes."""
-    every = 2 if layout.group > kernel else layout.group
-    first = start // every * every
-    return list(range(first, start + kernel, layout.group))
-
-
-def distances(layout, kernel: int, stride: int) -> list[int]:
-    """First pixel of a group minus first pixel of a window, for all pairs that meet."""
-    return sorted({first - p * stride for p in range(layout.group) for first in groups(layout, kernel, p * stride)})
+from .packing import distances, groups
 
 
 def depthwise_int8_tile(t, x, x_row, weight, bias, out, out_row, rows, tiles, *, KERNEL, STRIDE, PIXELS):

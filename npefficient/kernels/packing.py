@@ -6,14 +6,26 @@
     depthwise   (C, 1, K, K) -> [C / lanes][K][K][lanes]; of integers [C / lanes][K][distance][lanes][group], see
                 `depthwise_int8.py`
 
-A group has one value if the weights are floats, as those of the stem and of the first depthwise convolution always are.
+A group has one value if the weights are floats, as those of the stem and of the first depthwise convolution always
+are. Nothing here needs Numba.
 """
 import numpy as np
 
-from .depthwise_int8 import distances
 from .layout import FLOAT
 
 KINDS = {4: np.float32, 2: np.int16, 1: np.int8}  # by bytes
+
+
+def groups(layout, kernel: int, start: int) -> list[int]:
+    """The first pixels of the groups that a window from pixel `start` on takes."""
+    every = 2 if layout.group > kernel else layout.group
+    first = start // every * every
+    return list(range(first, start + kernel, layout.group))
+
+
+def distances(layout, kernel: int, stride: int) -> list[int]:
+    """First pixel of a group minus first pixel of a window, for all pairs that meet."""
+    return sorted({first - p * stride for p in range(layout.group) for first in groups(layout, kernel, p * stride)})
 
 
 def taps(layout, item: int, kernel: int, stride: int) -> int:

@@ -11,10 +11,10 @@ So 0 is exactly 128, and a 1x1 convolution of `out` starts its sums at -128 time
 `largest` keeps 127 / largest finite.
 """
 from .lanes import kernel
-from .layout import FLOAT
+from .layout import FLOAT, ZERO
 
 LEAST = 2.0**-100
-LEVELS, ZERO = 127.0, 128
+LEVELS = 127.0
 
 
 def quantize(t, x, x_plane, scale, out, out_plane, pixels, vectors):

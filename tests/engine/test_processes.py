@@ -135,7 +135,7 @@ import sys
 from npefficient.engine import compiled
 said = []
 cached = compiled.found() is not None
-compiled.driver(said.append)
+compiled.driver(report=said.append)
 print(cached, bool(said), "numba" in sys.modules, compiled.code_path().is_file())
 """
 
@@ -174,7 +174,7 @@ def test_edited_kernel_is_compiled_anew(cold, tmp_path):
     script = "import sys; sys.path.insert(0, '.')" + MODEL + """
 from npefficient.engine import compiled
 said = []
-compiled.driver(said.append)
+compiled.driver(report=said.append)
 print(float(np.abs(model(x)).sum()), bool(said), npefficient.__file__)
 """
     pool, results = copy / "kernels" / "pool.py", []

@@ -142,8 +142,8 @@ def test_target_that_can_not_be_compiled_is_named(names, problem):
 def start(listed, monkeypatch, tmp_path):
     """start() -> the code that a start uses; a compilation gives b"compiled"."""
     monkeypatch.setenv("NPEFFICIENT_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(compiled, "_compile", lambda report, misfits: (b"compiled", set()))
-    return lambda: compiled._code(lambda text: None)
+    monkeypatch.setattr(compiled, "_compile", lambda layout, report, misfits: (b"compiled", set()))
+    return lambda: compiled._code(FLOAT32, lambda text: None)
 
 
 @fitting
