@@ -25,7 +25,17 @@ restarts lost workers and repeats their work. There is no --resume: files that w
 a new directory.
 """
 from .classified import exit_code, name_width, photos_of, show, topk
-from .options import add_reading, add_threads, add_weights, add_workers, compile_kernels, make_model, reading, whole
+from .options import (
+    add_precision,
+    add_reading,
+    add_threads,
+    add_weights,
+    add_workers,
+    compile_kernels,
+    make_model,
+    reading,
+    whole,
+)
 from .terminal import say
 
 
@@ -33,6 +43,7 @@ def add_arguments(parser):
     parser.add_argument("photos", metavar="PHOTO", nargs="*", help="any picture that Pillow reads, a folder, a glob, a "
                                                                    "LIST.txt, or - for standard input")
     add_weights(parser, demo="classify the photographs that come with npefficient")
+    add_precision(parser)
     parser.add_argument("--topk", metavar="K", type=whole,
                         help="how many classes to show (default: 5; 3 for --demo)")
     parser.add_argument("--json", action="store_true", help="one JSON object a line for every photo")
@@ -94,7 +105,7 @@ def _one_by_one(args) -> int:
 
     photos, how = photos_of(args), reading(args)
     model = make_model(args, args.threads)
-    compile_kernels()
+    compile_kernels(precision=args.precision)
     if not args.json:
         print(model)
     bad, width = 0, name_width(name for name, _ in photos)

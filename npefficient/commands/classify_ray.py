@@ -30,7 +30,7 @@ def run(args) -> int:
     weights = load_weights(weights_path(args))
     with contextlib.redirect_stderr(sys.stderr.unfiltered):  # Ray draws its progress with escape sequences
         count, bad = classify(photos, weights, args.output, topk=topk(args), embeddings=args.embeddings,
-                              fast_decode=args.fast_decode, **where, **how)
+                              precision=args.precision, fast_decode=args.fast_decode, **where, **how)
     print(f"wrote {plain(args.output)}: {counted(count, 'row')}")
     for error in first_errors(args.output, NAMED) if bad else ():
         say(f"error: {error}")

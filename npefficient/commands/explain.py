@@ -31,6 +31,7 @@ def add_arguments(parser):
                              "without -o, no page is written")
     parser.add_argument("--force", action="store_true", help="overwrite existing files")
     add_weights(parser, demo="explain a photograph that comes with npefficient")
+    parser.set_defaults(precision="float32")
     parser.add_argument("--topk", metavar="K", type=whole, default=5, help="how many classes to explain (default: 5)")
     parser.add_argument("--class", dest="chosen", metavar="NAME", help="also explain this class, given by name or "
                                                                          "number, and show its heat map first")

@@ -122,6 +122,13 @@ def add_weights(parser, demo: str | None = None) -> None:
         weights.add_argument("--demo", action="store_true", help=demo)
 
 
+def add_precision(parser) -> None:
+    """Add --precision, of the model that `make_model` makes."""
+    parser.add_argument("--precision", choices=("float32", "int8"), default="float32",
+                        help="int8: weights and activations of 8 bits, made of the same weights; about three times as "
+                             "fast on x86 processors with VNNI, and slightly less accurate (default: %(default)s)")
+
+
 def add_reading(parser) -> None:
     """Add --exif and --max-pixels; `reading` evaluates them."""
     parser.add_argument("--exif", action="store_true", help="rotate photos by their EXIF orientation (timm does not)")
@@ -210,7 +217,7 @@ def make_model(args, num_threads: int | None):
     """The model that the options select, on this many processors; None uses all that are available to this process."""
     from ..model.model import create_model
 
-    return create_model(checkpoint_path=weights_path(args), num_threads=num_threads)
+    return create_model(checkpoint_path=weights_path(args), num_threads=num_threads, precision=args.precision)
 
 
 def demo_photos(args, photo) -> tuple:
@@ -240,11 +247,14 @@ def weight_file(given: str):
     return pretrained(given)
 
 
-def compile_kernels(stream=None) -> None:
+def compile_kernels(stream=None, precision: str = "float32") -> None:
     """Compile the kernels, or load them, before the first photo; reports progress on stderr (or `stream`) if slow."""
     import sys
 
     from ..engine import compiled
+    from ..kernels.layout import FLOAT32, INT8
+
+    layout = INT8 if precision == "int8" else FLOAT32
 
     def tell(text: str) -> None:
         print(text, file=stream or sys.stderr, flush=True)
@@ -259,7 +269,7 @@ def compile_kernels(stream=None) -> None:
     ticker = threading.Thread(target=tick, daemon=True)
     ticker.start()
     try:
-        compiled.driver(report=tell)
+        compiled.driver(layout, report=tell)
     finally:
         done.set()
         ticker.join()

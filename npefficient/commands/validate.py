@@ -17,6 +17,7 @@ be listed are named on stderr and left out, and the exit code is 1.
 """
 from ..common.text import counted, plain
 from .options import (
+    add_precision,
     add_reading,
     add_threads,
     add_weights,
@@ -36,6 +37,7 @@ def add_arguments(parser):
     parser.add_argument("--labels-base", metavar="0|1", type=int, default=0, choices=(0, 1),
                         help="number of the first class, if classes are numbered (default: %(default)s)")
     add_weights(parser)
+    add_precision(parser)
     parser.add_argument("--preprocess", choices=("timm", "tf"), default="timm",
                         help="prepare photos as timm or as TensorFlow does (default: %(default)s)")
     add_reading(parser)
@@ -58,7 +60,7 @@ def run(args) -> int:
     check_folder(args.directory)
     workers, how = check_threads(args.threads) if args.workers is None else args.workers, reading(args)
     model = make_model(args, num_threads=1)
-    compile_kernels()
+    compile_kernels(precision=args.precision)
     print(model, flush=True)
     result = validate(model, args.directory, labels_file=args.labels_file, labels_base=args.labels_base,
                       preprocess=args.preprocess, workers=workers, batch_size=args.batch_size,
@@ -72,7 +74,8 @@ def run(args) -> int:
         print(f"wrote {plain(args.csv)}: {counted(len(rows), 'class')}")
     if args.json:
         what = {"directory": args.directory, "model": model.architecture.name, "weights": model.source.name,
-                "input_size": list(model.preprocessing.input_size), "preprocess": args.preprocess, **how}
+                "input_size": list(model.preprocessing.input_size), "preprocess": args.preprocess,
+                "precision": args.precision, **how}
         write_json(args.json, what | result.figures(), force=args.force)
         print(f"wrote {plain(args.json)}: all figures")
     for _, error in result.bad:

@@ -108,6 +108,9 @@ def explain(image: "Image | np.ndarray | str | Path", model: "Model | str" = "li
         image = open_image(image, exif=exif, max_pixels=max_pixels, in_chans=in_chans)
     model = _model(model)
     check_pool(model.architecture)
+    if model.precision != "float32":
+        raise ArgumentError(f"a model with precision {model.precision!r}: an explanation shows the network in float32; "
+                            "make the model with precision='float32'")
     extra = [find_class(dict(enumerate(model.labels)), wish) for wish in classes]
     shown = preview(image, model.preprocessing, in_chans)
     x = normalise(shown.cropped, model.preprocessing)[None]

@@ -42,10 +42,11 @@ class Classifier:
     """
 
     def __init__(self, weights: Weights | StrPath, *, topk: int = 5, embeddings: bool = False, exif: bool = False,
-                 fast_decode: bool = False, max_pixels: int | None = None):
+                 fast_decode: bool = False, max_pixels: int | None = None, precision: str = "float32"):
         """weights: `load_weights(..)`, which Ray sends to every worker, or a path that each of them can read
 
         topk, embeddings: what is in a row (`rows.Schema`); exif, fast_decode, max_pixels: as for `stream`
+        precision: as for `create_model`
         """
         from ..images.photo_file import check_in_chans, check_max_pixels
         from ..images.photo_limits import allow_pixels
@@ -59,10 +60,10 @@ class Classifier:
         check_in_chans(weights.architecture.in_chans)
         check_max_pixels(max_pixels)
         allow_pixels(max_pixels)  # a worker is a process of its own
-        self.model, self.workers = Model(weights, num_threads=1), _assigned_processors()
+        self.model, self.workers = Model(weights, num_threads=1, precision=precision), _assigned_processors()
         self.schema = Schema.of(self.model, topk, embeddings)
         self.how: dict[str, Any] = {"exif": exif, "fast_decode": fast_decode, "max_pixels": max_pixels}
-        self.columns = layout(self.schema, settings_of(weights, self.schema, **self.how))
+        self.columns = layout(self.schema, settings_of(weights, self.schema, precision=precision, **self.how))
 
     def __call__(self, batch: dict[str, np.ndarray]) -> "pyarrow.Table":
         """A batch of photos (column -> array) -> a pyarrow table with a row for each, in the same order."""
@@ -91,7 +92,7 @@ def classify(photos: Sequence[str], weights: Weights, output: str, *, workers: i
     processors: for each worker
     address: of a cluster (`ray.init`); None for $RAY_ADDRESS, else for this machine alone. If this process is already
         connected to a cluster, that one is used.
-    how: topk, embeddings, exif, fast_decode and max_pixels of `Classifier`
+    how: topk, embeddings, exif, fast_decode, max_pixels and precision of `Classifier`
 
     The files, sorted by name, hold the rows in the order of the photos. Raises ArgumentError for arguments that can't
     be used, NpefficientError where the job fails; what it has written by then stays.

@@ -24,9 +24,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from ..engine.engine import Engine
+    from ..network.quantized_reference import QuantizedNetwork
     from ..network.reference import Network
 
 BACKENDS = ("engine", "reference")
+PRECISIONS = ("float32", "int8")
 
 
 @overload
@@ -37,12 +39,13 @@ def create_model(model_name: str | None = None, pretrained: bool = False, *, pre
                  pretrained_cfg_overlay: Mapping[str, Any] | None = None, checkpoint_path: StrPath | None = None,
                  num_classes: int | None = None, in_chans: int | None = None, global_pool: str | None = None,
                  features_only: Literal[False] = False, num_threads: int | None = None, backend: str = "engine",
-                 **timms: Any) -> "Model": ...
+                 precision: str = "float32", **timms: Any) -> "Model": ...
 def create_model(model_name: str | None = None, pretrained: bool = False, *, pretrained_cfg: str | None = None,
                  pretrained_cfg_overlay: Mapping[str, Any] | None = None, checkpoint_path: StrPath | None = None,
                  num_classes: int | None = None, in_chans: int | None = None, global_pool: str | None = None,
                  features_only: bool = False, out_indices: int | Iterable[int] | None = None,
-                 num_threads: int | None = None, backend: str = "engine", **timms: Any) -> "Model | FeatureModel":
+                 num_threads: int | None = None, backend: str = "engine", precision: str = "float32",
+                 **timms: Any) -> "Model | FeatureModel":
     """Make a model by timm's name.
 
     model_name: "tf_efficientnet_lite0" .. "tf_efficientnet_lite4", or "lite0" .. "lite4", with or without the prefix
@@ -61,12 +64,15 @@ def create_model(model_name: str | None = None, pretrained: bool = False, *, pre
     features_only, out_indices: make a model that returns a list of feature maps instead (`features.FeatureModel`)
     num_threads: processors to use; None uses all that are available to this process
     backend: "engine" (compiled) or "reference" (plain NumPy)
+    precision: "float32", or "int8" for weights and activations of 8 bits, made of the same weights: about three times
+        as fast on x86 with VNNI, while the logits change by some 4 % of their deviation (`network/quantization.py`)
     timms: timm's other arguments; those for training have no effect (`timm_names.NO_EFFECT`)
 
     If no weights are given, the model has seeded random ones with activations of ordinary size. Raises ArgumentError
     for an invalid argument, WeightsError for an unusable file, DownloadError if the download fails.
     """
     word("backend", backend, BACKENDS)
+    word("precision", precision, PRECISIONS)
     check_options("create_model", timms)
     if out_indices is not None and not features_only:
         raise ArgumentError(f"out_indices={shown(out_indices)} without features_only=True: a whole model returns "
@@ -76,7 +82,7 @@ def create_model(model_name: str | None = None, pretrained: bool = False, *, pre
                              in_chans=in_chans, global_pool=global_pool)
     if settings:
         load = functools.partial(prepared, load, settings)
-    model = Model(load(), num_threads=num_threads, backend=backend, load=load)
+    model = Model(load(), num_threads=num_threads, backend=backend, precision=precision, load=load)
     return FeatureModel(model, out_indices) if features_only else model
 
 
@@ -87,12 +93,13 @@ class Model(WeightHolder):
     """
 
     def __init__(self, weights: Weights, *, num_threads: int | None = None, backend: str = "engine",
-                 load: Callable[[], Weights] | None = None):
+                 precision: str = "float32", load: Callable[[], Weights] | None = None):
         """load: a call that loads the same weights again; without it, they are kept beside the engine's own copy."""
         if not isinstance(weights, Weights):
             raise ArgumentError(f"weights of type {type(weights).__name__}: they must be what npefficient.load_weights "
                                 "returns; create_model(checkpoint_path=..) takes a file")
         self.backend, self.num_threads = word("backend", backend, BACKENDS), num_threads
+        self.precision = word("precision", precision, PRECISIONS)
         self._wish = num_threads  # as requested; a copy in another process resolves it there
         if backend == "engine":
             from ..engine.cpus import check_threads
@@ -102,14 +109,19 @@ class Model(WeightHolder):
             check_parameters(weights.parameters, weights.architecture)
         self._take(weights, load or functools.partial(held, weights))
 
-    def _make(self, weights: Weights) -> "Engine | Network":
+    def _make(self, weights: Weights) -> "Engine | Network | QuantizedNetwork":
+        network = self._in_precision(weights)
         if self.backend == "engine":
             from ..engine.engine import Engine
 
-            return Engine(weights, cast(int, self.num_threads))  # __init__ made it a number for this backend
-        from ..network.reference import Network
+            return Engine(network, cast(int, self.num_threads))  # __init__ made it a number for this backend
+        if isinstance(network, Weights):
+            from ..network.reference import Network
 
-        return Network(weights.architecture, weights.parameters)
+            return Network(network.architecture, network.parameters)
+        from ..network.quantized_reference import QuantizedNetwork
+
+        return QuantizedNetwork(network)
 
     @property
     def num_classes(self) -> int:
@@ -196,6 +208,11 @@ class Model(WeightHolder):
         ArgumentError for an unknown name.
         """
         wanted, x = find_layers(self.architecture, names), self._checked(x)
+        inside = [name for name, layer in wanted.items() if layer.finish is not None]
+        if inside and self.precision != "float32":
+            raise ArgumentError(f"layer {shown(inside[0])} of a model with precision {self.precision!r}: convolution "
+                                "and batch norm are one layer there; ask for the batch norm, or make the model with "
+                                "precision='float32'")
         sources = [layer.source for layer in wanted.values() if layer.source is not None]
         made = {None: x} | (_finite(self._network.outputs(x, sources)) if sources else {})
         return {name: made[layer.source] if layer.finish is None else layer.finish(self._plain(), made[layer.source])
@@ -254,7 +271,7 @@ class Model(WeightHolder):
         weights = f"RANDOM weights ({short(self.source.name)})" if random else f"weights from {short(self.source.name)}"
         weights += ", RANDOM classifier" * (self.source.random == "classifier")
         return (f"Model({network.name}, {counted(network.num_classes, 'class')}, {rows}x{columns}x{network.in_chans}, "
-                f"{weights}, {self.backend})")
+                f"{weights}, {self.backend}{', int8' * (self.precision == 'int8')})")
 
 
 def _opened(image: "Image | np.ndarray | StrPath | BinaryIO | bytes", in_chans: int) -> "Image | np.ndarray":

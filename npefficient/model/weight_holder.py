@@ -12,6 +12,7 @@ from ..common.paths import StrPath
 from ..errors import WeightsError
 from ..network.architecture import IMAGENET_CLASSES
 from ..network.parameters import Weights, fingerprint
+from ..network.quantization import QuantizedWeights, quantize
 from ..weights.adapt import classifier_arrays
 from .data_config import model_cfg
 from .loading import adapted, held, reclassified, weights_of
@@ -41,6 +42,7 @@ class WeightHolder(TimmModule):
     """
 
     backend: str
+    precision: str
     _wish: int | None  # num_threads as requested
     _make: Callable[[Weights], Any]
     _network: Any
@@ -62,7 +64,7 @@ class WeightHolder(TimmModule):
         the copy's results are the same to the bit, or there is a WeightsError. Weights and classifiers that were given
         as arrays are part of the pickle: 4 bytes per parameter, 18.6 MB for all of Lite0.
         """
-        how = {"num_threads": self._wish, "backend": self.backend}
+        how = {"num_threads": self._wish, "backend": self.backend, "precision": self.precision}
         return _again, (type(self), self._load, _digest(self.weights()), how)
 
     @property
@@ -88,13 +90,20 @@ class WeightHolder(TimmModule):
         if self.backend == "engine":
             from ..engine.pack import pack
 
-            same = np.array_equal(pack(weights).buffer, network.packed.buffer)
-        else:
+            packed = pack(self._in_precision(weights))
+            same = packed.buffer.tobytes() == network.packed.buffer.tobytes()  # bits of integers may be those of NaN
+        elif self.precision == "float32":
             same = all(np.array_equal(network.parameters.get(k), v) for k, v in weights.parameters.items())
+        else:
+            same = all(map(np.array_equal, quantize(weights).arrays(), network.weights.arrays()))
         if not same:
             raise WeightsError(f"the weights of {self.source.name!r} have changed since this model was created: create "
                                "the model again")
         return weights
+
+    def _in_precision(self, weights: Weights) -> "Weights | QuantizedWeights":
+        """The weights as the network takes them."""
+        return quantize(weights) if self.precision == "int8" else weights
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of all weights under timm's names, unfolded, in timm's order."""

@@ -62,6 +62,10 @@ class QuantizedWeights:
     labels: tuple[str, ...] | None
     source: Source
 
+    def arrays(self) -> list[np.ndarray]:
+        """All weights, scales and biases, in the order of execution."""
+        return [array for layer in (self.float_layers | self.layers).values() for array in vars(layer).values()]
+
 
 def float_convs(network: Architecture) -> tuple[Conv, ...]:
     """The stem and the depthwise convolution after it, 1 to 4 % of the multiply-adds.

@@ -163,6 +163,14 @@ class QuantizedNetwork:
         if self.architecture.num_classes:
             yield "classifier", from_float32(x[:, None, None], self.weights.layers["classifier"])[:, 0, 0]
 
+    def outputs(self, x, layers) -> dict:
+        """(N, H, W, C) -> what the outputs of these layers stand for, by name; float32."""
+        return {name: real(y) for name, y in self.layers(x) if name in layers}
+
+    def head_outputs(self, features, layers) -> dict:
+        """The last feature map (N, H, W, C), float32 -> the outputs of the global pool and the classifier."""
+        return {name: y for name, y in self.head_layers(clamp(features / STEP)) if name in layers}
+
     def __call__(self, x):
         """(N, H, W, C) float32 -> logits (N, num_classes), or what the last layer's output stands for; float32."""
         for _, output in self.layers(x):  # noqa: B007 (each replaces the one before it, and the last one stays)

@@ -178,11 +178,10 @@ def network_key(weights: Weights, exif: bool = False) -> str:
     from PIL import __version__ as pillow
 
     from ...common.version import __version__
-    from ...kernels.processor import identity
 
     network = weights.architecture
-    digest = hashlib.sha256(repr((__version__, pillow, identity(), network.name, network.in_chans,
-                                  network.global_pool, weights.preprocessing, exif)).encode())
+    digest = hashlib.sha256(repr((__version__, pillow, network.name, network.in_chans, network.global_pool,
+                                  weights.preprocessing, exif)).encode())
     for name, array in sorted(weights.parameters.items()):
         if not name.startswith("classifier."):
             digest.update(f"{name} {array.dtype} {array.shape}".encode())

@@ -1,0 +1,109 @@
+"""Models with precision "int8": the same interface, and the same answers as the plain integer network."""
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from engines import assert_same_bits, pixels, weights
+from imagenet import PHOTOS, needs_imagenet, official
+
+import npefficient
+from npefficient.errors import ArgumentError
+from npefficient.jobs.stream import stream
+from npefficient.model.features import FeatureModel
+from npefficient.model.model import Model
+from npefficient.network.quantization import quantize
+from npefficient.network.quantized_reference import QuantizedNetwork, real
+
+CLASSES = 7
+X = pixels(2, 40, 33, 3)
+
+
+def model(**options):
+    return Model(weights("lite0", CLASSES), precision="int8", **{"num_threads": 2, **options})
+
+
+def test_logits_are_those_of_the_plain_network():
+    expected = QuantizedNetwork(quantize(weights("lite0", CLASSES)))(X)
+    for backend in ("engine", "reference"):
+        assert_same_bits(model(backend=backend, num_threads=1)(X), expected)
+    floats = Model(weights("lite0", CLASSES), num_threads=1)(X)
+    assert 0 < np.abs(floats - expected).max() < 0.3 * floats.std()
+
+
+def test_create_model_takes_the_precision():
+    made = npefficient.create_model("lite0", num_classes=CLASSES, precision="int8", num_threads=1)
+    assert made.precision == "int8" and repr(made).endswith(", engine, int8)")
+    again = npefficient.create_model("lite0", num_classes=CLASSES, precision="int8", backend="reference")
+    assert_same_bits(made(X), again(X))
+    with pytest.raises(ArgumentError, match="precision 'int4': .*float32.*int8"):
+        npefficient.create_model("lite0", precision="int4")
+
+
+@pytest.mark.parametrize("backend", ["engine", "reference"])
+def test_head_features_and_layers(backend):
+    made = model(backend=backend)
+    plain = {name: real(y) for name, y in QuantizedNetwork(quantize(weights("lite0", CLASSES))).layers(X)}
+    features = made.forward_features(X)
+    assert_same_bits(features, plain["conv_head"])
+    assert_same_bits(made.forward_head(features), made(X))
+    assert_same_bits(made.forward_head(features, pre_logits=True), plain["global_pool"])
+    layers = {"bn1": "conv_stem", "blocks.0": "blocks.0.0.conv_pw", "blocks.2.0.bn2": "blocks.2.0.conv_dw",
+              "classifier": "classifier"}
+    for name, output in made.activations(X, layers).items():
+        assert_same_bits(output, plain[layers[name]])
+    maps = FeatureModel(made, [1, 4])(X)
+    assert [m.shape[-1] for m in maps] == [24, 320]
+    assert_same_bits(maps[1], plain["blocks.6.0.conv_pwl"])
+
+
+def test_layer_that_is_part_of_another_is_an_error():
+    with pytest.raises(ArgumentError, match="'blocks.2.0.conv_dw' of a model with precision 'int8': convolution and "):
+        model().activations(X, ["blocks.2.0.conv_dw"])
+
+
+@pytest.mark.parametrize("backend", ["engine", "reference"])
+def test_copies_have_the_same_bits(backend):
+    made = npefficient.create_model("lite0", num_classes=CLASSES, precision="int8", backend=backend)
+    copy = pickle.loads(pickle.dumps(made))
+    assert copy.precision == "int8"
+    assert_same_bits(copy(X), made(X))
+
+
+def test_weights_are_the_floats_that_it_was_made_from():
+    made, expected = model(), weights("lite0", CLASSES).parameters
+    for name, array in made.state_dict().items():
+        np.testing.assert_array_equal(array, expected[name])
+
+
+def test_other_classifier():
+    made = model()
+    made.set_classifier(np.eye(3, 1280, dtype=np.float32), np.zeros(3, np.float32))
+    assert made.precision == "int8" and made(X).shape == (2, 3)
+    pooled = made.forward_head(made.forward_features(X), pre_logits=True)
+    np.testing.assert_allclose(made(X), pooled[:, :3], atol=0.01 * pooled.max())
+
+
+def test_streams_have_the_logits_of_single_calls(tmp_path):
+    from PIL import Image
+
+    for i in range(3):
+        noise = np.random.default_rng(i).integers(0, 256, (50, 40, 3), np.uint8)
+        Image.fromarray(noise).save(tmp_path / f"{i}.png")
+    made = model(num_threads=1)
+    photos = sorted(map(str, Path(tmp_path).glob("*.png")))
+    for outcome, photo in zip(stream(made, photos, workers=2), photos, strict=True):
+        assert_same_bits(outcome.outputs["classifier"], made(made.transform(photo)[None])[0])
+
+
+def test_explanations_are_of_floats():
+    with pytest.raises(ArgumentError, match="precision 'int8': an explanation shows the network in float32"):
+        npefficient.explain(np.zeros((40, 40, 3), np.uint8), model())
+
+
+@needs_imagenet
+def test_photographs_keep_their_classes():
+    made = Model(official("lite0").weights(), precision="int8", num_threads=1)
+    for photo in PHOTOS:
+        x = made.transform(photo)[None]
+        assert made(x).argmax() == official("lite0")(x).argmax()
