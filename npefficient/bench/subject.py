@@ -7,6 +7,8 @@ import numpy as np
 
 from ..network.architecture import build
 from ..network.parameters import random_weights
+from ..network.quantization import quantize
+from ..network.quantized_reference import QuantizedNetwork
 from ..network.reference import Network
 from ..weights.weight_file import write_weights
 
@@ -30,9 +32,9 @@ class Subject:
         """float32 (batch, H, W, 3)."""
         return self._batch("input", batch)
 
-    def logits(self, batch: int) -> np.ndarray:
+    def logits(self, batch: int, precision: str = "float32") -> np.ndarray:
         """The plain network's logits for this input: float32 (batch, 1000)."""
-        return self._batch("logits", batch)
+        return self._batch(f"{precision}-logits", batch)
 
     def _batch(self, what: str, batch: int) -> np.ndarray:
         pictures = np.load(self._file(what))
@@ -50,7 +52,7 @@ class Subject:
         return f"{self.name} {self.height}x{self.width}"
 
 
-def make_subject(name: str, directory, size: tuple[int, int] | None = None) -> Subject:
+def make_subject(name: str, directory, size: tuple[int, int] | None = None, precisions=("float32",)) -> Subject:
     """Write weights, input and expected logits of one variant, by default at its own size."""
     weights = random_weights(build(name))
     height, width = size or weights.preprocessing.input_size
@@ -58,5 +60,8 @@ def make_subject(name: str, directory, size: tuple[int, int] | None = None) -> S
     write_weights(subject.weights, weights)
     x = np.random.default_rng(0).uniform(-1, 1, (DISTINCT, height, width, 3)).astype(np.float32)
     np.save(subject._file("input"), x)
-    np.save(subject._file("logits"), Network(weights.architecture, weights.parameters)(x))
+    for precision in precisions:
+        network = (QuantizedNetwork(quantize(weights)) if precision == "int8" else
+                   Network(weights.architecture, weights.parameters))
+        np.save(subject._file(f"{precision}-logits"), network(x))
     return subject

@@ -41,6 +41,8 @@ def add_arguments(parser):
                       help="pictures per call, one or more numbers such as 1,16 (default: %(default)s)")
     _threads(part)
     _size(part)
+    part.add_argument("--precision", metavar="P,..", type=_precisions, default="float32",
+                      help="float32, int8, or both separated by a comma (default: %(default)s)")
     part = add("layers", "The steps of a forward pass one by one, and their sum compared with the whole pass", 3.0)
     _models(part, "lite0", several=False)
     add_threads(part, default=1)
@@ -94,6 +96,14 @@ def _peer_list(text: str) -> list:
     return choose(text)
 
 
+@option
+def _precisions(text: str) -> list[str]:
+    from ..common.checks import word
+    from ..model.model import PRECISIONS
+
+    return [word("precision", name, PRECISIONS) for name in text.split(",")]
+
+
 def run(args) -> int:
     from ..bench.report import Report
     from ..engine.cpus import check_threads
@@ -117,7 +127,8 @@ def _peak(args):
 def _model(args):
     from ..bench import model
 
-    return lambda report: model.run(report, args.model, args.batch, args.threads, args.size, args.seconds)
+    return lambda report: model.run(report, args.model, args.batch, args.threads, args.size, args.seconds,
+                                    args.precision)
 
 
 def _layers(args):

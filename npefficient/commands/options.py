@@ -252,9 +252,8 @@ def compile_kernels(stream=None, precision: str = "float32") -> None:
     import sys
 
     from ..engine import compiled
-    from ..kernels.layout import FLOAT32, INT8
+    from ..kernels.layout import layout_of
 
-    layout = INT8 if precision == "int8" else FLOAT32
 
     def tell(text: str) -> None:
         print(text, file=stream or sys.stderr, flush=True)
@@ -269,7 +268,7 @@ def compile_kernels(stream=None, precision: str = "float32") -> None:
     ticker = threading.Thread(target=tick, daemon=True)
     ticker.start()
     try:
-        compiled.driver(layout, report=tell)
+        compiled.driver(layout_of(precision), report=tell)
     finally:
         done.set()
         ticker.join()

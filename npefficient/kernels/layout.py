@@ -116,3 +116,8 @@ class Layout:
 
 FLOAT32 = Layout(*vector_unit())
 INT8 = Layout(*vector_unit(), item=1 if has_dot_products() else 2)
+
+
+def layout_of(precision: str) -> Layout:
+    """The layout of this processor's vectors for "float32" or "int8"."""
+    return {"float32": FLOAT32, "int8": INT8}[precision]
