@@ -7,9 +7,9 @@ import pytest
 
 def pytest_configure(config):
     # Most tests ask models with random weights for classes; test_classify.py tests the warning itself.
-    config.addinivalue_line("filterwarnings", "ignore:.*random weights tell no classes apart:UserWarning")
+    config.addinivalue_line("filterwarnings", "ignore:.*random weights can't tell classes apart:UserWarning")
     # Photos of every kind are compared with Pillow's; test_photo_file.py tests the warning itself.
-    config.addinivalue_line("filterwarnings", "ignore:.* which become 0 to 255 by clipping:UserWarning")
+    config.addinivalue_line("filterwarnings", "ignore:.* are clipped to 0..255:UserWarning")
     # Tests use a fixed number of threads on any machine.
     config.addinivalue_line("filterwarnings", "ignore:.* they take turns, which is slower:UserWarning")
 

@@ -11,7 +11,7 @@ invalidate the line for those that read the other.
 import numpy as np
 
 LINE = 64  # bytes of a cache line on x86 and on most ARM cores
-ARGUMENTS = 2  # of `run.work`, both int64
+ARGUMENTS = 2  # of what `run.make_work` makes, both int64
 
 # A counter is an int64: the lowest EPOCH_BITS bits count chunks, those above are the run's number ("epoch"). So a
 # thread that is late by a whole run sees a different epoch, in the same atomic read as the count.

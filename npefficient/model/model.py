@@ -1,21 +1,20 @@
 """`Model`: a network with its weights, its preprocessing and its class names; `create_model` makes one."""
 import functools
-import io
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast, overload
 
 import numpy as np
 
-from ..common.checks import plain_array, word
+from ..common.checks import word
 from ..common.paths import StrPath
 from ..common.text import counted, short, shown
-from ..errors import ArgumentError, WeightsError
-from ..network.architecture import FLAT
+from ..errors import ArgumentError
 from ..network.layers import find_layers
 from ..network.parameters import Weights, check_parameters
 from ..scores import softmax, top_k
 from .features import FeatureInfo, FeatureModel, feature_info, take_indices
+from .inputs import checked, finite, opened
 from .loading import held, prepared, wanted, wanted_weights
 from .timm_names import check_options
 from .weight_holder import WeightHolder
@@ -160,7 +159,7 @@ class Model(WeightHolder):
         map. Raises ArgumentError for a different shape or dtype, or values that are not finite. With the backend
         "engine", a picture's logits are the same to the last bit for any batch and any number of threads.
         """
-        return _finite({self.architecture.output: self._network(self._checked(x))})[self.architecture.output]
+        return finite({self.architecture.output: self._network(self._checked(x))})[self.architecture.output]
 
     def forward_features(self, x: np.ndarray) -> np.ndarray:
         """(N, H, W, in_chans) -> the last feature map (N, h, w, num_features), before the pool."""
@@ -172,11 +171,11 @@ class Model(WeightHolder):
         `forward_head(forward_features(x))` equals `model(x)` to the bit.
         """
         network = self.architecture
-        x = _checked(x, self.num_features, "features", "they come from model.forward_features")
+        x = checked(x, self.num_features, "features", "they come from model.forward_features")
         if not network.global_pool:
             return x
         layer = "global_pool" if pre_logits else network.output
-        return _finite(self._network.head_outputs(x, [layer]))[layer]
+        return finite(self._network.head_outputs(x, [layer]))[layer]
 
     def forward_intermediates(self, x: np.ndarray, indices: int | Iterable[int] | None = None, norm: bool = False,
                               stop_early: bool = False, output_fmt: str = "NHWC", intermediates_only: bool = False,
@@ -214,7 +213,7 @@ class Model(WeightHolder):
                                 "and batch norm are one layer there; ask for the batch norm, or make the model with "
                                 "precision='float32'")
         sources = [layer.source for layer in wanted.values() if layer.source is not None]
-        made = {None: x} | (_finite(self._network.outputs(x, sources)) if sources else {})
+        made = {None: x} | (finite(self._network.outputs(x, sources)) if sources else {})
         return {name: made[layer.source] if layer.finish is None else layer.finish(self._plain(), made[layer.source])
                 for name, layer in wanted.items()}
 
@@ -233,7 +232,7 @@ class Model(WeightHolder):
         return self._reference
 
     def _checked(self, x: Any) -> np.ndarray:
-        return _checked(x, self.architecture.in_chans, "input", "model.transform makes one from a photo")
+        return checked(x, self.architecture.in_chans, "input", "model.transform makes one from a photo")
 
     def transform(self, image: "Image | np.ndarray | StrPath | BinaryIO | bytes") -> np.ndarray:
         """A photo -> float32 (H, W, in_chans), as in timm's evaluation transform.
@@ -242,7 +241,7 @@ class Model(WeightHolder):
         """
         from ..images.image import transform
 
-        return transform(_opened(image, self.in_chans), self.preprocessing, in_chans=self.in_chans)
+        return transform(opened(image, self.in_chans), self.preprocessing, in_chans=self.in_chans)
 
     def classify(self, image: "Image | np.ndarray | StrPath | BinaryIO | bytes",
                  topk: int = 5) -> list[tuple[str, float]]:
@@ -272,42 +271,3 @@ class Model(WeightHolder):
         weights += ", RANDOM classifier" * (self.source.random == "classifier")
         return (f"Model({network.name}, {counted(network.num_classes, 'class')}, {rows}x{columns}x{network.in_chans}, "
                 f"{weights}, {self.backend}{', int8' * (self.precision == 'int8')})")
-
-
-def _opened(image: "Image | np.ndarray | StrPath | BinaryIO | bytes", in_chans: int) -> "Image | np.ndarray":
-    """A PIL image or an array as it is, anything else as `open_image` reads it."""
-    from PIL import Image
-
-    from ..images.image import open_image
-
-    if isinstance(image, (Image.Image, np.ndarray)):
-        return image
-    image = io.BytesIO(image) if isinstance(image, (bytes, bytearray, memoryview)) else image
-    return open_image(image, in_chans=in_chans)
-
-
-def _checked(x: Any, channels: int, what: str, origin: str) -> np.ndarray:
-    """A contiguous float32 array (N, H, W, channels); `what` names it in errors, `origin` says how to get one."""
-    if not isinstance(x, np.ndarray):
-        raise ArgumentError(f"{what} of type {type(x).__name__}: it must be a NumPy array (N, H, W, {channels}); "
-                            f"{origin}")
-    plain_array(what, x)
-    if x.ndim != 4 or x.shape[3] != channels or 0 in x.shape[1:]:
-        hint = "add the batch axis with x[None]" if x.ndim == 3 else "channels come last (NHWC)"
-        raise ArgumentError(f"{what} of shape {x.shape}: it must be (N, H, W, {channels}); {hint}")
-    if x.dtype != np.float32:
-        raise ArgumentError(f"{what} of dtype {x.dtype}: it must be float32, normalised; model.transform makes it "
-                            "from a photo or a uint8 array, x.astype(np.float32) from other floats")
-    if not np.isfinite(x).all():
-        raise ArgumentError(f"{what} with {x[~np.isfinite(x)][0]}: every value must be finite")
-    return np.ascontiguousarray(x)
-
-
-def _finite(made: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the outputs of layers; raises WeightsError if pooled features or logits are not finite."""
-    for name in [name for name in FLAT if name in made]:
-        wrong = made[name][~np.isfinite(made[name])]
-        if wrong.size:
-            raise WeightsError(f"{name!r} returned {wrong[0]}: these weights were not trained on such pictures, or the "
-                               "input is far out of range")
-    return made

@@ -14,8 +14,6 @@ from npefficient.bench import machine, measure, peak, probes, process, report, s
 from npefficient.engine import cpus
 from npefficient.errors import ArgumentError, NpefficientError
 
-# --- timing ----------------------------------------------------------------------------------------------------------
-
 
 def test_measure_counts_what_the_clock_says():
     clock, durations, calls = Clock(), [9.0, 1.0, 2.0, 3.0, 4.0, 5.0], []

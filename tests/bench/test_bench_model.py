@@ -47,9 +47,9 @@ def test_model_measures_every_combination(bench, tmp_path):
 @pytest.mark.parametrize("first, second, change", [(100, 100, None), (102, 98, None), (97, 103, "6%"),
                                                    (80, 120, "40%")])
 def test_a_peak_that_changes_is_warned_of(first, second, change):
-    row = {"model": "lite0 33x20", "batch": 3, "threads": 1, "peak 1": first, "peak 2": second}
-    assert model.unsteady(row) == (change and f"WARNING: the peak changed by {change} while lite0 33x20, batch 3, 1 "
-                                   "thread was measured: its shares of the peak are uncertain")
+    row = {"model": "lite0 33x20", "precision": "int8", "batch": 3, "threads": 1, "peak 1": first, "peak 2": second}
+    assert model.unsteady(row) == (change and f"WARNING: the peak changed by {change} while lite0 33x20, int8, batch "
+                                   "3, 1 thread was measured: its shares of the peak are uncertain")
 
 
 def test_model_takes_more_threads_than_there_are_cores(bench, tmp_path):
@@ -59,10 +59,10 @@ def test_model_takes_more_threads_than_there_are_cores(bench, tmp_path):
 
 def test_model_refuses_wrong_logits(tmp_path):
     made = subject.make_subject("lite0", tmp_path, (33, 20))
-    logits = made._file("logits")
+    logits = made._file("float32-logits")
     np.save(logits, np.load(logits) + np.float32(1e-3))
-    with pytest.raises(NpefficientError, match="lite0 33x20, batch 1, 1 thread: WRONG RESULT"):
-        model.child("lite0", 33, 20, str(tmp_path), 1, 1, 0.01)
+    with pytest.raises(NpefficientError, match="lite0 33x20, float32, batch 1, 1 thread: WRONG RESULT"):
+        model.child("lite0", 33, 20, str(tmp_path), "float32", 1, 1, 0.01)
 
 
 @pytest.mark.parametrize("batch, threads, alone, together", [(1, 1, 1, 0), (3, 1, 1, 0), (1, 2, 0, 1), (4, 2, 2, 0),
@@ -70,8 +70,9 @@ def test_model_refuses_wrong_logits(tmp_path):
 def test_memory_held_is_what_pictures_on_their_way_need(weights, batch, threads, alone, together):
     """The arenas for pictures that have a thread each, and for one that all threads share."""
     engine = Engine(weights, threads)
-    engine(np.zeros((batch, 33, 20, 3), np.float32))
-    one, shared = (make_plan(weights.architecture, engine.packed, 33, 20, count) for count in (1, threads))
+    engine.outputs(np.zeros((batch, 33, 20, 3), np.float32), ["global_pool"])
+    keep = frozenset(["global_pool"])
+    one, shared = (make_plan(weights.architecture, engine.packed, 33, 20, count, keep) for count in (1, threads))
     scratch = max([one.scratch_size] * bool(alone) + [shared.scratch_size] * bool(together))
     assert steps.memory_held(engine) == (alone * one.arena_size + together * shared.arena_size, threads * scratch)
 

@@ -85,11 +85,11 @@ def test_all_installed_peers_agree_with_us(bench, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("engine", ["npefficient", *(peer.engine for peer in INSTALLED)])
 def test_wrong_logits_of_a_peer_are_found(small, tmp_path, engine):
-    logits = np.load(small._file("logits"))
+    logits = np.load(small._file("float32-logits"))
     for suffix in ("weights", "input"):
         source = small.weights if suffix == "weights" else small._file("input")
         (tmp_path / source.name).write_bytes(source.read_bytes())
-    np.save(tmp_path / small._file("logits").name, logits + np.float32(0.01))
+    np.save(tmp_path / small._file("float32-logits").name, logits + np.float32(0.01))
     other = type(small)(small.name, small.height, small.width, tmp_path)
     peer = next(peer for peer in (run.OURS, *run.PEERS) if peer.engine == engine)
     assert run._prepared(peer, other, 1)

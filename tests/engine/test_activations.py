@@ -9,19 +9,17 @@ from engines import assert_same_bits, pixels, weights
 from golden_weights import packed
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from layouts import VECTOR, vectors
+from kept_layers import check_kept, ran
 from maps import assert_map
 from planning import SHORT, free, freedom
 
 from npefficient.engine import engine as engine_module
-from npefficient.engine.plan import make_classifier_plan, make_head_plan, make_plan
+from npefficient.engine.plan import make_plan
 from npefficient.errors import ArgumentError
-from npefficient.kernels.layout import FLOAT32
 from npefficient.model.features import FeatureModel
 from npefficient.model.model import Model
 from npefficient.network.architecture import GLOBAL_POOLS, build
 from npefficient.network.layers import named_layers
-from npefficient.network.parameters import random_weights
 
 THREADS = (1, 2, 3)
 CLASSES = 5
@@ -174,11 +172,6 @@ def plans(draw):
         return network, make_plan(network, packed(network.variant.short_name), *size, threads, keep), size, keep
 
 
-def ran(plan):
-    """The layers of a plan in their order; a pool in two steps counts once."""
-    return list(dict.fromkeys(layer for layers in plan.layers for layer in layers))
-
-
 @settings(max_examples=60, deadline=None)
 @given(plans())
 def test_plan_ends_with_the_last_layer_kept(drawn):
@@ -199,23 +192,6 @@ def test_plan_leaves_alone_what_is_kept(drawn):
     check_kept(drawn[1])
 
 
-def check_kept(plan):
-    """Fail unless the step that made each map that is kept is the last to write there, and the maps lie apart."""
-    owner = np.full(plan.arena_size // VECTOR, "", "U32")
-    for step, layers in zip(plan.steps, plan.layers, strict=True):
-        last = layers[-1]
-        owner[places(step["out"], step["out_plane"], step["vectors"], last.out_height * last.out_width)] = last.name
-    for name, made in plan.outputs.items():
-        found = owner[places(made.offset, FLOAT32.plane_size(made.height * made.width), vectors(made.channels),
-                             made.height * made.width)]
-        assert (found == name).all(), f"{name}: {found[found != name][0]} has written over it"
-
-
-def places(offset, plane, blocks, pixels):
-    """The vectors of the arena where an output lies."""
-    return (offset // VECTOR + np.arange(blocks)[:, None] * (plane // VECTOR) + np.arange(pixels)).ravel()
-
-
 def test_check_kept_can_fail():
     """A map whose buffer is given to a later layer as well."""
     network, keep = build("lite0"), frozenset(["blocks.0.0.conv_pw", "classifier"])
@@ -234,44 +210,6 @@ def test_what_is_not_kept_is_written_over():
     everything = make_plan(network, packed("lite0"), 64, 64, 1, names)
     check_kept(everything)
     assert everything.arena_size > 3 * make_plan(network, packed("lite0"), 64, 64, 1).arena_size
-
-
-@pytest.mark.parametrize("pool", [pool for pool in GLOBAL_POOLS if pool])
-@pytest.mark.parametrize("keep", [{"global_pool"}, {"classifier"}, {"global_pool", "classifier"}], ids="-".join)
-def test_head_plan(keep, pool):
-    network = build("lite0", CLASSES, 3, pool)
-    plan = make_head_plan(network, packed("lite0"), 7, 5, 2, frozenset(keep))
-    check_kept(plan)
-    names = ["global_pool", "classifier"] if "classifier" in keep else ["global_pool"]
-    assert [layer.name for layer in ran(plan)] == names and plan.outputs.keys() == keep
-    assert plan.features.shape == (7, 5, 1280) and plan.steps[0]["x"] == plan.features.offset
-    apart = set(places(plan.features.offset, FLOAT32.plane_size(35), vectors(1280), 35))
-    channels = {"global_pool": network.head_hidden_size, "classifier": CLASSES}
-    assert {name: made.channels for name, made in plan.outputs.items()} == {name: channels[name] for name in keep}
-    first = plan.steps[0]
-    assert apart.isdisjoint(places(first["out"], first["out_plane"], first["vectors"], 1))
-
-
-def test_classifier_plan():
-    """Its input are pooled vectors of a batch, one beside the other."""
-    network = build("lite0", CLASSES, 3, "catavgmax")
-    plan = make_classifier_plan(network, packed("lite0"), 1, 9, 2)
-    check_kept(plan)
-    assert [layer.name for layer in ran(plan)] == ["classifier"] and plan.outputs["classifier"].shape == (1, 9, CLASSES)
-    assert plan.features.shape == (1, 9, 2 * 1280) and plan.steps[0]["x"] == plan.features.offset
-
-
-@pytest.mark.parametrize("pool", [pool for pool in GLOBAL_POOLS if pool])
-@pytest.mark.parametrize("names", [["classifier"], ["global_pool", "classifier"], ["classifier", "conv_head"]],
-                         ids="-".join)
-def test_batch_has_the_outputs_of_its_pictures(names, pool):
-    """The classifier sees all pictures of a batch at once."""
-    m, x = Model(random_weights(build("lite0", CLASSES, 3, pool)), num_threads=2), pixels(5, 24, 40, 3)
-    outputs = m._network.outputs(x, names)
-    assert list(outputs) == names
-    for name, output in outputs.items():
-        apart = [m._network.outputs(x[i : i + 1], names)[name] for i in range(5)]
-        assert_same_bits(output, np.concatenate(apart))
 
 
 @pytest.mark.parametrize("names, last", [
