@@ -17,7 +17,8 @@ SUBCOMMANDS = ("bench", "classify", "compare", "convert", "explain", "export", "
 WRONG, FAULT = 1, 70  # 70: EX_SOFTWARE of sysexits.h
 INTERRUPTED, CLOSED, TERMINATED = 130, 141, 143  # 128 + the number of SIGINT, SIGPIPE, SIGTERM
 TRACEBACK = "NPEFFICIENT_TRACEBACK"
-SETTINGS = ("NPEFFICIENT_CACHE", "NPEFFICIENT_MIRROR", TRACEBACK)  # environment variables
+# Environment variables; NPEFFICIENT_SHIP is read by setup.py, and is set while that calls a subcommand.
+SETTINGS = ("NPEFFICIENT_CACHE", "NPEFFICIENT_MIRROR", "NPEFFICIENT_SHIP", TRACEBACK)
 
 
 class _Parser(argparse.ArgumentParser):

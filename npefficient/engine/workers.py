@@ -31,6 +31,7 @@ import os
 import threading
 import time
 
+from ..kernels.layout import FLOAT32, Layout
 from ..kernels.memory import aligned
 from . import cpus
 from .compiled import driver
@@ -57,11 +58,11 @@ TRIAL_SPINS = 1 << 10  # to measure how long one takes: 10 to 100 us in all
 class Job:
     """One thread's record, and a reference that keeps the arrays alive that it points into."""
 
-    def __init__(self):
+    def __init__(self, layout: Layout = FLOAT32):
         self.record = aligned(JOB.itemsize).view(JOB)[0:1]
         self.address = self.record.ctypes.data
         self.scratch = aligned(0)
-        self.layout = None  # of the last run, which tells the driver for it
+        self.layout = layout  # of the last run, which tells the driver for it
         self.holds = None
 
     def fill(self, run) -> None:
@@ -107,8 +108,9 @@ class _Worker:
     thread sleeps by acquiring `_wake`; a caller that finds `_asleep` set releases it.
     """
 
-    def __init__(self):
-        self.job, self.ended = Job(), False
+    def __init__(self, layout: Layout):
+        """layout: of the first run, to have its driver at hand."""
+        self.job, self.ended = Job(layout), False
         self._lock, self._asleep, self._wake = threading.Lock(), False, threading.Lock()
         self._wake.acquire()
         self.thread = threading.Thread(target=self._serve, name="npefficient", daemon=True)
@@ -145,7 +147,6 @@ class _Worker:
         self._asleep = False  # last, in case of an interrupt: the next `post` then wakes it once more
 
     def _serve(self) -> None:
-        self._sleep()  # until there is a job, and with it a driver
         spins = self._spins()
         while not self.ended:
             why = driver(self.job.layout)(self.job.address, spins)
@@ -160,8 +161,6 @@ class _Worker:
         It has to be measured: x86's PAUSE takes 10 cycles before Skylake and 140 since (Intel's optimization manual),
         and other processors may have no such instruction (`atomics.relax`).
         """
-        if self.ended:
-            return 0
         work, nothing, shortest = driver(self.job.layout), Job(), math.inf
         for _ in range(3):  # a trial that is preempted takes too long
             start = time.perf_counter()
@@ -192,7 +191,7 @@ class WorkerPool:
         if self._stopped or time.perf_counter() < self._resume:
             return []
         with self._lock:  # else two callers could choose the same worker
-            while len(self._workers) < len(runs) and not self._stopped and self._start():
+            while len(self._workers) < len(runs) and not self._stopped and self._start(runs[0].packed.layout):
                 pass
             free = [worker for worker in self._workers if worker.job.is_free()][: len(runs)]
             for worker, run in zip(free, runs):
@@ -211,9 +210,9 @@ class WorkerPool:
         self._backoff = min(2 * self._backoff, MAX_BACKOFF) if too_short else BACKOFF
         self._resume = now + self._backoff
 
-    def _start(self) -> bool:
+    def _start(self, layout: Layout) -> bool:
         try:
-            self._workers.append(_Worker())
+            self._workers.append(_Worker(layout))
         except RuntimeError:  # a limit on threads: go on with fewer
             return False
         return True

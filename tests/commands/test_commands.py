@@ -45,7 +45,8 @@ def test_settings_that_there_are_not_are_warned_of(command, monkeypatch):
     code, _, err = command("list")
     assert code == 0 and err == (
         "npefficient: warning: unknown environment variable NPEFFICIENT_MIROR (did you mean "
-        "'NPEFFICIENT_MIRROR'?); npefficient reads NPEFFICIENT_CACHE, NPEFFICIENT_MIRROR, NPEFFICIENT_TRACEBACK\n")
+        "'NPEFFICIENT_MIRROR'?); npefficient reads NPEFFICIENT_CACHE, NPEFFICIENT_MIRROR, NPEFFICIENT_SHIP, "
+        "NPEFFICIENT_TRACEBACK\n")
     sources = "".join(path.read_text() for package in (npefficient, weights_convert)
                       for path in Path(package.__file__).parent.rglob("*.py"))
     assert set(re.findall("NPEFFICIENT_[A-Z]+", sources)) == set(SETTINGS)
@@ -157,7 +158,7 @@ def test_a_missing_extra_is_noticed_before_any_work(command, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     (tmp_path / "a.png").touch()
     monkeypatch.setitem(sys.modules, module, None)
-    monkeypatch.setattr(compiled, "driver", lambda report: pytest.fail("it compiles first"))
+    monkeypatch.setattr(compiled, "driver", lambda layout, report: pytest.fail("it compiles first"))
     code, out, err = command(*arguments, "--weights", "none.h5")
     assert code == 1 and out == "" and message in err and "python -m pip install" in err and "none.h5" not in err
     assert os.listdir() == ["a.png"]
@@ -183,7 +184,7 @@ def test_compiling_gives_signs_of_life(monkeypatch):
     monkeypatch.setattr(options, "TICK", 0.001)
     said, patience = io.StringIO(), time.monotonic() + 60
 
-    def driver(report):
+    def driver(layout, report):
         report("compiling")
         while said.getvalue().count(" s\n") < 2 and time.monotonic() < patience:
             time.sleep(0.001)

@@ -89,9 +89,9 @@ def test_info_of_a_folder_is_that_of_its_checkpoint(command, ten, tmp_path):
 
 
 def test_info_says_whose_labels_are_taken(command, tmp_path):
-    for classes, said in ((1000, "none in the file, ImageNet's are taken: tench, Tinca tinca, "),
-                          (3, "none in the file, numbers are taken: class 0, class 1, class 2\n"),
-                          (0, "none, it has no classes\n")):
+    for classes, said in ((1000, "none in the file; ImageNet's class names are used: tench, Tinca tinca, "),
+                          (3, "none in the file; numbers are used: class 0, class 1, class 2\n"),
+                          (0, "none, since there are no classes\n")):
         write_weights(tmp_path / f"{classes}.h5", random_weights(architecture.build("lite0", classes)))
         assert f"labels           {said}" in command("info", tmp_path / f"{classes}.h5")[1]
 

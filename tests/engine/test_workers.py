@@ -13,6 +13,7 @@ from fake_work import WAIT, FakeWork, Jobs, Watched, all_done, bounded, fake_run
 from npefficient.engine import cpus, workers
 from npefficient.engine.records import IDLE, YIELD
 from npefficient.engine.workers import Job
+from npefficient.kernels.layout import FLOAT32
 
 
 def all_asleep(asked):
@@ -40,7 +41,8 @@ def test_job_is_what_the_run_says(make):
     """All fields of the run, its first step, and scratch memory of the worker's own, as large as the plan wants."""
     seen = []
     pool = make(FakeWork(lambda record: seen.append({name: int(record[name]) for name in record.dtype.names})))
-    fields = {"steps": 11, "count": 12, "counters": 13, "epoch": 14, "weights": 15, "arena": 16, "picture": 17}
+    fields = {"layout": FLOAT32.number, "steps": 11, "count": 12, "counters": 13, "epoch": 14, "weights": 15,
+              "arena": 16, "picture": 17}
     asked = pool.ask([fake_run(15, scratch_size=1000, **fields)])
     until(all_done(asked))
     scratch = asked[0].job.scratch
