@@ -168,7 +168,7 @@ STRUCTURE = {
     "external_link_extra": (lambda f: f.__setitem__("x", h5py.ExternalLink("other.h5", "/x")),
                             "datasets missing: none; unexpected: 1$"),
     "hard_link_twice": (instead("blocks.0.0.bn1.bias", alias),
-                        "every dataset must have its own place"),
+                        "datasets must not overlap"),
     "external_storage": (instead("classifier.bias", external), "'classifier.bias' is external"),
     "virtual": (instead("classifier.bias", virtual), "'classifier.bias' is virtual"),
     "virtual_unlimited": (instead("classifier.bias", virtual_unlimited), "'classifier.bias' is virtual"),
@@ -207,5 +207,5 @@ STRUCTURE = {
     "complex": (instead("classifier.bias", lambda f, data: f.create_dataset("classifier.bias", data=data.astype("c8"))),
                 "'classifier.bias' is complex64"),
     "attribute_on_dataset": (lambda f: f["bn1.bias"].attrs.__setitem__("scale", 2.0),
-                             "'bn1.bias' has attributes of its own"),
+                             "'bn1.bias' has attributes: a weight file has them only at its root"),
 }

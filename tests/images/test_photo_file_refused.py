@@ -49,13 +49,13 @@ BROKEN = {
     "ico": (encoded("ICO", "RGBA", 16, 16), r"an icon \(ICO\)"),
     "icns": (encoded("ICNS", "RGBA", 16, 16), r"an icon \(ICNS\)"),
     "pcx": (encoded("PCX"), "not an image, or of a kind"),
-    "ppm_comment": (b"P6\n#" + b"x" * 200_000 + b"\n2 2\n255\n" + bytes(12), "thousands of tiny pieces; save it anew"),
-    "ppm_blanks": (b"P6" + b" " * 200_000 + b"2 2 255\n" + bytes(12), "thousands of tiny pieces; save it anew"),
+    "ppm_comment": (b"P6\n#" + b"x" * 200_000 + b"\n2 2\n255\n" + bytes(12), "thousands of tiny pieces; save it again"),
+    "ppm_blanks": (b"P6" + b" " * 200_000 + b"2 2 255\n" + bytes(12), "thousands of tiny pieces; save it again"),
     "ppm_of_text": (b"P2 2000 2000 255\n" + b"7 " * 2**21, "4,194,321 bytes of plain text .*; save it as PNG"),
-    "png_of_tiny_chunks": (tiny_chunks(300), "thousands of tiny pieces; save it anew"),
-    "tiff_of_one_strip": (same_strips(2000), "its 2,000 pieces overlap, .*read more than 4 times over; save it anew"),
+    "png_of_tiny_chunks": (tiny_chunks(300), "thousands of tiny pieces; save it again"),
+    "tiff_of_one_strip": (same_strips(2000), "its 2,000 pieces overlap, .*read more than 4 times over; save it again"),
     "tiff_without_sizes": (same_strips(2000, given=False), "its 2,000 pieces overlap"),
-    "jpeg_of_101_scans": (many_scans(101), "a JPEG of 101 scans, and 100 at most"),
+    "jpeg_of_101_scans": (many_scans(101), "a JPEG of 101 scans, and at most 100 are decoded"),
 }
 
 
