@@ -16,6 +16,8 @@ from npefficient.kernels.quantize import quantize_kernel
 
 # This processor's own, and 16-bit values as on processors without dot products of bytes; LLVM splits what is too wide.
 LAYOUTS = {"own": INT8, "avx512": Layout(16, 32, item=2), "avx2": Layout(8, 16, item=2), "sse": Layout(4, 16, item=2)}
+if INT8.item == 1:
+    LAYOUTS["vnni"] = Layout(8, 16, item=1)  # that of AVX-VNNI; AVX-512 has the same instructions
 VALUE = {1: np.uint8, 2: np.uint16}
 WEIGHT = {1: np.int8, 2: np.int16}
 GAP = 3  # pixels between two planes
