@@ -23,7 +23,7 @@ class Demo:
     weights: Path  # a weight file
     photos: tuple[Path, ...]
     topk: int  # classes worth showing
-    remark: str  # what is to be said first; "" for nothing
+    warning: str  # to be printed first; "" for none
 
 
 def demo() -> Demo:

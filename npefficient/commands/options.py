@@ -205,8 +205,8 @@ def weights_path(args):
 
     if args.demo:
         chosen = demo.demo()
-        if chosen.remark:
-            say(chosen.remark)
+        if chosen.warning:
+            say(chosen.warning)
         return chosen.weights
     if args.weights:
         return args.weights

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..kernels.layout import AVERAGE, AVERAGE_AND_MAXIMUM, FLOAT, MAXIMUM
-from ..kernels.memory import ALIGNMENT
+from ..kernels.memory import ALIGNMENT, SCRATCH
 from ..kernels.packing import taps
 from ..network.architecture import Architecture, LayerShape, same_padding
 from .activation import Activation, of_layer
@@ -23,8 +23,6 @@ STEM, DEPTHWISE, POINTWISE, POOL, QUANTIZE = range(5)  # what a step does
 FROM_PICTURE, EXPANDED, COPIED = range(3)  # a depthwise step's source: the stem, a pointwise layer, its input as it is
 POOLS = {"avg": [AVERAGE], "max": [MAXIMUM], "avgmax": [AVERAGE_AND_MAXIMUM], "catavgmax": [AVERAGE, MAXIMUM]}  # steps
 
-# Second-level caches have 256 KiB (Haswell) to 2 MiB (Sapphire Rapids): 192 KiB leave room for weights in the smallest.
-SCRATCH = 192 << 10  # bytes of a depthwise step's input rows at a time
 PIXELS_AT_ONCE = 256 << 10  # bytes of a pointwise step's input in one chunk, which each panel reads again
 PIXELS_PER_PART = 24  # least pixels of a pointwise step's chunk with all panels: three tiles of 8
 CHUNKS = 2  # least chunks per thread: if one thread is late, the others take its chunks instead of waiting for it

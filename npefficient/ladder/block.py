@@ -15,6 +15,7 @@ import numpy as np
 from numba import njit
 
 from ..kernels.lanes import routine
+from ..kernels.memory import SCRATCH
 from ..kernels.rows import copy_kernel, zero_kernel
 from . import depthwise, pointwise
 from .arrays import (
@@ -38,7 +39,6 @@ from .pointwise import flat, residual_of
 pointwise_panel, depthwise_plane = pointwise.pointwise, depthwise.depthwise
 COPY, ZERO = copy_kernel(LAYOUT), zero_kernel(LAYOUT)
 
-SCRATCH = 192 << 10  # bytes of the wide activation at a time: they stay in the second-level cache
 
 # --- plain loops, compiled loops, lanes over channels: layer by layer ------------------------------------------------
 
