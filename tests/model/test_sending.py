@@ -104,7 +104,7 @@ def test_threads_are_those_that_were_asked_for(file):
     for asked in (None, 1, 3):
         model = npefficient.create_model(checkpoint_path=file, num_threads=asked)
         _, (_, _, _, how) = model.__reduce__()
-        assert how == {"num_threads": asked, "backend": "engine"}
+        assert how == {"num_threads": asked, "backend": "engine", "precision": "float32"}
         assert pickle.loads(pickle.dumps(model)).num_threads == model.num_threads
 
 

@@ -23,7 +23,7 @@ PAIRS = {  # ours -> timm's
 }
 ONLY_OURS = {"create_model": {
     "num_classes", "in_chans", "global_pool", "features_only", "out_indices",  # timm passes them on to the network
-    "num_threads", "backend",
+    "num_threads", "backend", "precision",
 }}
 OTHER_DEFAULTS = {  # -> (ours, timm's)
     "create_model": {"model_name": (None, inspect.Parameter.empty)},  # a weight file knows it
