@@ -80,7 +80,7 @@ def empty_cache(place: Path) -> Path:
 
     compiled.driver()
     (place / "cache").mkdir()
-    if compiled.is_cached():
+    if compiled.code_path().is_file():
         shutil.copytree(compiled.code_path().parent, place / "cache" / "compiled")  # a link would not be used
     return place / "cache"
 
