@@ -51,7 +51,7 @@ def test_every_argument_of_create_model_is_decided():
     known |= arguments(timm.models.build_model_with_cfg) - {"model_cls", "variant"}
     known |= {"bn_eps", "bn_momentum", "features_only", "out_indices", "feature_cls", "pruned"}
     assert known - decided("create_model") == set()
-    assert decided("create_model") - known == {"num_threads", "backend", "img_size"}
+    assert decided("create_model") - known == {"num_threads", "backend", "precision", "img_size"}
 
 
 @needs_timm
@@ -134,7 +134,7 @@ def test_page_tells_of_functions_what_is_true():
     for function, theirs in (("create_model", timm.create_model), ("create_transform", timm.data.create_transform)):
         ours = arguments(getattr(npefficient, function))
         told = {head: calls.get(function, set()) for head, (_, calls) in items.items()}
-        assert told["Same"] | told["Different"] == ours - {"num_threads", "backend", "is_training"}
+        assert told["Same"] | told["Different"] == ours - {"num_threads", "backend", "precision", "is_training"}
         assert told["No effect"] <= NO_EFFECT[function] and told["Absent"] <= INSTEAD[function].keys()
         assert told["Different"] <= arguments(theirs)
     assert items["No effect"][1]["create_model"] == NO_EFFECT["create_model"]
