@@ -26,6 +26,7 @@ RELU6_STEP = 6.0 / 255.0  # of every activation after a ReLU6, which is a uint8
 LARGEST_WEIGHT = 127  # -128 does not occur
 LARGEST = 2.0**127  # half of float32's range, so that no rounding leads beyond it
 TINY = float(np.finfo(np.float32).tiny)  # the smallest normal float32; subnormal numbers are slow, and become zero
+CLASSES_AT_ONCE = 128
 INPUT = 255.0  # the largest value of a picture that is not normalised; normalised ones stay within 3
 
 
@@ -117,9 +118,13 @@ def _convolution(conv: Conv, parameters: dict, mean) -> QuantizedLayer:
 
 def _classifier(network: Architecture, parameters: dict, mean) -> QuantizedLayer:
     """Of a maximum no mean is known; it is no smaller than that of the average."""
-    weight, bias = (parameters[f"classifier.{leaf}"].astype(np.float64) for leaf in ("weight", "bias"))
+    weight, bias = (parameters[f"classifier.{leaf}"] for leaf in ("weight", "bias"))
     mean = np.tile(mean, network.head_hidden_size // len(mean))
-    return quantized_layer(weight[:, :, None, None], bias, mean, 1.0, 1.0)
+    # Some classes at a time: copies in float64 of all of them would be the largest arrays of a process.
+    blocks = -(-len(bias) // CLASSES_AT_ONCE)
+    layers = [quantized_layer(rows.astype(np.float64)[:, :, None, None], some.astype(np.float64), mean, 1.0, 1.0)
+              for rows, some in zip(np.array_split(weight, blocks), np.array_split(bias, blocks))]
+    return QuantizedLayer(*(np.concatenate(arrays) for arrays in zip(*(vars(layer).values() for layer in layers))))
 
 
 def quantized_layer(weight, bias, mean, steps: float, output_step: float) -> QuantizedLayer:
