@@ -10,7 +10,9 @@ have no order and no rounding, so every processor gives the same result, whateve
 from llvmlite import ir
 from numba.core import cgutils
 
-_I8, _I16, _I32 = ir.IntType(8), ir.IntType(16), ir.IntType(32)
+from .processor import is_x86
+
+_I16, _I32 = ir.IntType(16), ir.IntType(32)
 
 # Adding 1.5 * 2**23 to a float from -255 to 255 rounds it to an integer, to nearest, ties to even: floats of that size
 # are whole numbers. The integer is in the low bits of the sum, and its next 14 bits are zero.
@@ -86,9 +88,8 @@ class IntegerTrace:
         """total + the sum over each lane's group of x times weight; x is unsigned if it has 8 bits."""
         b, kind = self.builder, total.value.type
         if self.layout.item == 1:
-            function = cgutils.get_or_insert_function(b.module, ir.FunctionType(kind, [kind] * 3),
-                                                      f"llvm.x86.avx512.vpdpbusd.{32 * total.lanes}")
-            return Integers(b, b.call(function, [total.value, x.value, weight.value]))
+            dot = self._x86(f"avx512.vpdpbusd.{32 * total.lanes}", kind, total.value, x.value, weight.value)
+            return Integers(b, dot)
         narrow, wide = ir.VectorType(_I16, 2 * total.lanes), ir.VectorType(_I32, 2 * total.lanes)
         product = b.mul(*(b.sext(b.bitcast(one.value, narrow), wide) for one in (x, weight)))
         undefined = ir.Constant(wide, ir.Undefined)
@@ -106,39 +107,55 @@ class IntegerTrace:
         kind = ir.VectorType(self._value(), lanes)
         b.store(b.trunc(bits, kind), self._pointer(address, kind), align=1)
 
-    def store_bytes(self, pixels, address) -> None:
+    def store_clamped(self, pixels, address) -> None:
         """Clamp floats to 0 .. 255, round them to integers (to nearest, ties to even), and store neighbouring pixels.
 
-        x86 narrows four vectors at a time, with saturation: twice 32 to 16 bits, then 16 to 8.
+        x86 narrows several vectors into one, with saturation: 32 to 16 bits, and for values of 8 bits once more. Each
+        128 bits of the result have a few lanes of every pixel, which are then put in order.
         """
-        b, x86, lanes = self.builder, "llvm.x86.avx512" if self.lanes == 16 else "llvm.x86.avx2", self.lanes
-        bits = 32 * lanes
-        words, octets = ir.VectorType(_I16, 2 * lanes), ir.VectorType(_I8, 4 * lanes)
+        if self.layout.item == 2 and (self.lanes < 8 or not is_x86()):  # there is no such instruction
+            for p, pixel in enumerate(pixels):
+                self.store_integers(pixel.clamp(255.0), address + p * self.layout.vector)
+            return
+        together = self.layout.group  # a vector of values has this many pixels
+        for first in range(0, len(pixels), together):
+            some = pixels[first : first + together]
+            vectors = [self._rounded(pixel) for pixel in some] + [self._rounded(some[-1])] * (together - len(some))
+            if self.layout.item == 1:
+                vectors = [self._narrowed("packssdw", one, other) for one, other in zip(vectors[::2], vectors[1::2])]
+                packed = self._narrowed("packuswb", *vectors)
+            else:
+                packed = self._narrowed("packusdw", *vectors)
+            self._store_in_order(packed, len(some), address + first * self.layout.vector)
 
-        def call(name, result, *values):
-            kind = ir.FunctionType(result, [value.type for value in values])
-            return b.call(cgutils.get_or_insert_function(b.module, kind, name), values)
+    def _rounded(self, pixel):
+        """Floats as int32, those above 255 as 255: beyond 2**31 there is no int32. Any negative number is as good as 0.
+        """
+        kind, below = ir.VectorType(_I32, self.lanes), pixel.at_most(255.0).value
+        if self.lanes == 16:
+            return self._x86("avx512.mask.cvtps2dq.512", kind, below, ir.Constant(kind, ir.Undefined), _I16(0xFFFF),
+                             _I32(4))
+        return self._x86("avx.cvt.ps2dq.256", kind, below)
 
-        def rounded(vector):
-            below = vector.at_most(255.0).value  # beyond 2**31 there is no int32; below 0, any of them is negative
-            kind = ir.VectorType(_I32, lanes)
-            if lanes == 16:
-                return call("llvm.x86.avx512.mask.cvtps2dq.512", kind, below, ir.Constant(kind, ir.Undefined),
-                            ir.IntType(16)(0xFFFF), _I32(4))
-            return call("llvm.x86.avx.cvt.ps2dq.256", kind, below)
+    def _narrowed(self, name, one, other):
+        """Two vectors of integers in one of half the bits for each, with saturation."""
+        width = one.type.element.width // 2
+        kind = ir.VectorType(ir.IntType(width), 2 * one.type.count)
+        return self._x86(f"avx512.{name}.512" if self.lanes == 16 else f"avx2.{name}", kind, one, other)
 
-        for first in range(0, len(pixels), 4):
-            some = pixels[first : first + 4]
-            a, b2, c, d = [rounded(one) for one in some] + [rounded(some[-1])] * (4 - len(some))
-            suffix = f".{bits}" if lanes == 16 else ""
-            halves = [call(f"{x86}.packssdw{suffix}", words, *pair) for pair in ((a, b2), (c, d))]
-            packed = b.bitcast(call(f"{x86}.packuswb{suffix}", octets, *halves), ir.VectorType(_I32, lanes))
-            quads = lanes // 4
-            order = [quad * 4 + pixel for pixel in range(len(some)) for quad in range(quads)]
-            places = ir.Constant(ir.VectorType(_I32, len(order)), order)
-            stored = b.shuffle_vector(packed, ir.Constant(packed.type, ir.Undefined), places)
-            at = address + first * self.layout.vector
-            b.store(stored, self._pointer(at, stored.type), align=1)
+    def _store_in_order(self, packed, pixels, address) -> None:
+        """Store the first `pixels` pixels; each 128 bits of `packed` have an equal part of every one."""
+        b, together = self.builder, self.layout.group
+        part = ir.IntType(128 // together)  # of a pixel, in 128 bits
+        parts = b.bitcast(packed, ir.VectorType(part, self.lanes // 4 * together))
+        order = [lane * together + pixel for pixel in range(pixels) for lane in range(self.lanes // 4)]
+        stored = b.shuffle_vector(parts, ir.Constant(parts.type, ir.Undefined),
+                                  ir.Constant(ir.VectorType(_I32, len(order)), order))
+        b.store(stored, self._pointer(address, stored.type), align=1)
+
+    def _x86(self, name, result, *values):
+        kind = ir.FunctionType(result, [value.type for value in values])
+        return self.builder.call(cgutils.get_or_insert_function(self.builder.module, kind, f"llvm.x86.{name}"), values)
 
     def copy(self, x, out) -> None:
         """Copy a vector of the layout's values, floats or integers."""

@@ -59,9 +59,13 @@ def vector_unit() -> tuple[int, int]:
     return lanes, registers
 
 
+def is_x86() -> bool:
+    return _architecture() in X86
+
+
 def has_dot_products() -> bool:
     """True if the processor has x86's products of uint8 and int8, four in each lane (VNNI), for its widest vectors."""
-    if _architecture() not in X86:
+    if not is_x86():
         return False
     having, (lanes, _) = features(), vector_unit()
     return bool({"avx512vnni", "avx512_vnni"} & having) if lanes == 16 else lanes == 8 and bool(

@@ -145,15 +145,11 @@ class Trace(IntegerTrace):
 
         Integers count in steps of 6 / 255, and so do the vectors then.
         """
-        if self.layout.item == 1:
-            self.store_bytes(pixels, address)
+        if self.layout.item != FLOAT:
+            self.store_clamped(pixels, address)
             return
         for p, vector in enumerate(pixels):
-            at = address + p * self.layout.vector
-            if self.layout.item == FLOAT:
-                self.store(vector.relu6(), at)
-            else:
-                self.store_integers(vector.clamp(255.0), at)
+            self.store(vector.relu6(), address + p * self.layout.vector)
 
     def prefetch(self, address) -> None:
         """Start fetching the cache line at an address into the first-level cache; the address may be invalid."""

@@ -16,7 +16,7 @@ model = npefficient.create_model("lite0", num_classes=10, num_threads=2)
 
 
 # Every warning is an error but the one about more threads than processors, since tests run on any machine.
-PYTHON = sys.executable, "-W", "error", "-W", "ignore:num_threads"
+PYTHON = (sys.executable, "-W", "error", *(f"-Wignore:{count} threads" for count in range(2, 9)))
 
 
 def environment(**changes):

@@ -14,8 +14,9 @@ from npefficient.kernels.pointwise_int8 import pointwise_int8_kernel
 from npefficient.kernels.pool_int8 import pool_int8_kernel
 from npefficient.kernels.quantize import quantize_kernel
 
-# This processor's own, and 16-bit values as on processors without dot products of bytes; LLVM splits what is too wide.
-LAYOUTS = {"own": INT8, "avx512": Layout(16, 32, item=2), "avx2": Layout(8, 16, item=2), "sse": Layout(4, 16, item=2)}
+# This processor's own, and those of processors with the same vectors, or shorter ones, without dot products of bytes.
+OTHERS = {"avx512": Layout(16, 32, item=2), "avx2": Layout(8, 16, item=2), "sse": Layout(4, 16, item=2)}
+LAYOUTS = {"own": INT8} | {name: layout for name, layout in OTHERS.items() if layout.lanes <= INT8.lanes}
 if INT8.item == 1:
     LAYOUTS["vnni"] = Layout(8, 16, item=1)  # that of AVX-VNNI; AVX-512 has the same instructions
 VALUE = {1: np.uint8, 2: np.uint16}
