@@ -50,9 +50,9 @@ def test_classifier_can_not_turn_what_is_decoded(place):
     (["a.png", "s3://bucket/b.png"], {}, "photos 'a.png' .. 's3://bucket/b.png': give paths or addresses"),
     (["a.png"], {"workers": 0}, "workers 0: it must be a whole number of at least 1"),
     (["a.png"], {"processors": True}, "processors True: it must be a whole number"),
-    (["a.png"], {"address": "10.0.0.1:6379"}, "photo 'a.png': workers elsewhere"),
+    (["a.png"], {"address": "10.0.0.1:6379"}, "photo 'a.png': workers on other machines"),
     (["/a.png"], {"address": "nonsense"}, "address 'nonsense'"),
-    (["a.png"], {"topk": 0}, "topk 0: it must be at least 1"),
+    (["a.png"], {"topk": 0}, "topk 0: it must be a whole number of at least 1"),
 ], ids=["none", "mixed", "workers", "processors", "relative", "address", "topk"])
 def test_classify_refuses(tmp_path, photos, how, message):
     with pytest.raises(ArgumentError, match=message):
