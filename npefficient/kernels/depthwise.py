@@ -48,20 +48,28 @@ def depthwise_tile(t, x, x_row, weight, bias, out, out_row, rows, tiles, *, KERN
     t.loop(rows, row, x, out)
 
 
-@functools.cache
-def depthwise_kernel(layout):
-    """The routine `depthwise` for one layout."""
-    floats, vector, longest = layout.floats, layout.vector, layout.longest_tile
-    TILES = family(depthwise_tile, layout, KERNEL=(3, 5), STRIDE=(1, 2), PIXELS=range(1, longest + 1))
+def in_strips(TILES, x_pixel: int, out_pixel: int, largest: int):
+    """The routine `depthwise`: strips of equal tiles, as TILES(KERNEL, STRIDE, PIXELS, ..) computes them.
+
+    x_pixel, out_pixel: bytes of a pixel of one block; largest: pixels of a tile
+    """
 
     @routine
     def depthwise(x, x_row, weight, bias, out, rows, columns, kernel, stride):
-        """`rows` rows of `columns` outputs of one block of channels, in strips of equal tiles."""
-        out_row = columns * vector
+        """`rows` rows of `columns` outputs of one block of channels."""
+        out_row = columns * out_pixel
         while columns > 0:
-            size, count = cut(columns, longest)
+            size, count = cut(columns, largest)
             TILES(kernel, stride, size, x, x_row, weight, bias, out, out_row, rows, count)
             done = count * size
-            x, out, columns = x + done * stride * floats, out + done * vector, columns - done
+            x, out, columns = x + done * stride * x_pixel, out + done * out_pixel, columns - done
 
     return depthwise
+
+
+@functools.cache
+def depthwise_kernel(layout):
+    """The routine `depthwise` for one layout."""
+    longest = layout.longest_tile
+    TILES = family(depthwise_tile, layout, KERNEL=(3, 5), STRIDE=(1, 2), PIXELS=range(1, longest + 1))
+    return in_strips(TILES, layout.floats, layout.vector, longest)

@@ -20,7 +20,8 @@ weights are zero, but there has to be memory.
 """
 import functools
 
-from .lanes import cut, family, routine
+from .depthwise import in_strips
+from .lanes import family
 from .packing import distances, groups
 
 
@@ -58,17 +59,6 @@ def depthwise_int8_tile(t, x, x_row, weight, bias, out, out_row, rows, tiles, *,
 @functools.cache
 def depthwise_int8_kernel(layout):
     """The routine `depthwise` for one layout."""
-    vector, longest = layout.vector, layout.longest_tile
+    longest = layout.longest_tile
     TILES = family(depthwise_int8_tile, layout, KERNEL=(3, 5), STRIDE=(1, 2), PIXELS=range(1, longest + 1))
-
-    @routine
-    def depthwise(x, x_row, weight, bias, out, rows, columns, kernel, stride):
-        """`rows` rows of `columns` outputs of one block of channels, in strips of equal tiles."""
-        out_row = columns * vector
-        while columns > 0:
-            size, count = cut(columns, longest)
-            TILES(kernel, stride, size, x, x_row, weight, bias, out, out_row, rows, count)
-            done = count * size
-            x, out, columns = x + done * stride * vector, out + done * vector, columns - done
-
-    return depthwise
+    return in_strips(TILES, layout.vector, layout.vector, longest)
