@@ -3,10 +3,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..kernels.layout import FLOAT, Layout
+from ..kernels.layout import FLOAT, STEP, Layout
 from ..kernels.memory import blocks, read_blocks, write_blocks
-
-STEP = np.float32(6.0 / 255.0)  # of integers after a ReLU6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +26,12 @@ class Activation:
         """Copy it to `out`, float32 (H, W, C)."""
         read_blocks(self._blocks(arena), out)
         if self.item != FLOAT:
-            out *= STEP
+            out *= np.float32(STEP)
 
     def write(self, arena: np.ndarray, x: np.ndarray) -> None:
         """Copy x, float32 (H, W, C), into the arena; unused lanes are not written."""
         if self.item != FLOAT:
-            x = np.rint(np.clip(x / STEP, 0, 255))
+            x = np.rint(np.clip(x / np.float32(STEP), 0, 255))
         write_blocks(self._blocks(arena), x)
 
     def _blocks(self, arena):

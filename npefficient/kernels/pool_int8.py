@@ -7,9 +7,7 @@ mean of both.
 The sum is an int32, rounded once where it becomes a float; every operation on floats is a single one of float32.
 """
 from .lanes import family
-from .layout import AVERAGE, AVERAGE_AND_MAXIMUM, MAXIMUM
-
-STEP = 6.0 / 255.0
+from .layout import AVERAGE, AVERAGE_AND_MAXIMUM, MAXIMUM, STEP
 
 
 def global_pool_int8(t, x, plane, pixels, out, out_plane, vectors, *, HOW):

@@ -65,11 +65,9 @@ def is_x86() -> bool:
 
 def has_dot_products() -> bool:
     """True if the processor has x86's products of uint8 and int8, four in each lane (VNNI), for its widest vectors."""
-    if not is_x86():
-        return False
-    having, (lanes, _) = features(), vector_unit()
-    return bool({"avx512vnni", "avx512_vnni"} & having) if lanes == 16 else lanes == 8 and bool(
-        {"avxvnni", "avx_vnni"} & having)
+    lanes, _ = vector_unit()
+    names = {16: {"avx512vnni", "avx512_vnni"}, 8: {"avxvnni", "avx_vnni"}}.get(lanes, set())  # LLVM's and Linux's
+    return is_x86() and bool(names & features())
 
 
 def _architecture() -> str:

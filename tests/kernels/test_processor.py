@@ -136,3 +136,17 @@ def test_host_features_of_a_platform_that_can_not_tell():
             raise RuntimeError("not supported")
 
     assert processor._host_features(Silent) == ""
+
+
+@pytest.mark.parametrize("architecture, lanes, having, expected", [
+    ("x86_64", 16, {"avx512_vnni"}, True), ("x86_64", 16, {"avx512vnni"}, True), ("x86_64", 16, {"avx_vnni"}, False),
+    ("x86_64", 8, {"avx_vnni"}, True), ("amd64", 8, {"avxvnni"}, True), ("x86_64", 8, {"avx512_vnni"}, False),
+    ("x86_64", 4, {"avx_vnni", "avx512_vnni"}, False), ("x86_64", 16, {"avx512f"}, False),
+    ("aarch64", 4, {"asimddp"}, False),
+])
+def test_dot_products_are_those_of_the_widest_vectors(monkeypatch, architecture, lanes, having, expected):
+    """By Linux's names of the features or by LLVM's."""
+    monkeypatch.setattr(processor, "_architecture", lambda: architecture)
+    monkeypatch.setattr(processor, "vector_unit", lambda: (lanes, 32))
+    monkeypatch.setattr(processor, "features", lambda: having)
+    assert processor.has_dot_products() is expected
