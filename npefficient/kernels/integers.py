@@ -110,8 +110,8 @@ class IntegerTrace:
     def store_clamped(self, pixels, address) -> None:
         """Clamp floats to 0 .. 255, round them to integers (to nearest, ties to even), and store neighbouring pixels.
 
-        x86 narrows several vectors into one, with saturation: 32 to 16 bits, and for values of 8 bits once more. Each
-        128 bits of the result have a few lanes of every pixel, which are then put in order.
+        x86 narrows several vectors into one, with saturation: 32 to 16 bits, and for values of 8 bits once more, which
+        clamps them. Each 128 bits of the result have a few lanes of every pixel, which are then put in order.
         """
         if self.layout.item == 2 and (self.lanes < 8 or not is_x86()):  # there is no such instruction
             for p, pixel in enumerate(pixels):
@@ -126,16 +126,17 @@ class IntegerTrace:
                 packed = self._narrowed("packuswb", *vectors)
             else:
                 packed = self._narrowed("packusdw", *vectors)
+                most = ir.Constant(packed.type, [255] * packed.type.count)
+                packed = self.builder.select(self.builder.icmp_unsigned("<", packed, most), packed, most)
             self._store_in_order(packed, len(some), address + first * self.layout.vector)
 
     def _rounded(self, pixel):
-        """Floats as int32, those above 255 as 255: beyond 2**31 there is no int32. Any negative number is as good as 0.
-        """
-        kind, below = ir.VectorType(_I32, self.lanes), pixel.at_most(255.0).value
+        """Floats as int32; `quantization.check_quantized` keeps them below 2**30."""
+        kind = ir.VectorType(_I32, self.lanes)
         if self.lanes == 16:
-            return self._x86("avx512.mask.cvtps2dq.512", kind, below, ir.Constant(kind, ir.Undefined), _I16(0xFFFF),
-                             _I32(4))
-        return self._x86("avx.cvt.ps2dq.256", kind, below)
+            return self._x86("avx512.mask.cvtps2dq.512", kind, pixel.value, ir.Constant(kind, ir.Undefined),
+                             _I16(0xFFFF), _I32(4))
+        return self._x86("avx.cvt.ps2dq.256", kind, pixel.value)
 
     def _narrowed(self, name, one, other):
         """Two vectors of integers in one of half the bits for each, with saturation."""

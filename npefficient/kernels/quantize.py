@@ -25,13 +25,13 @@ def quantize(t, x, x_plane, scale, out, out_plane, pixels, vectors):
             return x + x_plane, largest.at_least(t.load(x).magnitude())
 
         def round_off(v, x, out):
-            t.store_integers(t.load(x) * inverse, out, ZERO)
+            t.store_integers(t.load(x) * factor, out, ZERO)
             return x + x_plane, out + out_plane
 
         _, largest = t.loop(vectors, take_in, x, t.number(LEAST))
-        largest = largest.largest()
-        inverse = t.number(LEVELS) / largest
-        t.store_first(largest * t.number(1.0 / LEVELS), scale)
+        largest = largest.largest()  # one lane, so that the division is of one number
+        factor = (t.number(LEVELS, 1) / largest).splat(lanes=t.lanes)
+        t.store(largest * t.number(1.0 / LEVELS, 1), scale)
         t.loop(vectors, round_off, x, out)
         return x + t.layout.floats, scale + FLOAT, out + t.layout.vector
 

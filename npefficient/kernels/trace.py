@@ -71,10 +71,9 @@ class Vector:
         places = ir.Constant(ir.VectorType(_I32, lanes), [min(lane, self.lanes) for lane in range(lanes)])
         return Vector(self.builder, self.builder.shuffle_vector(self.value, zero, places))
 
-    def splat(self, lane: int):
-        """One of its values in every lane; ARM64 multiplies by it without a register for the copies."""
-        places = ir.Constant(ir.VectorType(_I32, self.lanes), [lane] * self.lanes)
-        return Vector(self.builder, self.builder.shuffle_vector(self.value, self.value, places))
+    def splat(self, lane: int = 0, lanes=None):
+        """One of its values in every lane of a vector; ARM64 multiplies by it without a register for the copies."""
+        return self._part([lane] * (lanes or self.lanes))
 
     def relu6(self):
         return self.clamp(6.0)
@@ -96,18 +95,17 @@ class Vector:
         return Vector(self.builder, self.builder.call(function, [self.value]))
 
     def largest(self):
-        """The largest of all lanes, in every lane; there is no NaN."""
-        found, apart = self, self.lanes // 2
-        while apart:
-            order = ir.Constant(ir.VectorType(_I32, self.lanes), [lane ^ apart for lane in range(self.lanes)])
-            undefined = ir.Constant(self.value.type, ir.Undefined)
-            found = found.at_least(Vector(self.builder, self.builder.shuffle_vector(found.value, undefined, order)))
-            apart //= 2
+        """The largest of all lanes, as a vector of one lane; there is no NaN."""
+        found = self
+        while found.lanes > 1:
+            half = found.lanes // 2
+            low, high = (found._part(range(start, start + half)) for start in (0, half))
+            found = low.at_least(high)
         return found
 
-    def at_most(self, bound: float):
-        """min(self, bound)"""
-        return self._replace(">", bound)
+    def _part(self, lanes):
+        places = ir.Constant(ir.VectorType(_I32, len(lanes)), list(lanes))
+        return Vector(self.builder, self.builder.shuffle_vector(self.value, self.value, places))
 
     def _replace(self, comparison, bound):
         bounds = ir.Constant(self.value.type, [bound] * self.lanes)
@@ -134,11 +132,6 @@ class Trace(IntegerTrace):
 
     def store(self, vector, address) -> None:
         self.builder.store(vector.value, self._pointer(address, vector.value.type), align=self.layout.item)
-
-    def store_first(self, vector, address) -> None:
-        """Store lane 0."""
-        one = self.builder.extract_element(vector.value, _I32(0))
-        self.builder.store(one, self._pointer(address, _F32), align=FLOAT)
 
     def store_relu6(self, pixels, address) -> None:
         """Store ReLU6 of neighbouring pixels, a vector each, as values of the layout.

@@ -25,6 +25,7 @@ from .preprocessing import Preprocessing
 RELU6_STEP = 6.0 / 255.0  # of every activation after a ReLU6, which is a uint8
 LARGEST_WEIGHT = 127  # -128 does not occur
 LARGEST = 2.0**127  # half of float32's range, so that no rounding leads beyond it
+LARGEST_STEPS = 2.0**30  # before a ReLU6, in steps of its output: half of the range of the int32 that it becomes
 TINY = float(np.finfo(np.float32).tiny)  # the smallest normal float32; subnormal numbers are slow, and become zero
 CLASSES_AT_ONCE = 128
 INPUT = 255.0  # the largest value of a picture that is not normalised; normalised ones stay within 3
@@ -228,32 +229,33 @@ def _check_range(weights: QuantizedWeights) -> None:
     for conv, largest_input in zip(float_convs(network), (INPUT, 6.0)):
         kept = weights.float_layers[conv.name]
         sums = np.abs(kept.weight.astype(np.float64)).sum((1, 2, 3)) * largest_input
-        _check_largest(conv.name, (sums + np.abs(kept.bias)).max())
+        _check_largest(conv.name, (sums + np.abs(kept.bias)).max(), conv.op != "stem")
     bound = 0.0  # of the linear bottleneck
     for block in network.blocks:
         shortcut = bound
         for conv in block.convs:
-            if conv.name in weights.float_layers:
-                continue
-            bound = _largest_output(weights, conv.name, bound if reads_floats(conv) else None)
+            if conv.name not in weights.float_layers:
+                bound = _largest_output(weights, conv.name, bound if reads_floats(conv) else None, conv.relu6)
         if block.skip:
             bound += shortcut
-            _check_largest(conv.name, bound)
-    _largest_output(weights, network.head.name, bound)
+            _check_largest(conv.name, bound, False)
+    _largest_output(weights, network.head.name, bound, True)
     if network.num_classes:
-        _largest_output(weights, "classifier", 6.0)
+        _largest_output(weights, "classifier", 6.0, False)
 
 
-def _largest_output(weights: QuantizedWeights, name: str, largest_input: float | None) -> float:
-    """The largest output of a layer; without a largest input, that is a uint8."""
+def _largest_output(weights: QuantizedWeights, name: str, largest_input: float | None, steps: bool) -> float:
+    """The largest output of a layer, in steps of a ReLU6 or not; without a largest input, that is a uint8."""
     layer = weights.layers[name]
     sums = np.abs(layer.weight.astype(np.int64)).sum((1, 2, 3)) * (255.0 if largest_input is None else largest_input)
     outputs = sums * layer.scale.astype(np.float64) + np.abs(layer.bias.astype(np.float64))
-    _check_largest(name, max(sums.max(), outputs.max()))
+    _check_largest(name, sums.max(), False)
+    _check_largest(name, outputs.max(), steps)
     return float(outputs.max())
 
 
-def _check_largest(name: str, value: float) -> None:
-    if not value < LARGEST:
-        raise WeightsError(f"layer {name!r}: its quantised weights can give values up to {value:.2g}, which float32 "
+def _check_largest(name: str, value: float, steps: bool) -> None:
+    if not value < (LARGEST_STEPS if steps else LARGEST):
+        value, kind = (value * RELU6_STEP, "an int32 in steps of 6/255") if steps else (value, "float32")
+        raise WeightsError(f"layer {name!r}: its quantised weights can give values up to {value:.2g}, which {kind} "
                            "can't hold; the training run that wrote them has diverged")
