@@ -1,0 +1,1 @@
+"""Training: what a run needs to change the weights of a network."""
