@@ -42,8 +42,10 @@ def read_labels(path, num_classes: int) -> list[str]:
     return labels
 
 
-def read_lines(path, what: str, most: int) -> list[str]:
+def read_lines(path, what: str, most: int, remedy: str = "write one short line for each class or photo") -> list[str]:
     """Read the lines of a text file of at most `most` bytes; `what` messages call it, such as "labels file".
+
+    remedy: what to do about a longer one
 
     Raises ArgumentError for a file that can't be read, is too long, or is not text.
     """
@@ -51,7 +53,7 @@ def read_lines(path, what: str, most: int) -> list[str]:
     with opened(path, what) as file:
         data = file.read(most + 1)
     if len(data) > most:
-        raise ArgumentError(f"{title}: it has more than {most:,} bytes; write one short line for each class or photo")
+        raise ArgumentError(f"{title}: it has more than {most:,} bytes; {remedy}")
     return _text(data, title)
 
 

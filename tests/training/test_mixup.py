@@ -2,19 +2,12 @@
 import numpy as np
 import pytest
 from live import needs_timm, torch
+from timm_numbers import TimmsNumbers
 
 from npefficient.errors import ArgumentError
 from npefficient.training.mixup import Box, Mixup, draw_box, paste
 
 CLASSES = 6
-
-
-class TimmsNumbers:
-    """NumPy's legacy generator, which timm draws from, under the names of the newer one."""
-
-    def __init__(self, seed):
-        state = np.random.RandomState(seed)
-        self.random, self.beta, self.integers = state.rand, state.beta, state.randint
 
 
 def batch(count=4, height=9, width=12):
