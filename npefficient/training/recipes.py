@@ -62,6 +62,7 @@ class Recipe:
                                  " from block to block, up to this")
     model_ema: bool = _option(False, Flag(), "keep a moving average of the weights")
     model_ema_decay: float = _option(0.9998, BELOW_ONE, "share of the moving average that stays in each update")
+    model_ema_warmup: bool = _option(False, Flag(), "let that share grow from 0 in the first updates")
     scale: tuple[float, float] = _option((0.08, 1.0), Range(Number(0.0, 1.0, open_least=True)),
                                          "area of the random crop, as a share of the photo's")
     ratio: tuple[float, float] = _option((3 / 4, 4 / 3), Range(Number(0.01, 100.0)), "width / height of that crop")
@@ -80,7 +81,7 @@ class Recipe:
         for name, option in OPTIONS.items():
             value = option.kind.check(name, getattr(self, option.field))
             object.__setattr__(self, option.field, value)  # a frozen dataclass has no other way
-        if self.warmup_epochs >= self.epochs and self.warmup_epochs:
+        if self.warmup_epochs >= self.epochs:
             raise ArgumentError(f"warmup-epochs {self.warmup_epochs} of {self.epochs} epochs: the learning rate would "
                                 "never be reached; give fewer, such as 0")
         if (self.mixup or self.cutmix) and self.batch_size % 2:
