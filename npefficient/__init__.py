@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # imported when asked for, as _ON_FIRST_USE says
     from .jobs.photo_paths import find_photos
     from .jobs.stream import stream
     from .jobs.validate.validation import validate
+    from .training import loss_and_gradients
 
 __all__ = [
     "Architecture",
@@ -61,6 +62,7 @@ __all__ = [
     "list_models",
     "list_pretrained",
     "load_weights",
+    "loss_and_gradients",
     "open_image",
     "resolve_data_config",
     "resolve_model_data_config",
@@ -75,7 +77,8 @@ __all__ = [
 _ON_FIRST_USE = {  # name -> module, imported when asked for
     "Classifier": ".jobs.distributed", "Explanation": ".explanation", "convert": "weights_convert",
     "explain": ".explanation", "export": "weights_convert", "find_photos": ".jobs.photo_paths",
-    "finetune": ".jobs.finetune.finetuning", "stream": ".jobs.stream", "validate": ".jobs.validate.validation",
+    "finetune": ".jobs.finetune.finetuning", "loss_and_gradients": ".training", "stream": ".jobs.stream",
+    "validate": ".jobs.validate.validation",
 }
 
 

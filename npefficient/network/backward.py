@@ -26,9 +26,9 @@ A parameter is used at every pixel of every picture, so its gradient is a sum ov
 The forward functions are those of `reference.py`; what training adds to them is below. A backward function takes dy and
 those arrays of the forward pass that are in its formula. `training_network.py` keeps them, and runs the layers in
 reverse. All functions return the dtype of their input, float32 or float64. Sums over pixels and pictures are
-accumulated in float64 and rounded once: NumPy adds the rows of an array one after another, and in float32 the 12,544
-pixels of a stem's output would cost up to four of the seven digits. Matrix products stay in float32, as BLAS adds in
-blocks.
+accumulated in float64 and rounded once: NumPy adds the rows of an array one after another, and for the 12,544 pixels of
+a stem's output the roundings of float32 may add up to 12,544 * 2^-24 = 7e-4 of the sum. Matrix products stay in the
+input's dtype, as BLAS adds in blocks.
 
 Letters as in `reference.py`: N batch, H W input rows and columns, C input channels, M output channels, K kernel, S
 stride, Q R output rows and columns.
@@ -217,7 +217,7 @@ def label_targets(labels, num_classes: int, smoothing: float = 0.0, dtype=np.flo
     return targets
 
 
-def cross_entropy(logits, targets):
+def cross_entropy(logits, targets) -> tuple:
     """logits (N, M), targets (N, M) -> the mean loss of the batch, and dlogits (N, M).
 
     targets: a distribution over the classes for each picture: `label_targets`, or a mixture of them (mixup).

@@ -30,6 +30,9 @@ assert_type(npefficient.convert("model.pth").warnings, tuple[str, ...])
 assert_type(npefficient.explain("dog.jpg", model).to_html(), str)
 assert_type(npefficient.validate(model, "photos").top1, int)
 assert_type(npefficient.finetune("photos").accuracy, float)
+labels = np.zeros(2, np.int64)
+assert_type(npefficient.loss_and_gradients(model, np.zeros((2, 64, 64, 3), np.float32), labels),
+            tuple[float, dict[str, np.ndarray]])
 assert_type(npefficient.get_pretrained_cfg("lite0").to_dict(), dict[Any, Any])
 npefficient.Classifier(npefficient.load_weights("mine.h5"), topk=1)
 npefficient.stream(model, "dog.jpg", worker=2)  # type: ignore[call-arg]
