@@ -15,7 +15,7 @@ Each layer is given the upstream gradient dy, the derivative of L by its output 
 
 So a backward function asks of each input which outputs it reaches, and with what factor. There are five cases:
 
-    y = x * a            one output, with the factor a              dx = dy * a                  ReLU6, dropout
+    y = x * a            one output, with the factor a              dx = dy * a                  ReLU6, dropout, pools
     y = x w^T            every output of the same pixel, by w       dx = dy w, dw = dy^T x       linear, pointwise
     y = sum over taps    one output at each tap                     the taps in reverse          convolutions
     y = f(x) + x         the sum, on two paths                      dx = (dx of f) + dy          shortcut
@@ -111,33 +111,36 @@ def batch_statistics(x):
     return mean, channel_mean(np.square(x - mean))
 
 
-def normalize(x, mean, var):
-    """(.., C) -> normalized (.., C), of mean 0 and variance 1 if mean and var are those of x, and the scale (C,)."""
+def normalise(x, mean, var):
+    """(.., C) -> normalised (.., C), of mean 0 and variance 1 if mean and var are those of x, and the scale (C,)."""
     scale = 1 / np.sqrt(var + x.dtype.type(BN_EPS))
     return (x - mean) * scale, scale
 
 
-def batch_norm_backward(dy, normalized, scale, weight):
-    """dy (.., C) -> dx, dweight, dbias of y = normalized * weight + bias with the batch's own mean and variance.
+def batch_norm_backward(dy, normalised, scale, weight):
+    """dy (.., C) -> dx, dweight, dbias of y = normalised * weight + bias with the batch's own mean and variance.
 
-    Each x moves its own y, and all y of its channel through the mean and the variance. The sum of the three is
-    dx = weight * scale * (dy - mean(dy) - normalized * mean(dy * normalized)): dy without its component along a
-    constant and along `normalized`, because y does not change when all x are shifted or scaled (Ioffe & Szegedy 2015,
-    arXiv:1502.03167, section 3; here simplified).
+    Each x reaches its own y, and all y of its channel through the mean and through the variance. These are the three
+    terms, in this order:
+
+        dx = weight * scale * (dy - mean(dy) - normalised * mean(dy * normalised))
+
+    The last two take from dy what would shift or scale all x of a channel, which y (but for eps) does not notice.
+    Source: Ioffe & Szegedy 2015 (arXiv:1502.03167), section 3, simplified.
     """
-    n, dweight, dbias = len(pixels(dy)), channel_sum(dy * normalized), channel_sum(dy)
-    return weight * scale * (dy - dbias / n - normalized * (dweight / n)), dweight, dbias
+    n, dweight, dbias = len(pixels(dy)), channel_sum(dy * normalised), channel_sum(dy)
+    return weight * scale * (dy - dbias / n - normalised * (dweight / n)), dweight, dbias
 
 
-def frozen_batch_norm_backward(dy, normalized, scale, weight):
-    """dy (.., C) -> dx, dweight, dbias of y = normalized * weight + bias with constant mean and variance."""
-    return weight * scale * dy, channel_sum(dy * normalized), channel_sum(dy)
+def frozen_batch_norm_backward(dy, normalised, scale, weight):
+    """dy (.., C) -> dx, dweight, dbias of y = normalised * weight + bias with constant mean and variance."""
+    return weight * scale * dy, channel_sum(dy * normalised), channel_sum(dy)
 
 
 def new_running_statistics(running_mean, running_var, mean, var, n: int, momentum: float = BN_MOMENTUM):
-    """The running mean and variance after a batch with n > 1 values per channel; four times (C,) -> two times (C,).
+    """Four vectors (C,) -> the running mean and variance (C,) after a batch with n > 1 values per channel.
 
-    As in torch, the running variance takes the unbiased variance (/(n - 1)), while the batch is normalized by /n.
+    As in torch, the running variance takes the unbiased variance (/(n - 1)), while the batch is normalised by /n.
     """
     keep = 1 - momentum
     return keep * running_mean + momentum * mean, keep * running_var + momentum * var * (n / (n - 1))
@@ -161,9 +164,9 @@ def average_pool_backward(dy, x):
 
 
 def max_pool_backward(dy, x):
-    """dy (N, C), x (N, H, W, C) -> dx: all of dy goes to the largest pixel, of several the first in reading order.
+    """dy (N, C), x (N, H, W, C) -> dx: all of dy goes to the largest pixel.
 
-    So do the pools that timm builds these models with, torch's `adaptive_max_pool2d`.
+    Of several, it is the first in reading order, as in torch's `adaptive_max_pool2d`, which timm uses in these models.
     """
     n, h, w, c = x.shape
     dx = np.zeros((n, h * w, c), dy.dtype)
@@ -183,9 +186,9 @@ def global_pool_backward(dy, x, how: str):
 
 
 def drop(x, mask):
-    """(N, ..) * mask -> (N, ..): dropout, mask (N, C), or stochastic depth, mask (N, 1, 1, 1); see `keep_mask`.
+    """x (N, ..), mask -> (N, ..): dropout with a mask (N, C), stochastic depth with (N, 1, 1, 1); see `keep_mask`.
 
-    Its own backward function: dx = drop(dy, mask).
+    It is its own backward function: dx = drop(dy, mask).
     """
     return x * mask
 
@@ -220,10 +223,12 @@ def label_targets(labels, num_classes: int, smoothing: float = 0.0, dtype=np.flo
 def cross_entropy(logits, targets) -> tuple:
     """logits (N, M), targets (N, M) -> the mean loss of the batch, and dlogits (N, M).
 
-    targets: a distribution over the classes for each picture: `label_targets`, or a mixture of them (mixup).
+    targets: for each picture a distribution over the classes: `label_targets`, or a mixture of them (mixup).
 
-    loss = -mean over n of sum over m of targets * log(softmax(logits)). All that is left of the softmax's derivative is
-    dlogits = (softmax(logits) - targets) / N; targets that add up to another sum than 1 scale the softmax by it.
+        loss = -(mean over pictures) (sum over classes) targets * log(softmax(logits))
+        dlogits = (softmax(logits) * (sum over classes) targets - targets) / N
+
+    A distribution's sum is 1.
     """
     shifted = logits - logits.max(axis=1, keepdims=True)  # no exponential is then larger than 1
     log_softmax = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))

@@ -19,7 +19,7 @@ from .backward import (
     keep_mask,
     linear_backward,
     new_running_statistics,
-    normalize,
+    normalise,
     pixels,
     pointwise_conv_backward,
     relu6_backward,
@@ -41,7 +41,7 @@ class Kept:
 class TrainingNetwork(Network):
     """The parameters in one dtype, the forward pass in training mode, and the backward pass.
 
-    train_batch_norm: normalize by the batch's mean and variance, as in training mode; False: by the running ones, as
+    train_batch_norm: normalise by the batch's mean and variance, as in training mode; False: by the running ones, as
         constants ("frozen"). Weight and bias of a batch norm have gradients in both cases
     """
 
@@ -84,10 +84,10 @@ class TrainingNetwork(Network):
             new = new_running_statistics(*running, mean, var, len(pixels(z)))
             kept.running |= dict(zip((f"{conv.bn}.running_mean", f"{conv.bn}.running_var"), new))
             kept.running[f"{conv.bn}.{TRACKED}"] = self.counts[f"{conv.bn}.{TRACKED}"] + 1
-        normalized, scale = normalize(z, mean, var)
-        y = normalized * weight + bias
+        normalised, scale = normalise(z, mean, var)
+        y = normalised * weight + bias
         y = relu6(y) if conv.relu6 else y
-        kept.layers[conv.name] = x, normalized, scale, y
+        kept.layers[conv.name] = x, normalised, scale, y
         return y
 
     def backward(self, dy, kept: Kept):
@@ -116,12 +116,12 @@ class TrainingNetwork(Network):
 
     def conv_backward(self, dy, conv: Conv, kept: Kept, gradients: dict):
         """dy (N, Q, R, M) -> dx (N, H, W, C); adds three gradients: of the convolution, and of its batch norm's two."""
-        x, normalized, scale, y = kept.layers.pop(conv.name)
+        x, normalised, scale, y = kept.layers.pop(conv.name)
         if conv.relu6:
             dy = relu6_backward(dy, y)
         norm_backward = batch_norm_backward if self.train_batch_norm else frozen_batch_norm_backward
         dy, gradients[f"{conv.bn}.weight"], gradients[f"{conv.bn}.bias"] = norm_backward(
-            dy, normalized, scale, self.parameters[f"{conv.bn}.weight"])
+            dy, normalised, scale, self.parameters[f"{conv.bn}.weight"])
         weight = self.parameters[f"{conv.name}.weight"]
         if conv.op == "stem":
             dx, dweight = dense_conv_backward(dy, x, weight, conv.stride)

@@ -22,10 +22,10 @@ def loss_and_gradients(model: Model, x: np.ndarray, labels: ArrayLike, smoothing
     """The mean cross-entropy of a batch, and its gradient for each parameter.
 
     model: a model with a classifier and with the precision "float32"; it is not changed
-    x: float32 (N, H, W, in_chans), normalized as by `transform`; any N, H and W >= 1
+    x: float32 (N, H, W, in_chans), normalised as by `transform`; any N, H and W >= 1
     labels: (N,) whole numbers from 0 to num_classes - 1
     smoothing: label smoothing from 0 to 1: this share of each target is spread evenly over all classes
-    train_batch_norm: normalize by the mean and variance of the batch, as torch does after `model.train()`; False: by
+    train_batch_norm: normalise by the mean and variance of the batch, as torch does after `model.train()`; False: by
         the running ones, as constants, which is fine-tuning with frozen batch norm
 
     Returns the loss, and name -> gradient: timm's names, float32, in the parameter's shape. Weight and bias of every

@@ -105,6 +105,13 @@ def test_python_block_runs(place):
     assert done.returncode == 0, done.stderr
 
 
+def test_block_for_gradients_runs(place):
+    (block,) = (block for block in PYTHON if "loss_and_gradients" in block)
+    block += "assert loss > 0 and gradients['conv_stem.weight'].shape == (32, 3, 3, 3) and len(gradients) == 149\n"
+    done = run(f"python -c {shlex.quote(block)}", place, NPEFFICIENT_CACHE=str(place / "cache"))
+    assert done.returncode == 0, done.stderr
+
+
 KEEP = """
 import numpy as np
 arrays = [getattr(array, "detach", lambda array=array: array)() for array in (logits, features, embedding, *maps)]

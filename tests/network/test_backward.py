@@ -81,11 +81,11 @@ def batch_norm(size, frozen):
         return [array.astype(x.dtype) for array in running] if frozen else backward.batch_statistics(x)
 
     def forward(x, weight, bias):
-        return backward.normalize(x, *statistics(x))[0] * weight + bias
+        return backward.normalise(x, *statistics(x))[0] * weight + bias
 
     def gradients(dy, x, weight, bias):
         norm_backward = backward.frozen_batch_norm_backward if frozen else backward.batch_norm_backward
-        return norm_backward(dy, *backward.normalize(x, *statistics(x)), weight)
+        return norm_backward(dy, *backward.normalise(x, *statistics(x)), weight)
 
     def torchs(x, weight, bias):
         mean, var = (torch.from_numpy(array).clone() for array in running)

@@ -13,18 +13,19 @@ from npefficient.network.parameters import random_weights
 from npefficient.network.reference import Network
 from npefficient.network.training_network import TrainingNetwork, random_masks
 
-SIZE, CLASSES, LABELS, SMOOTHING = (33, 47), 7, np.array([2, 6]), 0.1
+SIZE, CLASSES, SMOOTHING = (33, 47), 7, 0.1
+LABELS = np.array([2, 6, 0, 2, 5, 4, 1, 3, 3, 6, 1, 0, 5, 2, 4, 6])
 VARIANT = pytest.mark.parametrize("short", [f"lite{i}" for i in range(5)])
 NORM = pytest.mark.parametrize("train_batch_norm", [True, False], ids=["train", "frozen"])
 
 
-def assert_exact(got, expected, limit=1e-9):
+def assert_exact(got, expected):
     """Fail unless float64 results differ by 1e-9 at most, relative to the largest, or to 1.
 
     Relative to 1, as some gradients are zero: a shift before a batch norm in training mode changes nothing.
     """
     assert got.dtype == expected.dtype == np.float64 and got.shape == expected.shape
-    assert np.abs(got - expected).max() <= limit * max(1.0, np.abs(expected).max())
+    assert np.abs(got - expected).max() <= 1e-9 * max(1.0, np.abs(expected).max())
 
 
 def pictures(*size, colours=3, batch=2):
@@ -41,7 +42,7 @@ def run(short, x, train_batch_norm, dtype=np.float64, masks=None, **others):
     architecture = build(short, **{"num_classes": CLASSES, **others})
     network = TrainingNetwork(architecture, parameters(short, **others), dtype, train_batch_norm)
     logits, kept = network.forward(x.astype(dtype), masks)
-    loss, dlogits = cross_entropy(logits, label_targets(LABELS, CLASSES, SMOOTHING, dtype))
+    loss, dlogits = cross_entropy(logits, label_targets(LABELS[: len(x)], CLASSES, SMOOTHING, dtype))
     gradients, dx = network.backward(dlogits, kept)
     assert not kept.layers, "what a forward pass keeps is let go"
     return loss, gradients, dx, kept.running
@@ -67,13 +68,14 @@ def run_timm(short, x, train_batch_norm, masks=None, **others):
             module.train(train_batch_norm)
         if type(module).__name__ == "DropPath":
             module.eval()  # without its own randomness
-            if masks:
-                module.register_forward_hook(masked(masks[name.removesuffix(".drop_path")], (0, 3, 1, 2)))
+            mask = (masks or {}).get(name.removesuffix(".drop_path"))
+            if mask is not None:
+                module.register_forward_hook(masked(mask, (0, 3, 1, 2)))
     if masks:
         model.global_pool.register_forward_hook(masked(masks["classifier"], (0, 1)))
     tensor = torch.from_numpy(x).requires_grad_()
     logits = model(tensor.permute(0, 3, 1, 2))
-    loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(LABELS), label_smoothing=SMOOTHING)
+    loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(LABELS[: len(x)]), label_smoothing=SMOOTHING)
     loss.backward()
     gradients = {name: parameter.grad.numpy() for name, parameter in model.named_parameters()}
     return loss.item(), gradients, tensor.grad.numpy(), {name: b.numpy() for name, b in model.named_buffers()}
@@ -123,17 +125,20 @@ def test_gradients_with_other_pools_equal_timm(pool, train_batch_norm):
 
 
 @needs_timm
-@pytest.mark.parametrize("size, colours", [((1, 1), 3), ((2, 5), 1), ((64, 17), 4)])
-def test_gradients_of_odd_pictures_equal_timm(size, colours):
-    for train_batch_norm in (True, False):
-        assert_equals_timm("lite0", pictures(*size, colours=colours), train_batch_norm, in_chans=colours)
+@NORM
+@pytest.mark.parametrize("size, colours, batch", [((1, 1), 3, 16), ((2, 5), 1, 16), ((64, 17), 4, 3)])
+def test_gradients_of_odd_pictures_equal_timm(size, colours, batch, train_batch_norm):
+    """Several values per channel in the last layers: of two, float64's own roundings grow from layer to layer."""
+    x = pictures(*size, colours=colours, batch=batch)
+    assert_equals_timm("lite0", x, train_batch_norm, in_chans=colours)
 
 
 @needs_timm
 def test_random_masks_have_the_rates_of_timm():
     model = timm.create_model("tf_efficientnet_lite2", drop_path_rate=0.2)
-    expected = {name.removesuffix(".drop_path"): module.drop_prob for name, module in model.named_modules()
-                if type(module).__name__ == "DropPath"}
+    blocks = {name.removesuffix(".drop_path"): module.drop_prob for name, module in model.named_modules()
+              if type(module).__name__ == "DropPath"}
+    expected = {name: rate for name, rate in blocks.items() if model.get_submodule(name).has_skip}
 
     class Keeps:
         """Random numbers that drop nothing, so that each mask tells its rate."""
@@ -158,8 +163,9 @@ def test_float32_backward_pass_is_close_to_float64(short, train_batch_norm):
     network = build(short, CLASSES)
     wide, narrow = (TrainingNetwork(network, parameters(short), dtype, train_batch_norm)
                     for dtype in (np.float64, np.float32))
-    logits, kept = wide.forward(np.float32(pictures(*SIZE)).astype(np.float64))
-    dlogits = cross_entropy(logits, label_targets(LABELS, CLASSES, SMOOTHING, np.float64))[1]
+    x = np.float32(pictures(*SIZE))
+    logits, kept = wide.forward(x.astype(np.float64))
+    dlogits = cross_entropy(logits, label_targets(LABELS[: len(x)], CLASSES, SMOOTHING, np.float64))[1]
     rounded = type(kept)({name: tuple(map(np.float32, arrays)) if isinstance(arrays, tuple) else np.float32(arrays)
                           for name, arrays in kept.layers.items()})
     expected, expected_dx = wide.backward(dlogits, kept)
@@ -195,9 +201,9 @@ def test_float32_running_statistics_are_close_to_float64():
 @NORM
 def test_gradients_equal_the_slope_of_the_loss(train_batch_norm):
     """Along a random direction of the picture, and of parameters from the first layer to the last."""
-    architecture, x, rng, step = build("lite0", CLASSES), pictures(17, 18), np.random.default_rng(0), 1e-7
+    architecture, x, rng, step = build("lite0", CLASSES), pictures(*SIZE, batch=4), np.random.default_rng(0), 1e-8
     values = {name: array.astype(np.float64) for name, array in random_weights(architecture).parameters.items()}
-    targets = label_targets(LABELS, CLASSES, SMOOTHING, np.float64)
+    targets = label_targets(LABELS[: len(x)], CLASSES, SMOOTHING, np.float64)
 
     def forward(values, x):
         network = TrainingNetwork(architecture, values, np.float64, train_batch_norm)
@@ -212,10 +218,10 @@ def test_gradients_equal_the_slope_of_the_loss(train_batch_norm):
     slopes = {name: (gradients[name] * direction).sum() for name, direction in directions.items()}
     for name, direction in directions.items():
         above, below = (forward(values | {name: values[name] + sign * step * direction}, x)[0] for sign in (1, -1))
-        assert slopes[name] == pytest.approx((above - below) / (2 * step), rel=1e-4, abs=1e-6)
+        assert slopes[name] == pytest.approx((above - below) / (2 * step), rel=1e-5, abs=1e-6)
     direction = rng.uniform(-1, 1, x.shape)
     above, below = (forward(values, x + sign * step * direction)[0] for sign in (1, -1))
-    assert (dx * direction).sum() == pytest.approx((above - below) / (2 * step), rel=1e-4, abs=1e-6)
+    assert (dx * direction).sum() == pytest.approx((above - below) / (2 * step), rel=1e-5, abs=1e-6)
     assert max(map(abs, slopes.values())) > 0.01
 
 
