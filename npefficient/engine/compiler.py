@@ -112,10 +112,10 @@ def driver_part(layout: Layout) -> dict:
     import llvmlite.binding as llvm
 
     from ..kernels import lanes
-    from ..kernels.formats import kernels_for
+    from ..kernels.formats import all_kernels
 
     lanes.keep_apart()
-    kernels_for(layout)
+    all_kernels(layout)
     for write in lanes.writers(layout):  # Numba links what it compiles, but nobody calls it
         llvm.add_symbol(write.__name__, llvm.address_of_symbol("abort"))
     compiled = compile_driver(layout)
@@ -131,9 +131,9 @@ def kernels_part(layout: Layout) -> dict | None:
     import llvmlite.binding as llvm
 
     from ..kernels import lanes
-    from ..kernels.formats import kernels_for
+    from ..kernels.formats import all_kernels
 
-    kernels_for(layout)
+    all_kernels(layout)
     code = machine_code._machine(llvm).emit_object(llvm.parse_assembly(str(lanes.module_of(layout))))
     images = {write.__name__: elf.image(code, write.__name__) for write in lanes.writers(layout)}
     if None in images.values():

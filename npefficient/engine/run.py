@@ -15,12 +15,13 @@ from numba.extending import intrinsic
 
 from ..kernels.lanes import routine
 from ..kernels.layout import Layout
+from . import plan, training_steps
 from .atomics import atomic_add, atomic_load, claim, finished, relax
 from .chunks import make_run_chunk
-from .plan import STEP
 from .records import COUNTERS_SIZE, DONE, DONE_JOBS, FOREIGN, IDLE, JOB, POSTED, STALE, YIELD
+from .training_chunks import make_training_chunk
 
-STEP_SIZE, START = STEP.itemsize, JOB.fields["start"][1]
+START = JOB.fields["start"][1]
 SPINS = 1 << 14  # until a thread yields: 0.2 to 0.8 ms with 40 to 140 cycles per spin (x86's PAUSE) at 3 GHz
 
 
@@ -38,7 +39,7 @@ def record_at(dtype):
     return at
 
 
-step_at, job_at = record_at(STEP), record_at(JOB)
+job_at = record_at(JOB)
 
 
 @intrinsic
@@ -56,7 +57,9 @@ def set_start(typing_context, address, step):
 @functools.cache
 def make_work(layout: Layout):
     """The driver for one layout, a function for Numba to compile."""
-    run_chunk, layout_number = make_run_chunk(layout), layout.number
+    run_chunk = make_training_chunk(layout) if layout.training else make_run_chunk(layout)
+    record = training_steps.STEP if layout.training else plan.STEP
+    step_at, step_size, layout_number = record_at(record), record.itemsize, layout.number
 
     @routine
     def walk(job, weights, arena, picture, scratch):
@@ -67,7 +70,7 @@ def make_work(layout: Layout):
         finished after SPINS spins.
         """
         for i in range(job.start, job.count):
-            step = step_at(job.steps + i * STEP_SIZE)
+            step = step_at(job.steps + i * step_size)
             claimed = job.counters + i * COUNTERS_SIZE
             while True:
                 chunk = claim(claimed, job.epoch, step.chunks)

@@ -39,6 +39,7 @@ class Layout:
     item: int = FLOAT  # bytes of a value: 4 for float32, 1 or 2 for integers of 8 bits, see `integers.py`
     panel: int = 3  # vectors of output channels side by side in the packed weights, see `panels`
     longest_tile: int = 8  # pixels of a tile, at most: more may not fit the registers, and gain nothing
+    training: bool = False  # convolutions without ReLU6, since batch norm comes between, and backward kernels
 
     @property
     def vector(self) -> int:
@@ -53,7 +54,7 @@ class Layout:
     @property
     def number(self) -> int:
         """What tells it from other layouts in compiled code."""
-        return self.lanes << 8 | self.item
+        return self.lanes << 8 | self.training << 4 | self.item
 
     @property
     def group(self) -> int:
@@ -116,6 +117,7 @@ class Layout:
 
 
 FLOAT32 = Layout(*vector_unit())
+TRAINING = Layout(*vector_unit(), training=True)
 INT8 = Layout(*vector_unit(), item=1 if has_dot_products() else 2)
 
 

@@ -46,7 +46,7 @@ def stem_tile(t, x, x_row, x_pixel, weight, weight_row, bias, out, out_plane, ro
 
         _, _, *acc = t.loop(rows, tap_row, x, weight, *(t.load(bias + v * vector) for _, v in places))
         for a, (p, v) in zip(acc, places):
-            t.store(a.relu6(), out + v * out_plane + p * vector)
+            t.store(a if t.layout.training else a.relu6(), out + v * out_plane + p * vector)
         return x + x_pixel * PIXELS, out + PIXELS * vector
 
     t.loop(tiles, tile, x, out)

@@ -53,6 +53,9 @@ class Vector:
     def __add__(self, other):
         return Vector(self.builder, self.builder.fadd(self.value, other.value))
 
+    def __sub__(self, other):
+        return Vector(self.builder, self.builder.fsub(self.value, other.value))
+
     def __mul__(self, other):
         return Vector(self.builder, self.builder.fmul(self.value, other.value))
 
@@ -81,6 +84,13 @@ class Vector:
     def clamp(self, most):
         """min(max(self, 0), most); NaN stays NaN, so that an earlier error does not look like a valid result."""
         return self._replace("<", 0.0)._replace(">", most)
+
+    def where_inside(self, other, most):
+        """This value where 0 < other < most, else 0."""
+        b, zero = self.builder, ir.Constant(self.value.type, [0.0] * self.lanes)
+        inside = b.and_(b.fcmp_ordered(">", other.value, zero),
+                        b.fcmp_ordered("<", other.value, ir.Constant(self.value.type, [most] * self.lanes)))
+        return Vector(b, b.select(inside, self.value, zero))
 
     def at_least(self, other):
         """The larger value of each lane; there is no NaN."""
@@ -134,7 +144,8 @@ class Trace(IntegerTrace):
         self.builder.store(vector.value, self._pointer(address, vector.value.type), align=self.layout.item)
 
     def store_relu6(self, pixels, address) -> None:
-        """Store ReLU6 of neighbouring pixels, a vector each, as values of the layout.
+        """Store ReLU6 of neighbouring pixels, a vector each, as values of the layout; in training, the pixels as they
+        are.
 
         Integers count in steps of 6 / 255, and so do the vectors then.
         """
@@ -142,7 +153,7 @@ class Trace(IntegerTrace):
             self.store_clamped(pixels, address)
             return
         for p, vector in enumerate(pixels):
-            self.store(vector.relu6(), address + p * self.layout.vector)
+            self.store(vector if self.layout.training else vector.relu6(), address + p * self.layout.vector)
 
     def prefetch(self, address) -> None:
         """Start fetching the cache line at an address into the first-level cache; the address may be invalid."""

@@ -31,9 +31,10 @@ def loss_and_gradients(model: Model, x: np.ndarray, labels: ArrayLike, smoothing
     Returns the loss, and name -> gradient: timm's names, float32, in the parameter's shape. Weight and bias of every
     batch norm are among them, running statistics are not. There is no dropout and no stochastic depth.
 
-    Everything is computed in float64, and the gradients are rounded to float32 at the end. A whole backward pass in
-    float32, torch's too, can be wrong by some percent, because activations close to 0 or 6 fall on the wrong side of a
-    ReLU6's corner. Until the pass is over, 16 bytes are needed for each output of each layer.
+    By the compiled kernels in float32, with the same bits for any number of threads; of a model with
+    backend="reference", by plain NumPy in float64 and rounded to float32 at the end. In float32, and in torch's too,
+    some activations close to 0 or 6 fall on the wrong side of a ReLU6's corner, which can change single gradients by
+    some percent. Until the pass is over, about 5 bytes are needed for each output of each layer, in NumPy 16.
 
     Equals the `backward()` of torch for timm's model in float64 with `torch.nn.functional.cross_entropy`.
 
@@ -49,12 +50,32 @@ def loss_and_gradients(model: Model, x: np.ndarray, labels: ArrayLike, smoothing
     if train_batch_norm:
         _check_values_per_channel(model, x)
 
-    network = TrainingNetwork(model.architecture, model.weights().parameters, np.float64, train_batch_norm)
-    logits, kept = network.forward(x.astype(np.float64))
     targets = label_targets(labels, model.num_classes, float(smoothing), np.float64)
-    loss, dlogits = cross_entropy(finite({"classifier": logits})["classifier"], targets)
-    gradients, _ = network.backward(dlogits, kept)
-    return float(loss), {name: _float32(name, gradients[name]) for name in network.parameters if name in gradients}
+    forward, backward = _passes(model, x, train_batch_norm)
+    logits = finite({"classifier": forward().astype(np.float64)})["classifier"]
+    loss, dlogits = cross_entropy(logits, targets)
+    gradients = backward(dlogits)
+    return float(loss), {name: _float32(name, gradients[name]) for name in model.weights().parameters
+                         if name in gradients}
+
+
+def _passes(model: Model, x: np.ndarray, train_batch_norm: bool) -> tuple:
+    """The passes over one batch: a call that returns the logits, and one from their gradient to all others."""
+    parameters = model.weights().parameters
+    if model.backend == "engine":
+        from ..engine.training import TrainingEngine
+
+        engine = TrainingEngine(model.architecture, x.shape, model.num_threads)
+        return lambda: engine.forward(parameters, x, None, train_batch_norm), engine.backward
+    network = TrainingNetwork(model.architecture, parameters, np.float64, train_batch_norm)
+    kept: list = []
+
+    def forward():
+        logits, one = network.forward(x.astype(np.float64))
+        kept.append(one)
+        return logits
+
+    return forward, lambda dlogits: network.backward(dlogits, kept.pop())[0]
 
 
 def _check_model(model: Any) -> None:

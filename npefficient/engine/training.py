@@ -1,0 +1,239 @@
+"""Forward and backward passes over batches, by compiled kernels (`training_chunks.py`).
+
+Each convolution is one compiled step over all pictures. Between two steps, the moments of its strips become a batch
+norm, here and in float64: these are a few numbers for each channel. Every bit of the result is the same for any number
+of threads.
+"""
+from collections.abc import Mapping
+
+import numpy as np
+
+from ..kernels.layout import FLOAT, TRAINING, Layout
+from ..kernels.memory import aligned
+from ..kernels.packing import pack_weight, packed_size
+from ..network.architecture import BN_EPS, Architecture, Conv, same_padding
+from ..network.backward import global_pool_backward, new_running_statistics
+from ..network.folding import bn_parameters
+from ..network.parameters import TRACKED
+from ..network.reference import global_pool
+from . import training_steps as steps
+from . import workers
+from .compiled import driver
+from .training_layers import Layer, Maps, address, make_layers, panels
+
+FORWARD = {"stem": steps.FORWARD_STEM, "depthwise": steps.FORWARD_DEPTHWISE, "pointwise": steps.FORWARD_POINTWISE}
+BACKWARD = {"stem": steps.BACKWARD_STEM, "depthwise": steps.BACKWARD_DEPTHWISE,
+            "pointwise": steps.BACKWARD_POINTWISE}
+MOST_PARTS, LEAST_PARTS = 8, 2  # of the pictures, whose gradients of a layer's weights are added up side by side
+PARTS_SIZE = 1 << 20  # bytes of all these gradients, from which there are fewer parts
+
+
+class TrainingEngine:
+    """One network for batches of one size, (N, H, W, C).
+
+    Call `forward`, then `backward` once. Not for several threads at once.
+    """
+
+    def __init__(self, network: Architecture, shape: tuple[int, int, int, int], threads: int,
+                 layout: Layout = TRAINING):
+        """threads: how many take part in each step"""
+        pictures, height, width, _ = shape
+        self.network, self.threads, self.layout = network, threads, layout
+        self.layers = list(make_layers(network, layout, pictures, height, width))
+        self.by_name = {layer.conv.name: layer for layer in self.layers}
+        last = self.layers[-1].maps
+        self.features = last.memory()  # what the last layer gives
+        # The classifier's pixels are the pictures.
+        self.pooled = Maps(layout, 1, 1, pictures, network.head_hidden_size)
+        self.logits = Maps(layout, 1, 1, pictures, network.num_classes)
+        self.inputs, self.outputs = self.pooled.memory(), self.logits.memory()
+        self.zeros = aligned(layout.panel * layout.vector)  # instead of biases
+        self.free: list[np.ndarray] = []  # memory of gradients
+        self.job = workers.Job(layout)
+
+    # --- forward
+
+    def forward(self, parameters: Mapping[str, np.ndarray], x: np.ndarray, masks: Mapping | None = None,
+                train_batch_norm: bool = True) -> np.ndarray:
+        """(N, H, W, C) -> logits (N, num_classes), all float32.
+
+        parameters: by timm's names; masks, train_batch_norm: as for `network.training_network.TrainingNetwork`
+        """
+        self.parameters, self.x, self.train_batch_norm = parameters, x, train_batch_norm
+        self.masks: Mapping = masks or {}
+        self.running: dict[str, np.ndarray] = {}  # statistics after this batch
+        for block in self.network.blocks:
+            if block.skip:
+                self.by_name[block.convs[-1].name].factors[:] = np.ravel(self.masks.get(block.name, 1))
+        for layer in self.layers:
+            self._forward(layer)
+        last = self.layers[-1]
+        self._run(0, op=steps.ACTIVATE, chunks=last.maps.pictures, x_kind=steps.RELU6, y=address(self.features),
+                  height=last.maps.height, width=last.maps.width, **last.as_source())
+        pooled = global_pool(last.maps.read(self.features), self.network.global_pool)
+        self.pooled.write(self.inputs, (pooled * self.masks.get("classifier", np.float32(1)))[None, None])
+        weight = self._packed("pointwise", parameters["classifier.weight"][:, :, None, None])
+        self._run(0, op=steps.FORWARD_POINTWISE, chunks=1, weight=address(weight), **self._classifier_fields())
+        return self.logits.read(self.outputs)[0, 0] + parameters["classifier.bias"]
+
+    def _forward(self, layer: Layer) -> None:
+        conv, fields = layer.conv, layer.fields()
+        weight = self._packed(conv.op, self.parameters[f"{conv.name}.weight"])
+        if layer.source is None:
+            fields |= {"x": address(self.x), "x_picture": self.x[0].nbytes}
+        count, pixels, _ = layer.strips()
+        shares = np.float32(1) / np.array(pixels, np.float32)
+        gathered = self._gathered(layer, count)
+        chunks = layer.maps.pictures * (layer.maps.vectors if conv.op == "depthwise" else count)
+        self._run(layer.scratch()[0], **fields | {"op": FORWARD[conv.op], "chunks": chunks, "weight": address(weight),
+                                                  "gathered": address(gathered), "shares": address(shares)})
+        means, squares = _by_channel(gathered, conv)
+        counts = np.tile(np.array(pixels, np.float64), layer.maps.pictures)[:, None]
+        layer.count = counts.sum()
+        mean = (means * counts).sum(0) / layer.count
+        variance = (squares + (means - mean) ** 2 * counts).sum(0) / layer.count
+        self._set_norm(layer, mean, variance)
+
+    def _set_norm(self, layer: Layer, mean, variance) -> None:
+        """The vectors that go forward, from the batch's statistics or from the running ones."""
+        conv, m = layer.conv, layer.conv.out_channels
+        gamma, beta, running_mean, running_var = (array.astype(np.float64)
+                                                  for array in bn_parameters(conv, self.parameters))
+        if self.train_batch_norm:
+            new = new_running_statistics(running_mean, running_var, mean, variance, int(layer.count))
+            names = (f"{conv.bn}.running_mean", f"{conv.bn}.running_var")
+            self.running |= {name: array.astype(np.float32) for name, array in zip(names, new)}
+            self.running[f"{conv.bn}.{TRACKED}"] = self.parameters[f"{conv.bn}.{TRACKED}"] + 1
+        else:
+            mean, variance = running_mean, running_var
+        layer.deviation = np.sqrt(variance + BN_EPS)
+        layer.scale = gamma / layer.deviation
+        for row, values in ((steps.SCALE, layer.scale), (steps.SHIFT, beta - mean * layer.scale), (steps.MEAN, mean)):
+            layer.norm[row, :m] = values
+
+    # --- backward
+
+    def backward(self, dlogits: np.ndarray) -> dict[str, np.ndarray]:
+        """The gradient for the logits, (N, num_classes) -> that for each parameter, by timm's names; float32."""
+        gradients: dict[str, np.ndarray] = {}
+        last, maps = self.layers[-1], self.layers[-1].maps
+        dpooled = self._backward_classifier(dlogits.astype(np.float32), gradients)
+        last.dy = self._take(maps)
+        maps.write(last.dy, global_pool_backward(dpooled, maps.read(self.features), self.network.global_pool))
+        gathered = self._gathered(last, 1)
+        self._run(0, op=steps.SUMS, chunks=maps.pictures, x_kind=steps.RELU6, height=maps.height, width=maps.width,
+                  x_dy=address(last.dy), gathered=address(gathered), **last.as_source())
+        self._norm_backward(last, gathered, gradients)
+        for layer in reversed(self.layers):
+            self._backward(layer, gradients)
+        return gradients
+
+    def _backward_classifier(self, dlogits, gradients) -> np.ndarray:
+        """Returns the gradient for the pooled features, (N, features)."""
+        weight = self.parameters["classifier.weight"][:, :, None, None]
+        dy, dx = self.logits.memory(), self.pooled.memory()
+        self.logits.write(dy, dlogits[None, None])
+        turned = self._packed("pointwise", weight.transpose(1, 0, 2, 3))
+        dweight = aligned(self.logits.vectors * self.layout.vector * self.pooled.channels).view(np.float32)
+        self._run(0, op=steps.BACKWARD_POINTWISE, chunks=1, dy=address(dy), turned=address(turned),
+                  dweight=address(dweight), x_dy=address(dx), **self._classifier_fields())
+        gradients["classifier.weight"] = self._unpacked("pointwise", weight.shape, dweight)[:, :, 0, 0]
+        gradients["classifier.bias"] = dlogits.sum(0)
+        return self.pooled.read(dx)[0, 0] * self.masks.get("classifier", np.float32(1))
+
+    def _backward(self, layer: Layer, gradients) -> None:
+        """The gradient of a layer's weights, and that of what the layer before gave, with its sums."""
+        conv, source, fields = layer.conv, layer.source, layer.fields()
+        weight, floats = self.parameters[f"{conv.name}.weight"], layer.weight_floats()
+        parts = max(LEAST_PARTS, min(MOST_PARTS, PARTS_SIZE // (floats * FLOAT)))
+        parts = min(parts, layer.maps.pictures)
+        dweight = aligned(parts * floats * FLOAT).view(np.float32).reshape(parts, floats)
+        x_size, scratch_size = layer.scratch()
+        fields |= {"op": BACKWARD[conv.op], "parts": parts, "dy": address(layer.dy), "dweight": address(dweight),
+                   "dweight_size": dweight[0].nbytes, "scratch_dz": x_size,
+                   "chunks": parts * (layer.maps.vectors if conv.op == "depthwise" else 1)}
+        if source is None:
+            pads = [same_padding(size, conv.kernel, conv.stride) for size in (layer.height, layer.width)]
+            x = np.pad(self.x, [(0, 0), *pads, (0, 0)])
+            self._run(scratch_size, **fields | {"x": address(x), "x_picture": x[0].nbytes, "width": x.shape[2]})
+        else:
+            source.dy, gathered = self._take(source.maps), self._gathered(source, fields["strips"])
+            turned = weight.transpose(1, 0, 2, 3) if conv.op == "pointwise" else weight[:, :, ::-1, ::-1]
+            turned = self._packed(conv.op, turned)
+            skip = layer.block_end.dy if layer.block_end else None
+            self._run(scratch_size, **fields | {"turned": address(turned), "x_dy": address(source.dy),
+                                                "skip": address(skip), "gathered": address(gathered)})
+            self._norm_backward(source, gathered, gradients)
+        total = dweight[0]
+        for part in dweight[1:]:
+            total += part
+        gradients[f"{conv.name}.weight"] = self._unpacked(conv.op, weight.shape, total)
+        ends_block = any(other.block_end is layer for other in self.layers)
+        for done in ([] if ends_block else [layer]) + ([layer.block_end] if layer.block_end else []):
+            self.free.append(done.dy)
+            done.dy = None
+
+    def _norm_backward(self, layer: Layer, gathered, gradients) -> None:
+        """The gradients of a batch norm's parameters, and its vectors that go backward, from the sums."""
+        conv, m = layer.conv, layer.conv.out_channels
+        dbeta, dcentred = _by_channel(gathered, conv).sum(1)
+        gradients[f"{conv.bn}.weight"] = (dcentred / layer.deviation).astype(np.float32)
+        gradients[f"{conv.bn}.bias"] = dbeta.astype(np.float32)
+        by_statistics = -layer.scale / layer.count if self.train_batch_norm else np.zeros(m)
+        layer.norm[steps.SLOPE, :m] = by_statistics * dcentred / layer.deviation**2
+        layer.norm[steps.CONSTANT, :m] = by_statistics * dbeta
+
+    # --- memory and steps
+
+    def _take(self, maps: Maps) -> np.ndarray:
+        """Memory for a gradient: the smallest that is free and large enough, or new."""
+        size = maps.pictures * maps.picture
+        fitting = [i for i, memory in enumerate(self.free) if len(memory) >= size]
+        return self.free.pop(min(fitting, key=lambda i: len(self.free[i]))) if fitting else maps.memory()
+
+    def _gathered(self, layer: Layer, strips: int) -> np.ndarray:
+        """Memory for two vectors of each block of channels: (slots, blocks, 2, lanes)."""
+        slots, lanes = layer.maps.pictures * strips, self.layout.lanes
+        size = slots * layer.maps.vectors * steps.MOMENTS * self.layout.vector
+        return aligned(size).view(np.float32).reshape(slots, layer.maps.vectors, steps.MOMENTS, lanes)
+
+    def _packed(self, op: str, weight: np.ndarray) -> np.ndarray:
+        size = packed_size(self.layout, op, weight.shape)
+        out = aligned(size)
+        pack_weight(self.layout, op, weight, out)
+        return out
+
+    def _unpacked(self, op: str, shape, packed: np.ndarray) -> np.ndarray:
+        """A gradient, in panels of whole vectors -> (M, C, K, K)."""
+        m, c, k, _ = shape
+        if op == "depthwise":
+            return packed.reshape(-1, k, k, self.layout.lanes).transpose(0, 3, 1, 2).reshape(-1, 1, k, k)[:m]
+        ends = np.cumsum(self.layout.panel_sizes(self.layout.vectors(m))) * self.layout.lanes * c * k * k
+        parts = np.split(packed, ends[:-1])
+        return np.concatenate([part.reshape(k, k, c, -1).transpose(3, 2, 0, 1) for part in parts])[:m]
+
+    def _classifier_fields(self) -> dict[str, int]:
+        pooled, logits = self.pooled, self.logits
+        return {"pictures": 1, "strips": 1, "parts": 1, "x": address(self.inputs), "x_plane": pooled.plane,
+                "x_vectors": pooled.vectors, "z": address(self.outputs), "z_plane": logits.plane,
+                "z_vectors": logits.vectors, "in_channels": pooled.channels, "out_channels": logits.channels,
+                "out_height": 1, "out_width": logits.width, **panels(self.layout, logits.channels),
+                **panels(self.layout, pooled.channels, "x_")}
+
+    def _run(self, scratch_size: int, **fields) -> None:
+        """Do one step, with all threads."""
+        one, work = steps.Pass(self.layout, scratch_size, {"zeros": address(self.zeros), **fields}), driver(self.layout)
+        asked = workers.ask([one] * (self.threads - 1)) if self.threads > 1 else []
+        self.job.fill(one)
+        self.job.post(one)
+        workers.finish(work, self.job, asked)
+        self.job.release()
+        for worker in asked:
+            worker.release()
+
+
+def _by_channel(gathered, conv: Conv) -> np.ndarray:
+    """(slots, blocks, 2, lanes) -> (2, slots, M), float64."""
+    slots = len(gathered)
+    values = gathered.astype(np.float64).transpose(2, 0, 1, 3).reshape(steps.MOMENTS, slots, -1)
+    return values[..., : conv.out_channels]

@@ -1,0 +1,173 @@
+"""The convolutions of one network for batches of one size: their feature maps, and the fields of their steps."""
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..kernels.layout import FLOAT, Layout
+from ..kernels.memory import SCRATCH, aligned, blocks, read_blocks, write_blocks
+from ..network.architecture import Architecture, Conv, same_padding
+from .training_steps import AS_IT_IS, LINEAR, RELU6
+
+LEAST_STRIP = 24  # pixels: three tiles of 8
+
+
+@dataclass(frozen=True)
+class Maps:
+    """The feature maps of all pictures, or their gradient, in blocks of channels."""
+
+    layout: Layout
+    pictures: int
+    height: int
+    width: int
+    channels: int
+
+    @property
+    def vectors(self) -> int:
+        return self.layout.vectors(self.channels)
+
+    @property
+    def plane(self) -> int:
+        """Bytes from one block of channels to the next."""
+        return self.layout.plane_size(self.height * self.width)
+
+    @property
+    def picture(self) -> int:
+        """Bytes from one picture to the next."""
+        return self.vectors * self.plane
+
+    def memory(self) -> np.ndarray:
+        return aligned(self.pictures * self.picture)
+
+    def read(self, memory: np.ndarray) -> np.ndarray:
+        """Their values, (N, H, W, C)."""
+        out = np.empty((self.pictures, self.height, self.width, self.channels), np.float32)
+        for n, values in enumerate(out):
+            read_blocks(self._blocks(memory, n), values)
+        return out
+
+    def write(self, memory: np.ndarray, x: np.ndarray) -> None:
+        """Set their values from (N, H, W, C)."""
+        for n, values in enumerate(x):
+            write_blocks(self._blocks(memory, n), values)
+
+    def _blocks(self, memory, n):
+        return blocks(memory[n * self.picture :], self.layout, self.height, self.width, self.channels)
+
+
+@dataclass
+class Layer:
+    """A convolution with its batch norm."""
+
+    conv: Conv
+    height: int  # of the input
+    width: int
+    maps: Maps  # of z, what the convolution gives
+    z: np.ndarray
+    norm: np.ndarray  # (5, channels in whole vectors), see `training_steps.py`
+    factors: np.ndarray  # (N,), for each picture, of the output before a shortcut is added
+    source: "Layer | None"  # the layer before
+    y: np.ndarray | None = None  # the input, if it is kept: what the layer before gives, with its block's shortcut
+    shortcut: np.ndarray | None = None  # that shortcut, if there is one
+    block_end: "Layer | None" = None  # whose output this layer's input is added to, if there is one
+    dy: np.ndarray | None = field(default=None, repr=False)  # gradient after batch norm, backward only
+
+    @property
+    def kind(self) -> int:
+        """How the input is made of what the layer before gives."""
+        return AS_IT_IS if self.source is None else RELU6 if self.source.conv.relu6 else LINEAR
+
+    def weight_floats(self) -> int:
+        """Values of the weights' gradient, as its kernel writes it."""
+        conv, lanes = self.conv, self.maps.layout.lanes
+        return self.maps.vectors * lanes * conv.weight_shape[1] * conv.kernel**2
+
+    def strips(self) -> tuple[int, list[int], list[int]]:
+        """(their number, pixels of each in the output, and in the input).
+
+        They are cut so that the data of one stays in the cache, in at most SCRATCH bytes.
+        """
+        conv, maps = self.conv, self.maps
+        if conv.op == "pointwise":
+            most = max(LEAST_STRIP, SCRATCH // (FLOAT * (conv.in_channels + conv.out_channels)))
+            count = -(-maps.height * maps.width // most)
+            pixels = _sizes(maps.height * maps.width, count)
+            return count, pixels, pixels
+        row = maps.width * maps.channels * FLOAT  # of the stem
+        if conv.op == "depthwise":  # rows of the input, and as many of the gradient
+            row = 2 * conv.stride * (self.width + conv.kernel - 1) * maps.layout.vector
+        count = -(-maps.height // max(1, SCRATCH // row))
+        rows = _sizes(maps.height, count)
+        inside = [n * conv.stride for n in rows[:-1]]
+        inside.append(self.height - sum(inside))
+        return count, [n * maps.width for n in rows], [n * self.width for n in inside]
+
+    def scratch(self) -> tuple[int, int]:
+        """(bytes of a strip's input in scratch memory, the same and its dz)."""
+        conv, maps, vector = self.conv, self.maps, self.maps.layout.vector
+        _, outside, inside = self.strips()
+        if conv.op == "stem":
+            return 0, max(outside) * vector * maps.vectors
+        if conv.op == "pointwise":
+            plane = (max(outside) + 1) * vector
+            x = plane * maps.layout.vectors(conv.in_channels)
+            return x, x + plane * maps.vectors
+        row = (self.width + conv.kernel - 1) * vector
+        x = ((max(outside) // maps.width - 1) * conv.stride + conv.kernel) * row
+        return x, x + (max(inside) // self.width + conv.kernel - 1) * row
+
+    def fields(self) -> dict[str, int]:
+        """The fields of its steps that are the same forward and backward."""
+        conv, maps, source = self.conv, self.maps, self.source
+        top, left = (same_padding(size, conv.kernel, conv.stride)[0] for size in (self.height, self.width))
+        fields = {"pictures": maps.pictures, "strips": self.strips()[0], "x_kind": self.kind,
+                  "z": address(self.z), "z_picture": maps.picture, "z_plane": maps.plane, "z_vectors": maps.vectors,
+                  "norm": address(self.norm), "norm_size": self.norm[0].nbytes, "factors": address(self.factors),
+                  "height": self.height, "width": self.width, "out_height": maps.height, "out_width": maps.width,
+                  "in_channels": conv.in_channels, "out_channels": conv.out_channels, "kernel": conv.kernel,
+                  "stride": conv.stride, "top": top, "left": left, **panels(maps.layout, conv.out_channels),
+                  "y": address(self.y), "residual": address(self.shortcut)}
+        return fields | (source.as_source() if source else {})
+
+    def as_source(self) -> dict[str, int]:
+        """The fields of the next layer's steps that tell of this one."""
+        maps = self.maps
+        return {"x": address(self.z), "x_picture": maps.picture, "x_plane": maps.plane, "x_vectors": maps.vectors,
+                "x_norm": address(self.norm), "x_norm_size": self.norm[0].nbytes, "x_factors": address(self.factors),
+                **panels(maps.layout, maps.channels, "x_")}
+
+
+def address(array: np.ndarray | None) -> int:
+    """Where it is; 0 if there is none."""
+    return 0 if array is None else array.ctypes.data
+
+
+def panels(layout: Layout, channels: int, of: str = "") -> dict[str, int]:
+    """How packed weights with so many output channels are cut."""
+    wide, total = layout.panels(layout.vectors(channels))
+    return {f"{of}panels": total, f"{of}wide_panels": wide, f"{of}half": int(layout.is_half(channels))}
+
+
+def _sizes(total: int, count: int) -> list[int]:
+    """`count` parts, as the kernels cut them (`training_chunks.cut_at`)."""
+    return [(i + 1) * total // count - i * total // count for i in range(count)]
+
+
+def make_layers(network: Architecture, layout: Layout, pictures: int, height: int, width: int) -> Iterator[Layer]:
+    """All convolutions in order, with memory for their outputs."""
+    source = shortcut = None
+    for convs, skip in ([(network.stem,), False], *((block.convs, block.skip) for block in network.blocks),
+                        [(network.head,), False]):
+        made = []
+        for conv in convs:
+            maps = Maps(layout, pictures, *conv.output_size(height, width), conv.out_channels)
+            norm = aligned(5 * maps.vectors * layout.vector).view(np.float32).reshape(5, -1)
+            layer = Layer(conv, height, width, maps, maps.memory(), norm, np.ones(pictures, np.float32), source)
+            if layer.kind == LINEAR:
+                layer.y, layer.shortcut = source.maps.memory(), shortcut
+                shortcut = None
+            made.append(layer)
+            source, height, width = layer, maps.height, maps.width
+        if skip:
+            made[0].block_end, shortcut = made[-1], made[0].y
+        yield from made
