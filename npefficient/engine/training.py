@@ -81,11 +81,11 @@ class TrainingEngine:
         weight = self._packed(conv.op, self.parameters[f"{conv.name}.weight"])
         if layer.source is None:
             fields |= {"x": address(self.x), "x_picture": self.x[0].nbytes}
-        count, pixels, _ = layer.strips()
+        count, pixels, _ = layer.strips
         shares = np.float32(1) / np.array(pixels, np.float32)
         gathered = self._gathered(layer, count)
         chunks = layer.maps.pictures * (layer.maps.vectors if conv.op == "depthwise" else count)
-        self._run(layer.scratch()[0], **fields | {"op": FORWARD[conv.op], "chunks": chunks, "weight": address(weight),
+        self._run(layer.scratch[0], **fields | {"op": FORWARD[conv.op], "chunks": chunks, "weight": address(weight),
                                                   "gathered": address(gathered), "shares": address(shares)})
         means, squares = _by_channel(gathered, conv)
         counts = np.tile(np.array(pixels, np.float64), layer.maps.pictures)[:, None]
@@ -148,7 +148,7 @@ class TrainingEngine:
         parts = max(LEAST_PARTS, min(MOST_PARTS, PARTS_SIZE // (floats * FLOAT)))
         parts = min(parts, layer.maps.pictures)
         dweight = aligned(parts * floats * FLOAT).view(np.float32).reshape(parts, floats)
-        x_size, scratch_size = layer.scratch()
+        x_size, scratch_size = layer.scratch
         fields |= {"op": BACKWARD[conv.op], "parts": parts, "dy": address(layer.dy), "dweight": address(dweight),
                    "dweight_size": dweight[0].nbytes, "scratch_dz": x_size,
                    "chunks": parts * (layer.maps.vectors if conv.op == "depthwise" else 1)}

@@ -1,4 +1,5 @@
 """The convolutions of one network for batches of one size: their feature maps, and the fields of their steps."""
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -82,6 +83,7 @@ class Layer:
         conv, lanes = self.conv, self.maps.layout.lanes
         return self.maps.vectors * lanes * conv.weight_shape[1] * conv.kernel**2
 
+    @functools.cached_property
     def strips(self) -> tuple[int, list[int], list[int]]:
         """(their number, pixels of each in the output, and in the input).
 
@@ -102,10 +104,11 @@ class Layer:
         inside.append(self.height - sum(inside))
         return count, [n * maps.width for n in rows], [n * self.width for n in inside]
 
+    @functools.cached_property
     def scratch(self) -> tuple[int, int]:
         """(bytes of a strip's input in scratch memory, the same and its dz)."""
         conv, maps, vector = self.conv, self.maps, self.maps.layout.vector
-        _, outside, inside = self.strips()
+        _, outside, inside = self.strips
         if conv.op == "stem":
             return 0, max(outside) * vector * maps.vectors
         if conv.op == "pointwise":
@@ -120,7 +123,7 @@ class Layer:
         """The fields of its steps that are the same forward and backward."""
         conv, maps, source = self.conv, self.maps, self.source
         top, left = (same_padding(size, conv.kernel, conv.stride)[0] for size in (self.height, self.width))
-        fields = {"pictures": maps.pictures, "strips": self.strips()[0], "x_kind": self.kind,
+        fields = {"pictures": maps.pictures, "strips": self.strips[0], "x_kind": self.kind,
                   "z": address(self.z), "z_picture": maps.picture, "z_plane": maps.plane, "z_vectors": maps.vectors,
                   "norm": address(self.norm), "norm_size": self.norm[0].nbytes, "factors": address(self.factors),
                   "height": self.height, "width": self.width, "out_height": maps.height, "out_width": maps.width,

@@ -3,7 +3,8 @@
 The formulas are in `network/backward.py`, the whole network is in `network/training_network.py`.
 """
 import numbers
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -51,31 +52,25 @@ def loss_and_gradients(model: Model, x: np.ndarray, labels: ArrayLike, smoothing
         _check_values_per_channel(model, x)
 
     targets = label_targets(labels, model.num_classes, float(smoothing), np.float64)
-    forward, backward = _passes(model, x, train_batch_norm)
-    logits = finite({"classifier": forward().astype(np.float64)})["classifier"]
-    loss, dlogits = cross_entropy(logits, targets)
+    logits, backward = _forward(model, x, train_batch_norm)
+    loss, dlogits = cross_entropy(finite({"classifier": logits.astype(np.float64)})["classifier"], targets)
     gradients = backward(dlogits)
     return float(loss), {name: _float32(name, gradients[name]) for name in model.weights().parameters
                          if name in gradients}
 
 
-def _passes(model: Model, x: np.ndarray, train_batch_norm: bool) -> tuple:
-    """The passes over one batch: a call that returns the logits, and one from their gradient to all others."""
+def _forward(model: Model, x: np.ndarray,
+             train_batch_norm: bool) -> tuple[np.ndarray, Callable[[np.ndarray], dict[str, np.ndarray]]]:
+    """The logits, and a call that turns their gradient into that of each parameter."""
     parameters = model.weights().parameters
     if model.backend == "engine":
         from ..engine.training import TrainingEngine
 
-        engine = TrainingEngine(model.architecture, x.shape, model.num_threads)
-        return lambda: engine.forward(parameters, x, None, train_batch_norm), engine.backward
+        engine = TrainingEngine(model.architecture, x.shape, cast(int, model.num_threads))
+        return engine.forward(parameters, x, None, train_batch_norm), engine.backward
     network = TrainingNetwork(model.architecture, parameters, np.float64, train_batch_norm)
-    kept: list = []
-
-    def forward():
-        logits, one = network.forward(x.astype(np.float64))
-        kept.append(one)
-        return logits
-
-    return forward, lambda dlogits: network.backward(dlogits, kept.pop())[0]
+    logits, kept = network.forward(x.astype(np.float64))
+    return logits, lambda dlogits: network.backward(dlogits, kept)[0]
 
 
 def _check_model(model: Any) -> None:
