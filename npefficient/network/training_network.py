@@ -50,7 +50,7 @@ class TrainingNetwork(Network):
         self.counts = {name: array for name, array in parameters.items() if name.endswith(TRACKED)}
         self.train_batch_norm = train_batch_norm
 
-    def forward(self, x, masks=None):
+    def forward(self, x, masks=None) -> tuple:
         """(N, H, W, C) -> logits (N, num_classes), or the output of the last layer, and what was kept of all.
 
         masks: name -> factors for `drop`: of a block with a shortcut (N, 1, 1, 1), of the "classifier" (N, features);
