@@ -97,11 +97,16 @@ def from_uint8(q, layer: QuantizedLayer, conv: Conv):
     return fma(sums(q, layer, conv), layer.scale, layer.bias)
 
 
+def quantized_pixels(y):
+    """(N, H, W, C) float32 -> whole numbers, (N, H, W, C), and each pixel's scale, (N, H, W, 1); both float32."""
+    largest = np.maximum(np.abs(y).max(-1, keepdims=True), LEAST)
+    return np.rint(y * (LARGEST / largest)), largest * SHARE
+
+
 def from_float32(y, layer: QuantizedLayer):
     """(N, H, W, C) float32 -> (N, H, W, M) float32: a 1x1 convolution that quantises each pixel for itself."""
-    largest = np.maximum(np.abs(y).max(-1, keepdims=True), LEAST)
-    r = np.rint(y * (LARGEST / largest))
-    return fma(sums(r, layer) * (largest * SHARE), layer.scale, layer.bias)
+    r, scale = quantized_pixels(y)
+    return fma(sums(r, layer) * scale, layer.scale, layer.bias)
 
 
 def global_pool(q, how: str):
