@@ -5,39 +5,41 @@ import tempfile
 
 from ..errors import ArgumentError
 from ..network.architecture import build
-from ..weights.weight_file import read_weights
 from . import ladder, plots
 from .layers import figures
 from .measure import measure
-from .peak import core_peak, reads
+from .peak import UNITS, core_peak, limit, reads
 from .steps import Steps
 from .subject import make_subject
 
 COLUMNS = {"op": "<10", "input": "<11", "k": ">1", "s": ">1", "out": ">4", "end": ">9", "us": ">8.1f", "best": ">8.1f",
-           "GFLOP/s": ">7.1f", "of peak": ">7.1%", "GB/s": ">6.1f", "layers": ">6", "first": "<19", "differs": ">7.1e"}
+           "rate": ">7.1f", "of peak": ">7.1%", "limit": ">7.1%", "GB/s": ">6.1f", "layers": ">6", "first": "<27",
+           "differs": ">7.1e"}
 LEGEND = """\
 Each shape is repeated alone, so that what fits a cache stays there; us: the median, best: the shortest, both without
 the cost of the call. Each layer is a step of its own here. In the network a depthwise layer is fused with the layer
 before it (see 'bench layers'); here it first copies its input and pads it with zeros, which is part of its time.
-GB/s: for the least bytes to read and write; layers: how many have this shape, first: the first of them."""
+GB/s: for the least bytes to read and write; limit: the roofline's share of the peak, if all of them are read from the
+smallest level of memory that holds them; layers: how many have this shape, first: the first of them."""
 CALL, MOST = 2e-3, 1000  # seconds of one call of the driver, filled with repeats, and the most repeats
 
 
 def run(report, name: str, op: str | None = None, layer: str | None = None, size=None, seconds: float = 0.2,
-        plot=None) -> None:
+        plot=None, precision: str = "float32") -> None:
     """Measure the chosen shapes in the order in which they first occur; `layer` may have wildcards.
 
     If it names one layer that has a ladder, or a block, print the ladder too. plot: a file for a picture of the ladder,
-    or without a ladder, a roofline plot of the shapes.
+    or without a ladder, a roofline plot of the shapes. With int8 there is no ladder.
     """
-    of_ladder = ladder.wanted(build(name), op, layer)
+    of_ladder = ladder.wanted(build(name), op, layer) if precision == "float32" else None
     with tempfile.TemporaryDirectory() as directory:
-        subject = make_subject(name, directory, size)
-        weights = read_weights(subject.weights)
+        subject = make_subject(name, directory, size, precisions=())
+        weights = subject.read(precision)
         steps = None if of_ladder == "block" else Steps(weights, subject.input(1), fused=False)
-    chosen, peak = steps and choose(steps, op, layer), core_peak()
+    chosen, peak = steps and choose(steps, op, layer), core_peak(precision=precision)
     if steps:
-        rows = time_chosen(report, subject.title, steps, chosen, peak, seconds)
+        bandwidths = reads(report, seconds)
+        rows = time_chosen(report, subject.titled(precision), steps, chosen, peak, bandwidths, seconds)
     if of_ladder:
         title = f"{layer} of {subject.title}"
         case = ladder.case_of(weights, of_ladder, layer, subject.height, subject.width)
@@ -45,13 +47,16 @@ def run(report, name: str, op: str | None = None, layer: str | None = None, size
         if plot:
             plots.ladder(rungs, title, peak, plot)
     elif plot:
-        plots.roofline(rows, f"{subject.title}, layers one by one, hot", peak, reads(report, seconds), plot)
+        plots.roofline(rows, f"{subject.titled(precision)}, layers one by one, hot", UNITS[precision], peak, bandwidths,
+                       plot)
 
 
-def time_chosen(report, title: str, steps: Steps, chosen: dict[int, int], peak: float, seconds: float) -> list[dict]:
+def time_chosen(report, title: str, steps: Steps, chosen: dict[int, int], peak: float, bandwidths: dict[str, float],
+                seconds: float) -> list[dict]:
     """Print the table; returns its rows."""
-    idle = measure(steps.nothing(), seconds).minimum
-    table = report.table(f"{title}, one core; peak {peak / 1e9:.1f} GFLOP/s", COLUMNS, "kernels")
+    idle, unit = measure(steps.nothing(), seconds).minimum, UNITS[steps.precision]
+    table = report.table(f"{title}, one core; peak {peak / 1e9:.1f} {unit}",
+                         {unit if key == "rate" else key: form for key, form in COLUMNS.items()}, "kernels")
     for i, step in enumerate(steps.steps):
         if i not in chosen:
             steps.calls[i]()  # the next steps need its output
@@ -59,10 +64,10 @@ def time_chosen(report, title: str, steps: Steps, chosen: dict[int, int], peak: 
         differs = steps.run_verified(i)
         timing, repeats = time_step(steps, i, seconds)
         each, best = ((taken - idle) / repeats for taken in (timing.median, timing.minimum))
-        table.add(**step.describe(), end="relu6" if step.relu6 else "+residual" if step.residual else "linear",
-                  **figures(each, step.flops(), peak), **{
+        table.add(**step.describe(), end=step.end, **figures(each, step.flops(), peak, unit),
+                  limit=limit(step.flops(), step.bytes(), peak, bandwidths), **{
                       "best": best * 1e6, "GB/s": step.bytes() / each / 1e9, "layers": chosen[i], "first": step.name,
-                      "differs": differs, "FLOPs per byte": step.flops() / step.bytes()})
+                      "differs": differs, "operations per byte": step.flops() / step.bytes()})
     print(LEGEND)
     return table.rows
 

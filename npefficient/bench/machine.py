@@ -9,7 +9,7 @@ from pathlib import Path
 from ..kernels.processor import target
 
 CPU0 = Path("/sys/devices/system/cpu/cpu0")
-FEATURES = ("sse2", "avx", "avx2", "fma", "avx512f", "avx512vl", "avx512vnni", "neon")  # in LLVM's words
+FEATURES = ("sse2", "avx", "avx2", "fma", "avx512f", "avx512vl", "avxvnni", "avx512vnni", "neon")  # in LLVM's words
 ASSUMED = {"L1": 32 << 10, "L2": 1 << 20, "L3": 16 << 20}  # bytes, if the system does not tell
 
 

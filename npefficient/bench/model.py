@@ -19,15 +19,17 @@ from .verify import LOGITS, verify
 
 WHICH = {"model": "<15", "precision": "<9", "batch": ">5", "threads": ">7"}
 COLUMNS = {**WHICH, "min ms": ">8.2f", "p50": ">8.2f", "p90": ">8.2f", "p99": ">8.2f",
-           "images/s": ">9.1f", "GFLOP/s": ">8.1f", "of peak": ">7.1%", "best": ">7.1%",
+           "images/s": ">9.1f", "x float32": ">9.2f", "GOP/s": ">8.1f", "of peak": ">7.1%", "best": ">7.1%",
            "peak 1": ">7.1f", "peak 2": ">7.1f", "GHz 1": ">5.2f", "GHz 2": ">5.2f"}
 START = {**WHICH, "load ms": ">8.1f", "pack": ">7.1f", "plan": ">6.1f",
          "code": ">8.1f", "from": ">5", "first call": ">10.1f", "arenas MB": ">9.1f", "scratch": ">7.1f",
          "peak MB": ">7.1f", "differs": ">8.1e"}
 STEADY = 0.05  # of the peak: the change that is taken for noise
 SPEED_LEGEND = """\
-peak 1, GHz 1: the FMA peak in GFLOP/s and the clock of one core just before the combination; peak 2, GHz 2: just after
-it. 'of peak' and 'best' are shares of the mean of both peaks; int8 has another, higher limit, and may pass 100 %."""
+x float32: how many times as fast as float32 in the same run, by the medians. GOP/s: two operations for each
+multiply-add. peak 1, GHz 1: the peak in GOP/s and the clock of one core just before the combination; peak 2, GHz 2:
+just after it. 'of peak' and 'best' are shares of the mean of both peaks, which are those of FMAs for float32, and those
+of dot products of integers for int8, although its first two layers compute with floats."""
 LEGEND = """\
 load: read the weight file; pack: fold and lay out the weights; code: get the compiled driver, from the cache or by
 compiling it with Numba; first call: one batch after that. arenas: the activations of all pictures that are computed at
@@ -38,12 +40,13 @@ network's logits; none is allowed with int8."""
 def run(report, names, batches, threads, size=None, seconds: float = 3.0, precisions=("float32",)) -> None:
     """Measure every combination; print two tables, speed and start."""
     rows = []
-    table = report.table("speed, in ms for a batch: 'of peak' is the median's share of the FMA peak of the cores in "
-                         "use, 'best' the fastest call's", COLUMNS, "speed")
+    table = report.table("speed, in ms for a batch: 'of peak' is the median's share of the peak of the cores in use, "
+                         "'best' the fastest call's", COLUMNS, "speed")
     for name in names:
         with tempfile.TemporaryDirectory() as directory:
             subject = make_subject(name, directory, size, precisions)
-            for batch, count, precision in itertools.product(batches, threads, precisions):
+            # float32 before int8, which is compared with it
+            for batch, count, precision in itertools.product(batches, threads, sorted(precisions)):
                 rows.append(_combination(table, subject, precision, batch, count, seconds))
     print(SPEED_LEGEND)
     for warning in filter(None, map(unsteady, table.rows)):
@@ -58,19 +61,21 @@ def _combination(table, subject: Subject, precision: str, batch: int, threads: i
     """Add the row of one combination to the speed table; returns its row of the start table."""
     from ..engine.compiled import found
 
-    before, source = core_now(), "cache" if found(layout_of(precision)) else "Numba"
+    before, source = core_now(precision), "cache" if found(layout_of(precision)) else "Numba"
     got = isolated(__name__, "child", name=subject.name, height=subject.height, width=subject.width,
                    directory=str(subject.directory), precision=precision, batch=batch, threads=threads, seconds=seconds)
-    after = core_now()
+    after = core_now(precision)
     peak = (before.peak + after.peak) / 2 * cores_of(threads)
     timing, flops = got["timing"], 2.0 * subject.macs() * batch
     which = {"model": subject.title, "precision": precision, "batch": batch, "threads": threads}
+    floats = [row["p50"] for row in table.rows if {**which, "precision": "float32"}.items() <= row.items()]
     table.add(**which, **{
         "min ms": timing["minimum"] * 1e3, "p50": timing["median"] * 1e3, "p90": timing["p90"] * 1e3,
-        "p99": timing["p99"] * 1e3, "images/s": batch / timing["median"], "GFLOP/s": flops / timing["median"] / 1e9,
+        "p99": timing["p99"] * 1e3, "images/s": batch / timing["median"],
+        "x float32": floats[0] / timing["median"] / 1e3 if floats else None, "GOP/s": flops / timing["median"] / 1e9,
         "of peak": flops / timing["median"] / peak, "best": flops / timing["minimum"] / peak,
         "peak 1": before.peak / 1e9, "peak 2": after.peak / 1e9, "GHz 1": before.clock / 1e9,
-        "GHz 2": after.clock / 1e9, "runs": timing["runs"], "peak GFLOP/s": peak / 1e9})
+        "GHz 2": after.clock / 1e9, "runs": timing["runs"], "peak GOP/s": peak / 1e9})
     return {**which, "from": source, **got["start"]}
 
 

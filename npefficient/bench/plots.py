@@ -7,7 +7,7 @@ from ..common.picture_files import check_picture
 from ..common.text import plain
 
 COLOURS = {"stem": "#8c564b", "depthwise": "#d95f02", "pointwise": "#1b6ca8", "pool": "#7f7f7f",
-           "classifier": "#2a9d5c"}
+           "classifier": "#2a9d5c", "quantize": "#c9a227"}
 GREY, PEAK = "#666666", "#b2182b"
 
 
@@ -48,20 +48,20 @@ def ladder(rows: list[dict], title: str, peak: float, path: Path) -> None:
     _write(figure, path)
 
 
-def roofline(rows: list[dict], title: str, peak: float, reads: dict[str, float], path: Path) -> None:
-    """A point for each layer of `bench/kernels.py`: GFLOP/s over FLOPs per byte, below the machine's roofline.
+def roofline(rows: list[dict], title: str, unit: str, peak: float, reads: dict[str, float], path: Path) -> None:
+    """A point for each layer of `bench/kernels.py`: its speed over operations per byte, below the machine's roofline.
 
-    rows: of the table, with "GFLOP/s" and "FLOPs per byte"; peak: FLOP/s; reads: bytes per second from each level of
-    memory
+    rows: of the table, with a unit of 1e9 operations per second, and "operations per byte"; peak: operations per
+    second; reads: bytes per second from each level of memory
     """
     from matplotlib.ticker import LogLocator
 
     figure, axes = _figure(9, 6)
-    intensities = [row["FLOPs per byte"] for row in rows]
+    intensities = [row["operations per byte"] for row in rows]
     left, right = min(intensities) / 2, max(intensities) * 3
-    bottom, top = min(row["GFLOP/s"] for row in rows) / 3, peak / 1e9 * 1.5
+    bottom, top = min(row[unit] for row in rows) / 3, peak / 1e9 * 1.5
     axes.set(xscale="log", yscale="log", xlim=(left, right), ylim=(bottom, top), title=title,
-             xlabel="FLOPs per byte that has to be read or written at least", ylabel="GFLOP/s of one core")
+             xlabel="operations per byte that has to be read or written at least", ylabel=f"{unit} of one core")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.set_major_formatter("{x:g}")
@@ -69,15 +69,15 @@ def roofline(rows: list[dict], title: str, peak: float, reads: dict[str, float],
     for op, colour in COLOURS.items():
         chosen = [row for row in rows if row["op"] == op]
         if chosen:
-            axes.scatter([row["FLOPs per byte"] for row in chosen], [row["GFLOP/s"] for row in chosen], color=colour,
+            axes.scatter([row["operations per byte"] for row in chosen], [row[unit] for row in chosen], color=colour,
                          s=36, alpha=0.8, label=f"{op} ({sum(row['layers'] for row in chosen)})", zorder=3)
     axes.legend(loc="lower right", frameon=False, title="layers")
     axes.axhline(peak / 1e9, color=PEAK, linewidth=1.5)
-    axes.annotate(f"multiply-adds, {peak / 1e9:.0f} GFLOP/s", (right, peak / 1e9), (0, 4), textcoords="offset points",
+    axes.annotate(f"multiply-adds, {peak / 1e9:.0f} {unit}", (right, peak / 1e9), (0, 4), textcoords="offset points",
                   ha="right", color=PEAK, fontsize=9)
     figure.draw_without_rendering()  # fixes the axes' position, and so the lines' angle
     for level, speed in reads.items():
-        start, bend = max(left, bottom * 1e9 / speed), peak / speed  # FLOPs per byte; past the bend the peak is lower
+        start, bend = max(left, bottom * 1e9 / speed), peak / speed  # past the bend the peak is lower
         axes.plot([start, bend], [start * speed / 1e9, peak / 1e9], color=GREY, linewidth=1)
         (x0, y0), (x1, y1) = axes.transData.transform([(start, start * speed / 1e9), (bend, peak / 1e9)])
         axes.text(1.1 * start, 1.1 * start * speed / 1e9, f"{level}, {speed / 1e9:.0f} GB/s", color=GREY, fontsize=9,

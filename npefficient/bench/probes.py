@@ -2,11 +2,15 @@
 
     multiply_add    acc[c] = acc[c] * factor + summand, ROUNDS times per turn, for CHAINS accumulators that stay in
                     registers; 2 * lanes * CHAINS * ROUNDS FLOPs per turn
+    dot_add         acc[c] += dot(acc[c], weight), likewise, on integers; 2 * lanes * group * CHAINS * ROUNDS operations
+                    per turn
     read_sum        acc[v] += x[v], for STREAMS vectors per turn; 4 * lanes * STREAMS bytes per turn
     add_chain       total += step, ADDITIONS times per turn, each after the one before
 
 A fused multiply-add has a latency of about 4 cycles and a core starts 2 (ARM: up to 4) per cycle, so 8 (16) independent
-chains reach the limit: 12 fill the 16 registers of SSE and AVX, 24 most of the 32 of AVX-512 and NEON.
+chains reach the limit: 12 fill the 16 registers of SSE and AVX, 24 most of the 32 of AVX-512 and NEON. So they do with
+dot products, whose latency is 4 to 6 cycles. There, the accumulators' bits are also the values that are multiplied:
+LLVM would move a product that stays the same out of the loop.
 
 An addition of two integer registers has a latency of one cycle on every x86-64 and ARM64 core that we know of, so a
 chain of them counts cycles. The step is a register and no constant: Intel's cores add small constants while they rename
@@ -37,6 +41,20 @@ def multiply_add(t, acc, factor, summand, turns, *, CHAINS):
         t.store(value, acc + c * size)
 
 
+def dot_add(t, acc, weight, turns, *, CHAINS):
+    """acc: CHAINS vectors of int32, read and written back; weight: the address of a vector of groups."""
+    size, groups = t.layout.floats, t.integers(weight)
+
+    def turn(i, *values):
+        for _ in range(ROUNDS):
+            values = [t.dot(value, groups, value) for value in values]
+        return values
+
+    values = t.loop(turns, turn, *(t.integers(acc + c * size) for c in range(CHAINS)))
+    for c, value in enumerate(values):
+        t.store(value, acc + c * size)
+
+
 def read_sum(t, x, turns, acc):
     """x: turns * STREAMS vectors; acc: STREAMS vectors, added to."""
     size = t.layout.vector
@@ -62,13 +80,25 @@ def add_chain(t, total, step, turns):
 
 
 @functools.cache
-def multiply_adder(lanes: int, chains: int):
+def multiply_adder(layout: Layout, chains: int):
     """Compile `multiply_add` -> call(acc, factor, summand, turns)."""
-    body = kernel(multiply_add, Layout(lanes, registers=chains + 2), CHAINS=chains)
+    body = kernel(multiply_add, layout, CHAINS=chains)
 
     @njit(nogil=True)
     def call(acc, factor, summand, turns):
         body(acc, factor, summand, turns)
+
+    return call
+
+
+@functools.cache
+def dot_adder(layout: Layout, chains: int):
+    """Compile `dot_add` -> call(acc, weight, turns)."""
+    body = kernel(dot_add, layout, CHAINS=chains)
+
+    @njit(nogil=True)
+    def call(acc, weight, turns):
+        body(acc, weight, turns)
 
     return call
 

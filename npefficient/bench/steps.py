@@ -3,6 +3,7 @@
 All that the benchmarks know of the engine's internals is in this file.
 """
 import dataclasses
+import functools
 import math
 import time
 from dataclasses import dataclass
@@ -10,16 +11,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..engine import workers
-from ..engine.activation import Activation
 from ..engine.compiled import driver
 from ..engine.engine import Buffers, Engine, Run
-from ..engine.plan import make_plan
-from ..kernels.layout import FLOAT32
-from ..network import reference
+from ..engine.plan import POINTWISE, POOL, QUANTIZE, STEM, Plan, make_plan
+from ..kernels.layout import FLOAT, ZERO
+from ..kernels.memory import blocks, read_blocks
 from ..network.architecture import LayerShape
-from ..network.folding import fold
 from ..network.parameters import Weights
-from .verify import verify
+from ..network.quantization import QuantizedWeights
+from ..network.quantized_reference import QuantizedNetwork, from_float32, quantized_pixels
+from ..network.reference import Network, linear
+from .verify import LOGITS, verify
 
 
 def memory_held(engine: Engine) -> tuple[int, int]:
@@ -31,13 +33,17 @@ def memory_held(engine: Engine) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Step:
-    """One step with its layers: one, or a depthwise convolution fused with its producer."""
+    """One step with its layers: one, or a depthwise convolution fused with its producer.
+
+    Where floats become integers, that is a step with a layer of its own, whose op is "quantize".
+    """
 
     layers: tuple[LayerShape, ...]
     row: np.void  # of the plan's table
     relu6: bool
     residual: bool
-    weights: int  # values read, including biases
+    items: tuple[int, int]  # bytes of a value of the input and of the output
+    constants: int  # bytes of weights, scales and biases
 
     @property
     def name(self) -> str:
@@ -56,25 +62,46 @@ class Step:
                   for one in self.layers), self.relu6, self.residual)
 
     @property
+    def end(self) -> str:
+        """What it ends with."""
+        return ("relu6" if self.relu6 else "+residual" if self.residual else "int8" if self.op == "quantize" else
+                "linear")
+
+    @property
     def macs(self) -> int:
         return sum(one.macs for one in self.layers)
 
     def flops(self) -> int:
-        """Two for each multiply-accumulate; the pool's additions."""
+        """Two for each multiply-accumulate; one for each value that the pool adds or that is quantised."""
         one = self.layers[0]
         return 2 * self.macs or one.height * one.width * one.in_channels
 
     def bytes(self) -> int:
-        """The least to read and write: input, weights, output, shortcut."""
-        first, last = self.layers[0], self.layers[-1]
-        values = first.height * first.width * first.in_channels + last.activations * (2 if self.residual else 1)
-        return FLOAT32.item * (values + self.weights)
+        """The least to read and write: input, weights, output, shortcut, and the scales of pixels."""
+        first, (item, out_item) = self.layers[0], self.items
+        pixels, out = first.height * first.width, self.layers[-1].activations
+        scales = FLOAT * pixels if self.row["has_scale"] or self.op == "quantize" else 0
+        return (item * pixels * first.in_channels + scales + self.constants + out_item * out
+                + (FLOAT * out if self.residual else 0))
 
     def describe(self) -> dict:
         """The columns of a table that describe it."""
         first, last = self.layers[0], self.layers[-1]
         return {"op": self.op, "input": f"{first.height}x{first.width}x{first.in_channels}", "k": last.kernel or None,
                 "s": last.stride, "out": last.out_channels}
+
+
+def _all_layers(plan: Plan) -> list[tuple[LayerShape, ...]]:
+    """The layers of each step; the plan has none where floats are quantised for the step after."""
+    every = []
+    for layers, following in zip(plan.layers, (*plan.layers[1:], ())):
+        if not layers:
+            one = following[0]
+            layers = (dataclasses.replace(one, name=f"input of {one.name}", op="quantize", kernel=0, stride=1, params=0,
+                                          macs=0, out_height=one.height, out_width=one.width,
+                                          out_channels=one.in_channels),)
+        every.append(layers)
+    return every
 
 
 def without_work(steps: np.ndarray) -> np.ndarray:
@@ -85,9 +112,9 @@ def without_work(steps: np.ndarray) -> np.ndarray:
 
 
 class Steps:
-    """The steps for one input size on their own arena; x (1, H, W, C)."""
+    """The steps for one input size on their own arena, in the precision of the weights; x (1, H, W, C)."""
 
-    def __init__(self, weights: Weights, x: np.ndarray, threads: int = 1, fused: bool = True):
+    def __init__(self, weights: Weights | QuantizedWeights, x: np.ndarray, threads: int = 1, fused: bool = True):
         """fused: a depthwise step is fused with its producer, as usual; otherwise each layer is a step of its own."""
         self.weights, self.x = weights, x
         self.engine = Engine(weights, threads)
@@ -97,10 +124,29 @@ class Steps:
         self.buffers = Buffers(plan)
         self.job = workers.Job()
         self.convs = {conv.name: conv for conv in weights.architecture.convs}
-        self.steps = [self._describe(layers, row) for layers, row in zip(plan.layers, plan.steps)]
+        self.steps = [self._describe(layers, row) for layers, row in zip(_all_layers(plan), plan.steps)]
         self.idle = self._buffers(without_work(plan.steps))
         self.whole = self.runner(plan.steps)
         self.calls = [self.repeated(i, 1) for i in range(len(self.steps))]
+
+    @property
+    def precision(self) -> str:
+        return "int8" if isinstance(self.weights, QuantizedWeights) else "float32"
+
+    def tolerance(self, length: int) -> int:
+        """The `length` for `verify`: integers have no rounding errors."""
+        return length if self.precision == "float32" else 0
+
+    def check_logits(self, what: str, expected) -> None:
+        """Verify the logits after the last step against the plain network's."""
+        verify(what, self.logits(), expected, self.tolerance(LOGITS))
+
+    @functools.cached_property
+    def network(self) -> Network | QuantizedNetwork:
+        """The plain network."""
+        if isinstance(self.weights, QuantizedWeights):
+            return QuantizedNetwork(self.weights)
+        return Network(self.weights.architecture, self.weights.parameters, folded=True)
 
     def runner(self, steps: np.ndarray):
         """Return a call that runs only these steps, on the shared arena."""
@@ -116,11 +162,21 @@ class Steps:
         return Run(buffers, self.engine.packed, self.x[0])
 
     def _describe(self, layers, row) -> Step:
-        conv, count = self.convs.get(layers[-1].name), 0
-        for layer in layers:
-            one = self.convs.get(layer.name)
-            count += math.prod(one.weight_shape) + one.out_channels if one else layer.params
-        return Step(layers, row, bool(conv and conv.relu6), bool(row["has_residual"]), count)
+        conv, item = self.convs.get(layers[-1].name), self.engine.packed.layout.item
+        reads_floats = row["op"] in (STEM, QUANTIZE) or row["floats"]
+        writes_floats = row["op"] in (STEM, POOL) or row["op"] == POINTWISE and not row["relu6"]
+        items = FLOAT if reads_floats else item, FLOAT if writes_floats else item
+        return Step(layers, row, bool(conv and conv.relu6), bool(row["has_residual"]), items,
+                    sum(map(self._constants, layers)))
+
+    def _constants(self, layer: LayerShape) -> int:
+        """Bytes of a layer's weights, scales and biases."""
+        if isinstance(self.weights, QuantizedWeights):
+            made, item = self.weights.float_layers | self.weights.layers, self.engine.packed.layout.item
+            arrays = vars(made[layer.name]).values() if layer.name in made else ()
+            return sum(array.size * (item if array.dtype == np.int8 else FLOAT) for array in arrays)
+        conv = self.convs.get(layer.name)
+        return FLOAT * (math.prod(conv.weight_shape) + conv.out_channels if conv else layer.params)
 
     def repeated(self, i: int, times: int):
         """Return a call that runs step i `times` times in one call of the driver."""
@@ -163,42 +219,55 @@ class Steps:
         return self._read(self.steps[-1], "out").reshape(1, -1)
 
     def run_verified(self, i: int) -> float:
-        """Run step i, after those before it, and compare it with NumPy; returns the largest difference."""
+        """Run step i, after those before it, and compare it with NumPy; returns the largest difference, 0 for int8."""
         step = self.steps[i]
-        x = self.x if step.layers[0].op == "stem" else self._read(step, "x")
+        x = self._input(i)
         residual = self._read(step, "residual") if step.residual else None
         for layer in step.layers:
             x = self._expected(layer, x)
         self.calls[i]()
         expected = x if residual is None else x + residual
-        return verify(f"step {i}, {step.name}", self._read(step, "out"), expected, self._sum_length(step))
+        return verify(f"step {i}, {step.name}", self._output(step), expected, self.tolerance(self._sum_length(step)))
+
+    def _input(self, i: int) -> np.ndarray:
+        """What the plain network's layer reads: floats that the step before has quantised, as they were before it."""
+        step = self.steps[i]
+        if step.layers[0].op == "stem":
+            return self.x
+        return self._read(self.steps[i - 1] if step.row["has_scale"] else step, "x")
+
+    def _output(self, step: Step) -> np.ndarray:
+        """What a step has written; after quantised values, each pixel's scale."""
+        out, first = self._read(step, "out"), step.layers[0]
+        if step.op != "quantize":
+            return out
+        start, pixels = step.row["scale"], first.height * first.width
+        scale = self.buffers.arena[start : start + FLOAT * pixels].view(np.float32)
+        return np.concatenate([out.astype(np.float32) - ZERO, scale.reshape(*out.shape[:3], 1)], axis=-1)
 
     def _read(self, step: Step, what: str) -> np.ndarray:
-        """A copy of the activation that a step reads or writes: (1, rows, columns, channels)."""
+        """A copy of the activation that a step reads or writes: (1, rows, columns, channels), float32 or uint8."""
         first, last = step.layers[0], step.layers[-1]
         height, width, channels = ((first.height, first.width, first.in_channels) if what == "x" else
                                    (last.out_height, last.out_width, last.out_channels))
         start = step.row[what] + (step.row["out"] if what == "residual" else 0)
-        out = np.empty((1, height, width, channels), np.float32)
-        Activation(layout=self.engine.packed.layout, item=FLOAT32.item, offset=int(start), height=height, width=width,
-                   channels=channels).read(self.buffers.arena, out[0])
+        item = {"x": step.items[0], "out": step.items[1], "residual": FLOAT}[what]
+        out = np.empty((1, height, width, channels), np.float32 if item == FLOAT else np.uint8)
+        read_blocks(blocks(self.buffers.arena[start:], self.engine.packed.layout, *out.shape[1:], item), out[0])
         return out
 
     def _expected(self, one: LayerShape, x):
-        """NumPy's output of a layer for the input x, without the shortcut."""
-        parameters = self.weights.parameters
+        """The plain network's output of a layer for the input x, without the shortcut."""
+        if one.op == "quantize":
+            return np.concatenate(quantized_pixels(x), axis=-1)
         if one.op == "pool":
-            return reference.global_average_pool(x)[:, None, None]
-        if one.op == "classifier":
-            return reference.linear(x, parameters["classifier.weight"], parameters["classifier.bias"])
-        conv = self.convs[one.name]
-        weight, bias = (array.astype(np.float32) for array in fold(conv, parameters))
-        if one.op == "pointwise":
-            out = reference.pointwise_conv(x, weight) + bias
-        else:
-            layer = reference.dense_conv if one.op == "stem" else reference.depthwise_conv
-            out = layer(x, weight, one.stride) + bias
-        return reference.relu6(out) if conv.relu6 else out
+            _, pooled = next(self.network.head_layers(x))
+            return pooled[:, None, None]
+        if one.op != "classifier":
+            return self.network.conv(x, self.convs[one.name])
+        if isinstance(self.weights, QuantizedWeights):
+            return from_float32(x, self.weights.layers["classifier"])
+        return linear(x, *(self.weights.parameters[f"classifier.{leaf}"] for leaf in ("weight", "bias")))
 
     def _sum_length(self, step: Step) -> int:
         """The products per sum of a step, added up over its layers."""

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from ..network.architecture import build
-from ..network.parameters import random_weights
-from ..network.quantization import quantize
+from ..network.parameters import Weights, random_weights
+from ..network.quantization import QuantizedWeights, quantize
 from ..network.quantized_reference import QuantizedNetwork
 from ..network.reference import Network
-from ..weights.weight_file import write_weights
+from ..weights.weight_file import read_weights, write_weights
 
 DISTINCT = 2  # pictures that the plain network computes; a larger batch repeats them
 
@@ -27,6 +27,11 @@ class Subject:
     @property
     def weights(self) -> Path:
         return self.directory / f"{self.name}.h5"
+
+    def read(self, precision: str) -> Weights | QuantizedWeights:
+        """The weights in this precision."""
+        weights = read_weights(self.weights)
+        return quantize(weights) if precision == "int8" else weights
 
     def input(self, batch: int) -> np.ndarray:
         """float32 (batch, H, W, 3)."""
@@ -50,6 +55,10 @@ class Subject:
     @property
     def title(self) -> str:
         return f"{self.name} {self.height}x{self.width}"
+
+    def titled(self, precision: str) -> str:
+        """The title of figures in this precision."""
+        return self.title if precision == "float32" else f"{self.title} {precision}"
 
 
 def make_subject(name: str, directory, size: tuple[int, int] | None = None, precisions=("float32",)) -> Subject:

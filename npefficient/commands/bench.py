@@ -8,6 +8,7 @@ figures of the same run. --json FILE saves them together with a description of t
 from ..common.picture_files import PICTURES
 from .options import (
     add_json,
+    add_precision,
     add_threads,
     check_outputs,
     ending,
@@ -33,7 +34,8 @@ def add_arguments(parser):
         add_json(part)
         return part
 
-    add("peak", "The peak of one core: multiply-adds, its clock, and reads from each level of memory", 0.5)
+    add("peak", "The peak of one core: multiply-adds of floats, dot products of integers, its clock, and reads from "
+                "each level of memory", 0.5)
     part = add("model", "Whole models: speed and its share of the peak, which is measured before and after, start-up "
                         "time, and memory", 3.0)
     _models(part, "lite0", several=True)
@@ -42,23 +44,27 @@ def add_arguments(parser):
     _threads(part)
     _size(part)
     part.add_argument("--precision", metavar="P,..", type=_precisions, default="float32",
-                      help="float32, int8, or both separated by a comma (default: %(default)s)")
+                      help="float32, int8, or both separated by a comma, which also compares them (default: "
+                           "%(default)s)")
     part = add("layers", "The steps of a forward pass one by one, and their sum compared with the whole pass", 3.0)
     _models(part, "lite0", several=False)
     add_threads(part, default=1)
     _size(part)
+    add_precision(part)
     part = add("kernels", "Each kernel on the shape of each layer of a model, with its data in the cache; for a single "
                "layer or block also the ladder from plain loops to the engine's kernel", 0.2)
     _models(part, "lite0", several=False)
-    part.add_argument("--op", choices=("stem", "depthwise", "pointwise", "pool", "classifier", "block"),
-                      help="only this operator; block: only the ladder of the inverted residual block given by --layer")
+    part.add_argument("--op", choices=("stem", "depthwise", "pointwise", "quantize", "pool", "classifier", "block"),
+                      help="only this operator; quantize: of int8; block: only the ladder of the inverted residual "
+                           "block given by --layer")
     part.add_argument("--layer", metavar="NAME",
                       help="only these layers, such as '*.conv_dw'; a single one, such as blocks.1.0.conv_pw, gets its "
-                           "ladder too ('npefficient info lite0 --layers' lists the names)")
+                           "ladder too, in float32 ('npefficient info lite0 --layers' lists the names)")
     part.add_argument("--plot", metavar="PICTURE", type=ending(*PICTURES),
                       help="draw the ladder if there is one, else the layers in a roofline plot "
                            f"({', '.join(PICTURES)}); overwrites an existing file")
     _size(part)
+    add_precision(part)
     part = add("peers", "Other inference engines and ours, with the same weights, threads and precision (float32)",
                2.0)
     _models(part, "lite0", several=True)
@@ -121,7 +127,7 @@ def run(args) -> int:
 def _peak(args):
     from ..bench import peak
 
-    return lambda report: peak.run(report, args.seconds)
+    return lambda report: peak.run(report, args.seconds, tuple(peak.UNITS))
 
 
 def _model(args):
@@ -134,7 +140,7 @@ def _model(args):
 def _layers(args):
     from ..bench import layers
 
-    return lambda report: layers.run(report, args.model, args.threads, args.size, args.seconds)
+    return lambda report: layers.run(report, args.model, args.threads, args.size, args.seconds, args.precision)
 
 
 def _kernels(args):
@@ -147,7 +153,8 @@ def _kernels(args):
     if args.plot:
         check_matplotlib("plot")
     plot = args.plot and Path(args.plot).absolute()
-    return lambda report: kernels.run(report, args.model, args.op, args.layer, args.size, args.seconds, plot)
+    return lambda report: kernels.run(report, args.model, args.op, args.layer, args.size, args.seconds, plot,
+                                      args.precision)
 
 
 def _peers(args):

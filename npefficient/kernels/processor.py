@@ -63,11 +63,12 @@ def is_x86() -> bool:
     return _architecture() in X86
 
 
-def has_dot_products() -> bool:
-    """True if the processor has x86's products of uint8 and int8, four in each lane (VNNI), for its widest vectors."""
-    lanes, _ = vector_unit()
-    names = {16: {"avx512vnni", "avx512_vnni"}, 8: {"avxvnni", "avx_vnni"}}.get(lanes, set())  # LLVM's and Linux's
-    return is_x86() and bool(names & features())
+def has_dot_products(lanes: int | None = None) -> bool:
+    """True if the processor has x86's products of uint8 and int8, four in each lane (VNNI), for vectors of so many
+    lanes, 16 or 8; by default for its widest."""
+    lanes, having = lanes or vector_unit()[0], features()
+    avx512, avx = ({"avx512vnni", "avx512_vnni"} & having, {"avxvnni", "avx_vnni"} & having)  # LLVM's and Linux's names
+    return is_x86() and bool({16: avx512, 8: avx or avx512 and "avx512vl" in having}.get(lanes))
 
 
 def _architecture() -> str:

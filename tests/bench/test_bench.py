@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 from fake_clock import Clock
 
-from npefficient.bench import machine, measure, peak, probes, process, report, subject, verify
-from npefficient.engine import cpus
+from npefficient.bench import machine, measure, process, report, subject, verify
 from npefficient.errors import ArgumentError, NpefficientError
 
 
@@ -140,100 +139,6 @@ def test_resident_peak_where_the_system_does_not_tell(monkeypatch):
     monkeypatch.setattr(machine, "read", lambda path: "")
     monkeypatch.setitem(sys.modules, "resource", None)
     assert machine.resident_peak() is None
-
-
-def test_working_sets_fit_their_level():
-    sets = peak.working_sets({"L1": 32 << 10, "L2": 1 << 20, "L3": 32 << 20})
-    assert sets == {"L1": 16 << 10, "L2": 512 << 10, "L3": 8 << 20, "memory": 128 << 20}
-    assert list(peak.working_sets({"L1": 64 << 10, "L2": 128 << 10})) == ["L1", "memory"]
-
-
-def test_the_peak_of_threads_is_that_of_the_cores_there_are(monkeypatch):
-    monkeypatch.setattr(peak, "core_peak", lambda: 10.0)
-    monkeypatch.setattr(cpus, "available_threads", lambda: 3)
-    assert [peak.cores_of(threads) for threads in (1, 3, 8)] == [1, 3, 3]
-    assert [peak.peak_of(threads) for threads in (1, 3, 8)] == [10, 30, 30]
-
-
-def test_the_best_width_is_the_core_s_peak(monkeypatch):
-    """Wider vectors need not be faster: a core may execute them in halves."""
-    widths = [peak.Width(str(lanes), lanes, 32) for lanes in (4, 8, 16)]
-    monkeypatch.setattr(peak, "widths", lambda: widths)
-    for figures in ((1, 2, 3), (1, 4, 3)):
-        monkeypatch.setattr(peak, "fma_peak", lambda width, seconds: dict(zip((4, 8, 16), figures))[width.lanes])
-        assert peak.core_peak() == max(figures)
-
-
-@pytest.mark.parametrize("unit, chains", [(("SSE", 4, 16), 12), (("AVX2", 8, 16), 12), (("NEON", 4, 32), 24),
-                                          (("AVX-512", 16, 32), 24)])
-def test_widths_are_the_processors_vectors(monkeypatch, unit, chains):
-    monkeypatch.setattr(peak, "vector_units", lambda: [unit])
-    assert peak.widths() == [peak.Width(*unit)] and peak.widths()[0].chains == chains
-
-
-# --- peak ------------------------------------------------------------------------------------------------------------
-
-
-def test_peak_prints_both_tables(bench, tmp_path):
-    code, out, err = bench("peak", "--seconds", "0.01", "--json", tmp_path / "peak.json")
-    written = json.loads((tmp_path / "peak.json").read_text())
-    assert code == 0 and err == "" and report.NOTE in out
-    assert [row["lanes"] for row in written["tables"]["fma"]] == [w.lanes for w in peak.widths()]
-    for row in written["tables"]["fma"]:
-        assert row["GFLOP/s"] > 0 and row["FLOP/cycle"] == pytest.approx(row["GFLOP/s"] / row["GHz"])
-    assert {"L1", "memory"} <= {row["level"] for row in written["tables"]["reads"]}
-
-
-def test_peak_refuses_a_wrong_kernel(bench, monkeypatch):
-    right = probes.multiply_adder
-
-    def wrong(lanes, chains):
-        return lambda acc, factor, summand, turns: right(lanes, chains)(acc, factor, summand, turns + 1)
-
-    monkeypatch.setattr(probes, "multiply_adder", wrong)
-    code, _, err = bench("peak", "--seconds", "0.01")
-    assert code == 1 and "multiply-add of" in err and "WRONG RESULT" in err
-
-
-def test_the_clock_is_the_additions_of_the_fastest_call(monkeypatch):
-    totals, adder = [], probes.adder
-
-    def measured(call, seconds):
-        call()
-        return measure.Timing(9, peak.CHAIN / 2.5e9, 1.0, 1.0, 1.0)
-
-    def recorded():
-        def call(total, step, turns):
-            adder()(total, step, turns)
-            totals.append(turns * probes.ADDITIONS)
-        return call
-
-    monkeypatch.setattr(peak, "measure", measured)
-    monkeypatch.setattr(probes, "adder", recorded)
-    assert peak.clock_rate(0.1) == pytest.approx(2.5e9) and totals[-1] == peak.CHAIN
-
-
-def test_llvm_leaves_every_addition_of_the_chain():
-    call, total = probes.adder(), np.zeros(1, np.int64)
-    call(total.ctypes.data, -7, 3)
-    assert total[0] == -7 * 3 * probes.ADDITIONS
-    (text,) = call.inspect_llvm().values()
-    chain = text[text.index("define internal"):].partition("\n}")[0]
-    assert "add_chain" in chain and len(re.findall(r"= add [^%]*i64 %", chain)) > probes.ADDITIONS
-
-
-def test_clock_refuses_a_wrong_sum(monkeypatch):
-    right = probes.adder
-    monkeypatch.setattr(probes, "adder", lambda: lambda total, step, turns: right()(total, step, turns + 1))
-    with pytest.raises(NpefficientError, match="a chain of additions: WRONG RESULT"):
-        peak.clock_rate(0.01)
-
-
-def test_read_bandwidth_refuses_a_wrong_sum(monkeypatch):
-    right = probes.reader
-    monkeypatch.setattr(probes, "reader", lambda lanes: lambda x, turns, acc, n: right(lanes)(x, turns - 1, acc, n))
-    with pytest.raises(NpefficientError, match="reading 4,096 bytes: WRONG RESULT"):
-        peak.read_bandwidth(4096, 4, 0.01)
 
 
 # --- processes, subjects and reports ---------------------------------------------------------------------------------

@@ -36,8 +36,8 @@ def test_model_measures_every_combination(bench, tmp_path):
         assert row["min ms"] <= row["p50"] <= row["p90"] <= row["p99"] and row["best"] >= row["of peak"] > 0
         assert row["images/s"] == pytest.approx(row["batch"] / row["p50"] * 1e3)
         mean = (row["peak 1"] + row["peak 2"]) / 2
-        assert row["peak GFLOP/s"] == pytest.approx(mean * cores_of(row["threads"]))
-        assert row["of peak"] == pytest.approx(row["GFLOP/s"] / row["peak GFLOP/s"])
+        assert row["peak GOP/s"] == pytest.approx(mean * cores_of(row["threads"]))
+        assert row["of peak"] == pytest.approx(row["GOP/s"] / row["peak GOP/s"])
         assert min(row["GHz 1"], row["GHz 2"]) > 0 and (model.unsteady(row) or "") in out
     for row in start:
         assert set(model.START) == set(row) and row["from"] in ("cache", "Numba")
@@ -112,8 +112,8 @@ def test_every_step_is_what_numpy_makes_of_its_input(some_steps):
         assert some_steps.run_verified(i) < 1e-4
     pool = 2 * 2 * 1280
     assert sum(step.flops() for step in some_steps.steps) == 2 * network.macs(*SIZE) + pool
-    assert sum(step.weights for step in some_steps.steps) == network.param_count() - sum(
-        conv.out_channels for conv in network.convs)  # a bias for scale and shift
+    assert sum(step.constants for step in some_steps.steps) == 4 * (network.param_count() - sum(
+        conv.out_channels for conv in network.convs))  # a bias for scale and shift
 
 
 def test_a_depthwise_step_takes_the_layer_before_it_along(fused, unfused):
