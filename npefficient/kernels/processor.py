@@ -64,11 +64,14 @@ def is_x86() -> bool:
 
 
 def has_dot_products(lanes: int | None = None) -> bool:
-    """True if the processor has x86's products of uint8 and int8, four in each lane (VNNI), for vectors of so many
-    lanes, 16 or 8; by default for its widest."""
-    lanes, having = lanes or vector_unit()[0], features()
-    avx512, avx = ({"avx512vnni", "avx512_vnni"} & having, {"avxvnni", "avx_vnni"} & having)  # LLVM's and Linux's names
-    return is_x86() and bool({16: avx512, 8: avx or avx512 and "avx512vl" in having}.get(lanes))
+    """True if the processor has x86's products of uint8 and int8, four in each lane (VNNI), for vectors of `lanes`
+    lanes; by default for its widest ones."""
+    if not is_x86():
+        return False
+    having = features()
+    avx512, avx = (bool(names & having) for names in (  # LLVM's and Linux's
+        {"avx512vnni", "avx512_vnni"}, {"avxvnni", "avx_vnni"}))
+    return {16: avx512, 8: avx or avx512 and "avx512vl" in having}.get(lanes or vector_unit()[0], False)
 
 
 def _architecture() -> str:

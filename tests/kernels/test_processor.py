@@ -150,3 +150,14 @@ def test_dot_products_are_those_of_the_widest_vectors(monkeypatch, architecture,
     monkeypatch.setattr(processor, "vector_unit", lambda: (lanes, 32))
     monkeypatch.setattr(processor, "features", lambda: having)
     assert processor.has_dot_products() is expected
+
+
+@pytest.mark.parametrize("lanes, having, expected", [
+    (16, {"avx512_vnni"}, True), (8, {"avx512_vnni", "avx512vl"}, True), (8, {"avx512vnni", "avx512vl"}, True),
+    (8, {"avx512_vnni"}, False), (8, {"avx_vnni"}, True), (16, {"avx_vnni", "avx512vl"}, False),
+    (4, {"avx_vnni", "avx512_vnni", "avx512vl"}, False)])
+def test_dot_products_of_narrower_vectors(monkeypatch, lanes, having, expected):
+    """AVX-512 has those of 8 lanes with 512VL alone."""
+    monkeypatch.setattr(processor, "_architecture", lambda: "x86_64")
+    monkeypatch.setattr(processor, "features", lambda: having)
+    assert processor.has_dot_products(lanes) is expected
