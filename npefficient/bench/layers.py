@@ -28,9 +28,9 @@ READING = 0.1  # seconds, for each level of memory
 def run(report, name: str, threads: int = 1, size=None, seconds: float = 3.0, precision: str = "float32") -> None:
     """Time in rounds: a whole pass, then one that reads the clock after each step."""
     with tempfile.TemporaryDirectory() as directory:
-        subject = make_subject(name, directory, size, (precision,))
+        subject = make_subject(name, directory, size, precisions=())
         steps, title = Steps(subject.read(precision), subject.input(1), threads), subject.titled(precision)
-        check(steps, title, subject.logits(1, precision))
+    check(steps, title, steps.network(steps.x))
     for i in range(len(steps.steps)):
         steps.run_verified(i)
     print_steps(report, title, steps, seconds)
