@@ -20,7 +20,8 @@ Each shape is repeated alone, so that what fits a cache stays there; us: the med
 the cost of the call. Each layer is a step of its own here. In the network a depthwise layer is fused with the layer
 before it (see 'bench layers'); here it first copies its input and pads it with zeros, which is part of its time.
 GB/s: for the least bytes to read and write; limit: the roofline's share of the peak, if all of them are read from the
-smallest level of memory that holds them; layers: how many have this shape, first: the first of them."""
+smallest level of memory that holds them; layers: how many have this shape, first: the first of them. The peak of int8
+is that of integers, also for the first two layers, which compute with floats."""
 CALL, MOST = 2e-3, 1000  # seconds of one call of the driver, filled with repeats, and the most repeats
 
 

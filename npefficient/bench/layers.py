@@ -17,10 +17,11 @@ COLUMNS = {"layer": "<28", "op": "<21", "input": "<11", "k": ">1", "s": ">1", "o
 BEFORE = "before the first step"
 LEGEND = """\
 us: the median; best: in the quickest pass; KiB: the least to read and write; limit: the roofline's share of the peak,
-if each core reads its part of these from the smallest level of memory that holds it. Two kinds of passes alternate. One
-reads the clock after each step's last chunk; that costs {look:.1f} us, which are part of the step's figure. The whole
-pass runs as usual, without these readings. The difference comes from the readings, and from medians: those of the steps
-do not add up to that of the pass, even less so on a busy machine: then use the best."""
+if each core reads its part of these from the smallest level of memory that holds it; the peak of int8 is that of
+integers, also for the first two layers, which compute with floats. Two kinds of passes alternate. One reads the clock
+after each step's last chunk; that costs {look:.1f} us, which are part of the step's figure. The whole pass runs as
+usual, without these readings. The difference comes from the readings, and from medians: those of the steps do not add
+up to that of the pass, even less so on a busy machine: then use the best."""
 FEWEST = 5  # rounds
 READING = 0.1  # seconds, for each level of memory
 
