@@ -33,6 +33,12 @@ class Subject:
         weights = read_weights(self.weights)
         return quantize(weights) if precision == "int8" else weights
 
+    @property
+    def calibration(self) -> Path:
+        """float32 (N, H, W, 3): pictures that the ranges of activations are taken from; only peers with 8 bits need it.
+        """
+        return self._file("calibration")
+
     def input(self, batch: int) -> np.ndarray:
         """float32 (batch, H, W, 3)."""
         return self._batch("input", batch)
@@ -65,9 +71,14 @@ def make_subject(name: str, directory, size: tuple[int, int] | None = None, prec
     """Write weights, input and expected logits of one variant, by default at its own size."""
     weights = random_weights(build(name))
     height, width = size or weights.preprocessing.input_size
-    subject = Subject(weights.architecture.variant.short_name, height, width, Path(directory))
-    write_weights(subject.weights, weights)
     x = np.random.default_rng(0).uniform(-1, 1, (DISTINCT, height, width, 3)).astype(np.float32)
+    return write_subject(directory, weights, x, precisions)
+
+
+def write_subject(directory, weights: Weights, x: np.ndarray, precisions=("float32",)) -> Subject:
+    """Write these weights, this input (N, H, W, 3) and the logits expected for it."""
+    subject = Subject(weights.architecture.variant.short_name, *x.shape[1:3], Path(directory))
+    write_weights(subject.weights, weights)
     np.save(subject._file("input"), x)
     for precision in precisions:
         network = (QuantizedNetwork(quantize(weights)) if precision == "int8" else

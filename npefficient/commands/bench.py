@@ -21,7 +21,7 @@ from .options import (
     wholes,
 )
 
-PEERS = ("openvino", "litert", "onnxruntime", "ncnn", "torch_compile", "torch_eager")  # of `bench.peers.rounds`
+PEERS = ("openvino", "litert", "onnxruntime", "ncnn", "torch_compile", "torch_eager")  # of `bench.peers.peer`
 
 
 def add_arguments(parser):
@@ -65,13 +65,15 @@ def add_arguments(parser):
                            f"({', '.join(PICTURES)}); overwrites an existing file")
     _size(part)
     add_precision(part)
-    part = add("peers", "Other inference engines and ours, with the same weights, threads and precision (float32)",
-               2.0)
+    part = add("peers", "Other inference engines and ours, with the same weights, threads and precision", 2.0)
     _models(part, "lite0", several=True)
     part.add_argument("--peer", metavar="NAME,..", type=_peer_list, default="all",
                       help=f"some of {', '.join(PEERS)} (default: all that are installed)")
     _threads(part)
     part.add_argument("--batch", metavar="N", type=whole, default=1, help="pictures per call (default: %(default)s)")
+    part.add_argument("--precision", choices=("float32", "int8"), default="float32",
+                      help="int8: each engine with 8 bits as its own tools make them, and how far its logits for four "
+                           "photographs are from those in float32 (default: %(default)s)")
     part.add_argument("--rounds", metavar="N", type=whole, default=3,
                       help="how many times each engine is measured, in turn (default: %(default)s)")
     part = add("photos", "Photos from the file to the logits: decoding, computing, and both together", 1.0)
@@ -97,7 +99,7 @@ def _size(part):
 
 @option
 def _peer_list(text: str) -> list:
-    from ..bench.peers.rounds import choose
+    from ..bench.peers.peer import choose
 
     return choose(text)
 
@@ -160,7 +162,8 @@ def _kernels(args):
 def _peers(args):
     from ..bench.peers import rounds as peers
 
-    return lambda report: peers.run(report, args.model, args.peer, args.threads, args.batch, args.rounds, args.seconds)
+    return lambda report: peers.run(report, args.model, args.peer, args.threads, args.batch, args.rounds, args.seconds,
+                                    args.precision)
 
 
 def _photos(args):

@@ -1,48 +1,47 @@
-"""Load a network into each engine: (subject, batch, threads) -> a call that returns logits (batch, classes).
+"""Load a network into each engine: (file, precision, threads) -> (prepare, infer).
 
-Every engine computes in float32 on exactly `threads` threads and gets its input in its preferred layout, prepared in
-advance: only the inference is timed.
+`prepare` turns pictures, float32 (batch, H, W, 3), into the engine's preferred layout, and `infer` that into logits,
+float32 (batch, classes): only `infer` is timed. Pictures and logits are float32 with 8 bits, too, so quantising them is
+a part of the time. Every engine computes on exactly `threads` threads.
 """
 import functools
 import importlib
 
 import numpy as np
 
-from ..subject import Subject
 
-
-def npefficient(subject: Subject, batch: int, threads: int):
+def npefficient(file: str, precision: str, threads: int):
     from ...model.model import create_model
 
-    model, x = create_model(checkpoint_path=subject.weights, num_threads=threads), subject.input(batch)
-    return lambda: model(x)
+    model = create_model(checkpoint_path=file, num_threads=threads, precision=precision)
+    return np.asarray, model
 
 
-def torch_eager(subject: Subject, batch: int, threads: int):
-    torch, model, x = _torch(subject, batch, threads)
+def torch_eager(file: str, precision: str, threads: int):
+    torch, model = _torch(file, threads)
 
-    def call():
+    def infer(x):
         with torch.inference_mode():
             return model(x).numpy()
 
-    return call
+    return _channels_last, infer
 
 
-def torch_compile(subject: Subject, batch: int, threads: int):
-    torch, model, x = _torch(subject, batch, threads)
+def torch_compile(file: str, precision: str, threads: int):
+    torch, model = _torch(file, threads)
     from torch._inductor import config
 
     config.freezing = True  # weights become constants, batch norm is folded
     compiled = torch.compile(model)
 
-    def call():
+    def infer(x):
         with torch.no_grad():  # freezing asks for it
             return compiled(x).numpy()
 
-    return call
+    return _channels_last, infer
 
 
-def _torch(subject: Subject, batch: int, threads: int):
+def _torch(file: str, threads: int):
     """timm's model with the weights of the file, channels last."""
     import torch
 
@@ -58,11 +57,10 @@ def _torch(subject: Subject, batch: int, threads: int):
             _operators(torch).define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     import timm
 
-    weights = read_weights(subject.weights)
+    weights = read_weights(file)
     model = timm.create_model(weights.architecture.name, num_classes=weights.architecture.num_classes)
     model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.parameters.items()})
-    x = torch.from_numpy(subject.input(batch)).permute(0, 3, 1, 2)  # NCHW shape, channels last in memory
-    return torch, model.eval().to(memory_format=torch.channels_last), x
+    return torch, model.eval().to(memory_format=torch.channels_last)
 
 
 @functools.cache
@@ -70,33 +68,39 @@ def _operators(torch):
     return torch.library.Library("torchvision", "FRAGMENT")
 
 
-def onnxruntime(subject: Subject, batch: int, threads: int):
+def _channels_last(x):
+    """A tensor of shape NCHW, channels last in memory."""
+    import torch
+
+    return torch.from_numpy(x).permute(0, 3, 1, 2)
+
+
+def onnxruntime(file: str, precision: str, threads: int):
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    file = model_file(subject, batch, "onnx")
     session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-    x = {session.get_inputs()[0].name: _nchw(subject, batch)}
-    return lambda: session.run(None, x)[0]
+    name = session.get_inputs()[0].name
+    return _nchw, lambda x: session.run(None, {name: x})[0]
 
 
-def openvino(subject: Subject, batch: int, threads: int):
+def openvino(file: str, precision: str, threads: int):
     import openvino as ov
 
-    model = ov.Core().compile_model(model_file(subject, batch, "onnx"), "CPU", {
-        "INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1,
-        "PERFORMANCE_HINT": "LATENCY"})
-    request, x = model.create_infer_request(), ov.Tensor(_nchw(subject, batch))
+    settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY"}
+    if precision == "float32":
+        settings["INFERENCE_PRECISION_HINT"] = "f32"  # else it may take bfloat16
+    request = ov.Core().compile_model(file, "CPU", settings).create_infer_request()
 
-    def call():
+    def infer(x):
         request.infer([x], share_inputs=True, share_outputs=True)
         return request.get_output_tensor().data
 
-    return call
+    return lambda x: ov.Tensor(_nchw(x)), infer
 
 
-def ncnn(subject: Subject, batch: int, threads: int):
+def ncnn(file: str, precision: str, threads: int):
     import ncnn as library
 
     from .graph import INPUT, OUTPUT
@@ -106,40 +110,31 @@ def ncnn(subject: Subject, batch: int, threads: int):
     for name in dir(net.opt):
         if name.startswith(("use_fp16_", "use_bf16_")):  # the set depends on the release
             setattr(net.opt, name, False)
-    file = model_file(subject, batch, "param")
     if net.load_param(file) or net.load_model(file.removesuffix("param") + "bin"):
         raise RuntimeError("ncnn refuses its model")
-    array = _nchw(subject, batch)[0]
-    x = library.Mat(array).clone()  # the first one does not keep the array alive
 
-    def call():
+    def infer(x):
         with net.create_extractor() as extractor:
             extractor.input(INPUT, x)
             return np.array(extractor.extract(OUTPUT)[1])[None]
 
-    return call
+    return lambda x: library.Mat(_nchw(x)[0]).clone(), infer  # a Mat does not keep its array alive
 
 
-def litert(subject: Subject, batch: int, threads: int):
+def litert(file: str, precision: str, threads: int):
     from ai_edge_litert.interpreter import Interpreter
 
-    interpreter = Interpreter(model_path=model_file(subject, batch, "tflite"), num_threads=threads)
+    interpreter = Interpreter(model_path=file, num_threads=threads)
     interpreter.allocate_tensors()
     first, last = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
-    x = subject.input(batch)
 
-    def call():
+    def infer(x):
         interpreter.set_tensor(first, x)
         interpreter.invoke()
         return interpreter.get_tensor(last)
 
-    return call
+    return np.asarray, infer
 
 
-def model_file(subject: Subject, batch: int, kind: str) -> str:
-    """The path of a model file of this kind; it is made before the engines start."""
-    return str(subject.directory / f"{subject.name}-{batch}.{kind}")
-
-
-def _nchw(subject: Subject, batch: int) -> np.ndarray:
-    return np.ascontiguousarray(subject.input(batch).transpose(0, 3, 1, 2))
+def _nchw(x) -> np.ndarray:
+    return np.ascontiguousarray(x.transpose(0, 3, 1, 2))
