@@ -6,20 +6,25 @@ import pytest
 
 from npefficient import commands
 from npefficient.bench import process
-from npefficient.bench.peers import engines, graph, installed, ncnn_file
+from npefficient.bench.peers import engines, graph, installed, ncnn_file, peer
 from npefficient.bench.peers import rounds as run
+from npefficient.bench.peers.peer import Needs, Peer
 from npefficient.bench.subject import make_subject
 from npefficient.errors import NpefficientError
 from npefficient.network import architecture, reference
 from npefficient.network.parameters import random_weights
 
-INSTALLED = [peer for peer in run.PEERS
-             if not peer.missing() and peer.engine != "torch_compile"]  # that takes a minute
+INSTALLED = [one for one in peer.PEERS
+             if not one.obstacle("float32", 1) and one.engine != "torch_compile"]  # that takes a minute
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     return make_subject("lite0", tmp_path_factory.mktemp("small"), (47, 64))  # odd rows: pads differ from axis to axis
+
+
+def case(subject, batch=1, threads=1):
+    return run.Case(subject, "float32", batch, threads)
 
 
 def evaluate(nodes, x):
@@ -71,19 +76,19 @@ def test_ncnn_file_counts_its_layers_and_values(small, tmp_path):
 
 
 def test_all_installed_peers_agree_with_us(bench, tmp_path, monkeypatch):
-    monkeypatch.setattr(run, "PEERS", tuple(INSTALLED))
+    monkeypatch.setattr(peer, "PEERS", tuple(INSTALLED))
     monkeypatch.setattr(run, "make_subject", lambda name, directory: make_subject(name, directory, (47, 64)))
     code, out, _ = bench("peers", "--rounds", "1", "--seconds", "0.01", "--json", tmp_path / "p.json")
     rows = json.loads((tmp_path / "p.json").read_text())["tables"]["peers"]
     assert code == 0 and "left out" not in out
-    assert [row["engine"] for row in rows] == ["npefficient", *(peer.engine for peer in INSTALLED)]
+    assert [row["engine"] for row in rows] == ["npefficient", *(one.engine for one in INSTALLED)]
     assert rows[0]["/ ours"] == rows[0]["min / ours"] == 1
     for row in rows:
         assert row["min ms"] <= row["median"] and row["start s"] > 0
         assert row["peak MB"] > 20 and row["installed MB"] > 10
 
 
-@pytest.mark.parametrize("engine", ["npefficient", *(peer.engine for peer in INSTALLED)])
+@pytest.mark.parametrize("engine", ["npefficient", *(one.engine for one in INSTALLED)])
 def test_wrong_logits_of_a_peer_are_found(small, tmp_path, engine):
     logits = np.load(small._file("float32-logits"))
     for suffix in ("weights", "input"):
@@ -91,10 +96,10 @@ def test_wrong_logits_of_a_peer_are_found(small, tmp_path, engine):
         (tmp_path / source.name).write_bytes(source.read_bytes())
     np.save(tmp_path / small._file("float32-logits").name, logits + np.float32(0.01))
     other = type(small)(small.name, small.height, small.width, tmp_path)
-    peer = next(peer for peer in (run.OURS, *run.PEERS) if peer.engine == engine)
-    assert run._prepared(peer, other, 1)
-    with pytest.raises(NpefficientError, match=f"{engine}, lite0 47x64, batch 1, 1 thread: WRONG RESULT"):
-        run.time_peer(peer, other, 1, 1, 0.01)
+    chosen = next(one for one in (peer.OURS, *peer.PEERS) if one.engine == engine)
+    assert run.prepared(chosen, case(other))
+    with pytest.raises(NpefficientError, match=f"{engine}, lite0 47x64, float32, batch 1, 1 thread: WRONG RESULT"):
+        run.time_peer(chosen, case(other), 0.01)
 
 
 # --- turns -----------------------------------------------------------------------------------------------------------
@@ -112,11 +117,10 @@ class Rows:
         self.rows.append(row)
 
 
-def test_ratios_are_of_the_same_round():
-    peer = run.Peer("numpy", "numpy")
+def test_ratios_are_of_the_same_round(small):
     table = Rows()
-    run.add_rows(table, "it", 2, {run.OURS: [result(1.0), result(2.0), result(4.0)],
-                                  peer: [result(2.0), result(3.0), result(12.0)]})
+    run.add_rows(table, case(small), {peer.OURS: [result(1.0), result(2.0), result(4.0)],
+                                      Peer("numpy", "numpy"): [result(2.0), result(3.0), result(12.0)]})
     row = table.rows[1]
     assert (row["/ ours"], row["from"], row["to"]) == (2.0, 1.5, 3.0)
     assert (row["min / ours"], row["min ms"], row["median"]) == (2.0, 1000, 3000)
@@ -126,17 +130,17 @@ def test_ratios_are_of_the_same_round():
 def test_rounds_take_turns_and_leave_out_what_fails(monkeypatch, small, capsys):
     turns = []
 
-    def time_peer(peer, *arguments):
-        turns.append(peer.engine)
-        if peer.engine == "b" and turns.count("b") == 2:
+    def time_peer(one, *arguments):
+        turns.append(one.engine)
+        if one.engine == "b" and turns.count("b") == 2:
             raise process.ProcessFailed("it fell over")
         return result(1.0)
 
     monkeypatch.setattr(run, "time_peer", time_peer)
-    results = run.run_rounds(small, [run.Peer("a", "a"), run.Peer("b", "b")], 1, 1, 3, 1.0)
+    results = run.run_rounds(case(small), [Peer("a", "a"), Peer("b", "b")], 3, 1.0)
     assert turns == ["npefficient", "a", "b", "a", "b", "npefficient", "npefficient", "a"]
-    assert {peer.engine: len(rounds) for peer, rounds in results.items()} == {"npefficient": 3, "a": 3}
-    assert "left out: b, lite0 47x64, 1 thread (it fell over)" in capsys.readouterr().err
+    assert {one.engine: len(rounds) for one, rounds in results.items()} == {"npefficient": 3, "a": 3}
+    assert "left out: b, lite0 47x64, float32, batch 1, 1 thread (it fell over)" in capsys.readouterr().err
 
 
 def test_our_own_failure_is_no_peer_left_out(monkeypatch, small):
@@ -145,12 +149,12 @@ def test_our_own_failure_is_no_peer_left_out(monkeypatch, small):
 
     monkeypatch.setattr(run, "time_peer", time_peer)
     with pytest.raises(process.ProcessFailed, match="ours fell over"):
-        run.run_rounds(small, [], 1, 1, 1, 1.0)
+        run.run_rounds(case(small), [], 1, 1.0)
 
 
 def test_what_is_not_installed_is_named(bench, monkeypatch, small):
-    monkeypatch.setattr(run, "PEERS", (run.Peer("ghost", "ghost", ("no_such_module",)),
-                                     run.Peer("single", "numpy", ("numpy",), batches=False)))
+    monkeypatch.setattr(peer, "PEERS", (Peer("ghost", "ghost", Needs(("no_such_module",))),
+                                      Peer("single", "numpy", Needs(("numpy",)), batches=False)))
     monkeypatch.setattr(run, "time_peer", lambda *arguments: result(1.0))
     monkeypatch.setattr(run, "make_subject", lambda name, directory: small)
     code, out, err = bench("peers", "--batch", "2", "--rounds", "1")
@@ -168,31 +172,32 @@ def test_the_table_is_whole_and_progress_is_beside_it(bench, monkeypatch, small)
             raise KeyboardInterrupt
         return result(1.0)
 
-    monkeypatch.setattr(run, "PEERS", (run.Peer("numpy", "numpy"),))
+    monkeypatch.setattr(peer, "PEERS", (Peer("numpy", "numpy"),))
     monkeypatch.setattr(run, "time_peer", time_peer)
     monkeypatch.setattr(run, "make_subject", lambda name, directory: small)
     code, out, err = bench("peers", "--rounds", "1", "--threads", "1,1,2")
-    assert code == 130 and "lite0 47x64, 1 thread, round 1 of 1: numpy" in err and "round" not in err.splitlines()[-1]
+    assert code == 130 and "lite0 47x64, float32, batch 1, 1 thread, round 1 of 1: numpy" in err
+    assert "round" not in err.splitlines()[-1]
     lines = out.splitlines()
     heading = next(i for i, line in enumerate(lines) if line.startswith("model "))
-    assert lines[heading - 1].startswith("float32, batch 1, 1 round of ")
+    assert lines[heading - 1].startswith("float32, 1 round of ")
     assert [line.split()[2] for line in lines[heading + 1:heading + 5]] == ["npefficient", "numpy"] * 2
     assert lines[heading + 5] == run.LEGEND.splitlines()[0]
 
 
 def test_help_names_every_peer():
-    assert commands.bench.PEERS == tuple(peer.engine for peer in run.PEERS)
+    assert commands.bench.PEERS == tuple(one.engine for one in peer.PEERS)
 
 
 def test_a_model_that_cannot_be_made_is_named(monkeypatch, small, capsys):
-    peer = run.Peer("broken", "numpy", (), ("graph", "nothing"))  # graph has no `make`
-    assert not run._prepared(peer, small, 1)
+    broken = Peer("broken", "numpy", Needs((), ("graph", "nothing")))  # graph has no `make`
+    assert not run.prepared(broken, case(small))
     assert "left out: broken, lite0 47x64 (its model can't be made: AttributeError" in capsys.readouterr().err
 
 
 def test_every_peer_has_its_engine_and_file():
-    for peer in (run.OURS, *run.PEERS):
-        assert callable(getattr(engines, peer.engine))
+    for one in (peer.OURS, *peer.PEERS):
+        assert callable(getattr(engines, one.engine))
 
 
 def test_installed_size_counts_all_that_is_needed_once():

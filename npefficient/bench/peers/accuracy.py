@@ -33,6 +33,8 @@ def accuracy(what: str, got: np.ndarray, expected: np.ndarray) -> dict:
 
 
 def verdict(error: float, kept: int, random: bool) -> str:
-    """"WRONG" for logits that no longer tell what the network in float32 does. The classes of `random` weights are
-    decided by differences smaller than any rounding: they say nothing."""
-    return "WRONG" if error > LARGEST_ERROR or not random and kept < PICTURES else ""
+    """What is wrong with an engine's logits; "" for nothing. The classes of `random` weights are decided by differences
+    smaller than any rounding: they say nothing."""
+    if not error <= LARGEST_ERROR:  # NaN compares false
+        return "WRONG"
+    return "" if random or kept == PICTURES else "class lost"

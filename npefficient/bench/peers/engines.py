@@ -6,6 +6,7 @@ a part of the time. Every engine computes on exactly `threads` threads.
 """
 import functools
 import importlib
+import sys
 
 import numpy as np
 
@@ -86,8 +87,7 @@ def onnxruntime(file: str, precision: str, threads: int):
 
 
 def openvino(file: str, precision: str, threads: int):
-    import openvino as ov
-
+    ov = import_openvino()
     settings = {"INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": 1, "PERFORMANCE_HINT": "LATENCY"}
     if precision == "float32":
         settings["INFERENCE_PRECISION_HINT"] = "f32"  # else it may take bfloat16
@@ -98,6 +98,12 @@ def openvino(file: str, precision: str, threads: int):
         return request.get_output_tensor().data
 
     return lambda x: ov.Tensor(_nchw(x)), infer
+
+
+def import_openvino():
+    """The module `openvino`. It and NNCF would report their use to Intel, but do without if they can't."""
+    sys.modules["openvino_telemetry"] = None  # importing it fails from now on
+    return importlib.import_module("openvino")
 
 
 def ncnn(file: str, precision: str, threads: int):

@@ -4,13 +4,14 @@ import tempfile
 import numpy as np
 
 from . import onnx_file
+from .engines import import_openvino
 from .photographs import batches
 
 
 def make(weights: str, target: str, batch: int, height: int, width: int, calibration: str) -> None:
     """Write `target` (.xml) and the .bin beside it; NNCF's defaults, with every picture of `calibration`."""
+    ov = import_openvino()
     import nncf
-    import openvino as ov
 
     pictures = [np.ascontiguousarray(x.transpose(0, 3, 1, 2)) for x in batches(calibration, batch)]
     with tempfile.TemporaryDirectory() as directory:
