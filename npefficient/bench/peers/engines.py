@@ -119,12 +119,16 @@ def ncnn(file: str, precision: str, threads: int):
     if net.load_param(file) or net.load_model(file.removesuffix("param") + "bin"):
         raise RuntimeError("ncnn refuses its model")
 
+    def prepare(x):
+        array = _nchw(x)[0]
+        return library.Mat(array).clone()  # the first Mat does not keep the array alive
+
     def infer(x):
         with net.create_extractor() as extractor:
             extractor.input(INPUT, x)
             return np.array(extractor.extract(OUTPUT)[1])[None]
 
-    return lambda x: library.Mat(_nchw(x)[0]).clone(), infer  # a Mat does not keep its array alive
+    return prepare, infer
 
 
 def litert(file: str, precision: str, threads: int):
