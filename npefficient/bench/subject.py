@@ -35,7 +35,7 @@ class Subject:
 
     @property
     def calibration(self) -> Path:
-        """float32 (N, H, W, 3): pictures that the ranges of activations are taken from; only peers with 8 bits need it.
+        """float32 (N, H, W, 3): pictures that the ranges of activations are taken from; only peers in 8 bits need it.
         """
         return self._file("calibration")
 

@@ -1,7 +1,8 @@
 """The network in 8 bits as an ONNX file, quantised by ONNX Runtime's own tool, for ONNX Runtime.
 
 Activations are uint8 and weights int8, one step for each output channel. With int8 activations, lite0 took 1.7 times as
-long on a processor with VNNI, whose `vpdpbusd` multiplies uint8 with int8; the error was the same.
+long on a processor with VNNI, whose `vpdpbusd` multiplies uint8 with int8; the error was the same. Processors without
+VNNI add the products in 16 bits, which may saturate; the error then shows it.
 """
 import tempfile
 

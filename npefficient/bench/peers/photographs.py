@@ -1,4 +1,4 @@
-"""What peers with 8 bits are made from and judged by: the official weights, and the photographs that come with us.
+"""What peers in 8 bits are made from and judged by: the official weights, and the photographs that come with us.
 
 Activations of random weights have other ranges than those of trained ones, and a random network's classes are decided
 by less than the rounding. So the official weights are used where they are at hand; nothing is fetched.
