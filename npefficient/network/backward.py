@@ -228,7 +228,7 @@ def cross_entropy(logits, targets) -> tuple:
         loss = -(mean over pictures) (sum over classes) targets * log(softmax(logits))
         dlogits = (softmax(logits) * (sum over classes) targets - targets) / N
 
-    A distribution's sum is 1.
+    A distribution's sum is 1. As in torch, targets with another sum are allowed.
     """
     shifted = logits - logits.max(axis=1, keepdims=True)  # no exponential is then larger than 1
     log_softmax = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))

@@ -163,7 +163,7 @@ def test_float32_backward_pass_is_close_to_float64(short, train_batch_norm):
     network = build(short, CLASSES)
     wide, narrow = (TrainingNetwork(network, parameters(short), dtype, train_batch_norm)
                     for dtype in (np.float64, np.float32))
-    x = np.float32(pictures(*SIZE))
+    x = np.float32(pictures(*SIZE, batch=4))
     logits, kept = wide.forward(x.astype(np.float64))
     dlogits = cross_entropy(logits, label_targets(LABELS[: len(x)], CLASSES, SMOOTHING, np.float64))[1]
     rounded = type(kept)({name: tuple(map(np.float32, arrays)) if isinstance(arrays, tuple) else np.float32(arrays)
@@ -175,9 +175,22 @@ def test_float32_backward_pass_is_close_to_float64(short, train_batch_norm):
         assert_close(gradient, np.float32(expected[name]), LOGITS)
 
 
+def nearest_corner(network, kept):
+    """The smallest distance of any input of a ReLU6 from 0 or 6."""
+    distances = []
+    for conv in network.architecture.convs:
+        if conv.relu6:
+            _, normalised, _, _ = kept.layers[conv.name]
+            x = normalised * network.parameters[f"{conv.bn}.weight"] + network.parameters[f"{conv.bn}.bias"]
+            distances += [abs(x).min(), abs(x - 6).min()]
+    return min(distances)
+
+
 def test_float32_pass_is_close_to_float64():
-    """Of frozen batch norms, and of weights and pictures that bring no activation to the wrong side of a corner."""
-    x = np.float32(pictures(*SIZE))
+    """With frozen batch norms, and pictures whose activations are farther from a corner than rounding moves them."""
+    x = np.float32(pictures(9, 13, batch=3))
+    network = TrainingNetwork(build("lite0", CLASSES), parameters("lite0"), np.float64, train_batch_norm=False)
+    assert nearest_corner(network, network.forward(x.astype(np.float64))[1]) > 3e-5
     loss, expected, expected_dx, _ = run("lite0", x, False)
     got_loss, gradients, dx, _ = run("lite0", x, False, np.float32)
     assert_close(np.array(got_loss), np.array(loss, np.float32), LOGITS)
@@ -187,7 +200,7 @@ def test_float32_pass_is_close_to_float64():
 
 
 def test_float32_running_statistics_are_close_to_float64():
-    x = np.float32(pictures(*SIZE))
+    x = np.float32(pictures(*SIZE, batch=4))
     expected, got = (run("lite0", x, True, dtype)[3] for dtype in (np.float64, np.float32))
     assert got.keys() == expected.keys()
     for name, statistic in got.items():
