@@ -30,9 +30,9 @@ def run(report, name: str, op: str | None = None, layer: str | None = None, size
     """Measure the chosen shapes in the order in which they first occur; `layer` may have wildcards.
 
     If it names one layer that has a ladder, or a block, print the ladder too. plot: a file for a picture of the ladder,
-    or without a ladder, a roofline plot of the shapes. With int8 there is no ladder.
+    or without a ladder, a roofline plot of the shapes.
     """
-    of_ladder = ladder.wanted(build(name), op, layer) if precision == "float32" else None
+    of_ladder = ladder.wanted(build(name), op, layer, precision)
     with tempfile.TemporaryDirectory() as directory:
         subject = make_subject(name, directory, size, precisions=())
         weights = subject.read(precision)
@@ -42,11 +42,14 @@ def run(report, name: str, op: str | None = None, layer: str | None = None, size
         bandwidths = reads(report, seconds)
         rows = time_chosen(report, subject.titled(precision), steps, chosen, peak, bandwidths, seconds)
     if of_ladder:
-        title = f"{layer} of {subject.title}"
-        case = ladder.case_of(weights, of_ladder, layer, subject.height, subject.width)
+        title, size = f"{layer} of {subject.titled(precision)}", (subject.height, subject.width)
+        if precision == "int8":
+            case = ladder.quantized_case_of(weights, layer, *size)
+        else:
+            case = ladder.case_of(weights, of_ladder, layer, *size)
         rungs = ladder.run(report, title, case, peak, seconds)
         if plot:
-            plots.ladder(rungs, title, peak, plot)
+            plots.ladder(rungs, title, peak, plot, case.unit)
     elif plot:
         plots.roofline(rows, f"{subject.titled(precision)}, layers one by one, hot", UNITS[precision], peak, bandwidths,
                        plot)

@@ -59,7 +59,7 @@ def add_arguments(parser):
                            "block given by --layer")
     part.add_argument("--layer", metavar="NAME",
                       help="only these layers, such as '*.conv_dw'; a single one, such as blocks.1.0.conv_pw, gets its "
-                           "ladder too, in float32 ('npefficient info lite0 --layers' lists the names)")
+                           "ladder too ('npefficient info lite0 --layers' lists the names)")
     part.add_argument("--plot", metavar="PICTURE", type=ending(*PICTURES),
                       help="draw the ladder if there is one, else the layers in a roofline plot "
                            f"({', '.join(PICTURES)}); overwrites an existing file")

@@ -1,12 +1,13 @@
 """Memory of the rungs: aligned arrays, zeros around pictures and after channels, blocks of channels, packed weights.
 
-All of this is prepared before a rung is timed. Pictures are (rows, columns, channels), float32.
+All of this is prepared before a rung is timed. Pictures are (rows, columns, channels), float32; on the ladder in 8
+bits uint8.
 """
 import math
 
 import numpy as np
 
-from ..kernels.layout import FLOAT32
+from ..kernels.layout import FLOAT, FLOAT32
 from ..kernels.memory import aligned, read_blocks, write_blocks
 from ..kernels.memory import blocks as blocks_in
 from ..kernels.packing import pack_weight, packed_size
@@ -16,16 +17,16 @@ LAYOUT = FLOAT32  # of the engine: the last rungs run its kernels
 LANES, VECTOR, UNROLL = LAYOUT.lanes, LAYOUT.vector, LAYOUT.unroll
 
 
-def zeros(*shape) -> np.ndarray:
-    """float32 zeros, aligned to a cache line."""
-    return aligned(LAYOUT.item * math.prod(shape)).view(np.float32).reshape(shape)
+def zeros(*shape, kind=np.float32) -> np.ndarray:
+    """Zeros, aligned to a cache line."""
+    return aligned(np.dtype(kind).itemsize * math.prod(shape)).view(kind).reshape(shape)
 
 
 def placed(array, multiple: int = 1, axis: int = -1) -> np.ndarray:
     """An aligned copy, zero-padded at the end of one axis to a multiple."""
     shape = list(array.shape)
     shape[axis] = -(-shape[axis] // multiple) * multiple
-    result = zeros(*shape)
+    result = zeros(*shape, kind=array.dtype)
     result[tuple(map(slice, array.shape))] = array
     return result
 
@@ -48,22 +49,25 @@ def bordered(make, height: int, width: int, channels: int, conv):
 # --- blocks of channels ----------------------------------------------------------------------------------------------
 
 
-def blocks(rows: int, columns: int, channels: int) -> np.ndarray:
-    """Zeros for a picture in blocks of LANES channels, (blocks, rows, columns, LANES), with a gap between blocks."""
-    memory = aligned(LAYOUT.vectors(channels) * LAYOUT.plane_size(rows * columns))
-    return blocks_in(memory, LAYOUT, rows, columns, channels)
+def blocks(rows: int, columns: int, channels: int, item: int = FLOAT) -> np.ndarray:
+    """Zeros for a picture in blocks of LANES channels, (blocks, rows, columns, LANES), with a gap between blocks.
+
+    item: bytes of a value, which is a float32 if there are 4, else an integer
+    """
+    memory = aligned(LAYOUT.vectors(channels) * LAYOUT.plane_size(rows * columns, item))
+    return blocks_in(memory, LAYOUT, rows, columns, channels, item)
 
 
-def in_blocks(picture) -> np.ndarray:
+def in_blocks(picture, item: int = FLOAT) -> np.ndarray:
     """(H, W, C) -> (blocks, H, W, LANES)."""
-    planes = blocks(*picture.shape)
+    planes = blocks(*picture.shape, item)
     write_blocks(planes, picture)
     return planes
 
 
 def out_of_blocks(planes, channels: int) -> np.ndarray:
     """(blocks, Q, R, LANES) -> (Q, R, C)."""
-    picture = np.empty((*planes.shape[1:3], channels), np.float32)
+    picture = np.empty((*planes.shape[1:3], channels), planes.dtype)
     read_blocks(planes, picture)
     return picture
 

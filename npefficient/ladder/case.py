@@ -8,11 +8,13 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from ..errors import ArgumentError
 from ..kernels.layout import FLOAT32
+from ..network.quantization import QuantizedLayer
 
 CONVS = {"depthwise": 1, "pointwise": 1, "block": 3}  # of each operator; a block's are expand, depthwise, project
 
@@ -30,6 +32,8 @@ class Folded:
 @dataclass(frozen=True)
 class Case:
     """One operator on one picture; `residual` is added to the result of a pointwise convolution or a block."""
+
+    unit = "FLOP"
 
     op: str  # one of CONVS
     x: np.ndarray  # (H, W, C), float32
@@ -99,6 +103,59 @@ class Case:
 
 
 @dataclass(frozen=True)
+class QuantizedCase:
+    """A 1x1 convolution in 8 bits on one picture; `residual` is added to the result."""
+
+    op, unit = "pointwise-int8", "OP"
+
+    x: np.ndarray  # (H, W, K), uint8
+    layer: QuantizedLayer  # weight (M, K, 1, 1), int8; scale and bias (M,), float32
+    scale: np.ndarray | None = None  # (H, W), float32: that of each pixel, of which 0 is kept as 128; None: 1, 0 is 0
+    relu6: bool = True  # the result is uint8, else float32
+    residual: np.ndarray | None = None  # (H, W, M), float32
+
+    def __post_init__(self):
+        """Raise ArgumentError for a case that no rung can compute; rungs check nothing."""
+        layer, size, (m, k) = self.layer, self.x.shape[:2], self.layer.weight.shape[:2]
+        expected = {"x": (self.x, np.uint8, (*size, k)), "the weight": (layer.weight, np.int8, (m, k, 1, 1)),
+                    "the layer's scale": (layer.scale, np.float32, (m,)), "the bias": (layer.bias, np.float32, (m,)),
+                    "scale": (self.scale, np.float32, size), "residual": (self.residual, np.float32, (*size, m))}
+        for name, (array, kind, shape) in expected.items():
+            if array is not None and (array.dtype != kind or array.shape != shape or 0 in shape):
+                raise ArgumentError(f"{name} is {array.dtype} of shape {array.shape}: it must be {np.dtype(kind)} of "
+                                    f"shape {shape}, and not empty")
+        if self.relu6 and self.residual is not None:
+            raise ArgumentError("a residual and relu6: nothing is added to integers")
+
+    @property
+    def kind(self):
+        """The dtype of the result."""
+        return np.uint8 if self.relu6 else np.float32
+
+    @property
+    def out_shape(self) -> tuple[int, int, int]:
+        """(H, W, M)"""
+        return *self.x.shape[:2], len(self.layer.bias)
+
+    @property
+    def flops(self) -> int:
+        """Operations on integers: two for each product."""
+        return 2 * math.prod(self.x.shape[:2]) * self.layer.weight.size
+
+    @property
+    def bytes(self) -> int:
+        """The least to read and write: input, weights, and output."""
+        arrays = [self.x, *vars(self.layer).values(), self.scale, self.residual]
+        written = math.prod(self.out_shape) * np.dtype(self.kind).itemsize
+        return written + sum(array.nbytes for array in arrays if array is not None)
+
+    def top(self, rows: int) -> "QuantizedCase":
+        """The same case on the first `rows` rows of the picture."""
+        return replace(self, **{name: array[:rows] for name in ("x", "scale", "residual")
+                                if (array := getattr(self, name)) is not None})
+
+
+@dataclass(frozen=True)
 class Prepared:
     """A rung ready to run."""
 
@@ -112,7 +169,7 @@ class Prepared:
         self.function(*self.arguments)
 
     def result(self) -> np.ndarray:
-        """A copy of the result of the last call, (Q, R, M), float32."""
+        """A copy of the result of the last call, (Q, R, M), float32; or uint8, see `QuantizedCase`."""
         return self.read()
 
 
@@ -123,4 +180,5 @@ class Rung:
     op: str
     name: str  # how, in words
     reason: str  # what the rung before it is limited by, and what this one does about it
-    prepare: Callable[[Case], Prepared]
+    prepare: Callable[[Any], Prepared]  # of a Case, or of a QuantizedCase on the ladder in 8 bits
+    lacking: str | None = None  # what this processor would need for it and does not have

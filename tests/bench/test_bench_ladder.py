@@ -1,5 +1,6 @@
 """The ladders' benchmark and its pictures: what is asked for, what is refused, what is counted; never how fast."""
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from npefficient.bench.measure import Timing
 from npefficient.errors import NpefficientError
 from npefficient.ladder.case import Prepared, Rung
 from npefficient.ladder.registry import LADDERS
-from npefficient.network import architecture, reference
+from npefficient.network import architecture, quantized_reference, reference
 from npefficient.network.parameters import random_weights
 
 NETWORK = architecture.build("lite0")
@@ -49,7 +50,7 @@ def pixels_of(picture):
     (None, "blocks.0.0.conv_dw", "depthwise"), ("block", "blocks.2.1", "block"), (None, "blocks.2.1", "block"),
     (None, None, None), ("pointwise", None, None), (None, "*.conv_pw", None), (None, "conv_stem", None),
     (None, "blocks.0.0", None), ("depthwise", "blocks.3.1.conv_pw", None), (None, "classifier", None),
-    ("depthwise", "blocks.2.1", None)])
+    ("depthwise", "blocks.2.1", None), ("pointwise-int8", "blocks.3.1.conv_pw", "pointwise-int8")])
 def test_a_ladder_is_wanted_where_one_layer_is_named(op, layer, expected):
     assert ladder.wanted(NETWORK, op, layer) == expected
 
@@ -75,6 +76,50 @@ def test_every_rung_of_a_ladder(monkeypatch, run, tmp_path, arguments, op):
     assert [row["x before"] for row in rows[1:]] == pytest.approx([a["us"] / b["us"] for a, b in zip(rows, rows[1:])])
     assert len(tables.get("kernels", [])) == (op != "block") and ("reads" in tables) == (op != "block")
     assert len(pixels_of(tmp_path / "ladder.png")) > 600 * 300
+
+
+@pytest.mark.parametrize("layer", [None, "conv_stem", "blocks.2.1", "*.conv_pw"])
+def test_only_a_1x1_convolution_has_a_ladder_in_8_bits(run, layer):
+    code, _, err, _ = run("--op", "pointwise-int8", *([] if layer is None else ["--layer", layer]))
+    assert code == 1
+    assert f"--op pointwise-int8 --layer {layer!r}: name one 1x1 convolution, such as blocks.1.0.conv_pw" in err
+
+
+@pytest.mark.parametrize("layer", ["blocks.3.1.conv_pw", "blocks.3.1.conv_pwl", "blocks.3.0.conv_pwl"])
+def test_every_rung_in_8_bits_has_the_bits_of_the_definition(monkeypatch, run, tmp_path, layer):
+    monkeypatch.setattr(ladder, "LONGEST", 0.01)
+    code, out, err, tables = run("--op", "pointwise-int8", "--layer", layer, "--plot", tmp_path / "ladder.png")
+    assert code == 0 and err == "" and " MOPs, " in out and set(tables) == {"ladder"}
+    rungs, rows = LADDERS["pointwise-int8"], tables["ladder"]
+    assert [(row["rung"], row["reason"]) for row in rows] == [(rung.name, rung.reason) for rung in rungs]
+    assert all(row["GOP/s"] > 0 and row["differs"] == 0 for row in rows if "lacking" not in row)
+    assert [row.get("lacking") for row in rows] == [rung.lacking for rung in rungs]
+    assert len(pixels_of(tmp_path / "ladder.png")) > 600 * 300
+
+
+def test_a_rung_that_the_processor_lacks_something_for_is_named(monkeypatch, run, tmp_path):
+    first, *_, last = LADDERS["pointwise-int8"]
+    lacking = Rung(first.op, "never run", "limited by nothing", lambda case: 1 / 0, "wings")
+    monkeypatch.setitem(ladder.LADDERS, "pointwise-int8", (first, lacking, last))
+    asked = "--op", "pointwise-int8", "--layer", "blocks.5.1.conv_pw"
+    code, out, err, tables = run(*asked, "--plot", tmp_path / "ladder.png")
+    assert code == 0 and err == ""
+    assert "- never run: limited by nothing; not measured, as this processor lacks wings." in out
+    before, row, after = tables["ladder"]
+    assert row == {"rung": "never run", "reason": "limited by nothing", "lacking": "wings"}
+    assert after["x before"] == pytest.approx(before["us"] / after["us"])
+
+
+def test_a_wrong_bit_in_8_bits_is_not_timed(monkeypatch, run):
+    right = LADDERS["pointwise-int8"][1]
+
+    def prepare(case):
+        ready = right.prepare(case)
+        return Prepared(ready.function, ready.arguments, lambda: ready.result() ^ np.uint8(1))
+
+    monkeypatch.setitem(ladder.LADDERS, "pointwise-int8", (Rung(right.op, "spoilt", "to be found", prepare),))
+    code, _, err, _ = run("--op", "pointwise-int8", "--layer", "blocks.3.1.conv_pw")
+    assert code == 1 and "spoilt: WRONG RESULT, it differs by 1 where 0 is allowed" in err
 
 
 def test_without_one_layer_there_is_no_ladder(run):
@@ -104,6 +149,33 @@ def test_the_expected_block_is_the_plain_network_s(weights):
     for conv in block.convs:
         x = plain.conv(x, conv)
     assert block.skip and np.abs(ladder.expected(case) - (x + case.x)[0]).max() < 1e-5
+
+
+@pytest.mark.parametrize("layer", [conv.name for conv in NETWORK.convs if conv.op == "pointwise"])
+def test_a_case_in_8_bits_is_the_layer(weights, layer):
+    case = ladder.quantized_case_of(weights, layer, *SIZE)
+    (shape,) = (one for one in NETWORK.layers(*SIZE) if one.name == layer)
+    assert case.x.shape == (shape.height, shape.width, shape.in_channels) and case.flops == 2 * shape.macs
+    assert case.out_shape == (shape.out_height, shape.out_width, shape.out_channels)
+    assert case.relu6 == (case.scale is not None) == (layer == "conv_head" or shape.out_channels > shape.in_channels)
+    block = next((block for block in NETWORK.blocks if layer.startswith(block.name)), None)
+    assert (case.residual is not None) == bool(block and block.skip and layer.endswith("pwl"))
+
+
+def test_the_expected_result_in_8_bits_is_the_definition_s(weights):
+    """The definition quantises a float itself: as floats, 127ths of the largest value of each pixel."""
+    layer = "blocks.3.1.conv_pw"
+    case = ladder.quantized_case_of(weights, layer, *SIZE)
+    case.x[:, :, 0] = 255  # the largest value of each pixel
+    integers, largest = case.x.astype(np.float32) - 128, case.scale[..., None] * np.float32(127)
+    y = integers * (largest / np.float32(127))
+    expected = quantized_reference.clamp(quantized_reference.from_float32(y, case.layer))
+    scale = np.abs(y).max(-1) * quantized_reference.SHARE
+    assert np.array_equal(ladder.expected(replace(case, scale=scale)), expected) and len(np.unique(expected)) > 9
+    case = ladder.quantized_case_of(weights, "blocks.3.1.conv_pwl", *SIZE)
+    conv = next(conv for conv in NETWORK.convs if conv.name == "blocks.3.1.conv_pwl")
+    expected = quantized_reference.from_uint8(case.x[None], case.layer, conv)[0] + case.residual
+    assert np.array_equal(ladder.expected(case), expected)
 
 
 def timed(seconds_a_row, clock, rows):
