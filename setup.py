@@ -1,8 +1,8 @@
 """Compiled code in a wheel, for those who ask for it; everything else about packaging is in setup.cfg.
 
-    NPEFFICIENT_SHIP=x86-64-v3,x86-64-v4 python -m pip wheel --no-deps .
+    NPEFFICIENT_SHIP=x86-64-v3,x86-64-v4,x86-64-v4-vnni python -m pip wheel --no-deps .
 
-It is not the default: building takes Numba and half a minute of computing, and whoever installs from source compiles
+It is not the default: building takes Numba and a minute of computing, and whoever installs from source compiles
 once, for one processor, in a fraction of that.
 """
 import configparser

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..common.paths import replacing
 from ..errors import NpefficientError
-from ..kernels.layout import FLOAT32
+from ..kernels.layout import layout_of
 from .compiler import compile_code
 from .cpus import available_threads
 from .processes import own_process, sources
@@ -18,38 +18,44 @@ from .targets import Target
 
 
 def ship(targets: list[Target], directory: Path, report) -> None:
-    """Compile for each target, in a process of its own, and write the files into `directory`, which is made.
+    """Compile for each target, in processes of its own, and write the files into `directory`, which is made.
 
     Other targets' files that are there are no longer listed. `report(text)` is told of each file. Raises OSError.
     """
     directory = directory.resolve()
     directory.mkdir(parents=True, exist_ok=True)
     with ThreadPoolExecutor(available_threads()) as pool:
-        entries = list(pool.map(lambda target: _compiled_for(target, directory, report), targets))
-    content = {"sources": sources(), "targets": {target.name: entry for target, entry in zip(targets, entries)}}
+        files = list(pool.map(lambda target: _compiled_for(target, directory, report), targets))
+    content = {"sources": sources(), "targets": {target.name: entries for target, entries in zip(targets, files)}}
     with replacing(directory / HASHES, force=True) as part:
         part.write_text(json.dumps(content, indent=2) + "\n")
 
 
 def _compiled_for(target: Target, directory: Path, report) -> dict:
-    """Compile for one target; returns its entry in the list."""
-    path = directory / f"{target.name}.code"
+    """Compile both precisions for one target; returns the entries of its files in the list."""
+    paths = {precision: directory / f"{target.name}-{precision}.code" for precision in ("float32", "int8")}
+    return {path.name: _compiled(target, precision, path, report) for precision, path in paths.items()}
+
+
+def _compiled(target: Target, precision: str, path: Path, report) -> dict:
+    """Compile one precision for one target; returns the file's entry in the list."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("NUMBA_")}
     with replacing(path, force=True) as part:
-        done = subprocess.run(own_process(__name__, "write_own", str(part)), env={**environment, **target.settings()},
-                              cwd=directory, text=True, capture_output=True)
+        done = subprocess.run(own_process(__name__, "write_own", str(part), precision), cwd=path.parent, text=True,
+                              env={**environment, **target.settings()}, capture_output=True)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-            raise NpefficientError(f"compiling for {target.name} failed: {last}")
+            raise NpefficientError(f"compiling {precision} for {target.name} failed: {last}")
         code = part.read_bytes()
-    report(f"{target.name}: {str(path)}, {len(code):,} bytes")
+    report(f"{target.name}, {precision}: {str(path)}, {len(code):,} bytes")
     return {"sha256": hashlib.sha256(code).hexdigest(), "layout": json.loads(done.stdout)}
 
 
-def write_own(path: str) -> None:
+def write_own(path: str, precision: str) -> None:
     """Compile for the processor that the environment names, write the code, and print the layout it is for."""
-    code, foreign = compile_code(FLOAT32)
+    layout = layout_of(precision)
+    code, foreign = compile_code(layout)
     if foreign:
         raise NpefficientError(f"the code needs what Numba alone provides: {', '.join(sorted(foreign))}")
     Path(path).write_bytes(code)
-    print(json.dumps(asdict(FLOAT32)))
+    print(json.dumps(asdict(layout)))

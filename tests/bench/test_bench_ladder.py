@@ -50,9 +50,17 @@ def pixels_of(picture):
     (None, "blocks.0.0.conv_dw", "depthwise"), ("block", "blocks.2.1", "block"), (None, "blocks.2.1", "block"),
     (None, None, None), ("pointwise", None, None), (None, "*.conv_pw", None), (None, "conv_stem", None),
     (None, "blocks.0.0", None), ("depthwise", "blocks.3.1.conv_pw", None), (None, "classifier", None),
-    ("depthwise", "blocks.2.1", None), ("pointwise-int8", "blocks.3.1.conv_pw", "pointwise-int8")])
+    ("depthwise", "blocks.2.1", None)])
 def test_a_ladder_is_wanted_where_one_layer_is_named(op, layer, expected):
     assert ladder.wanted(NETWORK, op, layer) == expected
+
+
+@pytest.mark.parametrize("op, layer, expected", [
+    (None, "blocks.3.1.conv_pw", "pointwise-int8"), ("pointwise", "conv_head", "pointwise-int8"),
+    ("depthwise", "blocks.3.1.conv_pw", None), (None, "blocks.2.1.conv_dw", None), (None, "conv_stem", None),
+    (None, None, None), (None, "*.conv_pw", None)])
+def test_in_8_bits_only_a_1x1_convolution_has_a_ladder(op, layer, expected):
+    assert ladder.wanted(NETWORK, op, layer, "int8") == expected
 
 
 @pytest.mark.parametrize("layer", [None, "blocks.0.0", "blocks.2.1.conv_dw", "blocks.2.9", "blocks.*"])
@@ -78,18 +86,18 @@ def test_every_rung_of_a_ladder(monkeypatch, run, tmp_path, arguments, op):
     assert len(pixels_of(tmp_path / "ladder.png")) > 600 * 300
 
 
-@pytest.mark.parametrize("layer", [None, "conv_stem", "blocks.2.1", "*.conv_pw"])
-def test_only_a_1x1_convolution_has_a_ladder_in_8_bits(run, layer):
-    code, _, err, _ = run("--op", "pointwise-int8", *([] if layer is None else ["--layer", layer]))
+@pytest.mark.parametrize("arguments", [("--layer", "blocks.2.1"), ("--op", "block", "--layer", "blocks.2.1")])
+def test_a_block_has_no_ladder_in_8_bits(run, arguments):
+    code, _, err, _ = run("--precision", "int8", *arguments)
     assert code == 1
-    assert f"--op pointwise-int8 --layer {layer!r}: name one 1x1 convolution, such as blocks.1.0.conv_pw" in err
+    assert "--precision int8 --layer 'blocks.2.1': a block's ladder is in float32; in int8 there is one for each" in err
 
 
 @pytest.mark.parametrize("layer", ["blocks.3.1.conv_pw", "blocks.3.1.conv_pwl", "blocks.3.0.conv_pwl"])
 def test_every_rung_in_8_bits_has_the_bits_of_the_definition(monkeypatch, run, tmp_path, layer):
     monkeypatch.setattr(ladder, "LONGEST", 0.01)
-    code, out, err, tables = run("--op", "pointwise-int8", "--layer", layer, "--plot", tmp_path / "ladder.png")
-    assert code == 0 and err == "" and " MOPs, " in out and set(tables) == {"ladder"}
+    code, out, err, tables = run("--precision", "int8", "--layer", layer, "--plot", tmp_path / "ladder.png")
+    assert code == 0 and err == "" and " MOPs, " in out and set(tables) == {"kernels", "reads", "ladder"}
     rungs, rows = LADDERS["pointwise-int8"], tables["ladder"]
     assert [(row["rung"], row["reason"]) for row in rows] == [(rung.name, rung.reason) for rung in rungs]
     assert all(row["GOP/s"] > 0 and row["differs"] == 0 for row in rows if "lacking" not in row)
@@ -101,7 +109,7 @@ def test_a_rung_that_the_processor_lacks_something_for_is_named(monkeypatch, run
     first, *_, last = LADDERS["pointwise-int8"]
     lacking = Rung(first.op, "never run", "limited by nothing", lambda case: 1 / 0, "wings")
     monkeypatch.setitem(ladder.LADDERS, "pointwise-int8", (first, lacking, last))
-    asked = "--op", "pointwise-int8", "--layer", "blocks.5.1.conv_pw"
+    asked = "--precision", "int8", "--layer", "blocks.5.1.conv_pw"
     code, out, err, tables = run(*asked, "--plot", tmp_path / "ladder.png")
     assert code == 0 and err == ""
     assert "- never run: limited by nothing; not measured, as this processor lacks wings." in out
@@ -118,7 +126,7 @@ def test_a_wrong_bit_in_8_bits_is_not_timed(monkeypatch, run):
         return Prepared(ready.function, ready.arguments, lambda: ready.result() ^ np.uint8(1))
 
     monkeypatch.setitem(ladder.LADDERS, "pointwise-int8", (Rung(right.op, "spoilt", "to be found", prepare),))
-    code, _, err, _ = run("--op", "pointwise-int8", "--layer", "blocks.3.1.conv_pw")
+    code, _, err, _ = run("--precision", "int8", "--layer", "blocks.3.1.conv_pw")
     assert code == 1 and "spoilt: WRONG RESULT, it differs by 1 where 0 is allowed" in err
 
 

@@ -75,14 +75,16 @@ def test_wheel_brings_compiled_code_on_request(tree, tmp_path):
     assert wheel.name.endswith(f"-py3-none-{system}.whl")
     zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
     objects = tmp_path / "installed" / "npefficient" / "engine" / "objects"
-    assert {path.name for path in objects.iterdir()} == {"hashes.json", f"{target.name}.code"}
+    files = [f"{target.name}-{precision}.code" for precision in ("float32", "int8")]
+    assert {path.name for path in objects.iterdir()} == {"hashes.json", *files}
     script = ("import sys; sys.modules['numba'] = None; from npefficient.engine import compiled, shipped; "
-              "from npefficient.kernels.layout import FLOAT32; ")
+              "from npefficient.kernels.layout import FLOAT32, INT8; ")
     done = subprocess.run(
-        [sys.executable, "-c", script + "print(shipped.find(FLOAT32)[0]); compiled.driver()"],
+        [sys.executable, "-c", script + "print(shipped.find(FLOAT32)[0], shipped.find(INT8)[0]); "
+         "compiled.driver(); compiled.driver(INT8)"],
         cwd=tmp_path / "installed", capture_output=True, text=True,
         env={**os.environ, **target.settings(), "NPEFFICIENT_CACHE": str(tmp_path / "cache")})
-    assert Path(done.stdout.strip()) == objects / f"{target.name}.code", done.stderr
+    assert [Path(found) for found in done.stdout.split()] == [objects / file for file in files], done.stderr
     again = build(tree, tmp_path, "wheel")
     assert again.name.endswith("-py3-none-any.whl")
     assert not [name for name in zipfile.ZipFile(again).namelist() if "objects/" in name]

@@ -30,7 +30,7 @@ BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
 COMMANDS = [line for kind, text in BLOCKS if kind == "" for line in text.splitlines()]
 INSTALL = 'python -m pip install ".[imagenet]" && npefficient classify --demo'
 TEST = 'python -m pip install -e ".[test]" && python -m pytest'
-WHEEL = "NPEFFICIENT_SHIP=x86-64-v3,x86-64-v4 python -m pip wheel --no-deps ."
+WHEEL = "NPEFFICIENT_SHIP=x86-64-v3,x86-64-v4,x86-64-v4-vnni python -m pip wheel --no-deps ."
 
 
 def run(command, cwd, **environment):
@@ -179,8 +179,8 @@ def test_wheel_with_compiled_code(tmp_path):
     (wheel,) = source.glob("*.whl")
     zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
     code = ("import sys; sys.modules['numba'] = sys.modules['llvmlite'] = None; "
-            "from npefficient.engine import compiled, shipped; from npefficient.kernels.layout import FLOAT32; "
-            "print(*shipped.misfits(FLOAT32)); compiled.driver()")
+            "from npefficient.engine import compiled, shipped; from npefficient.kernels.layout import FLOAT32, INT8; "
+            "print(*shipped.misfits(FLOAT32)); compiled.driver(); compiled.driver(INT8)")
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "installed", text=True, capture_output=True,
                           env={**os.environ, "NPEFFICIENT_CACHE": str(tmp_path / "cache")})
     assert done.returncode == 0 or "x86-64-v3 needs" in done.stdout, done.stderr
