@@ -53,6 +53,8 @@ def _misfit(target: Target, layout: Layout, entries) -> str | None:
     missing = target.missing()
     if missing:
         return f"needs {', '.join(missing)}"
+    if layout.training:
+        return "is not for training"
     # Plans and packed weights are made for this processor's own layouts. An AVX-512 processor without shipped code of
     # its own could run that for AVX2, but at half the speed of what it compiles. With VNNI it could run that for 16-bit
     # integers, but 1x1 convolutions would take almost twice the time (`bench kernels --op pointwise-int8`).

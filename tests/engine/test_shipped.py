@@ -12,7 +12,7 @@ from targets_here import FITTING, HERE, fitting
 
 from npefficient.engine import compiled, shipped, targets
 from npefficient.errors import ArgumentError
-from npefficient.kernels.layout import FLOAT32, INT8, Layout
+from npefficient.kernels.layout import FLOAT32, INT8, TRAINING, Layout
 from npefficient.model.model import PRECISIONS
 
 CODE = b"the code" * 100
@@ -99,6 +99,12 @@ def test_code_for_another_layout_is_not_used(listed, having):
     listed("x86-64-v3", layouts=lambda name: (replace(FLOAT32, lanes=FLOAT32.lanes * 2), INT8))
     having("x86_64", *V4)
     assert find() == (None, []) and shipped.misfits(FLOAT32) == ["x86-64-v3 is for vectors of another width"]
+
+
+@fitting
+def test_training_has_no_code(listed):
+    listed(FITTING[0].name)
+    assert find(TRAINING) == (None, []) and shipped.misfits(TRAINING) == [f"{FITTING[0].name} is not for training"]
 
 
 INTEGERS = {"x86-64-v3": Layout(8, 16, 2), "x86-64-v4": Layout(16, 32, 2), "x86-64-v4-vnni": Layout(16, 32, 1)}
