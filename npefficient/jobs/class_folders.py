@@ -3,16 +3,23 @@
 The classes are numbered in the order of timm's own reader of such folders (timm 1.0 `utils/misc.py`, natural_key), so
 that timm can evaluate and train what is made here: 2 comes before 10, and case is ignored.
 """
+import numbers
 import os
 import re
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from ..errors import ArgumentError
+import numpy as np
+
+from ..common.paths import StrPath
+from ..errors import ArgumentError, WeightsError
 from ..images.photo_file import photo_suffixes
+from ..network.parameters import check_labels
 from .photo_paths import photos_below
 
+FEW = 10  # photos of a class, below which there is a warning
 PARTS = frozenset(("dev", "eval", "test", "testing", "train", "training", "val", "valid", "validation"))
 
 
@@ -58,6 +65,47 @@ def read_classes(directory) -> ClassFolders:
     if loose:
         warnings.append(f"photos outside the class folders, which belong to no class and are left out: {loose:,}")
     return ClassFolders(labels, photos, warnings, unlisted)
+
+
+def check_classes(folders: ClassFolders, photos_dir: StrPath, measured: bool = True) -> None:
+    """Raise ArgumentError where the folders can't become the classes of a network.
+
+    measured: photos are kept out of each class to measure with, so that it needs two
+    """
+    if len(folders.labels) < 2:
+        raise ArgumentError(f"folder {str(photos_dir)!r}: it has one class only, {folders.labels[0]!r}; a classifier "
+                            "needs two or more to tell apart")
+    for label in folders.labels:
+        try:
+            check_labels([label], 1)
+        except WeightsError as problem:
+            raise ArgumentError(f"folder {str(Path(photos_dir) / label)!r}: its name becomes a label, which is a line "
+                                "of UTF-8 text without control characters; rename it") from problem
+    needs = "one to fit and one to measure with" if measured else "one to fit"
+    for label, count in zip(folders.labels, folders.counts()):
+        if count < 1 + measured:
+            has = "has one photo only" if count else "has no photo"
+            raise ArgumentError(f"class {label!r} {has}: it needs {needs}, and {FEW} or more to be any good")
+
+
+def check_val_split(val_split: Any) -> None:
+    """Raise ArgumentError unless `val_split` is a share as `split` takes it."""
+    if not isinstance(val_split, numbers.Real) or not 0 < float(val_split) < 1:
+        raise ArgumentError(f"val_split {val_split!r}: it must be a share above 0 and below 1, such as 0.2")
+
+
+def split(classes: np.ndarray, share: float, seed: int) -> np.ndarray:
+    """Choose the validation part, the same `share` of each class: classes (N,) -> bool (N,).
+
+    Each class has at least one photo on each side, so it needs two. The choice within a class depends only on `seed`,
+    the class's index and its number of photos.
+    """
+    chosen = np.zeros(len(classes), bool)
+    for index in np.unique(classes):
+        own = np.flatnonzero(classes == index)
+        count = min(max(round(share * len(own)), 1), len(own) - 1)
+        chosen[np.random.default_rng([seed, index]).permutation(own)[:count]] = True
+    return chosen
 
 
 def check_folder(directory, holds: str = "the photos") -> Path:

@@ -1,14 +1,15 @@
-"""One sub-folder for each class: which photos belong to it, and the errors for folders that can't be used."""
+"""One sub-folder for each class: which photos belong to it, which of them validate, and the errors for bad folders."""
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from class_photos import save_classes
 from live import needs_timm, timm
 from PIL import Image
 
 from npefficient.errors import ArgumentError
-from npefficient.jobs.class_folders import read_classes
+from npefficient.jobs.class_folders import read_classes, split
 
 
 def test_read_classes(tmp_path):
@@ -136,3 +137,22 @@ def test_read_classes_says_that_a_folder_can_not_be_listed(tmp_path, unlistable)
     unlistable(tmp_path)
     with pytest.raises(ArgumentError, match=f"folder '{tmp_path}': it can't be listed .Permission denied"):
         read_classes(tmp_path)
+
+
+@pytest.mark.parametrize("share, expected", [
+    (0.2, {2: 1, 3: 1, 5: 1, 10: 2, 100: 20}), (0.5, {2: 1, 3: 2, 5: 2, 10: 5, 100: 50}),
+    (0.01, {2: 1, 3: 1, 5: 1, 10: 1, 100: 1}), (0.99, {2: 1, 3: 2, 5: 4, 10: 9, 100: 99}),
+], ids=str)
+def test_split_takes_the_share_of_each_class_and_leaves_one_on_each_side(share, expected):
+    sizes = list(expected)
+    classes = np.random.default_rng(0).permutation(np.repeat(range(len(sizes)), sizes))
+    chosen = split(classes, share, 0)
+    assert {sizes[i]: int(chosen[classes == i].sum()) for i in range(len(sizes))} == expected
+
+
+def test_split_depends_on_the_seed_and_on_each_class_alone():
+    classes = np.repeat([0, 1, 2], 20)
+    first = split(classes, 0.25, 7)
+    assert np.array_equal(first, split(classes, 0.25, 7)) and not np.array_equal(first, split(classes, 0.25, 8))
+    assert not np.array_equal(first[:20], first[20:40])
+    assert np.array_equal(split(classes[20:], 0.25, 7), first[20:])

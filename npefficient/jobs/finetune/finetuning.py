@@ -4,7 +4,6 @@
 
 The rest of the network stays as it is, so each photo goes through it once (`embeddings`), and fitting takes seconds.
 """
-import numbers
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,17 +16,16 @@ from ...common.paths import StrPath, check_target
 from ...common.text import plain
 from ...errors import ArgumentError, WeightsError
 from ...images.photo_file import check_in_chans
-from ...network.parameters import Source, Weights, check_labels
+from ...network.parameters import Source, Weights
 from ...weights.adapt import classifier_arrays, with_classifier
 from ..accuracy import confusion_matrix
-from ..class_folders import ClassFolders, read_classes
+from ..class_folders import FEW, ClassFolders, check_classes, check_val_split, read_classes, split
 from ..photo_marks import photo_marks
 from . import linear_classifier
 from .embeddings import Embeddings, Store, embed
 from .finetune_result import FinetuneResult
 from .linear_classifier import Linear
 
-FEW = 10  # photos of a class, below which there is a warning
 POOLS = ("avg", "max", "avgmax")  # they return a map of one row and column as it is
 ROUNDING = 1e-3  # share of the largest logit that float32 may change in the fitted layer
 
@@ -73,7 +71,7 @@ def finetune(photos_dir: StrPath, output: StrPath | None = None, *, model: str |
 
     for text in [*folders.unlisted, *folders.warnings]:
         warn(text)
-    _check_folders(folders, photos_dir)
+    check_classes(folders, photos_dir)
     base = _base(model, weights)
     photos = [photo for photo, _ in folders.photos]
     embeddings = embed(base, photos, _store(photos_dir, base, warn, exif) if cache else None, exif=exif,
@@ -82,7 +80,7 @@ def finetune(photos_dir: StrPath, output: StrPath | None = None, *, model: str |
     _check_readable(folders, classes, embeddings)
     _warn_of_few(folders, classes, warn)
 
-    x, validation = embeddings.values, linear_classifier.split(classes, val_split, seed)
+    x, validation = embeddings.values, split(classes, val_split, seed)
     fitted, trials = linear_classifier.choose(x, classes, validation)
     best = min(trials, key=lambda trial: trial.loss)
     readable = [photos[place] for place in embeddings.places]
@@ -107,27 +105,8 @@ def finetune(photos_dir: StrPath, output: StrPath | None = None, *, model: str |
 def _check_arguments(model: Any, weights: Any, val_split: Any, seed: Any) -> None:
     if model is not None and weights is not None:
         raise ArgumentError(f"model={model!r} and weights={str(weights)!r}: give one of them")
-    if not isinstance(val_split, numbers.Real) or not 0 < float(val_split) < 1:
-        raise ArgumentError(f"val_split {val_split!r}: it must be a share above 0 and below 1, such as 0.2")
+    check_val_split(val_split)
     whole("seed", seed, 0)
-
-
-def _check_folders(folders: ClassFolders, photos_dir: StrPath) -> None:
-    """Refuse, before the network runs, what can't become classes."""
-    if len(folders.labels) < 2:
-        raise ArgumentError(f"folder {str(photos_dir)!r}: it has one class only, {folders.labels[0]!r}; a classifier "
-                            "needs two or more to tell apart")
-    for label in folders.labels:
-        try:
-            check_labels([label], 1)
-        except WeightsError as problem:
-            raise ArgumentError(f"folder {str(Path(photos_dir) / label)!r}: its name becomes a label, which is a line "
-                                "of UTF-8 text without control characters; rename it") from problem
-    for label, count in zip(folders.labels, folders.counts()):
-        if count < 2:
-            has = "has one photo only" if count else "has no photo"
-            raise ArgumentError(f"class {label!r} {has}: it needs one to fit and one to measure with, and {FEW} or "
-                                "more to be any good")
 
 
 def _check_readable(folders: ClassFolders, classes: np.ndarray, embeddings: Embeddings) -> None:

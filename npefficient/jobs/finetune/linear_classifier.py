@@ -45,20 +45,6 @@ def check_installed() -> None:
         raise ArgumentError(f"fitting a classifier needs scikit-learn ({missing}): {install('finetune')}") from missing
 
 
-def split(classes: np.ndarray, share: float, seed: int) -> np.ndarray:
-    """Choose the validation part, the same `share` of each class: classes (N,) -> bool (N,).
-
-    Each class has at least one photo on each side, so it needs two. The choice within a class depends only on `seed`,
-    the class's index and its number of photos.
-    """
-    chosen = np.zeros(len(classes), bool)
-    for index in np.unique(classes):
-        own = np.flatnonzero(classes == index)
-        count = min(max(round(share * len(own)), 1), len(own) - 1)
-        chosen[np.random.default_rng([seed, index]).permutation(own)[:count]] = True
-    return chosen
-
-
 def fit(x: np.ndarray, classes: np.ndarray, penalty: float) -> Linear:
     """Minimise the mean cross-entropy plus penalty / 2 times the squared weights (with two classes, of their
     difference) of standardised features.

@@ -1,12 +1,13 @@
-"""Splitting, fitting and choosing on arrays, compared with scikit-learn's pipeline and the conditions of a minimum."""
+"""Fitting and choosing on arrays, compared with scikit-learn's pipeline and the conditions of a minimum."""
 import sys
 
 import numpy as np
 import pytest
 
 from npefficient.errors import ArgumentError
+from npefficient.jobs.class_folders import split
 from npefficient.jobs.finetune import linear_classifier
-from npefficient.jobs.finetune.linear_classifier import PENALTIES, Linear, choose, cross_entropy, fit, split
+from npefficient.jobs.finetune.linear_classifier import PENALTIES, Linear, choose, cross_entropy, fit
 
 
 def blobs(classes, count, features=20, spread=1.0, seed=0):
@@ -92,25 +93,6 @@ def test_cross_entropy_by_hand():
     logits = np.array([[0.0, np.log(3)], [1000.0, 0.0]])
     assert cross_entropy(logits, np.array([1, 0])) == pytest.approx(-np.log(0.75) / 2)
     assert cross_entropy(logits, np.array([0, 1])) == pytest.approx((-np.log(0.25) + 1000) / 2)
-
-
-@pytest.mark.parametrize("share, expected", [
-    (0.2, {2: 1, 3: 1, 5: 1, 10: 2, 100: 20}), (0.5, {2: 1, 3: 2, 5: 2, 10: 5, 100: 50}),
-    (0.01, {2: 1, 3: 1, 5: 1, 10: 1, 100: 1}), (0.99, {2: 1, 3: 2, 5: 4, 10: 9, 100: 99}),
-], ids=str)
-def test_split_takes_the_share_of_each_class_and_leaves_one_on_each_side(share, expected):
-    sizes = list(expected)
-    classes = np.random.default_rng(0).permutation(np.repeat(range(len(sizes)), sizes))
-    chosen = split(classes, share, 0)
-    assert {sizes[i]: int(chosen[classes == i].sum()) for i in range(len(sizes))} == expected
-
-
-def test_split_depends_on_the_seed_and_on_each_class_alone():
-    classes = np.repeat([0, 1, 2], 20)
-    first = split(classes, 0.25, 7)
-    assert np.array_equal(first, split(classes, 0.25, 7)) and not np.array_equal(first, split(classes, 0.25, 8))
-    assert not np.array_equal(first[:20], first[20:40])
-    assert np.array_equal(split(classes[20:], 0.25, 7), first[20:])
 
 
 def test_choose_takes_the_smallest_loss_and_fits_without_the_validation_part():
