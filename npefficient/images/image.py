@@ -53,12 +53,12 @@ def normalise(pixels: np.ndarray, preprocessing: Preprocessing = Preprocessing()
     """Take the last step of `transform`: uint8 (.., C) -> float32 (.., C), (pixels / 255 - mean) / std."""
     x = pixels.astype(np.float32)
     x /= np.float32(255)
-    x -= np.asarray(_per_channel(preprocessing.mean, pixels.shape[-1]), np.float32)
-    x /= np.asarray(_per_channel(preprocessing.std, pixels.shape[-1]), np.float32)
+    x -= np.asarray(per_channel(preprocessing.mean, pixels.shape[-1]), np.float32)
+    x /= np.asarray(per_channel(preprocessing.std, pixels.shape[-1]), np.float32)
     return x
 
 
-def _per_channel(values: Sequence[float], channels: int) -> Sequence[float]:
+def per_channel(values: Sequence[float], channels: int) -> Sequence[float]:
     """Mean or std for each channel: the three as they are, their mean where there is one channel."""
     return values if channels == 3 else [np.mean(values).item()]
 
@@ -130,7 +130,7 @@ def _crop(image: "Image", size: tuple[int, int], preprocessing: Preprocessing) -
                          f"columns it would have {columns} x {rows} pixels; cut out the part that matters")
     channels, fill = len(image.getbands()), [0]
     if preprocessing.crop_mode == "border":
-        fill = [min(max(round(255 * mean), 0), 255) for mean in _per_channel(preprocessing.mean, channels)]
+        fill = [min(max(round(255 * mean), 0), 255) for mean in per_channel(preprocessing.mean, channels)]
     out = np.empty((H, W, channels), np.uint8)
     out[:] = fill
     out[out_top:out_top + h, out_left:out_left + w] = _resample(image, size, (top, left, h, w), preprocessing)

@@ -21,6 +21,7 @@ ROOMS = [  # bottom to top; a room is what its names begin with
     ("npefficient.model",),
     ("npefficient.training",),
     ("npefficient.jobs",),
+    ("npefficient.training",),
     ("npefficient.bench",),
     ("npefficient.explanation",),
     ("npefficient.commands",),
