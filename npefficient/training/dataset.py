@@ -10,6 +10,7 @@ import numpy as np
 
 from ..common.checks import whole
 from ..common.paths import StrPath
+from ..errors import ArgumentError
 from ..jobs.class_folders import check_classes, check_val_split, read_classes, split
 from ..jobs.validate.labelled_photos import ClassNames, labelled_photos
 
@@ -36,7 +37,7 @@ def read_dataset(photos_dir: StrPath, val_dir: StrPath | None = None, *, val_spl
 
     Nothing is read but the folders. Raises ArgumentError for folders that can't be used: missing, fewer than two
     classes, a class without photos enough, a name that can't be a label, a class to validate on that is none of those
-    to train.
+    to train, the same folder twice.
     """
     check_val_split(val_split)
     seed = whole("seed", seed, 0)
@@ -44,6 +45,9 @@ def read_dataset(photos_dir: StrPath, val_dir: StrPath | None = None, *, val_spl
     check_classes(folders, photos_dir, measured=val_dir is None)
     warnings = [*folders.unlisted, *folders.warnings]
     if val_dir is not None:
+        if Path(val_dir).resolve() == Path(photos_dir).resolve():
+            raise ArgumentError(f"folder {str(val_dir)!r} is the one to train on: name another one to validate on, or "
+                                "none, and a part of each class is kept out")
         held_out = labelled_photos(val_dir, ClassNames(folders.labels))
         return Dataset(folders.labels, folders.photos, held_out.photos,
                        [*warnings, *held_out.unlisted, *held_out.warnings])

@@ -20,8 +20,8 @@ import numpy as np
 from ..common.checks import whole
 from ..errors import ArgumentError, ImageError
 from ..images.image import transform
-from ..images.photo_file import check_max_pixels, open_image
-from ..network.preprocessing import Preprocessing
+from ..images.photo_file import check_in_chans, check_max_pixels, open_image
+from ..network.preprocessing import Preprocessing, check_preprocessing
 from .augmentation import TrainingTransform
 from .dataset import Photos
 from .seeds import epoch_order, photo_generator
@@ -169,6 +169,8 @@ class ValidationLoader(_Loader):
     def __init__(self, photos: Photos, preprocessing: Preprocessing, batch_size: int, *, in_chans: int = 3,
                  workers: int | None = None, exif: bool = False, max_pixels: int | None = None,
                  report: Callable[[Path, str], None] = lambda path, why: None):
+        check_preprocessing(preprocessing)
+        check_in_chans(in_chans)
         super().__init__(photos, (*preprocessing.input_size, in_chans), batch_size, workers, exif, max_pixels, report)
         self.preprocessing = preprocessing
 

@@ -55,6 +55,12 @@ def test_folders_of_no_use(tmp_path, counts, val, text):
         read_dataset(tmp_path / "train", None if val is None else tmp_path / "val")
 
 
+def test_the_same_folder_to_train_and_to_validate(tmp_path):
+    save_classes(tmp_path / "a", dog=2, cat=2)
+    with pytest.raises(ArgumentError, match=r"a/../a' is the one to train on: name another one"):
+        read_dataset(tmp_path / "a", f"{tmp_path}/a/../a")
+
+
 @pytest.mark.parametrize("options, text", [
     ({"val_split": 0}, "val_split 0: it must be a share"), ({"val_split": "0.2"}, "val_split '0.2'"),
     ({"seed": -1}, "seed -1"), ({"seed": 1.0}, "seed 1.0")], ids=str)

@@ -281,6 +281,15 @@ def test_training_refuses(photos, options, text):
         TrainingLoader(photos, AUGMENT, **{"batch_size": 4, **options})
 
 
+def test_validation_refuses(photos):
+    with pytest.raises(ArgumentError, match="preprocessing of type dict"):
+        ValidationLoader(photos, {}, 4)
+    with pytest.raises(ArgumentError, match="4 input channels"):
+        ValidationLoader(photos, PREPROCESSING, 4, in_chans=4)
+    with pytest.raises(ArgumentError, match="batch_size True"):
+        ValidationLoader(photos, PREPROCESSING, True)
+
+
 def test_epochs_and_batches_that_there_are_not(photos):
     training = TrainingLoader(photos, AUGMENT, 4)
     assert list(training.batches(0, skip=5)) == []
