@@ -1,7 +1,5 @@
 """Batches: the order, the bits for any number of threads, resuming, bad photos, and no thread left at the end."""
 import contextlib
-import os
-import signal
 import threading
 
 import numpy as np
@@ -242,22 +240,31 @@ def test_other_errors_come_with_their_batch(photos, monkeypatch, problem):
     assert len(got) == 2 and threads() == []
 
 
-@pytest.mark.skipif(os.name != "posix", reason="a signal for one thread")
-def test_ctrl_c_while_a_batch_is_waited_for(photos, monkeypatch):
-    """The photos that are being read are waited for; no other one is begun."""
-    begun, go_on = [], threading.Event()
+def test_an_interrupt_while_a_batch_is_waited_for(photos, monkeypatch):
+    """As Ctrl-C raises it: the photos that are being read are waited for, and no other one is begun."""
+    begun, both, go_on = [], threading.Barrier(3, timeout=60), threading.Event()
 
     def slow(path, **how):
         begun.append(path)
-        if len(begun) == 2:
-            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
-            threading.Timer(0.05, go_on.set).start()
-        go_on.wait(10)
+        both.wait()
+        go_on.wait(60)
         return open_image(path, **how)
 
+    def interrupted(*batch):
+        both.wait()
+        raise KeyboardInterrupt("after 2")
+
+    class Pool(loader.ThreadPoolExecutor):
+        def shutdown(self, **how):
+            go_on.set()
+            super().shutdown(**how)
+
+    training = TrainingLoader(photos, AUGMENT, 8, workers=2)
     monkeypatch.setattr(loader, "open_image", slow)
-    with pytest.raises(KeyboardInterrupt):
-        next(TrainingLoader(photos, AUGMENT, 8, workers=2).batches(0))
+    monkeypatch.setattr(loader, "ThreadPoolExecutor", Pool)
+    monkeypatch.setattr(training, "_finish", interrupted)
+    with pytest.raises(KeyboardInterrupt, match="after 2"):
+        next(training.batches(0))
     assert len(begun) == 2 and threads() == []
 
 
