@@ -1,52 +1,22 @@
-"""Batches: the order, the bits for any number of threads, resuming, bad photos, and no thread left at the end."""
+"""Batches: the order, the bits for any number of threads, resuming, bad photos."""
 import contextlib
 import threading
 
 import numpy as np
 import pytest
-from class_photos import save_classes
 from live import needs_timm, timm
 from PIL import Image
 
 from npefficient.errors import ArgumentError, ImageError
 from npefficient.images.image import open_image, transform
-from npefficient.jobs.class_folders import read_classes
 from npefficient.network.preprocessing import Preprocessing
 from npefficient.training import loader
 from npefficient.training.augmentation import Augmentation, TrainingTransform
-from npefficient.training.loader import AHEAD, TrainingLoader, ValidationLoader
+from npefficient.training.loader import TrainingLoader, ValidationLoader
 from npefficient.training.seeds import epoch_order, photo_generator
 
 PREPROCESSING = Preprocessing((12, 16))
 AUGMENT = TrainingTransform(Augmentation(auto_augment="rand-m9-mstd0.5-inc1", re_prob=0.3), PREPROCESSING)
-
-
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory):
-    return read_classes(save_classes(tmp_path_factory.mktemp("classes"), a=9, b=7, c=7)).photos  # 23 photos
-
-
-@pytest.fixture(autouse=True)
-def no_thread_left():
-    yield
-    assert threads() == []
-
-
-def threads():
-    return [thread for thread in threading.enumerate() if thread.name.startswith("npefficient-batches")]
-
-
-@pytest.fixture
-def opened(monkeypatch):
-    """The files that are opened."""
-    found = []
-
-    def noting(path, **how):
-        found.append(path)
-        return open_image(path, **how)
-
-    monkeypatch.setattr(loader, "open_image", noting)
-    return found
 
 
 @contextlib.contextmanager
@@ -55,9 +25,11 @@ def broken(*places):
     kept = {path: path.read_bytes() for path, _ in places}
     for path in kept:
         path.write_text("no picture")
-    yield
-    for path, content in kept.items():
-        path.write_bytes(content)
+    try:
+        yield
+    finally:
+        for path, content in kept.items():
+            path.write_bytes(content)
 
 
 def assert_equal(got, expected):
@@ -211,72 +183,7 @@ def test_too_many_bad_photos_in_a_row_end_the_training(photos):
         assert list(ValidationLoader(photos, PREPROCESSING, 5).batches()) == []
 
 
-# How it ends
-
-
-def test_few_batches_are_read_ahead(photos, opened):
-    for batches in (TrainingLoader(photos, AUGMENT, 2, workers=3).batches(0),
-                    ValidationLoader(photos, PREPROCESSING, 2, workers=3).batches()):
-        opened.clear()
-        for done in range(1, 5):
-            next(batches)
-            assert len(opened) <= 2 * (done + AHEAD)
-        batches.close()
-        assert len(opened) <= 2 * (4 + AHEAD) and list(batches) == [] and threads() == []
-
-
-@pytest.mark.parametrize("problem", [MemoryError("99 bytes"), ZeroDivisionError("a bug, 99")], ids=repr)
-def test_other_errors_come_with_their_batch(photos, monkeypatch, problem):
-    def failing(path, **how):
-        if path == photos[9][0]:
-            raise problem
-        return open_image(path, **how)
-
-    monkeypatch.setattr(loader, "open_image", failing)
-    got = []
-    with pytest.raises(type(problem), match="99"):
-        for batch in ValidationLoader(photos, PREPROCESSING, 4, workers=3).batches():
-            got.append(batch)
-    assert len(got) == 2 and threads() == []
-
-
-def test_an_interrupt_while_a_batch_is_waited_for(photos, monkeypatch):
-    """As Ctrl-C raises it: the photos that are being read are waited for, and no other one is begun."""
-    begun, both, go_on = [], threading.Barrier(3, timeout=60), threading.Event()
-
-    def slow(path, **how):
-        begun.append(path)
-        both.wait()
-        go_on.wait(60)
-        return open_image(path, **how)
-
-    def interrupted(*batch):
-        both.wait()
-        raise KeyboardInterrupt("after 2")
-
-    class Pool(loader.ThreadPoolExecutor):
-        def shutdown(self, **how):
-            go_on.set()
-            super().shutdown(**how)
-
-    training = TrainingLoader(photos, AUGMENT, 8, workers=2)
-    monkeypatch.setattr(loader, "open_image", slow)
-    monkeypatch.setattr(loader, "ThreadPoolExecutor", Pool)
-    monkeypatch.setattr(training, "_finish", interrupted)
-    with pytest.raises(KeyboardInterrupt, match="after 2"):
-        next(training.batches(0))
-    assert len(begun) == 2 and threads() == []
-
-
-def test_an_exception_of_the_caller_leaves_no_thread(photos, opened):
-    training = TrainingLoader(photos, AUGMENT, 4, workers=2)
-    with pytest.raises(KeyboardInterrupt, match="after 4"), contextlib.closing(training.batches(0)) as batches:
-        next(batches)
-        raise KeyboardInterrupt("after 4")
-    before = len(opened)
-    assert threads() == [] and before <= 4 * (1 + AHEAD)
-    threading.Event().wait(0.02)
-    assert len(opened) == before
+# What can't be used
 
 
 @pytest.mark.parametrize("options, text", [
