@@ -14,6 +14,7 @@ from npefficient.ladder.case import Prepared, Rung
 from npefficient.ladder.registry import LADDERS
 from npefficient.network import architecture, quantized_reference, reference
 from npefficient.network.parameters import random_weights
+from npefficient.network.quantization import quantize
 
 NETWORK = architecture.build("lite0")
 SIZE = 40, 33
@@ -22,6 +23,11 @@ SIZE = 40, 33
 @pytest.fixture(scope="module")
 def weights():
     return random_weights(NETWORK)
+
+
+@pytest.fixture(scope="module")
+def quantized(weights):
+    return quantize(weights)
 
 
 @pytest.fixture
@@ -160,8 +166,8 @@ def test_the_expected_block_is_the_plain_network_s(weights):
 
 
 @pytest.mark.parametrize("layer", [conv.name for conv in NETWORK.convs if conv.op == "pointwise"])
-def test_a_case_in_8_bits_is_the_layer(weights, layer):
-    case = ladder.quantized_case_of(weights, layer, *SIZE)
+def test_a_case_in_8_bits_is_the_layer(quantized, layer):
+    case = ladder.quantized_case_of(quantized, layer, *SIZE)
     (shape,) = (one for one in NETWORK.layers(*SIZE) if one.name == layer)
     assert case.x.shape == (shape.height, shape.width, shape.in_channels) and case.flops == 2 * shape.macs
     assert case.out_shape == (shape.out_height, shape.out_width, shape.out_channels)
@@ -170,17 +176,17 @@ def test_a_case_in_8_bits_is_the_layer(weights, layer):
     assert (case.residual is not None) == bool(block and block.skip and layer.endswith("pwl"))
 
 
-def test_the_expected_result_in_8_bits_is_the_definition_s(weights):
+def test_the_expected_result_in_8_bits_is_the_definition_s(quantized):
     """The definition quantises a float itself: as floats, 127ths of the largest value of each pixel."""
     layer = "blocks.3.1.conv_pw"
-    case = ladder.quantized_case_of(weights, layer, *SIZE)
+    case = ladder.quantized_case_of(quantized, layer, *SIZE)
     case.x[:, :, 0] = 255  # the largest value of each pixel
     integers, largest = case.x.astype(np.float32) - 128, case.scale[..., None] * np.float32(127)
     y = integers * (largest / np.float32(127))
     expected = quantized_reference.clamp(quantized_reference.from_float32(y, case.layer))
     scale = np.abs(y).max(-1) * quantized_reference.SHARE
     assert np.array_equal(ladder.expected(replace(case, scale=scale)), expected) and len(np.unique(expected)) > 9
-    case = ladder.quantized_case_of(weights, "blocks.3.1.conv_pwl", *SIZE)
+    case = ladder.quantized_case_of(quantized, "blocks.3.1.conv_pwl", *SIZE)
     conv = next(conv for conv in NETWORK.convs if conv.name == "blocks.3.1.conv_pwl")
     expected = quantized_reference.from_uint8(case.x[None], case.layer, conv)[0] + case.residual
     assert np.array_equal(ladder.expected(case), expected)

@@ -19,7 +19,6 @@ ROOMS = [  # bottom to top; a room is what its names begin with
     ("npefficient.display",),
     ("npefficient.labels", "npefficient.scores", "npefficient.demo"),
     ("npefficient.model",),
-    ("npefficient.training",),
     ("npefficient.jobs",),
     ("npefficient.training",),
     ("npefficient.bench",),
