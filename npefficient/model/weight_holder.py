@@ -95,7 +95,7 @@ class WeightHolder(TimmModule):
         elif self.precision == "float32":
             same = all(np.array_equal(network.parameters.get(k), v) for k, v in weights.parameters.items())
         else:
-            same = all(map(np.array_equal, quantize(weights).arrays(), network.weights.arrays()))
+            same = all(map(np.array_equal, quantize(weights).parameters.values(), network.weights.parameters.values()))
         if not same:
             raise WeightsError(f"the weights of {self.source.name!r} have changed since this model was created: create "
                                "the model again")

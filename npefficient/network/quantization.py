@@ -11,7 +11,7 @@ Equalization and Bias Correction" (arXiv:1906.04721), section 4.2. What is compu
 All of it is computed in float64 and rounded once.
 """
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -64,9 +64,24 @@ class QuantizedWeights:
     labels: tuple[str, ...] | None
     source: Source
 
-    def arrays(self) -> list[np.ndarray]:
-        """All weights, scales and biases, in the order of execution."""
-        return [array for layer in (self.float_layers | self.layers).values() for array in vars(layer).values()]
+    @property
+    def parameters(self) -> dict[str, np.ndarray]:
+        """All weights, scales and biases in the order of execution, by names such as "blocks.0.0.conv_pw.scale"."""
+        return {f"{name}.{what}": array for name, layer in (self.float_layers | self.layers).items()
+                for what, array in vars(layer).items()}
+
+
+def expected_arrays(network: Architecture) -> dict[str, tuple[type, tuple[int, ...]]]:
+    """Name -> dtype and shape of each of the `QuantizedWeights.parameters` of a network."""
+    floats, arrays = {conv.name for conv in float_convs(network)}, {}
+    shapes = {conv.name: conv.weight_shape for conv in network.convs}
+    if network.num_classes:
+        shapes["classifier"] = (network.num_classes, network.head_hidden_size, 1, 1)
+    for name, shape in shapes.items():
+        for field in fields(FloatLayer if name in floats else QuantizedLayer):
+            dtype = np.float32 if name in floats or field.name != "weight" else np.int8
+            arrays[f"{name}.{field.name}"] = dtype, shape if field.name == "weight" else shape[:1]
+    return arrays
 
 
 def float_convs(network: Architecture) -> tuple[Conv, ...]:
@@ -188,22 +203,14 @@ def clipped_mean(mean, deviation) -> np.ndarray:
 def check_quantized(weights: QuantizedWeights) -> None:
     """Raise WeightsError naming a layer that is missing, unexpected or of another shape or dtype, that has a number
     which quantisation never gives, or that can exceed float32."""
-    network, floats = weights.architecture, {conv.name: conv for conv in float_convs(weights.architecture)}
-    expected = {conv.name: conv.weight_shape for conv in network.convs if conv.name not in floats}
-    if network.num_classes:
-        expected["classifier"] = (network.num_classes, network.head_hidden_size, 1, 1)
-    wrong = (expected.keys() ^ weights.layers.keys()) | (floats.keys() ^ weights.float_layers.keys())
+    network, found, expected = weights.architecture, weights.parameters, expected_arrays(weights.architecture)
+    wrong = {name.rpartition(".")[0] for name in expected.keys() ^ found.keys()}
     if wrong:
         raise WeightsError(f"these are not the quantised layers of {network.name} ({network.interface}): missing or "
                            f"unexpected {', '.join(sorted(map(quoted, wrong)))}")
-    for name, conv in floats.items():
-        kept = weights.float_layers[name]
-        _check_arrays(name, {"weight": (kept.weight, np.float32, conv.weight_shape),
-                             "bias": (kept.bias, np.float32, (conv.out_channels,))})
-    for name, shape in expected.items():
-        layer = weights.layers[name]
-        _check_arrays(name, {"weight": (layer.weight, np.int8, shape), "scale": (layer.scale, np.float32, shape[:1]),
-                             "bias": (layer.bias, np.float32, shape[:1])})
+    for name, array in found.items():
+        _check_array(*name.rsplit(".", 1), array, *expected[name])
+    for name, layer in weights.layers.items():
         if layer.weight.min() < -LARGEST_WEIGHT:
             raise WeightsError(f"layer {name!r}: a weight is {layer.weight.min()}; quantised weights are "
                                f"-{LARGEST_WEIGHT} to {LARGEST_WEIGHT}")
@@ -212,15 +219,14 @@ def check_quantized(weights: QuantizedWeights) -> None:
     _check_range(weights)
 
 
-def _check_arrays(layer: str, arrays: dict) -> None:
-    """Compare dtype and shape of each array, and look for numbers that are not finite."""
-    for what, (array, dtype, shape) in arrays.items():
-        if array.dtype != dtype or array.shape != shape:
-            raise WeightsError(f"layer {layer!r}: its {what} is {array.dtype} {array.shape} instead of "
-                               f"{np.dtype(dtype)} {shape}")
-        if not np.isfinite(array).all():
-            raise WeightsError(f"layer {layer!r}: its {what} holds {array[~np.isfinite(array)][0]}; every number must "
-                               "be finite")
+def _check_array(layer: str, what: str, array: np.ndarray, dtype: type, shape: tuple) -> None:
+    """Compare dtype and shape, and look for numbers that are not finite."""
+    if array.dtype != dtype or array.shape != shape:
+        raise WeightsError(f"layer {layer!r}: its {what} is {array.dtype} {array.shape} instead of {np.dtype(dtype)} "
+                           f"{shape}")
+    if not np.isfinite((array.min(), array.max())).all():  # these propagate NaN, and make no copy
+        raise WeightsError(f"layer {layer!r}: its {what} holds {array[~np.isfinite(array)][0]}; every number must be "
+                           "finite")
 
 
 def _check_range(weights: QuantizedWeights) -> None:
@@ -247,7 +253,8 @@ def _check_range(weights: QuantizedWeights) -> None:
 def _largest_output(weights: QuantizedWeights, name: str, largest_input: float | None, steps: bool) -> float:
     """The largest output of a layer, in steps of a ReLU6 or not; without a largest input, that is a uint8."""
     layer = weights.layers[name]
-    sums = np.abs(layer.weight.astype(np.int64)).sum((1, 2, 3)) * (255.0 if largest_input is None else largest_input)
+    sums = np.abs(layer.weight.astype(np.int16)).sum((1, 2, 3), dtype=np.int64)
+    sums = sums * (255.0 if largest_input is None else largest_input)
     outputs = sums * layer.scale.astype(np.float64) + np.abs(layer.bias.astype(np.float64))
     _check_largest(name, sums.max(), False)
     _check_largest(name, outputs.max(), steps)
