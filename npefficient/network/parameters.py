@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterable, Sized
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -55,7 +56,14 @@ class Weights:
         return f"Weights({self.architecture.name}, {self.architecture.interface}, from {short(self.source.name)})"
 
 
-def fingerprint(weights: Weights, labels: tuple[str, ...]) -> str:
+class HasParameters(Protocol):
+    """`Weights`, or `quantization.QuantizedWeights`."""
+
+    @property
+    def parameters(self) -> dict[str, np.ndarray]: ...
+
+
+def fingerprint(weights: HasParameters, labels: tuple[str, ...]) -> str:
     """sha256 over all parameters and labels, in hex."""
     import hashlib  # importing these two takes longer than the rest of this file
     import json

@@ -13,6 +13,7 @@ from ..common.text import shown
 from ..errors import ArgumentError, WeightsError
 from ..network import architecture
 from ..network.parameters import Source, Weights, check_labels, check_parameters, random_classifier
+from ..network.quantization import QuantizedWeights
 
 
 def adapt(weights: Weights, *, num_classes: int | None = None, in_chans: int | None = None,
@@ -25,8 +26,7 @@ def adapt(weights: Weights, *, num_classes: int | None = None, in_chans: int | N
     float32.
     """
     old, parameters = weights.architecture, dict(weights.parameters)
-    network = architecture.build(old.name, *(own if wish is None else wish for wish, own in (
-        (num_classes, old.num_classes), (in_chans, old.in_chans), (global_pool, old.global_pool))))
+    network = _wanted(old, num_classes, in_chans, global_pool)
     if network.in_chans != old.in_chans:
         stem = f"{network.stem.name}.weight"
         parameters[stem] = adapt_stem(parameters[stem], network.in_chans)
@@ -35,13 +35,46 @@ def adapt(weights: Weights, *, num_classes: int | None = None, in_chans: int | N
         parameters = {name: array for name, array in parameters.items() if not name.startswith("classifier.")}
         parameters |= random_classifier(network, np.random.default_rng(0))
         labels, source = None, source.with_classifier(random=network.num_classes > 0)
-    elif network.num_classes and network.head_hidden_size != old.head_hidden_size:
-        raise ArgumentError(
-            f"global_pool {network.global_pool!r} gives {network.head_hidden_size} features: the classifier takes "
-            f"{old.head_hidden_size}; choose a different pool, or a different number of classes for a new classifier")
+    else:
+        _check_pool(old, network)
     if new_classifier or network != old:
         check_parameters(parameters, network)
     return replace(weights, architecture=network, parameters=parameters, labels=labels, source=source)
+
+
+def adapt_quantized(weights: QuantizedWeights, *, num_classes: int | None = None, in_chans: int | None = None,
+                    global_pool: str | None = None) -> QuantizedWeights:
+    """`adapt` for int8 weights, from which the classifier can be left out; what changes other weights takes float32.
+
+    Raises ArgumentError for a number of classes other than 0 or of input channels that they do not have.
+    """
+    old = weights.architecture
+    network = _wanted(old, num_classes, in_chans, global_pool)
+    for what, wish, own in (("num_classes", network.num_classes or old.num_classes, old.num_classes),
+                            ("in_chans", network.in_chans, old.in_chans)):
+        if wish != own:
+            raise ArgumentError(f"{what} {wish}: these int8 weights have {own} ({weights.source.name}), and only "
+                                "float32 weights can be adapted; use the float32 file that they were made from")
+    _check_pool(old, network)
+    if network.num_classes == old.num_classes:
+        return replace(weights, architecture=network)
+    layers = {name: layer for name, layer in weights.layers.items() if name != "classifier"}
+    return replace(weights, architecture=network, layers=layers, labels=None,
+                   source=weights.source.with_classifier(random=False))
+
+
+def _wanted(old: architecture.Architecture, num_classes, in_chans, global_pool) -> architecture.Architecture:
+    """The network that is asked for; None leaves its part as it is."""
+    return architecture.build(old.name, *(own if wish is None else wish for wish, own in (
+        (num_classes, old.num_classes), (in_chans, old.in_chans), (global_pool, old.global_pool))))
+
+
+def _check_pool(old: architecture.Architecture, new: architecture.Architecture) -> None:
+    """Raise ArgumentError if the classifier does not fit the pool."""
+    if new.num_classes and new.head_hidden_size != old.head_hidden_size:
+        raise ArgumentError(
+            f"global_pool {new.global_pool!r} gives {new.head_hidden_size} features: the classifier takes "
+            f"{old.head_hidden_size}; choose a different pool, or a different number of classes for a new classifier")
 
 
 def with_classifier(weights: Weights, weight: np.ndarray, bias: np.ndarray, labels=None) -> Weights:

@@ -31,7 +31,7 @@ _NOWHERE = 2**64 - 1
 
 # The types that a weight file may contain; they must match exactly (nothing is converted).
 _TYPES = {"int": h5py.h5t.STD_I64LE, "float": h5py.h5t.IEEE_F64LE, "bytes": h5py.h5t.STD_U8LE,
-          "float32": h5py.h5t.IEEE_F32LE, "float16": h5py.h5t.IEEE_F16LE}
+          "float32": h5py.h5t.IEEE_F32LE, "float16": h5py.h5t.IEEE_F16LE, "int8": h5py.h5t.STD_I8LE}
 _DTYPES = {kind: stored.dtype for kind, stored in _TYPES.items()}
 
 
@@ -152,7 +152,8 @@ def check_link(file_id, name: str) -> None:
 class StoredArray:
     """One dataset whose type, shape, size and position have been checked; `read` reads it.
 
-    `kinds` names the types allowed ("bytes", "float16", "float32"); None in `shape` allows any length up to `limit`.
+    `kinds` names the types allowed ("bytes", "int8", "float16", "float32"); None in `shape` allows any length up to
+    `limit`.
     """
 
     def __init__(self, file_id, name: str, kinds: tuple[str, ...], shape: tuple, *, file_size: int, limit: int = 0):

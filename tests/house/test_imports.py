@@ -48,7 +48,7 @@ def test_source_imports(path):
     elif path.parent.name not in ("kernels", "ladder", "engine", "bench"):
         heavy = {name for name, top in found if top} & {"numba", "llvmlite", "h5py", "PIL", "weights_convert",
                                                               "pyarrow", "ray", "jinja2"}
-        assert heavy <= ({"h5py"} if path.name in ("hdf5.py", "weight_file.py") else set())
+        assert heavy <= ({"h5py"} if path.name in ("hdf5.py", "network_file.py") else set())
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))

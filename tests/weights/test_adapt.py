@@ -155,7 +155,7 @@ def alive(make):
         return call
 
     with mock.patch.object(loading, "random_weights", noted(loading.random_weights)), \
-            mock.patch.object(loading, "load_weights", noted(loading.load_weights)):
+            mock.patch.object(loading, "load_stored", noted(loading.load_stored)):
         made = make()
     assert references
     gc.collect()

@@ -12,7 +12,8 @@ import pytest
 from hostile_edits import STRUCTURE, TEN, attribute, classes_without_labels, labels, photos, without
 from weight_files import checksum_row, difference, digest, edited, refused, set_attribute, small_weights
 
-from npefficient.weights.weight_file import _ATTRIBUTES, read_weights
+from npefficient.weights.network_file import ATTRIBUTES
+from npefficient.weights.weight_file import read_weights
 
 DIGEST = "its attributes or labels do not match their checksum"
 
@@ -163,6 +164,6 @@ def test_hostile_weight(victim, name):
 def test_every_attribute_of_the_format_is_attacked():
     """Every attribute of the format is attacked, and there are at least a hundred cases."""
     attacked = " ".join(message for _, message in [*VALUES.values(), *STRUCTURE.values()])
-    for name in set(_ATTRIBUTES) - {"sha256"}:
+    for name in set(ATTRIBUTES) - {"sha256"}:
         assert re.search(rf"\b{name.removeprefix('source_')}\b", attacked), name
     assert len(VALUES) + len(STRUCTURE) + len(WEIGHTS) >= 100

@@ -15,6 +15,7 @@ from npefficient.errors import ArgumentError, WeightsError
 from npefficient.network import architecture
 from npefficient.network.parameters import Source, Weights
 from npefficient.network.preprocessing import Preprocessing
+from npefficient.weights import network_file
 from npefficient.weights import weight_file as module
 from npefficient.weights.weight_file import read_weights, write_weights
 
@@ -43,7 +44,7 @@ def test_weights_failure_leaves_the_old_file(tmp_path, small, monkeypatch, place
         if place == "data":
             patch.setattr(Path, "write_bytes", write_half)
         elif place == "create":
-            patch.setattr(module, "file_image", fail)
+            patch.setattr(network_file, "file_image", fail)
         elif place == "read_back":
             patch.setattr(module, "read_weights", fail)
         else:
