@@ -28,6 +28,7 @@ if TYPE_CHECKING:  # imported when asked for, as _ON_FIRST_USE says
     from .jobs.distributed import Classifier
     from .jobs.finetune.finetuning import finetune
     from .jobs.photo_paths import find_photos
+    from .jobs.quantizing import quantize
     from .jobs.stream import stream
     from .jobs.validate.validation import validate
     from .training import loss_and_gradients
@@ -64,6 +65,7 @@ __all__ = [
     "load_weights",
     "loss_and_gradients",
     "open_image",
+    "quantize",
     "resolve_data_config",
     "resolve_model_data_config",
     "softmax",
@@ -77,7 +79,8 @@ __all__ = [
 _ON_FIRST_USE = {  # name -> module, imported when asked for
     "Classifier": ".jobs.distributed", "Explanation": ".explanation", "convert": "weights_convert",
     "explain": ".explanation", "export": "weights_convert", "find_photos": ".jobs.photo_paths",
-    "finetune": ".jobs.finetune.finetuning", "loss_and_gradients": ".training", "stream": ".jobs.stream",
+    "finetune": ".jobs.finetune.finetuning", "loss_and_gradients": ".training", "quantize": ".jobs.quantizing",
+    "stream": ".jobs.stream",
     "validate": ".jobs.validate.validation",
 }
 

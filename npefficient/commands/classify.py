@@ -105,7 +105,7 @@ def _one_by_one(args) -> int:
 
     photos, how = photos_of(args), reading(args)
     model = make_model(args, args.threads)
-    compile_kernels(precision=args.precision)
+    compile_kernels(precision=model.precision)
     if not args.json:
         print(model)
     bad, width = 0, name_width(name for name, _ in photos)

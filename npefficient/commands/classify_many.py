@@ -32,7 +32,7 @@ def run(args) -> int:
         check_found(named)
     model = make_model(args, num_threads=1)
     schema = Schema.of(model, topk(args), args.embeddings)
-    compile_kernels(precision=args.precision)
+    compile_kernels(precision=model.precision)
     run = functools.partial(
         stream, model, outputs=schema.outputs, workers=check_threads(args.threads) if args.workers is None else
         args.workers, batch_size=1 if args.batch_size is None else args.batch_size, fast_decode=args.fast_decode, **how)
@@ -43,7 +43,7 @@ def run(args) -> int:
         _measure(args, model, photos, how)
         with contextlib.closing(outcomes):
             return _print(args, schema, outcomes, name_width(named) if total else 0, unlisted)
-    settings = settings_of(model.weights(), schema, precision=args.precision, exif=args.exif,
+    settings = settings_of(model.stored_weights(), schema, precision=model.precision, exif=args.exif,
                            fast_decode=args.fast_decode, max_pixels=args.max_pixels)
     with open_output(args.output, schema, settings, resume=args.resume, force=args.force) as output:
         bad = output.skip(photos)

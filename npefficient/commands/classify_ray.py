@@ -5,7 +5,7 @@ import sys
 from ..common.text import counted, plain
 from ..jobs.distributed import HERE, check_job, classify, first_errors, is_remote
 from ..jobs.photo_paths import check_found
-from ..model.loading import load_weights
+from ..model.loading import load_stored
 from .classified import exit_code, photos_of, topk
 from .options import list_photos, reading, weights_path
 from .terminal import say
@@ -27,7 +27,7 @@ def run(args) -> int:
     _, address = check_job(photos, args.output, **where)
     if address == HERE and not any(map(is_remote, photos)):
         check_found(photos)
-    weights = load_weights(weights_path(args))
+    weights = load_stored(weights_path(args))
     with contextlib.redirect_stderr(sys.stderr.unfiltered):  # Ray draws its progress with escape sequences
         count, bad = classify(photos, weights, args.output, topk=topk(args), embeddings=args.embeddings,
                               precision=args.precision, fast_decode=args.fast_decode, **where, **how)

@@ -19,9 +19,9 @@ def run(args) -> int:
     from ..network.architecture import build
 
     if is_file_name(args.model):
-        from ..model.loading import load_weights
+        from ..model.loading import load_stored
 
-        weights = load_weights(args.model)
+        weights = load_stored(args.model)
         _print_network(weights.architecture, args, weights.preprocessing)
         _print_file(args.model, weights)
     else:
@@ -84,6 +84,7 @@ def _print_file(path, weights) -> None:
 
     from weights_convert.hub_folder import find_checkpoint
 
+    from ..network.quantization import QuantizedWeights
     from ..weights.weight_file import is_hdf5
 
     source, converted = weights.source, is_hdf5(path)
@@ -92,6 +93,8 @@ def _print_file(path, weights) -> None:
     print(f"file             {plain(path)}, {os.path.getsize(path):,} bytes, {', '.join(dtypes)}")
     print((f"converted from   {short(source.name)} ({source.kind})" if converted else
            f"checkpoint       {source.kind}") + (f", sha256 {source.sha256}" if source.sha256 else ""))
+    if isinstance(weights, QuantizedWeights):
+        print(f"quantised        {len(weights.layers)} layers in int8; {', '.join(weights.float_layers)} in float32")
     print(f"labels           {_labels(weights)}")
     print("checksums        all hold" if converted else f"next             npefficient convert {plain(path)}")
 

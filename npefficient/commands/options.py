@@ -124,9 +124,10 @@ def add_weights(parser, demo: str | None = None) -> None:
 
 def add_precision(parser) -> None:
     """Add --precision, of the model that `make_model` makes."""
-    parser.add_argument("--precision", choices=("float32", "int8"), default="float32",
+    parser.add_argument("--precision", choices=("float32", "int8"),
                         help="int8: weights and activations of 8 bits, made of the same weights; about three times as "
-                             "fast on x86 processors with VNNI, and slightly less accurate (default: %(default)s)")
+                             "fast on x86 processors with VNNI, and slightly less accurate (default: that of the "
+                             "weights, float32 unless 'npefficient quantize' wrote them)")
 
 
 def add_reading(parser) -> None:

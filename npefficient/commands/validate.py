@@ -60,7 +60,7 @@ def run(args) -> int:
     check_folder(args.directory)
     workers, how = check_threads(args.threads) if args.workers is None else args.workers, reading(args)
     model = make_model(args, num_threads=1)
-    compile_kernels(precision=args.precision)
+    compile_kernels(precision=model.precision)
     print(model, flush=True)
     result = validate(model, args.directory, labels_file=args.labels_file, labels_base=args.labels_base,
                       preprocess=args.preprocess, workers=workers, batch_size=args.batch_size,
@@ -75,7 +75,7 @@ def run(args) -> int:
     if args.json:
         what = {"directory": args.directory, "model": model.architecture.name, "weights": model.source.name,
                 "input_size": list(model.preprocessing.input_size), "preprocess": args.preprocess,
-                "precision": args.precision, **how}
+                "precision": model.precision, **how}
         write_json(args.json, what | result.figures(), force=args.force)
         print(f"wrote {plain(args.json)}: all figures")
     for _, error in result.bad:

@@ -19,7 +19,7 @@ from ..common.extras import install
 from ..common.paths import StrPath
 from ..common.text import counted
 from ..errors import ArgumentError, NpefficientError
-from ..network.parameters import Weights
+from ..model.loading import AnyWeights, load_stored
 
 if TYPE_CHECKING:
     import pyarrow
@@ -41,8 +41,8 @@ class Classifier:
     decoded here.
     """
 
-    def __init__(self, weights: Weights | StrPath, *, topk: int = 5, embeddings: bool = False, exif: bool = False,
-                 fast_decode: bool = False, max_pixels: int | None = None, precision: str = "float32"):
+    def __init__(self, weights: AnyWeights | StrPath, *, topk: int = 5, embeddings: bool = False, exif: bool = False,
+                 fast_decode: bool = False, max_pixels: int | None = None, precision: str | None = None):
         """weights: `load_weights(..)`, which Ray sends to every worker, or a path that each of them can read
 
         topk, embeddings: what is in a row (`rows.Schema`); exif, fast_decode, max_pixels: as for `stream`
@@ -50,20 +50,20 @@ class Classifier:
         """
         from ..images.photo_file import check_in_chans, check_max_pixels
         from ..images.photo_limits import allow_pixels
-        from ..model.loading import load_weights
         from ..model.model import Model
         from .output.parquet import layout
         from .output.settings import settings_of
         from .rows import Schema
 
-        weights = weights if isinstance(weights, Weights) else load_weights(weights)
+        weights = weights if isinstance(weights, AnyWeights) else load_stored(weights)
         check_in_chans(weights.architecture.in_chans)
         check_max_pixels(max_pixels)
         allow_pixels(max_pixels)  # a worker is a process of its own
         self.model, self.workers = Model(weights, num_threads=1, precision=precision), _assigned_processors()
         self.schema = Schema.of(self.model, topk, embeddings)
         self.how: dict[str, Any] = {"exif": exif, "fast_decode": fast_decode, "max_pixels": max_pixels}
-        self.columns = layout(self.schema, settings_of(weights, self.schema, precision=precision, **self.how))
+        self.columns = layout(self.schema, settings_of(weights, self.schema, precision=self.model.precision,
+                                                        **self.how))
 
     def __call__(self, batch: dict[str, np.ndarray]) -> "pyarrow.Table":
         """A batch of photos (column -> array) -> a pyarrow table with a row for each, in the same order."""
@@ -81,8 +81,8 @@ class Classifier:
         return table(rows, self.schema, self.columns)
 
 
-def classify(photos: Sequence[str], weights: Weights, output: str, *, workers: int | None = None, processors: int = 1,
-             address: str | None = None, **how: Any) -> tuple[int, int]:
+def classify(photos: Sequence[str], weights: AnyWeights, output: str, *, workers: int | None = None,
+             processors: int = 1, address: str | None = None, **how: Any) -> tuple[int, int]:
     """Classify photos on Ray and write a directory of Parquet files; return (rows, rows with an error).
 
     photos: paths that every worker can read, or addresses of files and folders such as "s3://bucket/photos", which Ray

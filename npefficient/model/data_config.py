@@ -23,6 +23,7 @@ from ..network.preprocessing import (
     Preprocessing,
     check_preprocessing,
 )
+from ..network.quantization import QuantizedWeights
 from ..network.variants import TAG, VARIANTS, Variant, canonical_name
 from .timm_names import TimmModule, check_options
 
@@ -64,7 +65,7 @@ def get_pretrained_cfg(model_name: str) -> PretrainedCfg:
     return _cfg(variant, variant.preprocessing, IMAGENET_CLASSES, official=True)
 
 
-def model_cfg(weights: Weights) -> dict:
+def model_cfg(weights: Weights | QuantizedWeights) -> dict:
     """The same for any weights, with their preprocessing, classes and input channels.
 
     Only official weights have a `url` and a `file`, where `create_model(.., pretrained=True)` gets them.

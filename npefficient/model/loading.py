@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,22 +18,24 @@ from ..common.text import quoted, shown
 from ..errors import ArgumentError, WeightsError
 from ..network.architecture import build
 from ..network.parameters import Source, Weights, random_weights
+from ..network.quantization import QuantizedWeights
 from ..network.variants import TAG, canonical_name
-from ..weights.adapt import adapt, with_classifier
+from ..weights.adapt import adapt, adapt_quantized, with_classifier
 from .data_config import create_transform, model_cfg, resolve_data_config
 
 LOCAL = "local-dir:"  # timm's prefix for a folder that its `save_for_hf` wrote
+AnyWeights: TypeAlias = Weights | QuantizedWeights
 SETTINGS = ("input_size", "interpolation", "mean", "std", "crop_pct", "crop_mode")
 
 
 def wanted_weights(name: str | None, pretrained: bool, checkpoint_path: Path | None, num_classes: int | None,
-                   in_chans: int | None, global_pool: str | None) -> Weights:
+                   in_chans: int | None, global_pool: str | None) -> AnyWeights:
     """Load the weights that `create_model` was asked for; they are the same every time unless the file changes.
 
     With `pretrained`, `checkpoint_path` takes the place of the official weights and is adapted in the same way.
     """
     if checkpoint_path is not None:
-        weights = load_weights(checkpoint_path, name)
+        weights = load_stored(checkpoint_path, name)
         _check_wish(weights, name, *(None, None) if pretrained else (num_classes, in_chans))
     elif pretrained:
         from ..hub import pretrained as fetch
@@ -42,6 +44,8 @@ def wanted_weights(name: str | None, pretrained: bool, checkpoint_path: Path | N
     else:
         wishes: dict[str, Any] = {"num_classes": num_classes, "in_chans": in_chans, "global_pool": global_pool}
         return random_weights(build(cast(str, name), **{k: v for k, v in wishes.items() if v is not None}))
+    if isinstance(weights, QuantizedWeights):
+        return adapt_quantized(weights, num_classes=num_classes, in_chans=in_chans, global_pool=global_pool)
     return adapt(weights, num_classes=num_classes, in_chans=in_chans, global_pool=global_pool)
 
 
@@ -91,7 +95,7 @@ def _place(file: StrPath) -> Path:
     return path.absolute()
 
 
-def held(weights: Weights) -> Weights:
+def held(weights: AnyWeights) -> AnyWeights:
     """Return weights that are in memory."""
     return weights
 
@@ -101,7 +105,7 @@ def adapted(load: Callable[[], Weights], **changes: Any) -> Weights:
     return adapt(load(), **changes)
 
 
-def prepared(load: Callable[[], Weights], settings: dict[str, Any]) -> Weights:
+def prepared(load: Callable[[], AnyWeights], settings: dict[str, Any]) -> AnyWeights:
     """Load weights, then change settings of their preprocessing, given by timm's names."""
     weights = load()
     config = resolve_data_config(settings, model_cfg(weights))
@@ -157,20 +161,31 @@ def load_weights(path: StrPath, name: str | None = None) -> Weights:
     """Read a weight file (.h5), or a checkpoint (.pth, .safetensors, a timm hub folder) as `weights_convert` does.
 
     `name` is the variant, for checkpoints whose shapes leave it open. Warnings about a checkpoint are UserWarnings.
+    Raises WeightsError for a file of int8 weights, which `create_model` takes.
     """
     from ..weights.weight_file import is_hdf5, read_weights
 
-    if is_hdf5(path):
-        return read_weights(path)
+    return read_weights(path) if is_hdf5(path) else _converted(path, name)
+
+
+def load_stored(path: StrPath, name: str | None = None) -> AnyWeights:
+    """`load_weights` for whatever can run float32 and int8 weights: a file of int8 weights is read as well."""
+    from ..weights.quantized_file import read_stored
+    from ..weights.weight_file import is_hdf5
+
+    return read_stored(path) if is_hdf5(path) else _converted(path, name)
+
+
+def _converted(path: StrPath, name: str | None) -> Weights:
     from weights_convert import load
 
     weights, _, found = load(path, variant=name)
     for warning in found:
-        warnings.warn(f"{str(path)!r}: {warning}", stacklevel=4)
+        warnings.warn(f"{str(path)!r}: {warning}", stacklevel=5)
     return weights
 
 
-def _check_wish(weights: Weights, name: str | None, num_classes: int | None, in_chans: int | None) -> None:
+def _check_wish(weights: AnyWeights, name: str | None, num_classes: int | None, in_chans: int | None) -> None:
     network = weights.architecture
     wishes: tuple[tuple[str, Any, Any], ...] = (
         ("name", name, network.name), ("num_classes", num_classes or None, network.num_classes),

@@ -12,10 +12,11 @@ from ..common.text import counted, short, shown
 from ..errors import ArgumentError
 from ..network.layers import find_layers
 from ..network.parameters import Weights, check_parameters
+from ..network.quantization import QuantizedWeights, check_quantized
 from ..scores import softmax, top_k
 from .features import FeatureInfo, FeatureModel, feature_info, take_indices
 from .inputs import checked, finite, opened
-from .loading import held, prepared, wanted, wanted_weights
+from .loading import AnyWeights, held, prepared, wanted, wanted_weights
 from .timm_names import check_options
 from .weight_holder import WeightHolder
 
@@ -38,12 +39,12 @@ def create_model(model_name: str | None = None, pretrained: bool = False, *, pre
                  pretrained_cfg_overlay: Mapping[str, Any] | None = None, checkpoint_path: StrPath | None = None,
                  num_classes: int | None = None, in_chans: int | None = None, global_pool: str | None = None,
                  features_only: Literal[False] = False, num_threads: int | None = None, backend: str = "engine",
-                 precision: str = "float32", **timms: Any) -> "Model": ...
+                 precision: str | None = None, **timms: Any) -> "Model": ...
 def create_model(model_name: str | None = None, pretrained: bool = False, *, pretrained_cfg: str | None = None,
                  pretrained_cfg_overlay: Mapping[str, Any] | None = None, checkpoint_path: StrPath | None = None,
                  num_classes: int | None = None, in_chans: int | None = None, global_pool: str | None = None,
                  features_only: bool = False, out_indices: int | Iterable[int] | None = None,
-                 num_threads: int | None = None, backend: str = "engine", precision: str = "float32",
+                 num_threads: int | None = None, backend: str = "engine", precision: str | None = None,
                  **timms: Any) -> "Model | FeatureModel":
     """Make a model by timm's name.
 
@@ -64,14 +65,16 @@ def create_model(model_name: str | None = None, pretrained: bool = False, *, pre
     num_threads: processors to use; None uses all that are available to this process
     backend: "engine" (compiled) or "reference" (plain NumPy)
     precision: "float32", or "int8" for weights and activations of 8 bits, made of the same weights: about three times
-        as fast on x86 with VNNI, while the logits change by some 4 % of their deviation (`network/quantization.py`)
+        as fast on x86 with VNNI, while the logits change by some 4 % of their deviation (`network/quantization.py`);
+        None is "int8" for a file that `npefficient.quantize` wrote, else "float32"
     timms: timm's other arguments; those for training have no effect (`timm_names.NO_EFFECT`)
 
     If no weights are given, the model has seeded random ones with activations of ordinary size. Raises ArgumentError
     for an invalid argument, WeightsError for an unusable file, DownloadError if the download fails.
     """
     word("backend", backend, BACKENDS)
-    word("precision", precision, PRECISIONS)
+    if precision is not None:
+        word("precision", precision, PRECISIONS)
     check_options("create_model", timms)
     if out_indices is not None and not features_only:
         raise ArgumentError(f"out_indices={shown(out_indices)} without features_only=True: a whole model returns "
@@ -91,24 +94,27 @@ class Model(WeightHolder):
     A model can be pickled, copied, and sent to other processes (`__reduce__`).
     """
 
-    def __init__(self, weights: Weights, *, num_threads: int | None = None, backend: str = "engine",
-                 precision: str = "float32", load: Callable[[], Weights] | None = None):
+    def __init__(self, weights: AnyWeights, *, num_threads: int | None = None, backend: str = "engine",
+                 precision: str | None = None, load: Callable[[], AnyWeights] | None = None):
         """load: a call that loads the same weights again; without it, they are kept beside the engine's own copy."""
-        if not isinstance(weights, Weights):
+        if not isinstance(weights, (Weights, QuantizedWeights)):
             raise ArgumentError(f"weights of type {type(weights).__name__}: they must be what npefficient.load_weights "
                                 "returns; create_model(checkpoint_path=..) takes a file")
         self.backend, self.num_threads = word("backend", backend, BACKENDS), num_threads
-        self.precision = word("precision", precision, PRECISIONS)
+        self.precision = _precision(weights, precision)
         self._wish = num_threads  # as requested; a copy in another process resolves it there
         if backend == "engine":
             from ..engine.cpus import check_threads
 
             self.num_threads = check_threads(num_threads)
         if load is None:
-            check_parameters(weights.parameters, weights.architecture)
+            if isinstance(weights, QuantizedWeights):
+                check_quantized(weights)
+            else:
+                check_parameters(weights.parameters, weights.architecture)
         self._take(weights, load or functools.partial(held, weights))
 
-    def _make(self, weights: Weights) -> "Engine | Network | QuantizedNetwork":
+    def _make(self, weights: AnyWeights) -> "Engine | Network | QuantizedNetwork":
         network = self._in_precision(weights)
         if self.backend == "engine":
             from ..engine.engine import Engine
@@ -271,3 +277,12 @@ class Model(WeightHolder):
         weights += ", RANDOM classifier" * (self.source.random == "classifier")
         return (f"Model({network.name}, {counted(network.num_classes, 'class')}, {rows}x{columns}x{network.in_chans}, "
                 f"{weights}, {self.backend}{', int8' * (self.precision == 'int8')})")
+
+
+def _precision(weights: AnyWeights, wish: str | None) -> str:
+    """The precision to compute in; None stands for that of the weights."""
+    own = "int8" if isinstance(weights, QuantizedWeights) else "float32"
+    if wish is not None and word("precision", wish, PRECISIONS) == "float32" != own:
+        raise ArgumentError(f"precision {wish!r}: these weights are int8 ({weights.source.name}), and float32 can't be "
+                            "recovered from them; use the float32 file that they were made from, or precision='int8'")
+    return own if wish is None else wish

@@ -9,13 +9,13 @@ from numpy.typing import ArrayLike
 
 from ..common.checks import whole
 from ..common.paths import StrPath
-from ..errors import WeightsError
+from ..errors import ArgumentError, WeightsError
 from ..network.architecture import IMAGENET_CLASSES
 from ..network.parameters import Weights, fingerprint
 from ..network.quantization import QuantizedWeights, quantize
 from ..weights.adapt import classifier_arrays
 from .data_config import model_cfg
-from .loading import adapted, held, reclassified, weights_of
+from .loading import AnyWeights, adapted, held, reclassified, weights_of
 from .timm_names import TimmModule
 
 
@@ -38,17 +38,18 @@ class Linear:
 class WeightHolder(TimmModule):
     """The part of `Model` that handles its weights; `_make` turns them into a network.
 
-    A model keeps its network, which has batch norm folded in, and a call that loads the original weights again.
+    A model keeps its network, which has batch norm folded in, and a call that loads the original weights again: those
+    in float32, or, of a file that `npefficient.quantize` wrote, the int8 ones, from which float32 can't be recovered.
     """
 
     backend: str
     precision: str
     _wish: int | None  # num_threads as requested
-    _make: Callable[[Weights], Any]
+    _make: Callable[[AnyWeights], Any]
     _network: Any
     _reference: Any
 
-    def _take(self, weights: Weights, load: Callable[[], Weights]) -> None:
+    def _take(self, weights: AnyWeights, load: Callable[[], AnyWeights]) -> None:
         network = self._make(weights)
         self.architecture = weights.architecture
         self.preprocessing = weights.preprocessing
@@ -65,7 +66,7 @@ class WeightHolder(TimmModule):
         as arrays are part of the pickle: 4 bytes per parameter, 18.6 MB for all of Lite0.
         """
         how = {"num_threads": self._wish, "backend": self.backend, "precision": self.precision}
-        return _again, (type(self), self._load, _digest(self.weights()), how)
+        return _again, (type(self), self._load, _digest(self.stored_weights()), how)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -85,7 +86,19 @@ class WeightHolder(TimmModule):
         return self.classifier
 
     def weights(self) -> Weights:
-        """Load the weights again, under timm's names; raises WeightsError if they have changed since."""
+        """Load the weights again, under timm's names, in float32 for either precision.
+
+        Raises WeightsError if they have changed since, ArgumentError for a model of a file of int8 weights. So do all
+        methods that need these weights: `state_dict`, `classifier`, and those that replace weights.
+        """
+        weights = self.stored_weights()
+        if isinstance(weights, QuantizedWeights):
+            raise ArgumentError(f"a model of a file of int8 weights ({self.source.name}) has none in float32, which "
+                                "can't be recovered: create it from the float32 file, with precision='int8'")
+        return weights
+
+    def stored_weights(self) -> AnyWeights:
+        """Load the weights again as the file has them, in float32 or int8; raises WeightsError if they have changed."""
         weights, network = self._load(), self._network
         if self.backend == "engine":
             from ..engine.pack import pack
@@ -95,15 +108,16 @@ class WeightHolder(TimmModule):
         elif self.precision == "float32":
             same = all(np.array_equal(network.parameters.get(k), v) for k, v in weights.parameters.items())
         else:
-            same = all(map(np.array_equal, quantize(weights).parameters.values(), network.weights.parameters.values()))
+            again, before = self._in_precision(weights).parameters, network.weights.parameters
+            same = all(np.array_equal(before.get(name), array) for name, array in again.items())
         if not same:
             raise WeightsError(f"the weights of {self.source.name!r} have changed since this model was created: create "
                                "the model again")
         return weights
 
-    def _in_precision(self, weights: Weights) -> "Weights | QuantizedWeights":
+    def _in_precision(self, weights: AnyWeights) -> AnyWeights:
         """The weights as the network takes them."""
-        return quantize(weights) if self.precision == "int8" else weights
+        return quantize(weights) if self.precision == "int8" and isinstance(weights, Weights) else weights
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of all weights under timm's names, unfolded, in timm's order."""
@@ -147,12 +161,19 @@ class WeightHolder(TimmModule):
     def save(self, path: StrPath, force: bool = False) -> None:
         """Write a weight file (.h5), from which `create_model(checkpoint_path=path)` recreates this model to the bit.
 
-        `npefficient.export` turns it into a safetensors file for timm. Raises ArgumentError for an existing file
-        (unless `force`) and for a different suffix; OSError if it can't be written.
+        It has the weights that the model was made from: float32 ones also with precision "int8", which `create_model`
+        is then given again, and int8 ones if they come from a file of these. `npefficient.export` turns float32 into a
+        safetensors file for timm. Raises ArgumentError for an existing file (unless `force`) and for a different
+        suffix; OSError if it can't be written.
         """
+        from ..weights.quantized_file import write_quantized
         from ..weights.weight_file import write_weights
 
-        write_weights(path, self.weights(), force=force)
+        weights = self.stored_weights()
+        if isinstance(weights, QuantizedWeights):
+            write_quantized(path, weights, force=force)
+        else:
+            write_weights(path, weights, force=force)
 
 
 def _below(load: Any, *changes: Callable[..., Weights]) -> Any:
@@ -162,7 +183,7 @@ def _below(load: Any, *changes: Callable[..., Weights]) -> Any:
     return load
 
 
-def _again(kind: type, load: Callable[[], Weights], digest: str, how: dict) -> Any:
+def _again(kind: type, load: Callable[[], AnyWeights], digest: str, how: dict) -> Any:
     """Recreate a pickled model; raises WeightsError unless the weights have the same digest."""
     weights = load()
     if _digest(weights) != digest:
@@ -171,12 +192,12 @@ def _again(kind: type, load: Callable[[], Weights], digest: str, how: dict) -> A
     return kind(weights, load=load, **how)
 
 
-def _digest(weights: Weights) -> str:
+def _digest(weights: AnyWeights) -> str:
     """sha256 over everything that determines a model's answers."""
     return fingerprint(weights, (*labels_of(weights), repr(weights.preprocessing)))
 
 
-def labels_of(weights: Weights) -> tuple[str, ...]:
+def labels_of(weights: AnyWeights) -> tuple[str, ...]:
     """The labels in the file; without any, ImageNet's for 1000 classes, else "class 0", "class 1" ..."""
     if weights.labels is not None:
         return weights.labels

@@ -5,14 +5,15 @@ import reprlib
 
 from ...common.text import plain
 from ...errors import ArgumentError
-from ...network.parameters import Weights, fingerprint
+from ...model.loading import AnyWeights
+from ...network.parameters import fingerprint
 from ..rows import Schema
 
 VERSION = 1
 SHOWN = 5  # settings that differ, in a message
 
 
-def settings_of(weights: Weights, schema: Schema, **options) -> dict:
+def settings_of(weights: AnyWeights, schema: Schema, **options) -> dict:
     """The settings of a job, as JSON holds them; `options` are those of `stream` that change the rows."""
     settings = {"version": VERSION, "model": weights.architecture.name, "weights": weights.source.name,
                 "sha256": fingerprint(weights, schema.labels), "topk": schema.topk, "embedding": schema.embedding,
