@@ -50,13 +50,13 @@ def difference(got: Weights, expected: Weights) -> str:
     return ""
 
 
-def refused(path, message: str, allocated: int | None = SHARE) -> None:
+def refused(path, message: str, allocated: int | None = SHARE, read=read_weights) -> None:
     """Reading raises one WeightsError that names the file and matches `message`, quickly and in little memory."""
     tracemalloc.start()
     begin = time.monotonic()
     try:
         with pytest.raises(WeightsError, match=message) as caught:
-            read_weights(path)
+            read(path)
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
