@@ -43,7 +43,8 @@ class Classifier:
 
     def __init__(self, weights: AnyWeights | StrPath, *, topk: int = 5, embeddings: bool = False, exif: bool = False,
                  fast_decode: bool = False, max_pixels: int | None = None, precision: str | None = None):
-        """weights: `load_weights(..)`, which Ray sends to every worker, or a path that each of them can read
+        """weights: `load_weights(..)`, which Ray sends to every worker, or a path that each of them can read; a file of
+            int8 weights has to be a path
 
         topk, embeddings: what is in a row (`rows.Schema`); exif, fast_decode, max_pixels: as for `stream`
         precision: as for `create_model`

@@ -11,9 +11,11 @@ from fresh import ROOT
 from photo_rows import COUNT, one_process, rows
 from small import small_weights
 
+from npefficient.commands import main
 from npefficient.errors import ArgumentError, NpefficientError
 from npefficient.jobs import distributed
 from npefficient.jobs.distributed import Classifier
+from npefficient.jobs.quantizing import quantize
 
 # Ray warns of its own defaults.
 pytestmark = pytest.mark.filterwarnings(r"ignore:.* is deprecated:DeprecationWarning:ray\.data\.context")
@@ -64,6 +66,16 @@ def test_addresses_of_a_folder(ray, place):
     got = distributed.classify([(place / "photos").as_uri()], small_weights(), (place / "remote").as_uri(),
                                processors=2, topk=2, embeddings=True)
     assert got == (COUNT, 2) and rows(place / "remote").equals(rows(place / "embeddings.parquet"))
+
+
+def test_a_file_of_int8_weights(ray, place, monkeypatch):
+    """It needs no precision, and gives the rows of one process that rounds the float32 weights."""
+    monkeypatch.chdir(place)
+    quantize("small.h5", "int8.h5")
+    assert one_process(place, "photos", "int8.parquet", "--precision", "int8") == 1
+    assert main(["classify", "photos", "--weights", "int8.h5", "--engine", "ray", "--output", "int8"]) == 1
+    expected = rows(place / "int8.parquet")
+    assert rows(place / "int8").equals(expected) and not expected.equals(rows(place / "expected.parquet"))
 
 
 def test_a_worker_killed_half_way_loses_nothing(ray, place, tmp_path, monkeypatch):
