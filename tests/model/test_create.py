@@ -89,7 +89,7 @@ def test_a_file_in_place_of_the_official_weights_is_adapted(way, official):
 def test_a_local_folder_is_handed_on_as_it_is(monkeypatch, tmp_path):
     """The converter finds the weights and their settings in it."""
     asked = []
-    monkeypatch.setattr(loading, "load_weights", lambda path, name: asked.append((path, name)) or random_weights(
+    monkeypatch.setattr(loading, "load_stored", lambda path, name: asked.append((path, name)) or random_weights(
         build("lite1", 3)))
     assert create(f"local-dir:{tmp_path}", pretrained=True, num_classes=2).architecture == build("lite1", 2)
     assert asked == [(tmp_path, None)]
