@@ -120,13 +120,7 @@ class Model(WeightHolder):
             from ..engine.engine import Engine
 
             return Engine(network, cast(int, self.num_threads))  # __init__ made it a number for this backend
-        if isinstance(network, Weights):
-            from ..network.reference import Network
-
-            return Network(network.architecture, network.parameters)
-        from ..network.quantized_reference import QuantizedNetwork
-
-        return QuantizedNetwork(network)
+        return plain_network(network)
 
     @property
     def num_classes(self) -> int:
@@ -209,15 +203,11 @@ class Model(WeightHolder):
         """(N, H, W, in_chans) -> the output of each of these layers, by timm's names, such as "blocks.2.0.conv_dw".
 
         An output is (N, h, w, channels), or (N, channels) for "global_pool" and "classifier". The names are listed by
-        `npefficient.network.layers`. Only the part of the network up to the last of the layers is run. Raises
-        ArgumentError for an unknown name.
+        `npefficient.network.layers`. Only the part of the network up to the last of the layers is run. In int8, an
+        output after a ReLU6 is a multiple of 6/255, except the stem's. Raises ArgumentError for an unknown name, and in
+        int8 for a convolution before its batch norm: the two are one layer there.
         """
         wanted, x = find_layers(self.architecture, names), self._checked(x)
-        inside = [name for name, layer in wanted.items() if layer.finish is not None]
-        if inside and self.precision != "float32":
-            raise ArgumentError(f"layer {shown(inside[0])} of a model with precision {self.precision!r}: convolution "
-                                "and batch norm are one layer there; ask for the batch norm, or make the model with "
-                                "precision='float32'")
         sources = [layer.source for layer in wanted.values() if layer.source is not None]
         made = {None: x} | (finite(self._network.outputs(x, sources)) if sources else {})
         return {name: made[layer.source] if layer.finish is None else layer.finish(self._plain(), made[layer.source])
@@ -232,9 +222,7 @@ class Model(WeightHolder):
         if self.backend == "reference":
             return self._network
         if self._reference is None:
-            from ..network.reference import Network
-
-            self._reference = Network(self.architecture, self.weights().parameters)
+            self._reference = plain_network(self._in_precision(self.stored_weights()))
         return self._reference
 
     def _checked(self, x: Any) -> np.ndarray:
@@ -286,3 +274,14 @@ def _precision(weights: AnyWeights, wish: str | None) -> str:
         raise ArgumentError(f"precision {wish!r}: these weights are int8 ({weights.source.name}), and float32 can't be "
                             "recovered from them; use the float32 file that they were made from, or precision='int8'")
     return own if wish is None else wish
+
+
+def plain_network(weights: AnyWeights) -> "Network | QuantizedNetwork":
+    """The network in plain NumPy."""
+    if isinstance(weights, Weights):
+        from ..network.reference import Network
+
+        return Network(weights.architecture, weights.parameters)
+    from ..network.quantized_reference import QuantizedNetwork
+
+    return QuantizedNetwork(weights)

@@ -6,7 +6,8 @@
     global_pool, classifier
 
 The engine computes the outputs of whole layers (`architecture.layers`): a convolution with its batch norm, activation
-and shortcut. The plain network computes what is inside a layer, from the engine's output of the layer before it.
+and shortcut. The plain network computes what is inside a layer, from the engine's output of the layer before it. In
+int8 there is no convolution alone (`quantized_reference.QuantizedNetwork.convolution`).
 """
 import functools
 from collections.abc import Callable

@@ -40,6 +40,7 @@ columns. Arrays are NHWC.
 """
 import numpy as np
 
+from ..errors import ArgumentError
 from .architecture import Conv
 from .quantization import RELU6_STEP, FloatLayer, QuantizedLayer, QuantizedWeights, reads_floats
 from .reference import depthwise_conv, pointwise_conv, relu6, taps
@@ -123,6 +124,11 @@ def real(output):
     return output.astype(np.float32) * STEP if output.dtype == np.uint8 else output
 
 
+def kept(x):
+    """The uint8 that stand for an activation after a ReLU6: the inverse of `real`. Any other float is rounded."""
+    return x if x.dtype == np.uint8 else clamp(x / STEP)
+
+
 # --- the network -----------------------------------------------------------------------------------------------------
 
 
@@ -133,13 +139,18 @@ class QuantizedNetwork:
         self.architecture, self.weights = weights.architecture, weights
 
     def conv(self, x, conv: Conv):
-        """(N, H, W, C) -> (N, Q, R, M): as it is kept, without the shortcut."""
+        """(N, H, W, C), as it is kept or what it stands for -> (N, Q, R, M), as it is kept, without the shortcut."""
         if conv.name in self.weights.float_layers:
             y = float_conv(x, self.weights.float_layers[conv.name], conv)
             return relu6(y) if conv.op == "stem" else clamp(y)
         layer = self.weights.layers[conv.name]
-        y = from_float32(x, layer) if reads_floats(conv) else from_uint8(x, layer, conv)
+        y = from_float32(x, layer) if reads_floats(conv) else from_uint8(kept(x), layer, conv)
         return clamp(y) if conv.relu6 else y
+
+    def convolution(self, x, conv: Conv):
+        """Raise ArgumentError: `reference.Network` has the convolution alone, but there is none in 8 bits."""
+        raise ArgumentError(f"layer {conv.name!r} of a network in int8: convolution and batch norm are one layer "
+                            f"there; ask for {conv.bn!r}, or make the model with precision='float32'")
 
     def layers(self, x):
         """(N, H, W, C) float32 -> yield the name and the output of every layer in order, as in `reference.Network`.
@@ -174,7 +185,7 @@ class QuantizedNetwork:
 
     def head_outputs(self, features, layers) -> dict:
         """The last feature map (N, H, W, C), float32 -> the outputs of the global pool and the classifier."""
-        return {name: y for name, y in self.head_layers(clamp(features / STEP)) if name in layers}
+        return {name: y for name, y in self.head_layers(kept(features)) if name in layers}
 
     def __call__(self, x):
         """(N, H, W, C) float32 -> logits (N, num_classes), or what the last layer's output stands for; float32."""

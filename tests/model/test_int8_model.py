@@ -12,6 +12,7 @@ from npefficient.errors import ArgumentError
 from npefficient.jobs.stream import stream
 from npefficient.model.features import FeatureModel
 from npefficient.model.model import Model
+from npefficient.network.layers import named_layers
 from npefficient.network.quantization import quantize
 from npefficient.network.quantized_reference import QuantizedNetwork, real
 
@@ -57,9 +58,41 @@ def test_head_features_and_layers(backend):
     assert_same_bits(maps[1], plain["blocks.6.0.conv_pwl"])
 
 
-def test_layer_that_is_part_of_another_is_an_error():
-    with pytest.raises(ArgumentError, match="'blocks.2.0.conv_dw' of a model with precision 'int8': convolution and "):
-        model().activations(X, ["blocks.2.0.conv_dw"])
+@pytest.mark.parametrize("backend", ["engine", "reference"])
+@pytest.mark.parametrize("variant", ["lite0", "lite1"])
+def test_every_layer_is_that_of_the_plain_network(variant, backend):
+    """Each asked for alone, as it is in a whole call, and fused with nothing."""
+    made = Model(weights(variant, CLASSES), precision="int8", backend=backend, num_threads=2)
+    network, plain = made.architecture, dict(QuantizedNetwork(quantize(weights(variant, CLASSES))).layers(X))
+    names = {name: layer.source for name, layer in named_layers(network).items() if layer.finish is None}
+    assert set(names.values()) == set(plain)
+    together = made.activations(X, names)
+    for name, source in names.items():
+        assert_same_bits(together[name], real(plain[source]))
+    for name in ("bn1", "blocks.1.0.bn1", "blocks.1.0.bn2", "blocks.1.1", "blocks.3.0.bn1", "bn2"):
+        assert_same_bits(made.activations(X, [name])[name], together[name])
+    steps = together["blocks.1.0.bn1"] / np.float32(6 / 255)
+    np.testing.assert_allclose(steps, np.rint(steps), atol=1e-4)
+
+
+@pytest.mark.parametrize("backend", ["engine", "reference"])
+def test_output_without_the_shortcut(backend):
+    """One float32 addition leads from it to the block's output."""
+    made = model(backend=backend)
+    blocks = made.architecture.blocks
+    pairs = [(before.name, block.name) for before, block in zip(blocks, blocks[1:]) if block.skip]
+    names = {name for before, block in pairs for name in (before, block, f"{block}.bn3")}
+    got = made.activations(X, names)
+    assert len(pairs) == 9
+    for before, block in pairs:
+        assert_same_bits(got[f"{block}.bn3"] + got[before], got[block])
+
+
+@pytest.mark.parametrize("backend", ["engine", "reference"])
+def test_layer_that_is_part_of_another_is_an_error(backend):
+    with pytest.raises(ArgumentError, match="'blocks.2.0.conv_dw' of a network in int8: convolution and batch norm are "
+                                            "one layer there; ask for 'blocks.2.0.bn2', or"):
+        model(backend=backend).activations(X, ["blocks.2.0.conv_dw"])
 
 
 @pytest.mark.parametrize("backend", ["engine", "reference"])
