@@ -8,7 +8,8 @@ with --refit, one that was then fitted to all photos.
 
 `npefficient classify --weights OUT.h5` uses the file, `npefficient export` converts it for timm. It contains the class
 names, in timm's order for such folders (2 before 10, ignoring case), and 8 bytes of a hash of each photo in the fit, by
-which `npefficient validate` recognises them. After fitting with --exif, classify with --exif.
+which `npefficient validate` recognises them. After fitting with --exif, classify with --exif; after fitting with
+--precision int8, with --precision int8. The weights in OUT.h5 are float32 all the same.
 
 The network's features of each photo (5 kB) are cached in ~/.cache/npefficient/embeddings, or below NPEFFICIENT_CACHE.
 The next run with the same network decodes only photos that are new or have changed. Above 2 GiB, the least recently
@@ -20,6 +21,7 @@ from ..common.paths import WEIGHT_FILES
 from ..common.picture_files import PICTURES
 from ..common.text import counted, listed, plain, short
 from .options import (
+    add_precision,
     add_reading,
     add_threads,
     add_weights,
@@ -41,6 +43,7 @@ def add_arguments(parser):
     parser.add_argument("-o", "--output", metavar="OUT.h5", type=ending(*WEIGHT_FILES), required=True,
                         help="the weight file to write")
     add_weights(parser)
+    add_precision(parser)
     parser.add_argument("--val-split", metavar="SHARE", type=share, default=0.2,
                         help="share of each class to hold out for evaluation (default: %(default)s)")
     parser.add_argument("--seed", metavar="N", type=seed, default=0,
@@ -71,10 +74,10 @@ def run(args) -> int:
     check_outputs(args, "output", "json", "report", force=args.force)
     check_folder(args.photos_dir, "a sub-folder for each class")
     workers, how = check_threads(args.threads) if args.workers is None else args.workers, reading(args)
-    compile_kernels()
+    compile_kernels(precision=args.precision)
     result = finetune(args.photos_dir, args.output, model=args.model, weights=args.weights, val_split=args.val_split,
                       seed=args.seed, refit=args.refit, cache=not args.no_cache, force=args.force, workers=workers,
-                      say=say, progress=True, **how)
+                      precision=args.precision, say=say, progress=True, **how)
     _print(result)
     if args.json:
         write_json(args.json, how | result.figures(), force=args.force)
@@ -86,7 +89,8 @@ def run(args) -> int:
             say(f"warning: {plain(args.report)} has escapes for letters that no installed font has, in "
                 f"{listed(escaped)}")
     print(f"wrote {plain(args.output)}: {result.weights.architecture.name} with "
-          f"{counted(len(result.labels), 'class')}, in timm's order for such folders")
+          f"{counted(len(result.labels), 'class')}, in timm's order for such folders" +
+          f"; use it with --precision {result.precision}" * (result.precision != "float32"))
     for _, error in result.bad:
         say(f"error: {error}")
     if result.bad:

@@ -116,6 +116,10 @@ class Engine:
         """The last feature map (N, h, w, channels) -> the outputs of the global pool and the classifier."""
         return self._run(make_head_plan, features, layers)
 
+    def logits(self, pooled: np.ndarray) -> np.ndarray:
+        """The output of the global pool (N, head_hidden_size) -> logits (N, num_classes)."""
+        return self._each(make_classifier_plan, pooled[None, None], ["classifier"])["classifier"][0, 0]
+
     def _run(self, make, x, layers) -> dict[str, np.ndarray]:
         """One picture after the other, or one on each thread; only the classifier sees a whole batch at once.
 
@@ -125,8 +129,7 @@ class Engine:
         together = len(x) > 1 and "classifier" in layers
         made = self._each(make, x, {*layers, "global_pool"} - {"classifier"} if together else layers)
         if together:
-            logits = self._each(make_classifier_plan, made["global_pool"].transpose(1, 2, 0, 3), ["classifier"])
-            made["classifier"] = logits["classifier"].transpose(2, 0, 1, 3)
+            made["classifier"] = self.logits(made["global_pool"][:, 0, 0])[:, None, None]
         return {name: made[name][:, 0, 0] if name in FLAT else made[name] for name in layers}
 
     def _each(self, make, x, layers) -> dict[str, np.ndarray]:

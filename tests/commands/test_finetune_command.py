@@ -59,6 +59,18 @@ def test_a_second_run_is_said_to_be_quick(command, base, photos, tmp_path):
     assert out.startswith("36 photos of 3 classes: 36 through the network, 0 from")
 
 
+def test_finetune_and_classify_in_int8(command, base, photos, tmp_path):
+    mine, figures = tmp_path / "mine.h5", tmp_path / "figures.json"
+    code, out, _ = command("finetune", photos, "-o", mine, "--weights", base, "--json", figures, "--precision", "int8")
+    assert code == 0 and out.splitlines()[-1].startswith(f"wrote {mine}: tf_efficientnet_lite0 with 3 classes, in")
+    assert out.endswith(" for such folders; use it with --precision int8\n")
+    found = json.loads(figures.read_text())
+    assert (found["precision"], found["accuracy"], found["computed"]) == ("int8", 1.0, 36)
+    assert found["source"].endswith(", in int8")
+    code, out, _ = command("classify", photos / "red" / "00.png", "--weights", mine, "--precision", "int8", "--json")
+    assert code == 0 and json.loads(out)["classes"][0]["label"] == "red"
+
+
 def test_unreadable_photos_are_named_and_counted(command, base, photos, tmp_path):
     (photos / "red" / "05.png").write_text("no picture")
     (photos / "beside.jpg").write_text("beside the classes")

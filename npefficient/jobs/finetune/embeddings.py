@@ -2,7 +2,7 @@
 
 One file for each folder of photos and each network: `<cache>/embeddings/<folder>-<network>.npz`. The network's half of
 the name is a hash of all that an embedding depends on apart from the photo: every weight but the classifier's, the
-preprocessing, whether photos are rotated by EXIF, and what computes it (this package, Pillow, the processor). A photo
+preprocessing, whether photos are rotated by EXIF, the precision, and what computes it (this package, Pillow). A photo
 is identified by its path, its size and the times at which its content and its inode changed (mtime, ctime). This reads
 no photo: hashing the content would take as long as reading it. Replacing a file changes its ctime, even if the old
 mtime is restored.
@@ -39,18 +39,20 @@ class Embeddings:
 
 
 def embed(weights: Weights, photos: list[Path], store: "Store | None" = None, *, exif: bool = False,
-          progress: bool = False, **how) -> Embeddings:
+          precision: str = "float32", progress: bool = False, **how) -> Embeddings:
     """Return the embeddings of `photos`: from `store` where it has them, else computed and added to it.
 
-    exif: as for `stream`; the store's has to be the same
+    exif, precision: as for `stream` and `create_model`; the store's have to be the same
     progress: show the progress on stderr, if there is anything to compute
     how: max_pixels, workers and batch_size of `stream`
 
     What was computed is kept even if this ends early, with an error or with Ctrl-C. Raises ArgumentError for a store
-    with a different `exif`.
+    with a different `exif` or `precision`.
     """
-    if store and store.exif != exif:
-        raise ArgumentError(f"exif={exif!r} with a store for exif={store.exif!r}: make one with the same exif")
+    for name, own in (("exif", exif), ("precision", precision)):
+        if store and getattr(store, name) != own:
+            raise ArgumentError(f"{name}={own!r} with a store for {name}={getattr(store, name)!r}: make one with the "
+                                f"same {name}")
     stamps = [store.stamp(photo) for photo in photos] if store else [None] * len(photos)
     kept = store.read() if store else {}
     places = np.arange(len(photos))
@@ -60,7 +62,7 @@ def embed(weights: Weights, photos: list[Path], store: "Store | None" = None, *,
         values[place] = kept[stamps[place]]
     found, missing = known.copy(), places[~known]
     try:
-        for place, outcome in _compute(weights, photos, missing, progress, exif=exif, **how):
+        for place, outcome in _compute(weights, photos, missing, precision, progress, exif=exif, **how):
             if outcome.error is None:
                 values[place], found[place] = outcome.outputs["global_pool"], True
             else:
@@ -71,7 +73,7 @@ def embed(weights: Weights, photos: list[Path], store: "Store | None" = None, *,
     return Embeddings(values[found], places[found], bad, int(found.sum() - known.sum()))
 
 
-def _compute(weights: Weights, photos: list[Path], missing: np.ndarray, progress: bool, **how):
+def _compute(weights: Weights, photos: list[Path], missing: np.ndarray, precision: str, progress: bool, **how):
     """(place, Outcome) for each of the missing photos."""
     if not len(missing):
         return
@@ -79,8 +81,8 @@ def _compute(weights: Weights, photos: list[Path], missing: np.ndarray, progress
     from ...model.model import Model
     from ..stream import stream
 
-    outcomes = stream(Model(weights, num_threads=1), [photos[place] for place in missing], outputs=("global_pool",),
-                      **how)
+    outcomes = stream(Model(weights, num_threads=1, precision=precision), [photos[place] for place in missing],
+                      outputs=("global_pool",), **how)
     shown = Progress(len(photos), done=len(photos) - len(missing)) if progress else contextlib.nullcontext()
     with contextlib.closing(outcomes), shown as counter:
         for place, outcome in zip(missing, outcomes):
@@ -92,13 +94,15 @@ def _compute(weights: Weights, photos: list[Path], missing: np.ndarray, progress
 class Store:
     """The file with the embeddings of one folder by one network."""
 
-    def __init__(self, folder: Path, weights: Weights, say: Callable[[str], None], exif: bool = False):
+    def __init__(self, folder: Path, weights: Weights, say: Callable[[str], None], exif: bool = False,
+                 precision: str = "float32"):
         """say: called with a line when the file is damaged or can't be written, which only costs time
 
         exif: whether photos are rotated by their EXIF orientation
+        precision: of the network
         """
-        self.folder, self.say, self.exif = Path(folder), say, exif
-        self.key, self.width = network_key(weights, exif), weights.architecture.head_hidden_size
+        self.folder, self.say, self.exif, self.precision = Path(folder), say, exif, precision
+        self.key, self.width = network_key(weights, exif, precision), weights.architecture.head_hidden_size
         place = hashlib.sha256(os.fsencode(self.folder.resolve())).hexdigest()
         self.path = cache_directory() / "embeddings" / f"{place[:16]}-{self.key[:16]}.npz"
 
@@ -173,7 +177,7 @@ def _shrink(directory: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def network_key(weights: Weights, exif: bool = False) -> str:
+def network_key(weights: Weights, exif: bool = False, precision: str = "float32") -> str:
     """A hash of all that an embedding depends on apart from its photo, 64 hex digits; the classifier is left out."""
     from PIL import __version__ as pillow
 
@@ -181,7 +185,7 @@ def network_key(weights: Weights, exif: bool = False) -> str:
 
     network = weights.architecture
     digest = hashlib.sha256(repr((__version__, pillow, network.name, network.in_chans, network.global_pool,
-                                  weights.preprocessing, exif)).encode())
+                                  weights.preprocessing, exif, precision)).encode())
     for name, array in sorted(weights.parameters.items()):
         if not name.startswith("classifier."):
             digest.update(f"{name} {array.dtype} {array.shape}".encode())

@@ -28,6 +28,7 @@ class FinetuneResult:
     trials: list[Trial]  # the penalties tried
     penalty: float  # the best of them, see `linear_classifier.fit`
     refit: bool  # whether `weights` are fitted to the validation part, too
+    precision: str  # in which the classifier was fitted and measured, and should be used
     bad: list[tuple[Path, str]]  # photos that could not be read, and why
     computed: int  # photos that went through the network; the embeddings of the others were cached
     warnings: list[str]
@@ -71,7 +72,7 @@ class FinetuneResult:
         """The network, ready to run."""
         from ...model.model import Model
 
-        return Model(self.weights, num_threads=num_threads)
+        return Model(self.weights, num_threads=num_threads, precision=self.precision)
 
     def figures(self) -> dict:
         """All of it except the weights, as a dictionary for JSON."""
@@ -79,6 +80,6 @@ class FinetuneResult:
             "source": self.weights.source.name, "model": self.weights.architecture.name, "photos": len(self.photos),
             "train": len(self.photos) - self.measured, "val": self.measured, "correct": self.correct,
             "accuracy": self.accuracy, "interval": list(self.interval), "penalty": self.penalty, "refit": self.refit,
-            "trials": [vars(trial) for trial in self.trials], "classes": self.per_class(),
+            "precision": self.precision, "trials": [vars(trial) for trial in self.trials], "classes": self.per_class(),
             "confusion": self.confusion.tolist(), "computed": self.computed, "warnings": self.warnings,
             "unreadable": [{"photo": plain(photo), "error": plain(error)} for photo, error in self.bad]}

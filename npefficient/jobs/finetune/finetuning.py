@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from ...common.checks import whole
+from ...common.checks import whole, word
 from ...common.paths import StrPath, check_target
 from ...common.text import plain
 from ...errors import ArgumentError, WeightsError
 from ...images.photo_file import check_in_chans
 from ...network.parameters import Source, Weights
+from ...network.quantization import quantize
 from ...weights.adapt import classifier_arrays, with_classifier
 from ..accuracy import confusion_matrix
 from ..class_folders import FEW, ClassFolders, check_classes, check_val_split, read_classes, split
@@ -26,15 +27,14 @@ from .embeddings import Embeddings, Store, embed
 from .finetune_result import FinetuneResult
 from .linear_classifier import Linear
 
-POOLS = ("avg", "max", "avgmax")  # they return a map of one row and column as it is
 ROUNDING = 1e-3  # share of the largest logit that float32 may change in the fitted layer
 
 
 def finetune(photos_dir: StrPath, output: StrPath | None = None, *, model: str | None = None,
              weights: Weights | StrPath | None = None, val_split: float = 0.2, seed: int = 0, refit: bool = False,
              exif: bool = False, max_pixels: int | None = None, cache: bool = True, force: bool = False,
-             workers: int | None = None, batch_size: int = 1, say: Callable[[str], None] = lambda text: None,
-             progress: bool = False) -> FinetuneResult:
+             workers: int | None = None, batch_size: int = 1, precision: str = "float32",
+             say: Callable[[str], None] = lambda text: None, progress: bool = False) -> FinetuneResult:
     """Fit a new last layer to the photos in `photos_dir`, which has a sub-folder for each class, named like the class.
 
     The classes are numbered in timm's order of such folders.
@@ -50,6 +50,9 @@ def finetune(photos_dir: StrPath, output: StrPath | None = None, *, model: str |
     cache: keep the embeddings, so that the next run with the same network computes those of other photos only
     exif: rotate photos by their EXIF orientation; then use the network with upright photos, too
     max_pixels, workers, batch_size: as for `stream`
+    precision: of the network whose features the layer is fitted to, and in which it is measured, as for `create_model`.
+        With "int8", what is written is still in float32, to be used with precision="int8": the layer makes up for some
+        of what 8 bits change in the features.
     say: called with each warning as it comes up
     progress: show the progress on stderr
 
@@ -58,7 +61,7 @@ def finetune(photos_dir: StrPath, output: StrPath | None = None, *, model: str |
     can't be a label.
     """
     linear_classifier.check_installed()
-    _check_arguments(model, weights, val_split, seed)
+    _check_arguments(model, weights, val_split, seed, precision)
     if output is not None:
         from ...weights.weight_file import weight_target
 
@@ -74,8 +77,9 @@ def finetune(photos_dir: StrPath, output: StrPath | None = None, *, model: str |
     check_classes(folders, photos_dir)
     base = _base(model, weights)
     photos = [photo for photo, _ in folders.photos]
-    embeddings = embed(base, photos, _store(photos_dir, base, warn, exif) if cache else None, exif=exif,
-                       max_pixels=max_pixels, workers=workers, batch_size=batch_size, progress=progress)
+    embeddings = embed(base, photos, _store(photos_dir, base, warn, exif, precision) if cache else None, exif=exif,
+                       precision=precision, max_pixels=max_pixels, workers=workers, batch_size=batch_size,
+                       progress=progress)
     classes = np.array([index for _, index in folders.photos])[embeddings.places]
     _check_readable(folders, classes, embeddings)
     _warn_of_few(folders, classes, warn)
@@ -85,28 +89,31 @@ def finetune(photos_dir: StrPath, output: StrPath | None = None, *, model: str |
     best = min(trials, key=lambda trial: trial.loss)
     readable = [photos[place] for place in embeddings.places]
     fitted_to = [photo for photo, held_out in zip(readable, validation) if not held_out]
-    made = _with_classifier(base, fitted, folders.labels, photos_dir, fitted_to, exif)
-    logits = _logits(made, x[validation], fitted)
+    made = _with_classifier(base, fitted, folders.labels, photos_dir, fitted_to, exif, precision)
+    logits = _logits(made, x[validation], fitted, precision)
     predictions = logits.argmax(axis=1)
     if refit:
         fitted = linear_classifier.fit(x, classes, best.penalty)
-        made = _with_classifier(base, fitted, folders.labels, photos_dir, readable, exif)
-        logits = _logits(made, x[validation], fitted)
+        made = _with_classifier(base, fitted, folders.labels, photos_dir, readable, exif, precision)
+        logits = _logits(made, x[validation], fitted, precision)
     if not fitted.converged:
         warn(f"the regression did not converge within {linear_classifier.ITERATIONS} iterations: its last state is "
                "used")
     if output is not None:
-        _write(output, made, force, x[validation], logits)
+        _write(output, made, force, x[validation], logits, precision)
     confusion = confusion_matrix(classes[validation], predictions, len(folders.labels))
     return FinetuneResult(made, folders.labels, readable, classes, validation, predictions, confusion, trials,
-                          best.penalty, refit, embeddings.bad, embeddings.computed, warnings)
+                          best.penalty, refit, precision, embeddings.bad, embeddings.computed, warnings)
 
 
-def _check_arguments(model: Any, weights: Any, val_split: Any, seed: Any) -> None:
+def _check_arguments(model: Any, weights: Any, val_split: Any, seed: Any, precision: Any) -> None:
+    from ...model.model import PRECISIONS
+
     if model is not None and weights is not None:
         raise ArgumentError(f"model={model!r} and weights={str(weights)!r}: give one of them")
     check_val_split(val_split)
     whole("seed", seed, 0)
+    word("precision", precision, PRECISIONS)
 
 
 def _check_readable(folders: ClassFolders, classes: np.ndarray, embeddings: Embeddings) -> None:
@@ -138,51 +145,53 @@ def _base(model: str | None, weights: Weights | StrPath | None) -> Weights:
     base = weights if isinstance(weights, Weights) else load_weights(weights)
     network = base.architecture
     check_in_chans(network.in_chans)
-    if network.global_pool not in POOLS:
-        raise ArgumentError(f"weights {base.source.name!r} with the pool {network.global_pool!r}: fitting to photos "
-                            f"needs one of {', '.join(POOLS)}")
+    if not network.global_pool:
+        raise ArgumentError(f"weights {base.source.name!r} with the pool '': fitting to photos needs pooled features; "
+                            "use weights with one of timm's pools, such as 'avg'")
     return base
 
 
-def _store(photos_dir: StrPath, base: Weights, warn: Callable[[str], None], exif: bool) -> Store | None:
+def _store(photos_dir: StrPath, base: Weights, warn: Callable[[str], None], exif: bool,
+           precision: str) -> Store | None:
     try:
-        return Store(Path(photos_dir), base, warn, exif)
+        return Store(Path(photos_dir), base, warn, exif, precision)
     except ArgumentError as problem:
         warn(f"embeddings are not kept: {problem}")
         return None
 
 
 def _with_classifier(base: Weights, linear: Linear, labels: tuple[str, ...], photos_dir: StrPath, fitted_to: list[Path],
-                     exif: bool) -> Weights:
+                     exif: bool, precision: str) -> Weights:
     """The base with the new last layer; its source has a name, but no longer the hash of a file."""
     made = with_classifier(base, *classifier_arrays(base.architecture, linear.weight, linear.bias, labels))
-    turned = ", turned by EXIF" if exif else ""
-    name = (f"{base.source.name}, classifier fitted to {len(fitted_to)} photos of {Path(photos_dir).resolve().name}"
-            f"{turned}")
+    how = ", turned by EXIF" * exif + f", in {precision}" * (precision != "float32")
+    name = f"{base.source.name}, classifier fitted to {len(fitted_to)} photos of {Path(photos_dir).resolve().name}{how}"
     return replace(made, source=Source(plain(name), "", "finetuned", photo_marks(fitted_to)))
 
 
-def _logits(weights: Weights, embeddings: np.ndarray, linear: Linear) -> np.ndarray:
-    """The engine's logits for embeddings, float32 (N, classes), checked against the fitted layer."""
-    got, expected = _head(weights, embeddings), linear(embeddings)
+def _logits(weights: Weights, embeddings: np.ndarray, linear: Linear, precision: str) -> np.ndarray:
+    """The engine's logits for embeddings, float32 (N, classes); those in float32 are checked against the fitted layer.
+    """
+    got, expected = _head(weights, embeddings, "float32"), linear(embeddings)
     off = float(np.abs(got - expected).max())
-    if off > ROUNDING * max(1.0, float(np.abs(expected).max())):
+    if not off <= ROUNDING * max(1.0, float(np.abs(expected).max())):
         raise WeightsError(f"the fitted classifier is too coarse in float32: its logits change by {off:.3g}")
-    return got
+    return got if precision == "float32" else _head(weights, embeddings, precision)
 
 
-def _head(weights: Weights, embeddings: np.ndarray) -> np.ndarray:
-    """Embeddings (N, features) -> logits; they are passed as feature maps of one row and column (see POOLS)."""
-    from ...model.model import Model
+def _head(weights: Weights, embeddings: np.ndarray, precision: str) -> np.ndarray:
+    """Embeddings (N, features) -> logits (N, classes)."""
+    from ...engine.engine import Engine
 
-    return Model(weights, num_threads=1).forward_head(embeddings[:, None, None, :])
+    return Engine(weights if precision == "float32" else quantize(weights), 1).logits(embeddings)
 
 
-def _write(output: StrPath, made: Weights, force: bool, held_out: np.ndarray, logits: np.ndarray) -> None:
+def _write(output: StrPath, made: Weights, force: bool, held_out: np.ndarray, logits: np.ndarray,
+           precision: str) -> None:
     """Write the weight file, and verify that the network read back has the logits of the one that was measured."""
     from ...weights.weight_file import read_weights, write_weights
 
     write_weights(output, made, force=force)
-    if not np.array_equal(_head(read_weights(output), held_out), logits):
+    if not np.array_equal(_head(read_weights(output), held_out, precision), logits):
         raise WeightsError(f"weight file {str(output)!r}: read back, it gives logits that differ from those of the "
                            "weights written; check the disk")

@@ -154,6 +154,12 @@ def test_photos_that_exif_data_turn_are_others(photos):
         embed(small_weights(), photos, Store(photos[0].parent, small_weights(), print), exif=True)
 
 
+def test_precision_is_part_of_the_key(photos):
+    assert network_key(small_weights(), precision="int8") != network_key(small_weights())
+    with pytest.raises(ArgumentError, match="precision='int8' with a store for precision='float32'"):
+        embed(small_weights(), photos, Store(photos[0].parent, small_weights(), print), precision="int8")
+
+
 def test_bad_photos_are_left_out_and_tried_again(run, photos, decoded):
     photos[1].write_text("no picture")
     photos[4].unlink()

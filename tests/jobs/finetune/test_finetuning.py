@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from class_photos import save_classes
+from engines import assert_same_bits
 from PIL import Image
 from small import small_weights
 
@@ -19,6 +20,8 @@ from npefficient.model.model import Model
 from npefficient.network import architecture
 from npefficient.network.parameters import random_weights
 from npefficient.network.preprocessing import Preprocessing
+from npefficient.network.quantization import quantize
+from npefficient.network.quantized_reference import QuantizedNetwork
 from npefficient.weights.weight_file import read_weights
 
 
@@ -195,16 +198,16 @@ def test_a_model_that_there_is_not(tmp_path):
 
 
 @pytest.mark.parametrize("wishes, text", [
-    ({"in_chans": 4}, "4 input channels can't take photos"), ({"global_pool": "catavgmax"}, "pool 'catavgmax'"),
+    ({"in_chans": 4}, "4 input channels can't take photos"),
     ({"global_pool": "", "num_classes": 0}, "pool ''"),
-], ids=["four_channels", "concatenating", "no_pool"])
+], ids=["four_channels", "no_pool"])
 def test_weights_of_no_use(tmp_path, wishes, text):
     weights = random_weights(architecture.build("lite0", **({"num_classes": 5} | wishes)))
     with pytest.raises(ArgumentError, match=f"with .*{text}"):
         finetune(save_classes(tmp_path, a=2, b=2), weights=weights)
 
 
-@pytest.mark.parametrize("pool", ["max", "avgmax"])
+@pytest.mark.parametrize("pool", ["max", "avgmax", "catavgmax"])
 def test_finetune_keeps_the_pool(tmp_path, pool):
     save_classes(tmp_path / "photos", **SMALL)
     weights = random_weights(architecture.build("lite0", 5, global_pool=pool))
@@ -213,6 +216,38 @@ def test_finetune_keeps_the_pool(tmp_path, pool):
     model = Model(read_weights(tmp_path / "m.h5"))
     x = np.stack([model.transform(photo) for photo, chosen in zip(got.photos, got.validation) if chosen])
     assert model.architecture.global_pool == pool and np.array_equal(model(x).argmax(1), got.predictions)
+
+
+@pytest.mark.parametrize("pool", ["avg", "avgmax"])
+def test_finetune_in_int8(tmp_path, pool):
+    """Fitted to the features of the int8 network, and measured with its logits; the file holds floats."""
+    save_classes(tmp_path / "photos", **SMALL)
+    weights = random_weights(architecture.build("lite0", 5, global_pool=pool))
+    weights = dataclasses.replace(weights, preprocessing=Preprocessing((32, 32)))
+    got = finetune(tmp_path / "photos", tmp_path / "m.h5", weights=weights, precision="int8")
+    assert got.precision == got.figures()["precision"] == "int8" and got.model().precision == "int8"
+    written = read_weights(tmp_path / "m.h5")
+    assert written.source.name.endswith(", classifier fitted to 29 photos of photos, in int8")
+    plain = QuantizedNetwork(quantize(written))
+    x = np.stack([got.model().transform(photo) for photo in got.photos])
+    outputs = plain.outputs(x, ["global_pool", "classifier"])
+    assert_same_bits(got.model()(x), outputs["classifier"])
+    assert np.array_equal(outputs["classifier"][got.validation].argmax(1), got.predictions)
+    fitted = fit(outputs["global_pool"][~got.validation], got.classes[~got.validation], got.penalty)
+    np.testing.assert_array_equal(written.parameters["classifier.weight"], fitted.weight.astype(np.float32))
+    body = {name for name in weights.parameters if not name.startswith("classifier.")}
+    assert all(np.array_equal(written.parameters[name], weights.parameters[name]) for name in body)
+
+
+def test_precisions_do_not_share_embeddings(tmp_path):
+    save_classes(tmp_path / "photos", **SMALL)
+    runs = [finetune(tmp_path / "photos", weights=small_weights(), precision=precision)
+            for precision in ("float32", "int8", "int8", "float32")]
+    assert [run.computed for run in runs] == [36, 36, 0, 0]
+    floats, int8 = (run.weights.parameters["classifier.weight"] for run in runs[:2])
+    assert not np.array_equal(floats, int8)
+    with pytest.raises(ArgumentError, match="precision 'int4': "):
+        finetune(tmp_path / "photos", weights=small_weights(), precision="int4")
 
 
 def test_a_file_that_exists_stays(tmp_path, monkeypatch):
