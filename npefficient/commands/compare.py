@@ -3,13 +3,19 @@
 A tensor or a layer differs if max |a - b| / max(|a|, |b|) is above --tolerance. Only values count: precision, source
 and the batch counts of batch norms are shown but not compared. Settings that differ are marked with "|".
 
+With --precision, B runs in that precision and A in float32, on the photos given or on those that come with npefficient:
+`npefficient compare lite0 lite0 --precision int8` shows what 8 bits cost. Errors are root mean squares over all photos,
+in per cent of the standard deviation of A's output. "error" is that of B's output, to which all layers before it have
+added; "by itself" is that of B's layer on A's input. A layer then differs if its error is above --tolerance.
+
 Exit codes as for diff: 0 the two are the same, 1 they differ, 2 the comparison failed (the reason is on stderr) or
 usage error, 70 a bug in npefficient.
 """
 import math
+from pathlib import Path
 
-from ..common.text import plain, short
-from .options import add_json, add_reading, check_outputs, number, reading, weight_file
+from ..common.text import counted, plain, short
+from .options import add_json, add_reading, check_outputs, compile_kernels, number, reading, weight_file
 
 TROUBLE = 2  # exit code of a failure, since 1 means that the networks differ
 SHOWN = 10  # tensors
@@ -21,11 +27,14 @@ def add_arguments(parser):
     what = "a weight file (.h5), a checkpoint (.pth, .safetensors), or lite0 to lite4 for the official weights"
     parser.add_argument("a", metavar="A", help=what)
     parser.add_argument("b", metavar="B", help="the same, to compare with")
-    parser.add_argument("photo", metavar="PHOTO", nargs="?", help="a photo on which to compare their activations")
+    parser.add_argument("photos", metavar="PHOTO", nargs="*",
+                        help="a photo on which to compare their activations; with --precision, any number of photos")
+    parser.add_argument("--precision", choices=("float32", "int8"),
+                        help="of B: show how far each layer's output deviates from A's in float32")
     parser.add_argument("--tolerance", metavar="X", type=tolerance, default=0.0,
                         help="largest relative difference that counts as the same, such as 1e-3 (default: 0)")
     parser.add_argument("--layers", action="store_true",
-                        help="with a photo: compare every convolution and batch norm, not only whole blocks")
+                        help="compare the activations of every layer, not only those of whole blocks")
     parser.add_argument("--all", action="store_true",
                         help="show every tensor that differs, in the order of the network (default: the "
                              f"{SHOWN} with the largest difference)")
@@ -38,25 +47,52 @@ def run(args) -> int:
     from ..jobs.comparison import compare
     from ..model.loading import load_weights
 
-    if args.layers and args.photo is None:
+    if args.precision is None and len(args.photos) > 1:
+        args.refuse("more than one PHOTO: they are for --precision; without it, name a single one")
+    if args.precision is None and args.layers and not args.photos:
         args.refuse("--layers without a PHOTO: name a photo on which to compare activations")
     check_outputs(args, "json", force=True)
-    image = None if args.photo is None else open_image(args.photo, **reading(args))
+    image = open_image(args.photos[0], **reading(args)) if args.photos and args.precision is None else None
     a, b = (load_weights(weight_file(given)) for given in (args.a, args.b))
     found = compare(a, b, image, every_layer=args.layers, tolerance=args.tolerance)
+    off = None if args.precision is None else _deviation(args, a, b)
     if args.json is not None:
-        _write(args, found)
+        _write(args, found, off)
     _print_facts(args, found)
     _print_tensors(found, args.all)
-    if args.photo is not None:
+    if off is not None:
+        _print_deviation(args, off)
+    elif image is not None:
         _print_layers(found)
         _print_top(found)
     print(f"\n{_summary(found)}")
-    return 0 if found.same else 1
+    if off is not None:
+        print(_deviation_summary(args, off))
+    return 0 if found.same and (off is None or off.within(args.tolerance)) else 1
+
+
+def _deviation(args, a, b):
+    from ..common.progress import Progress
+    from ..demo import photographs
+    from ..images.image import open_image
+    from ..jobs.deviation import deviation
+
+    how = reading(args)
+    for precision in ("float32", args.precision):
+        compile_kernels(precision=precision)
+    args.photos = args.photos or list(map(str, photographs()))
+
+    def images():
+        with Progress(len(args.photos)) as shown:
+            for photo in args.photos:
+                yield open_image(photo, **how)
+                shown.advance()
+
+    return deviation(a, b, images(), precision=args.precision, every_layer=args.layers)
 
 
 def _print_facts(args, found) -> None:
-    rows = [("", plain(args.a), plain(args.b), " ")]
+    rows = [("", plain(args.a), _name_of_b(args), " ")]
     rows += [(fact.name, fact.a, fact.b, "|" if fact.differs else " ") for fact in found.facts]
     width = max(len(a) for _, a, _, _ in rows)
     for name, a, b, between in rows:
@@ -112,6 +148,33 @@ def _print_top(found) -> None:
         print(f"{a:{width}}   {b}".rstrip())
 
 
+def _print_deviation(args, off) -> None:
+    print(f"\n{'layer':24}{'error':>10}{'by itself':>12}{'largest':>12}")
+    for layer in off.layers:
+        print(f"{layer.name:24}{layer.share:10.2%}{layer.own_share:12.2%}{layer.largest:12.3g}")
+    if not off.answers:
+        return
+    names = [Path(photo).name for photo in args.photos]
+    rows = [("most probable", plain(args.a), _name_of_b(args))]
+    rows += [(short(plain(name)), *(f"{one.probability:7.2%}  {short(one.label)}" for one in pair))
+             for name, pair in zip(names, off.answers)]
+    first, second = (max(len(row[i]) for row in rows) for i in (0, 1))
+    print()
+    for name, one, other in rows:
+        print(f"{name:{first}}  {one:{second}}  {other}")
+
+
+def _name_of_b(args) -> str:
+    return plain(args.b) + (f" in {args.precision}" if args.precision else "")
+
+
+def _deviation_summary(args, off) -> str:
+    last = off.layers[-1]
+    kept = f"; the most probable class is the same on {off.kept} of {counted(len(off.answers), 'photo')}"
+    return (f"in {args.precision}, the error of {last.name} is {last.share:.2%} of the output's standard deviation" +
+            kept * bool(off.answers))
+
+
 def _summary(found) -> str:
     """One line: the same, or how many tensors differ, the worst one, which settings differ, and where they diverge."""
     if found.same:
@@ -130,11 +193,12 @@ def _summary(found) -> str:
     return "; ".join(parts)
 
 
-def _write(args, found) -> None:
+def _write(args, found, off) -> None:
     from dataclasses import asdict
 
     from ..common.figure_files import write_json
 
-    figures = {"a": args.a, "b": args.b, "photo": args.photo, "same": found.same,
-               "parting": found.parting and found.parting.name, **asdict(found)}
+    figures = {"a": args.a, "b": args.b, "photos": args.photos, "same": found.same,
+               "parting": found.parting and found.parting.name, **asdict(found), "precision": args.precision,
+               "deviation": off and asdict(off)}
     write_json(args.json, figures, force=True)

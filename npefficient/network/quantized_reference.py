@@ -177,7 +177,11 @@ class QuantizedNetwork:
             x = global_pool(x, self.architecture.global_pool)
             yield "global_pool", x
         if self.architecture.num_classes:
-            yield "classifier", from_float32(x[:, None, None], self.weights.layers["classifier"])[:, 0, 0]
+            yield "classifier", self.logits(x)
+
+    def logits(self, pooled):
+        """The output of the global pool (N, C) -> (N, num_classes)."""
+        return from_float32(pooled[:, None, None], self.weights.layers["classifier"])[:, 0, 0]
 
     def outputs(self, x, layers) -> dict:
         """(N, H, W, C) -> what the outputs of these layers stand for, by name; float32."""

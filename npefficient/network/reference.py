@@ -128,7 +128,11 @@ class Network:
             x = global_pool(x, self.architecture.global_pool)  # (N, 1280)
             yield "global_pool", x
         if self.architecture.num_classes:
-            yield "classifier", linear(x, self.parameters["classifier.weight"], self.parameters["classifier.bias"])
+            yield "classifier", self.logits(x)
+
+    def logits(self, pooled):
+        """The output of the global pool (N, C) -> (N, num_classes)."""
+        return linear(pooled, self.parameters["classifier.weight"], self.parameters["classifier.bias"])
 
     def __call__(self, x):
         """(N, H, W, C) -> logits (N, num_classes), or the output of the last layer if there is no classifier."""

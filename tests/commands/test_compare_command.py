@@ -72,6 +72,41 @@ def test_compare_with_a_photo(compared, tmp_path):
     assert next(got for got in report["tensors"] if got["name"] == CHANGED)["relative"] == pytest.approx(1 / 3)
 
 
+def test_compare_precisions(compared, tmp_path):
+    code, out, err = compared("a.h5", "same.h5", "photo.png", "photo.png", "--precision", "int8", "--json",
+                              tmp_path / "out.json")
+    lines = out.splitlines()
+    assert code == 1 and "2 of 2 photos" in err and lines[0].split() == ["a.h5", "same.h5", "in", "int8"]
+    table = lines.index("layer                        error   by itself     largest")
+    assert lines[table + 1].split()[:3] == ["conv_stem", "0.00%", "0.00%"]
+    found = json.loads((tmp_path / "out.json").read_text())
+    assert found["precision"] == "int8" and found["same"] is True and found["photos"] == ["photo.png", "photo.png"]
+    for line, layer in zip(lines[table + 1 :], found["deviation"]["layers"], strict=False):
+        assert line.split()[:2] == [layer["name"], f"{layer['error'] / layer['spread']:.2%}"]
+    assert found["deviation"]["layers"][-1]["name"] == "classifier"
+    assert sum(line.startswith("photo.png  ") for line in lines) == 2
+    assert lines[-2].startswith("the same: all 247 tensors")
+    assert lines[-1].startswith("in int8, the error of classifier is ") and lines[-1].endswith("of 2 photos")
+    assert compared("a.h5", "same.h5", "photo.png", "--precision", "int8", "--tolerance", "0.5")[0] == 0
+    assert compared("a.h5", "ulp.h5", "photo.png", "--precision", "float32")[0] == 1
+    assert compared("a.h5", "same.h5", "photo.png", "--precision", "float32")[0] == 0
+
+
+def test_compare_precisions_on_photographs_of_the_package(compared):
+    code, out, _ = compared("a.h5", "a.h5", "--precision", "int8", "--layers")
+    names = [line.split()[0] for line in out.splitlines() if line]
+    assert code == 1 and "blocks.2.0.conv_dw" in names and {"coffee.jpg", "astronaut.jpg"} <= set(names)
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (("photo.png", "photo.png"), "more than one PHOTO: they are for --precision"),
+    (("--layers",), "--layers without a PHOTO: name a photo"),
+], ids=["photos", "layers"])
+def test_compare_refuses(compared, arguments, message):
+    code, _, err = compared("a.h5", "a.h5", *arguments)
+    assert code == 2 and message in err
+
+
 def test_compare_reads_checkpoints_and_official_weights(compared, official, tmp_path):
     weights_convert.export(official, tmp_path / "lite0.safetensors")
     code, out, err = compared("lite0", tmp_path / "lite0.safetensors")
