@@ -4,10 +4,11 @@ The page shows the photo as given, resized and cropped; the most probable classe
 the photo; every block with its shapes, cost and strongest feature maps; and the time of every layer on one core. It
 works offline and needs no other file. With --png but without -o, only the heat map is written. --demo needs no photo:
 it takes Lite0 and a photograph that comes with npefficient, or, if the official weights are neither cached nor
-installed, the embedded model and one of its digits.
+installed, the embedded model and one of its digits. With --precision int8, all of it is that of the int8 network.
 """
 from ..common.text import plain, short
 from .options import (
+    add_precision,
     add_reading,
     add_threads,
     add_weights,
@@ -31,7 +32,7 @@ def add_arguments(parser):
                              "without -o, no page is written")
     parser.add_argument("--force", action="store_true", help="overwrite existing files")
     add_weights(parser, demo="explain a photograph that comes with npefficient")
-    parser.set_defaults(precision="float32")
+    add_precision(parser)
     parser.add_argument("--topk", metavar="K", type=whole, default=5, help="how many classes to explain (default: 5)")
     parser.add_argument("--class", dest="chosen", metavar="NAME", help="also explain this class, given by name or "
                                                                          "number, and show its heat map first")
@@ -54,7 +55,7 @@ def run(args) -> int:
             page.environment()
         html_file, png_file = (path and files.enter_context(replacing(path, force=args.force)) for path in (html, png))
         model = make_model(args, args.threads)
-        compile_kernels()
+        compile_kernels(precision=model.precision)
         print(model)
         result = explain(photo, model, topk=args.topk, classes=[] if args.chosen is None else [args.chosen],
                          measure=html is not None, **how)

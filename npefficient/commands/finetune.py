@@ -74,10 +74,11 @@ def run(args) -> int:
     check_outputs(args, "output", "json", "report", force=args.force)
     check_folder(args.photos_dir, "a sub-folder for each class")
     workers, how = check_threads(args.threads) if args.workers is None else args.workers, reading(args)
-    compile_kernels(precision=args.precision)
+    precision = args.precision or "float32"  # that of the weights, as no others can be fitted to
+    compile_kernels(precision=precision)
     result = finetune(args.photos_dir, args.output, model=args.model, weights=args.weights, val_split=args.val_split,
                       seed=args.seed, refit=args.refit, cache=not args.no_cache, force=args.force, workers=workers,
-                      precision=args.precision, say=say, progress=True, **how)
+                      precision=precision, say=say, progress=True, **how)
     _print(result)
     if args.json:
         write_json(args.json, how | result.figures(), force=args.force)

@@ -7,6 +7,9 @@ the mean can be taken last:
 
 The map (h, w) of a class is the classifier applied at every position, without the bias. Nothing is approximated and no
 gradient is needed. Source: Zhou et al. 2016 (arXiv:1512.04150).
+
+In int8 the classifier reads the mean of each channel rounded, r_c for mean_p F_pc. Each channel's features are then
+multiplied by the ratio of the two, so that the logit is still the mean of the map, plus the bias.
 """
 from dataclasses import dataclass
 
@@ -14,6 +17,8 @@ import numpy as np
 
 from ..common.text import counted, meant, quoted
 from ..errors import ArgumentError
+from ..network.quantization import QuantizedWeights
+from ..network.quantized_reference import quantized_pixels
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,12 +36,24 @@ class ClassMap:
         return f"ClassMap({self.index}: {quoted(self.label)} {self.probability:.2%}, map {self.map.shape})"
 
 
-def class_maps(weights, features, logits, probabilities, labels, classes) -> tuple[ClassMap, ...]:
-    """The maps of these classes; features (h, w, C), logits and probabilities (num_classes,)."""
-    weight, bias = (weights.parameters[f"classifier.{leaf}"][classes].astype(np.float32) for leaf in ("weight", "bias"))
+def class_maps(weights, features, pooled, logits, probabilities, labels, classes) -> tuple[ClassMap, ...]:
+    """The maps of these classes; features (h, w, C), pooled (C,), logits and probabilities (num_classes,)."""
+    if isinstance(weights, QuantizedWeights):
+        layer = weights.layers["classifier"]
+        weight, bias = layer.weight[classes, :, 0, 0] * layer.scale[classes, None], layer.bias[classes]
+        features = features * _rounding(pooled)
+    else:
+        weight, bias = (weights.parameters[f"classifier.{leaf}"][classes].astype(np.float32)
+                        for leaf in ("weight", "bias"))
     maps = features @ weight.T  # (h, w, C) x (C, k) -> (h, w, k)
     return tuple(ClassMap(int(c), labels[c], float(probabilities[c]), float(logits[c]), float(bias[i]),
                           np.ascontiguousarray(maps[..., i])) for i, c in enumerate(classes))
+
+
+def _rounding(pooled: np.ndarray) -> np.ndarray:
+    """Pooled features (C,) -> the share of each that the classifier in int8 reads: about 1, or 0 for the smallest."""
+    whole, scale = quantized_pixels(pooled)
+    return np.divide(whole * scale, pooled, out=np.zeros_like(pooled), where=pooled > 0)
 
 
 def check_pool(network) -> None:

@@ -10,6 +10,7 @@ from ..common.text import quoted, short
 from ..display import pictures
 from ..errors import ArgumentError
 from ..images.image import normalise, open_image, preview
+from ..model.loading import in_precision
 from ..network.architecture import Architecture
 from ..network.parameters import Source
 from ..network.preprocessing import Preprocessing
@@ -33,6 +34,7 @@ class Explanation:
     photo: str  # its path; empty if there is none
     network: Architecture
     source: Source  # of the weights
+    precision: str  # "float32" or "int8", of what was computed: evidence, feature maps and times
     preprocessing: Preprocessing
     photo_size: tuple[int, int]
     given: np.ndarray  # the photo, shrunk to at most THUMBNAIL rows and columns
@@ -82,7 +84,8 @@ class Explanation:
     def __repr__(self) -> str:
         first = self.classes[0]
         return (f"Explanation({short(repr(self.photo or 'photo'))}, {self.network.name}: {quoted(first.label)} "
-                f"{first.probability:.2%}, {len(self.classes)} classes, {len(self.blocks)} blocks)")
+                f"{first.probability:.2%}, {len(self.classes)} classes, {len(self.blocks)} blocks"
+                f"{', int8' * (self.precision == 'int8')})")
 
 
 def explain(image: "Image | np.ndarray | str | Path", model: "Model | str" = "lite0", *, topk: int = 5,
@@ -91,7 +94,8 @@ def explain(image: "Image | np.ndarray | str | Path", model: "Model | str" = "li
     """Show what a network saw in a photo: its input, the evidence for each class, each block's work.
 
     image: a photo as `Model.transform` takes it (PIL image, path, or array (H, W, 3))
-    model: a Model, or a name such as "lite0" for the official weights
+    model: a Model, or a name such as "lite0" for the official weights; of one with precision "int8", the evidence, the
+        feature maps and the times are those of the int8 network
     topk: the number of most probable classes to explain
     classes: more classes to explain, by number or by name
     exif: rotate the photo in a file according to its EXIF data
@@ -108,24 +112,22 @@ def explain(image: "Image | np.ndarray | str | Path", model: "Model | str" = "li
         image = open_image(image, exif=exif, max_pixels=max_pixels, in_chans=in_chans)
     model = _model(model)
     check_pool(model.architecture)
-    if model.precision != "float32":
-        raise ArgumentError(f"a model with precision {model.precision!r}: an explanation shows the network in float32; "
-                            "make the model with precision='float32'")
     extra = [find_class(dict(enumerate(model.labels)), wish) for wish in classes]
     shown = preview(image, model.preprocessing, in_chans)
     x = normalise(shown.cropped, model.preprocessing)[None]
-    made = model.activations(x, [*output_names(model.architecture).values(), "classifier"])
+    made = model.activations(x, [*output_names(model.architecture).values(), "global_pool", "classifier"])
     logits = made["classifier"]
     probabilities = softmax(logits)[0]
     chosen = list(dict.fromkeys([*map(int, top_k(probabilities, topk)[1]), *extra]))
-    weights = model.weights()
+    weights = in_precision(model.stored_weights(), model.precision)
     times = measure_times(weights, x, logits) if measure else None
     photo = shown.photo
     return Explanation(
-        name, model.architecture, model.source, model.preprocessing, (photo.height, photo.width),
+        name, model.architecture, model.source, model.precision, model.preprocessing, (photo.height, photo.width),
         pictures.shrink(np.asarray(photo.convert("RGB")), THUMBNAIL), shown.size, _coloured(shown.resized), shown.box,
         _coloured(shown.cropped),
-        class_maps(weights, made[model.architecture.head.bn][0], logits[0], probabilities, model.labels, chosen),
+        class_maps(weights, made[model.architecture.head.bn][0], made["global_pool"][0], logits[0], probabilities,
+                   model.labels, chosen),
         block_views(model.architecture, model.architecture.layers(*x.shape[1:3]), made, times, feature_maps), times)
 
 

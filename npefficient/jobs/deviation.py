@@ -14,7 +14,6 @@ import numpy as np
 from ..errors import ArgumentError
 from ..network.architecture import Architecture, Conv
 from ..network.parameters import Weights
-from ..network.quantization import quantize
 from ..network.quantized_reference import real
 from ..scores import softmax
 
@@ -79,13 +78,14 @@ def deviation(a: Weights, b: Weights, images: Iterable, *, precision: str = "int
 
     Raises ArgumentError for networks of different architecture or preprocessing, and where there is no image.
     """
+    from ..model.loading import in_precision
     from ..model.model import Model, plain_network
 
     if (a.architecture, a.preprocessing) != (b.architecture, b.preprocessing):
         raise ArgumentError(f"networks {a.source.name!r} and {b.source.name!r}: the errors of layers need two of the "
                             "same architecture and preprocessing")
     models = Model(a), Model(b, precision=precision)
-    plain = plain_network(quantize(b) if precision == "int8" else b)
+    plain = plain_network(in_precision(b, precision))
     units = list(_units(a.architecture, every_layer))
     sums, answers = {unit.name: _Sums() for unit in units}, []
     for image in images:

@@ -18,7 +18,7 @@ from ..common.text import quoted, shown
 from ..errors import ArgumentError, WeightsError
 from ..network.architecture import build
 from ..network.parameters import Source, Weights, random_weights
-from ..network.quantization import QuantizedWeights
+from ..network.quantization import QuantizedWeights, quantize
 from ..network.variants import TAG, canonical_name
 from ..weights.adapt import adapt, adapt_quantized, with_classifier
 from .data_config import create_transform, model_cfg, resolve_data_config
@@ -93,6 +93,11 @@ def _place(file: StrPath) -> Path:
 
         path = local_folder(path)
     return path.absolute()
+
+
+def in_precision(weights: AnyWeights, precision: str) -> AnyWeights:
+    """The weights as a network of this precision takes them; for "float32" they must be of float32."""
+    return quantize(weights) if precision == "int8" and isinstance(weights, Weights) else weights
 
 
 def held(weights: AnyWeights) -> AnyWeights:

@@ -101,7 +101,7 @@ class Model(WeightHolder):
             raise ArgumentError(f"weights of type {type(weights).__name__}: they must be what npefficient.load_weights "
                                 "returns; create_model(checkpoint_path=..) takes a file")
         self.backend, self.num_threads = word("backend", backend, BACKENDS), num_threads
-        self.precision = _precision(weights, precision)
+        self.precision = precision_of(weights, precision)
         self._wish = num_threads  # as requested; a copy in another process resolves it there
         if backend == "engine":
             from ..engine.cpus import check_threads
@@ -267,7 +267,7 @@ class Model(WeightHolder):
                 f"{weights}, {self.backend}{', int8' * (self.precision == 'int8')})")
 
 
-def _precision(weights: AnyWeights, wish: str | None) -> str:
+def precision_of(weights: AnyWeights, wish: str | None) -> str:
     """The precision to compute in; None stands for that of the weights."""
     own = "int8" if isinstance(weights, QuantizedWeights) else "float32"
     if wish is not None and word("precision", wish, PRECISIONS) == "float32" != own:

@@ -12,10 +12,10 @@ from ..common.paths import StrPath
 from ..errors import ArgumentError, WeightsError
 from ..network.architecture import IMAGENET_CLASSES
 from ..network.parameters import Weights, fingerprint
-from ..network.quantization import QuantizedWeights, quantize
+from ..network.quantization import QuantizedWeights
 from ..weights.adapt import classifier_arrays
 from .data_config import model_cfg
-from .loading import AnyWeights, adapted, held, reclassified, weights_of
+from .loading import AnyWeights, adapted, held, in_precision, reclassified, weights_of
 from .timm_names import TimmModule
 
 
@@ -117,7 +117,7 @@ class WeightHolder(TimmModule):
 
     def _in_precision(self, weights: AnyWeights) -> AnyWeights:
         """The weights as the network takes them."""
-        return quantize(weights) if self.precision == "int8" and isinstance(weights, Weights) else weights
+        return in_precision(weights, self.precision)
 
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of all weights under timm's names, unfolded, in timm's order."""

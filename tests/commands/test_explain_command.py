@@ -35,6 +35,13 @@ def test_digits_write_a_page(explain, tmp_path):
     assert page.startswith(b"<!DOCTYPE html>") and b"one.png" in page and b"GFLOP/s" in page
 
 
+def test_digits_in_int8(explain, tmp_path):
+    code, out, err = explain(ONE, *DIGITS, "--precision", "int8")
+    assert code == 0 and out.splitlines()[0].endswith(", engine, int8)")
+    page = (tmp_path / "one.html").read_text(encoding="utf-8")
+    assert "computed in int8" in page and "input of blocks.<wbr>1.<wbr>0.<wbr>conv_pw" in page
+
+
 def test_demo_explains_a_digit_where_no_weights_are_at_hand(explain, tmp_path, nothing_at_hand):
     code, out, err = explain("--demo")
     assert code == 0 and err.splitlines()[0] == f"npefficient: {demo.MISSING}"

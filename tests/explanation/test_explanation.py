@@ -1,7 +1,7 @@
 """`explain`: what it takes, what it returns, what it refuses."""
 import numpy as np
 import pytest
-from explanations import digit, digits, noise
+from explanations import digit, digits, digits_in_int8, noise
 from fresh import run
 from PIL import Image
 
@@ -10,6 +10,8 @@ from npefficient import demo
 from npefficient.display import pictures
 from npefficient.errors import ArgumentError, ImageError
 from npefficient.explanation.result import THUMBNAIL
+from npefficient.network.quantization import quantize
+from npefficient.weights.quantized_file import write_quantized
 
 
 def explain(image, **options):
@@ -31,6 +33,28 @@ def test_reference_backend_gives_the_same():
     for one, expected in zip(got.classes, digit("three").classes, strict=True):
         assert one.label == expected.label
         np.testing.assert_allclose(one.map, expected.map, atol=1e-4)
+
+
+def test_explanation_in_int8_is_the_answer_of_that_model():
+    path = demo.DATA / "digits" / "three.png"
+    got = digit("three", "int8")
+    assert got.precision == "int8" and repr(got).endswith(" 5 classes, 20 blocks, int8)")
+    assert digit("three").precision == "float32"
+    assert [(one.label, one.probability) for one in got.classes] == digits_in_int8().classify(path, topk=5)
+    x = digits_in_int8().transform(path)[None]
+    for block, other in zip(got.blocks[1:-2], digit("three").blocks[1:-2], strict=True):
+        name = "bn2" if block.name == "conv_head" else block.name
+        features = digits_in_int8().activations(x, [name])[name][0]
+        np.testing.assert_array_equal(block.maps, features[..., block.channels].transpose(2, 0, 1))
+        assert not np.array_equal(block.means, other.means)
+
+
+def test_explanation_of_a_file_of_int8_weights(tmp_path):
+    write_quantized(tmp_path / "int8.h5", quantize(digits().weights()))
+    model = npefficient.create_model(checkpoint_path=tmp_path / "int8.h5", num_threads=1)
+    got = npefficient.explain(demo.DATA / "digits" / "three.png", model, measure=False)
+    for one, expected in zip(got.classes, digit("three", "int8").classes, strict=True):
+        np.testing.assert_array_equal(one.map, expected.map)
 
 
 def test_classes_asked_for_come_after_the_most_probable():

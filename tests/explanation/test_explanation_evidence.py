@@ -9,6 +9,8 @@ import npefficient
 from npefficient.errors import ArgumentError
 from npefficient.explanation.evidence import find_class
 from npefficient.images.image import normalise
+from npefficient.network.quantization import quantize
+from npefficient.network.quantized_reference import QuantizedNetwork
 
 LABELS = dict(enumerate(["tench, Tinca tinca", "crane", "crane", "Goldfish, carp", "3", "'x'"]))
 
@@ -43,8 +45,10 @@ def test_maps_are_timms_features_times_its_weights(variant, size, tmp_path):
     assert got.classes[0].logit == max(one.logit for one in got.classes)
 
 
-def test_mean_of_the_map_and_bias_are_the_logit():
-    for one in digit().classes:
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+@pytest.mark.parametrize("name", ["three", "seven"])
+def test_mean_of_the_map_and_bias_are_the_logit(name, precision):
+    for one in digit(name, precision).classes:
         assert one.map.dtype == np.float32 and one.map.shape == (2, 2)
         assert_close(np.float32([one.map.mean() + one.bias]), np.float32([one.logit]), LOGITS)
 
@@ -57,6 +61,28 @@ def test_one_position_at_a_time_gives_the_same_map():
         for i, j in np.ndindex(one.map.shape):
             alone = model.forward_head(np.ascontiguousarray(features[:, i : i + 1, j : j + 1]))[0, one.index]
             assert_close(np.float32([one.map[i, j] + one.bias]), np.float32([alone]), LOGITS)
+
+
+def test_map_in_int8_has_the_weights_of_the_network():
+    """Feature by feature, from the definition: the classifier's integers, times what it reads of the pooled features.
+    """
+    weights = quantize(digits().weights())
+    explanation, layer, plain = digit("three", "int8"), weights.layers["classifier"], QuantizedNetwork(weights)
+    x = normalise(explanation.cropped, explanation.preprocessing)[None]
+    made = plain.outputs(x, ["conv_head", "global_pool", "classifier"])
+    features, pooled = made["conv_head"][0].astype(np.float64), made["global_pool"][0].astype(np.float64)
+    read = np.rint(pooled * 127 / pooled.max()) * pooled.max() / 127
+    share = np.where(pooled > 0, read / np.maximum(pooled, 1e-9), 0)
+    for one in explanation.classes:
+        weight = layer.weight[one.index, :, 0, 0] * layer.scale[one.index].astype(np.float64)
+        np.testing.assert_allclose(one.map, features @ (share * weight), atol=1e-4)
+        assert one.logit == made["classifier"][0, one.index]
+
+
+def test_maps_in_int8_are_close_to_those_in_float32():
+    exact = {one.index: one.map for one in digit("three").classes}
+    off = [np.abs(one.map - exact[one.index]).max() for one in digit("three", "int8").classes if one.index in exact]
+    assert len(off) >= 4 and 0 < max(off) < 0.1 * digit("three").scale
 
 
 @pytest.mark.parametrize("changes, message", [

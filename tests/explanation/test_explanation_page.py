@@ -39,6 +39,14 @@ def test_page_shows_the_classes(read):
         assert f"{one.label} {wording.percent(one.probability)}" in read.text
 
 
+def test_page_says_that_it_is_int8(read):
+    found = Reader(digit("three", "int8").to_html()).text
+    for text in (", computed in int8", "both as the int8 network has them", "“Input of” a layer is the step",
+                 "GOP/s that this core reaches in nothing but dot products of integers."):
+        assert text in found and text not in read.text
+    assert "GFLOP/s" in read.text and "GFLOP/s" not in found
+
+
 def test_page_begins_with_the_class_chosen():
     read = Reader(digit("three").to_html("zero"))
     pressed = [button["data-says"] for button in read.all("button", class_="class") if button["aria-pressed"] == "true"]

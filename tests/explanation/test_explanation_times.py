@@ -6,6 +6,8 @@ import npefficient
 from npefficient.errors import NpefficientError
 from npefficient.explanation import times
 from npefficient.explanation.times import StepTime, Times, measure_times
+from npefficient.network.quantization import quantize
+from npefficient.network.quantized_reference import QuantizedNetwork
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +31,20 @@ def test_every_layer_is_timed_once(subject):
     assert sum(step.macs for step in got.steps) == network.macs(32, 32)
     assert all(step.seconds > 0 for step in got.steps) and got.passes >= times.FEWEST and got.peak > 0
     assert got.seconds == sum(step.seconds for step in got.steps)
+
+
+def test_every_layer_of_int8_is_timed_with_the_rounding_of_its_input(subject):
+    model, x = subject
+    weights = quantize(model.weights())
+    logits = QuantizedNetwork(weights)(x)
+    got = measure_times(weights, x, logits)
+    inputs = [step for step in got.steps if step.name.startswith("input of ")]
+    assert [step.layers for step in inputs] == [(step.name.removeprefix("input of "),) for step in inputs]
+    assert len(inputs) == 17 and all(step.macs == 0 < step.seconds for step in inputs)
+    layers = [layer.name for layer in model.architecture.layers(32, 32)]
+    assert [layer for step in got.steps if step not in inputs for layer in step.layers] == layers
+    with pytest.raises(NpefficientError, match="the timed pass: WRONG RESULT"):
+        measure_times(weights, x, np.nextafter(logits, np.float32(np.inf)))
 
 
 def test_wrong_pass_is_not_timed(subject):

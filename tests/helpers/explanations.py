@@ -32,9 +32,15 @@ def digits():
 
 
 @functools.cache
-def digit(name: str = "three"):
+def digits_in_int8():
+    return npefficient.create_model(checkpoint_path=demo.weights_path(), num_threads=1, precision="int8")
+
+
+@functools.cache
+def digit(name: str = "three", precision: str = "float32"):
     """The explanation of one of the embedded digits, with made-up times instead of measured ones."""
-    made = npefficient.explain(demo.DATA / "digits" / f"{name}.png", digits(), measure=False)
+    model = digits() if precision == "float32" else digits_in_int8()
+    made = npefficient.explain(demo.DATA / "digits" / f"{name}.png", model, measure=False)
     layers = [layer for layer in made.network.layers(64, 64)]
     steps = tuple(times.StepTime(layer.name, (layer.name,), layer.macs, 2 * layer.macs, 1e-6 * (1 + i))
                   for i, layer in enumerate(layers))

@@ -129,11 +129,6 @@ def test_streams_have_the_logits_of_single_calls(tmp_path):
         assert_same_bits(outcome.outputs["classifier"], made(made.transform(photo)[None])[0])
 
 
-def test_explanations_are_of_floats():
-    with pytest.raises(ArgumentError, match="precision 'int8': an explanation shows the network in float32"):
-        npefficient.explain(np.zeros((40, 40, 3), np.uint8), model())
-
-
 @needs_imagenet
 def test_photographs_keep_their_classes():
     made = Model(official("lite0").weights(), precision="int8", num_threads=1)

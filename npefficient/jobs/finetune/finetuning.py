@@ -17,7 +17,6 @@ from ...common.text import plain
 from ...errors import ArgumentError, WeightsError
 from ...images.photo_file import check_in_chans
 from ...network.parameters import Source, Weights
-from ...network.quantization import quantize
 from ...weights.adapt import classifier_arrays, with_classifier
 from ..accuracy import confusion_matrix
 from ..class_folders import FEW, ClassFolders, check_classes, check_val_split, read_classes, split
@@ -182,8 +181,9 @@ def _logits(weights: Weights, embeddings: np.ndarray, linear: Linear, precision:
 def _head(weights: Weights, embeddings: np.ndarray, precision: str) -> np.ndarray:
     """Embeddings (N, features) -> logits (N, classes)."""
     from ...engine.engine import Engine
+    from ...model.loading import in_precision
 
-    return Engine(weights if precision == "float32" else quantize(weights), 1).logits(embeddings)
+    return Engine(in_precision(weights, precision), 1).logits(embeddings)
 
 
 def _write(output: StrPath, made: Weights, force: bool, held_out: np.ndarray, logits: np.ndarray,
