@@ -4,11 +4,12 @@ import numpy as np
 from ..common.figure_files import write_json
 from ..common.text import plain
 from ..images.image import open_image, transform
-from ..network.parameters import Weights
-from ..network.reference import Network
+from ..model.loading import AnyWeights
+from ..model.model import plain_network
 from ..scores import softmax, top_k
 from .layers import BEFORE, Passes, check, print_steps
 from .measure import measure
+from .peak import UNITS
 from .steps import Steps
 
 STAGES = {"stage": "<28", "ms": ">9.3f", "best": ">9.3f", "of time": ">7.1%"}
@@ -16,9 +17,10 @@ PARTS = READ, PREPARE, COMPUTE, NAME = ("read and decode the photo", "resize, cr
                                         "softmax and top 5")
 
 
-def run(report, weights: Weights, photo, threads: int, seconds: float, trace=None, **how) -> None:
+def run(report, weights: AnyWeights, photo, threads: int, seconds: float, trace=None, **how) -> None:
     """Print the stages of a photo (path, or None for random pixels), then the steps of the network; write the trace.
 
+    weights: in the precision to compute in
     how: exif and max_pixels of `open_image`
     """
     in_chans = weights.architecture.in_chans
@@ -31,9 +33,10 @@ def run(report, weights: Weights, photo, threads: int, seconds: float, trace=Non
 
     x = np.random.default_rng(0).uniform(-1, 1, (*weights.preprocessing.input_size, in_chans))
     x = x.astype(np.float32) if photo is None else prepare(read())
-    title = f"{weights.architecture.variant.short_name} {x.shape[0]}x{x.shape[1]}"
     steps = Steps(weights, x[None], threads)
-    check(steps, title, Network(weights.architecture, weights.parameters)(x[None]))
+    title = (f"{weights.architecture.variant.short_name} {x.shape[0]}x{x.shape[1]}" +
+             f" {steps.precision}" * (steps.precision != "float32"))
+    check(steps, title, plain_network(weights)(x[None]))
     stages = {} if photo is None else _stages(report, photo, read, prepare, steps, seconds / 4)
     passes = print_steps(report, title, steps, seconds)
     if trace is not None:
@@ -75,8 +78,8 @@ def _events(stages: dict[str, float], steps: Steps, passes: Passes) -> list[dict
     add(BEFORE, passes.best[0], 2)
     now += passes.best[0]
     for step, seconds in zip(steps.steps, passes.best[1:], strict=True):
-        add(step.name, seconds, 2, MMACs=step.macs / 1e6, GFLOPs=step.flops() / seconds / 1e9,
-            KiB=step.bytes() / 1024, **step.describe())
+        add(step.name, seconds, 2, MMACs=step.macs / 1e6, KiB=step.bytes() / 1024,
+            **{UNITS[steps.precision]: step.flops() / seconds / 1e9}, **step.describe())
         now += seconds
     if NAME in stages:
         add(NAME, stages[NAME], 1)

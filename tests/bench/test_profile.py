@@ -10,6 +10,8 @@ from npefficient.bench.steps import Steps
 from npefficient.commands import main
 from npefficient.network import architecture
 from npefficient.network.parameters import random_weights
+from npefficient.network.quantization import quantize
+from npefficient.weights.quantized_file import write_quantized
 from npefficient.weights.weight_file import read_weights, write_weights
 
 ZERO = str(demo.digits()[0])
@@ -41,6 +43,27 @@ def test_every_step_is_there(profiled):
     assert [row["layer"] for row in rows] == [layers.BEFORE, *(step.name for step in steps.steps)]
     assert sum(row["MMACs"] for row in rows[1:]) == pytest.approx(weights.architecture.macs(64, 64) / 1e6)
     assert total["us"] + difference["us"] == pytest.approx(whole["us"])
+
+
+def test_int8_has_the_steps_of_its_own_network(tmp_path, capsys):
+    """The same from a file of int8 weights, without being told; each step in operations on integers."""
+    stored = tmp_path / "int8.h5"
+    write_quantized(stored, quantize(read_weights(DIGITS)))
+    steps = Steps(quantize(read_weights(DIGITS)), np.zeros((1, 64, 64, 3), np.float32))
+    for weights in ((DIGITS, "--precision", "int8"), (str(stored),)):
+        code = main(["profile", ZERO, "--seconds", "0.01", "--json", str(tmp_path / "profile.json"), "--trace",
+                     str(tmp_path / "trace.json"), "--weights", *weights])
+        out = capsys.readouterr().out
+        assert code == 0 and "lite0 64x64 int8, 1 thread" in out and " GOP/s" in out and "GFLOP/s" not in out
+        tables = json.loads((tmp_path / "profile.json").read_text())["tables"]
+        *rows, _, _, _ = tables["layers"]
+        assert [row["layer"] for row in rows] == [layers.BEFORE, *(step.name for step in steps.steps)]
+        assert sum(row["layer"].startswith("input of ") for row in rows) == 17
+        events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
+        assert [event["name"] for event in events if event["tid"] == 2 and event["ph"] == "X"] == [
+            row["layer"] for row in rows]
+    assert main(["profile", ZERO, "--weights", str(stored), "--precision", "float32"]) == 1
+    assert "these weights are int8" in capsys.readouterr().err
 
 
 def test_trace_shows_the_steps_one_after_the_other(profiled):
@@ -77,7 +100,7 @@ def test_network_of_another_number_of_channels_has_no_photo(capsys, tmp_path):
 
 
 def test_wrong_logits_are_refused(monkeypatch, capsys):
-    monkeypatch.setattr(profile, "Network", lambda *arguments: lambda x: np.zeros((1, 10), np.float32))
+    monkeypatch.setattr(profile, "plain_network", lambda *arguments: lambda x: np.zeros((1, 10), np.float32))
     assert main(["profile", ZERO, "--weights", DIGITS, "--seconds", "0.01"]) == 1
     assert "the whole pass: WRONG RESULT" in capsys.readouterr().err
 
