@@ -1,13 +1,18 @@
 """--precision int8: other logits, the same interface, and rows of one precision in one file."""
 import json
 
+import numpy as np
 import pytest
+
+import npefficient
+from npefficient import demo
+from npefficient.network.quantization import quantize
+from npefficient.network.quantized_reference import QuantizedNetwork
 
 
 @pytest.fixture
 def place(tmp_path, monkeypatch):
     """Two pictures in the working directory."""
-    import numpy as np
     from PIL import Image
 
     monkeypatch.chdir(tmp_path)
@@ -34,11 +39,28 @@ def test_one_photo_and_many_have_the_same_probabilities(command, place):
     assert floats != found
 
 
-def test_rows_of_different_precisions_do_not_mix(command, place):
-    command("classify", "0.png", "--model", "digits", "--output", "rows.jsonl")
-    code, _, err = command("classify", "0.png", "1.png", "--model", "digits", "--output", "rows.jsonl", "--resume",
-                           "--precision", "int8")
-    assert code == 1 and "was begun with precision 'float32', and now 'int8'" in err
+def test_embeddings_are_the_pooled_features_of_the_int8_network(command, place):
+    command("classify", "0.png", "1.png", "--model", "digits", "--precision", "int8", "--output", "rows.jsonl",
+            "--embeddings")
+    weights = npefficient.load_weights(demo.weights_path())
+    network, model = QuantizedNetwork(quantize(weights)), npefficient.Model(weights)
+    for row in rows(place / "rows.jsonl"):
+        (expected,) = network.outputs(model.transform(row["photo"])[None], ["global_pool"])["global_pool"]
+        assert np.float32(row["embedding"]).tobytes() == expected.tobytes()
+    for more in (("--workers", "1"), ("--workers", "3", "--batch-size", "2"), ("--threads", "1")):
+        command("classify", "0.png", "1.png", "--model", "digits", "--precision", "int8", "--output", "again.jsonl",
+                "--embeddings", "--force", *more)
+        assert (place / "again.jsonl").read_bytes() == (place / "rows.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("first, second", [("float32", "int8"), ("int8", "float32")])
+@pytest.mark.parametrize("suffix", [".jsonl", ".csv", ".parquet", ".h5"])
+def test_rows_of_different_precisions_do_not_mix(command, place, suffix, first, second):
+    output = "classify", "--model", "digits", "--output", f"rows{suffix}"
+    command(*output, "0.png", "--precision", first)
+    code, _, err = command(*output, "0.png", "1.png", "--resume", "--precision", second)
+    assert code == 1 and f"was begun with precision '{first}', and now '{second}'" in err
+    assert command(*output, "0.png", "1.png", "--resume", "--precision", first)[0] == 0
 
 
 def test_unknown_precision(command, place):

@@ -78,6 +78,14 @@ def test_a_file_of_int8_weights(ray, place, monkeypatch):
     assert rows(place / "int8").equals(expected) and not expected.equals(rows(place / "expected.parquet"))
 
 
+def test_rows_in_int8_are_those_of_one_process(ray, place):
+    assert one_process(place, place / "photos", "embeddings_int8.parquet", "--embeddings", "--precision", "int8") == 1
+    got = distributed.classify([(place / "photos").as_uri()], small_weights(), (place / "remote_int8").as_uri(),
+                               precision="int8", embeddings=True)
+    found, expected = rows(place / "remote_int8"), rows(place / "embeddings_int8.parquet")
+    assert got == (COUNT, 2) and found.equals(expected) and found.schema.metadata == expected.schema.metadata
+
+
 def test_a_worker_killed_half_way_loses_nothing(ray, place, tmp_path, monkeypatch):
     """It dies once, before it returns its rows; Ray starts another one, which gets the same photos."""
     marker = tmp_path / "killed"

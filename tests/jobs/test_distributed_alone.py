@@ -11,6 +11,8 @@ from npefficient.commands import main
 from npefficient.errors import ArgumentError, NpefficientError
 from npefficient.jobs import distributed
 from npefficient.jobs.distributed import Classifier
+from npefficient.network.quantization import quantize
+from npefficient.network.quantized_reference import QuantizedNetwork
 
 # Ray warns of its own defaults.
 pytestmark = pytest.mark.filterwarnings(r"ignore:.* is deprecated:DeprecationWarning:ray\.data\.context")
@@ -26,6 +28,17 @@ def test_classifier_outside_of_ray(place):
     assert classifier({"path": paths[:2], "bytes": data}).to_pylist() == got[:2]
     image = np.asarray(Image.open(paths[0]))
     assert classifier({"path": paths[:1], "image": image[None]}).to_pylist() == got[:1]
+
+
+def test_classifier_in_int8(place):
+    path = str(place / "photos" / "photo.jpg")
+    classifier = Classifier(place / "small.h5", topk=1, embeddings=True, precision="int8")
+    (row,) = classifier({"path": np.array([path], object)}).to_pylist()
+    network = QuantizedNetwork(quantize(small_weights()))
+    made = network.outputs(classifier.model.transform(path)[None], ["global_pool", "classifier"])
+    assert np.float32(row["embedding"]).tobytes() == made["global_pool"][0].tobytes()
+    assert row["class_1"] == made["classifier"][0].argmax()
+    assert b'"precision": "int8"' in classifier.columns.metadata[b"npefficient"]
 
 
 @pytest.mark.parametrize("batch, message", [

@@ -53,9 +53,14 @@ def test_head_features_and_layers(backend):
               "classifier": "classifier"}
     for name, output in made.activations(X, layers).items():
         assert_same_bits(output, plain[layers[name]])
-    maps = FeatureModel(made, [1, 4])(X)
-    assert [m.shape[-1] for m in maps] == [24, 320]
-    assert_same_bits(maps[1], plain["blocks.6.0.conv_pwl"])
+    lasts = [stage[-1].convs[-1].name for stage in made.architecture.stages]
+    maps = FeatureModel(made)(X)
+    assert [m.shape[-1] for m in maps] == [16, 24, 40, 112, 320]
+    for features, name in zip(maps, (lasts[i] for i in (0, 1, 2, 4, 6)), strict=True):
+        assert_same_bits(features, plain[name])
+    last, maps = made.forward_intermediates(X, extra_blocks=True)
+    for features, name in zip([last, *maps], ["conv_head", "conv_stem", *lasts], strict=True):
+        assert_same_bits(features, plain[name])
 
 
 @pytest.mark.parametrize("backend", ["engine", "reference"])
