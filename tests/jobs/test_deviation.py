@@ -2,6 +2,8 @@
 import numpy as np
 import pytest
 from changed_weights import CHANGED, changed
+from imagenet import PHOTOS, needs_imagenet, official
+from PIL import Image
 from small import small_weights
 
 from npefficient.errors import ArgumentError
@@ -96,6 +98,15 @@ def test_network_without_a_classifier(images):
     features = adapt(small_weights(), num_classes=0)
     found = deviation(features, features, images)
     assert found.layers[-1].name == "global_pool" and found.answers == () and found.kept == 0
+
+
+@needs_imagenet
+def test_no_block_of_lite0_adds_more_than_two_per_cent():
+    """As the README says; the logits are off by less than 4.5 %."""
+    weights = official("lite0").weights()
+    found = deviation(weights, weights, [Image.open(photo) for photo in PHOTOS])
+    assert max(layer.own_share for layer in found.layers) < 0.02
+    assert 0.03 < found.layers[-1].share < 0.045 and found.kept == len(PHOTOS) == 4
 
 
 def test_what_can_not_be_compared(images):
