@@ -101,12 +101,11 @@ def expected_in_8_bits(case: QuantizedCase) -> np.ndarray:
     return quantized_reference.clamp(y) if case.relu6 else y if case.residual is None else y + case.residual
 
 
-def run(report, title: str, case: Case | QuantizedCase, peak: float | None, seconds: float) -> list[dict]:
-    """Print the ladder of a case; returns its rows. peak: of the case's operations per second, if it is known."""
+def run(report, title: str, case: Case | QuantizedCase, peak: float, seconds: float) -> list[dict]:
+    """Print the ladder of a case; returns its rows. peak: of its precision, in operations per second."""
     rungs, (h, w, c), (q, r, m), unit = LADDERS[case.op], case.x.shape, case.out_shape, case.unit
-    limit = f"; peak {peak / 1e9:.1f} G{unit}/s" if peak else ""
     table = report.table(f"{title}: {case.op}, {h}x{w}x{c} to {q}x{r}x{m}, {case.flops / 1e6:.2f} M{unit}s, "
-                         f"{case.bytes / 1024:,.0f} KiB at least{limit}",
+                         f"{case.bytes / 1024:,.0f} KiB at least; peak {peak / 1e9:.1f} G{unit}/s",
                          {key.format(unit=unit): form for key, form in COLUMNS.items()}, "ladder")
     before = None
     for rung in rungs:
@@ -121,7 +120,7 @@ def run(report, title: str, case: Case | QuantizedCase, peak: float | None, seco
         each, best = (taken * case.flops / part.flops for taken in (timing.median, timing.minimum))
         rows = None if part is case else f"{len(part.x)}/{h}"
         table.add(rung=rung.name, us=each * 1e6, best=best * 1e6, rows=rows, differs=differs, reason=rung.reason, **{
-            f"G{unit}/s": case.flops / each / 1e9, "of peak": peak and case.flops / each / peak,
+            f"G{unit}/s": case.flops / each / 1e9, "of peak": case.flops / each / peak,
             "GB/s": case.bytes / each / 1e9, "x before": before and before / each})
         before = each
     print(LEGEND)

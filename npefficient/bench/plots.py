@@ -27,15 +27,19 @@ def _write(figure, path: Path) -> None:
     print(f"wrote {plain(path)}: the picture")
 
 
-def ladder(rows: list[dict], title: str, peak: float | None, path: Path, unit: str = "FLOP") -> None:
-    """A bar for each rung of `bench/ladder.py`, GFLOP/s on a log scale, with the peak (FLOP/s) as a line, if known."""
+def ladder(rows: list[dict], title: str, peak: float, path: Path, unit: str) -> None:
+    """A bar for each rung of `bench/ladder.py` on a log scale, with the peak as a line.
+
+    peak: operations per second; unit: "FLOP" or "OP", what an operation is called
+    """
     speed = f"G{unit}/s"
     rows = [row for row in rows if speed in row]  # without those that this processor lacks something for
     figure, axes = _figure(8, 0.45 * len(rows) + 1.5)
     speeds = [row[speed] for row in rows]
     axes.barh([row["rung"] for row in rows], speeds, color=COLOURS["pointwise"], height=0.7)
+    axes.axvline(peak / 1e9, color=PEAK, linewidth=1.5)
     lowest = 10.0 ** math.floor(math.log10(min(speeds)) - 0.1)
-    axes.set(xscale="log", xlim=(lowest, 1.5 * (peak / 1e9 if peak else max(speeds))), xlabel=f"{speed} of one core")
+    axes.set(xscale="log", xlim=(lowest, peak / 1e9 * 1.5), xlabel=f"{speed} of one core")
     axes.set_title(title, loc="left", pad=24)
     axes.tick_params("y", length=0)
     axes.invert_yaxis()
@@ -44,10 +48,8 @@ def ladder(rows: list[dict], title: str, peak: float | None, path: Path, unit: s
         for x, key in ((1.14, speed), (1.28, "x before")):
             text = row[key] if isinstance(row[key], str) else "" if row[key] is None else f"{row[key]:.3g}"
             axes.text(x, i if i >= 0 else -0.7, text, transform=beside, ha="right", va="center", fontsize=9)
-    if peak:
-        axes.axvline(peak / 1e9, color=PEAK, linewidth=1.5)
-        axes.annotate(f"peak {peak / 1e9:.0f}", (peak / 1e9, 1), (0, 3), xycoords=axes.get_xaxis_transform(),
-                      color=PEAK, textcoords="offset points", ha="right", fontsize=9)
+    axes.annotate(f"peak {peak / 1e9:.0f}", (peak / 1e9, 1), (0, 3), xycoords=axes.get_xaxis_transform(), color=PEAK,
+                  textcoords="offset points", ha="right", fontsize=9)
     _write(figure, path)
 
 

@@ -57,7 +57,7 @@ def _misfit(target: Target, layout: Layout, entries) -> str | None:
         return "is not for training"
     # Plans and packed weights are made for this processor's own layouts. An AVX-512 processor without shipped code of
     # its own could run that for AVX2, but at half the speed of what it compiles. With VNNI it could run that for 16-bit
-    # integers, but 1x1 convolutions would take almost twice the time (`bench kernels --op pointwise-int8`).
+    # integers, but 1x1 convolutions would take almost twice the time (the ladder of 'bench kernels --precision int8').
     if asdict(layout) in [entry["layout"] for entry in entries]:
         return None
     return f"is for {'vectors' if layout.item == FLOAT else 'vectors or integers'} of another width"

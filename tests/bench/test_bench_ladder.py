@@ -269,7 +269,7 @@ def test_the_bars_of_a_ladder_end_at_their_speed(monkeypatch, tmp_path):
     figures = []
     monkeypatch.setattr(plots, "_write", lambda figure, path: figures.append(figure))
     rows = [{"rung": "a", "GFLOP/s": 0.02, "x before": None}, {"rung": "b", "GFLOP/s": 50.0, "x before": 2500.0}]
-    plots.ladder(rows, "title", 1e11, tmp_path / "a.png")
+    plots.ladder(rows, "title", 1e11, tmp_path / "a.png", "FLOP")
     (axes,) = figures[0].axes
     assert [bar.get_width() for bar in axes.patches] == [0.02, 50.0]
     assert list(axes.lines[0].get_xdata()) == [100.0, 100.0]
