@@ -50,7 +50,7 @@ def add_arguments(parser):
     _models(part, "lite0", several=False)
     add_threads(part, default=1)
     _size(part)
-    add_precision(part)
+    add_precision(part, of_weights=False)
     part = add("kernels", "Each kernel on the shape of each layer of a model, with its data in the cache; for a single "
                "layer or block also the ladder from plain loops to the engine's kernel", 0.2)
     _models(part, "lite0", several=False)
@@ -64,7 +64,7 @@ def add_arguments(parser):
                       help="draw the ladder if there is one, else the layers in a roofline plot "
                            f"({', '.join(PICTURES)}); overwrites an existing file")
     _size(part)
-    add_precision(part)
+    add_precision(part, of_weights=False)
     part = add("peers", "Other inference engines and ours, with the same weights, threads and precision", 2.0)
     _models(part, "lite0", several=True)
     part.add_argument("--peer", metavar="NAME,..", type=_peer_list, default="all",

@@ -122,12 +122,12 @@ def add_weights(parser, demo: str | None = None) -> None:
         weights.add_argument("--demo", action="store_true", help=demo)
 
 
-def add_precision(parser) -> None:
-    """Add --precision, of the model that `make_model` makes."""
-    parser.add_argument("--precision", choices=("float32", "int8"),
+def add_precision(parser, of_weights: bool = True) -> None:
+    """Add --precision, of the model that `make_model` makes; float32 by default unless weights can tell otherwise."""
+    default = "that of the weights, float32 unless 'npefficient quantize' wrote them" if of_weights else "float32"
+    parser.add_argument("--precision", choices=("float32", "int8"), default=None if of_weights else "float32",
                         help="int8: weights and activations of 8 bits, made of the same weights; about three times as "
-                             "fast on x86 processors with VNNI, and slightly less accurate (default: that of the "
-                             "weights, float32 unless 'npefficient quantize' wrote them)")
+                             f"fast on x86 processors with VNNI, and slightly less accurate (default: {default})")
 
 
 def add_reading(parser) -> None:

@@ -9,7 +9,7 @@ from .options import add_precision, compile_kernels
 
 
 def add_arguments(parser):
-    add_precision(parser)
+    add_precision(parser, of_weights=False)
     parser.add_argument("--for", dest="targets", metavar="TARGET,..",
                         help="compile for these processors: x86-64-v3 (AVX2), x86-64-v4 (AVX-512), x86-64-v4-vnni "
                              "(AVX-512 with VNNI, for int8); on ARM64 neoverse-n1. Each takes processes of its own")

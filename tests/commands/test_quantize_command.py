@@ -72,8 +72,6 @@ def test_quantize_refuses(command, place, official, arguments, code, message):
                                           "(.h5) needs no conversion"),
     (["compare", "int8.h5", "int8.h5"], 2, NEEDS_FLOAT32),
     (["finetune", "photos", "-o", "out.h5", "--weights", "int8.h5"], 1, NEEDS_FLOAT32),
-    (["profile", "--weights", "int8.h5"], 1, NEEDS_FLOAT32),
-    (["explain", "photos/0/00000.png", "--weights", "int8.h5", "-o", "out.html"], 1, "the float32 file"),
     (["classify", "photos/0/00000.png", "--weights", "int8.h5", "--precision", "float32"], 1,
      "precision 'float32': these weights are int8 (seed 0), and float32 can't be recovered from them"),
 ], ids=lambda value: value[0] if isinstance(value, list) else None)
