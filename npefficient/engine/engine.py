@@ -74,7 +74,40 @@ class _Here(threading.local):
 _here = _Here()
 
 
-class Engine:
+class Sharing:
+    """What finishes runs for one layout, in the calling thread and with workers."""
+
+    def __init__(self, layout: Layout):
+        self.layout = layout
+        self._jobs = _Pool(Job)
+
+    def share(self, runs: list[Run], threads: int) -> None:
+        """Finish these runs: this thread walks through all of them, and workers take part.
+
+        A signal handler that interrupts a call gets no workers: that call may hold their locks.
+        """
+        inside = _here.shares
+        try:
+            _here.shares = True
+            self._share(runs, [] if inside else (runs * threads)[1:])
+        finally:
+            _here.shares = inside
+
+    def _share(self, runs: list[Run], parts: list[Run]) -> None:
+        """parts: the run for each worker to take part in."""
+        work, job = driver(self.layout), self._jobs.take()
+        asked = active = workers.ask(parts) if parts else []
+        for run in runs:
+            job.fill(run)
+            job.post(run)
+            active = workers.finish(work, job, active)
+        job.release()
+        self._jobs.free.append(job)
+        for worker in asked:
+            worker.release()  # a worker that is still busy does it itself, before it sleeps
+
+
+class Engine(Sharing):
     """Run one network, or a part of it."""
 
     def __init__(self, weights: Weights | QuantizedWeights, num_threads: int, layout: Layout | None = None):
@@ -83,7 +116,7 @@ class Engine:
         self.num_threads = num_threads
         self.packed = pack(weights, layout)
         self._plans: dict[tuple, tuple[Plan, _Pool]] = {}
-        self._jobs = _Pool(Job)
+        super().__init__(self.packed.layout)
 
     def plan(self, height: int, width: int, threads: int | None = None) -> Plan:
         """The plan for one input size, made on first use and kept for the last few sizes."""
@@ -158,28 +191,3 @@ class Engine:
         apart = pictures // self.num_threads * self.num_threads if self.num_threads > 1 else 0
         yield from ((i, self.num_threads, 1) for i in range(0, apart, self.num_threads))
         yield from ((i, 1, self.num_threads) for i in range(apart, pictures))
-
-    def share(self, runs: list[Run], threads: int) -> None:
-        """Finish these runs: this thread walks through all of them, and workers take part.
-
-        A signal handler that interrupts a call gets no workers: that call may hold their locks.
-        """
-        inside = _here.shares
-        try:
-            _here.shares = True
-            self._share(runs, [] if inside else (runs * threads)[1:])
-        finally:
-            _here.shares = inside
-
-    def _share(self, runs: list[Run], parts: list[Run]) -> None:
-        """parts: the run for each worker to take part in."""
-        work, job = driver(self.packed.layout), self._jobs.take()
-        asked = active = workers.ask(parts) if parts else []
-        for run in runs:
-            job.fill(run)
-            job.post(run)
-            active = workers.finish(work, job, active)
-        job.release()
-        self._jobs.free.append(job)
-        for worker in asked:
-            worker.release()  # a worker that is still busy does it itself, before it sleeps

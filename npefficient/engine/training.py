@@ -1,8 +1,10 @@
 """Forward and backward passes over batches, by compiled kernels (`training_chunks.py`).
 
 Each convolution is one compiled step over all pictures. Between two steps, the moments of its strips become a batch
-norm, here and in float64: these are a few numbers for each channel. Every bit of the result is the same for any number
-of threads.
+norm, here and in float64: these are a few numbers for each channel.
+
+Every bit of the result is the same for any number of threads. It is also the same for vectors of any width: each
+channel has a lane of its own, and neither strips nor parts depend on the number of lanes.
 """
 from collections.abc import Mapping
 
@@ -17,47 +19,48 @@ from ..network.folding import bn_parameters
 from ..network.parameters import TRACKED
 from ..network.reference import global_pool
 from . import training_steps as steps
-from . import workers
-from .compiled import driver
-from .training_layers import Layer, Maps, address, make_layers, panels
+from .engine import Sharing
+from .training_layers import Layer, Maps, make_layers, panels
 
 FORWARD = {"stem": steps.FORWARD_STEM, "depthwise": steps.FORWARD_DEPTHWISE, "pointwise": steps.FORWARD_POINTWISE}
 BACKWARD = {"stem": steps.BACKWARD_STEM, "depthwise": steps.BACKWARD_DEPTHWISE,
             "pointwise": steps.BACKWARD_POINTWISE}
-MOST_PARTS, LEAST_PARTS = 8, 2  # of the pictures, whose gradients of a layer's weights are added up side by side
-PARTS_SIZE = 1 << 20  # bytes of all these gradients, from which there are fewer parts
 
 
-class TrainingEngine:
+class TrainingEngine(Sharing):
     """One network for batches of one size, (N, H, W, C).
 
-    Call `forward`, then `backward` once. Not for several threads at once.
+    Call `forward`, then `backward` once. Not for several threads at once, and not again after an exception within a
+    pass, such as Ctrl-C: workers may still write to its memory.
     """
 
     def __init__(self, network: Architecture, shape: tuple[int, int, int, int], threads: int,
                  layout: Layout = TRAINING):
         """threads: how many take part in each step"""
         pictures, height, width, _ = shape
-        self.network, self.threads, self.layout = network, threads, layout
+        super().__init__(layout)
+        self.network, self.threads = network, threads
         self.layers = list(make_layers(network, layout, pictures, height, width))
         self.by_name = {layer.conv.name: layer for layer in self.layers}
         last = self.layers[-1].maps
         self.features = last.memory()  # what the last layer gives
-        # The classifier's pixels are the pictures.
+        # The classifier's pixels are the pictures. Backward, its classes are input channels, of which the kernel takes
+        # `unroll` at a time: there may be some more, with zeros.
+        self.more_classes = -network.num_classes % layout.unroll
         self.pooled = Maps(layout, 1, 1, pictures, network.head_hidden_size)
-        self.logits = Maps(layout, 1, 1, pictures, network.num_classes)
+        self.logits = Maps(layout, 1, 1, pictures, network.num_classes + self.more_classes)
         self.inputs, self.outputs = self.pooled.memory(), self.logits.memory()
         self.zeros = aligned(layout.panel * layout.vector)  # instead of biases
         self.free: list[np.ndarray] = []  # memory of gradients
-        self.job = workers.Job(layout)
 
     # --- forward
 
     def forward(self, parameters: Mapping[str, np.ndarray], x: np.ndarray, masks: Mapping | None = None,
                 train_batch_norm: bool = True) -> np.ndarray:
-        """(N, H, W, C) -> logits (N, num_classes), all float32.
+        """(N, H, W, C), C-contiguous -> logits (N, num_classes), all float32.
 
-        parameters: by timm's names; masks, train_batch_norm: as for `network.training_network.TrainingNetwork`
+        parameters: by timm's names, float32 or float16
+        masks, train_batch_norm: as for `network.training_network.TrainingNetwork`
         """
         self.parameters, self.x, self.train_batch_norm = parameters, x, train_batch_norm
         self.masks: Mapping = masks or {}
@@ -68,25 +71,25 @@ class TrainingEngine:
         for layer in self.layers:
             self._forward(layer)
         last = self.layers[-1]
-        self._run(0, op=steps.ACTIVATE, chunks=last.maps.pictures, x_kind=steps.RELU6, y=address(self.features),
+        self._run(0, op=steps.ACTIVATE, chunks=last.maps.pictures, x_kind=steps.RELU6, y=self.features,
                   height=last.maps.height, width=last.maps.width, **last.as_source())
         pooled = global_pool(last.maps.read(self.features), self.network.global_pool)
         self.pooled.write(self.inputs, (pooled * self.masks.get("classifier", np.float32(1)))[None, None])
-        weight = self._packed("pointwise", parameters["classifier.weight"][:, :, None, None])
-        self._run(0, op=steps.FORWARD_POINTWISE, chunks=1, weight=address(weight), **self._classifier_fields())
-        return self.logits.read(self.outputs)[0, 0] + parameters["classifier.bias"]
+        weight = self._packed("pointwise", self._classifier_weight())
+        self._run(0, op=steps.FORWARD_POINTWISE, chunks=1, weight=weight, **self._classifier_fields())
+        return self.logits.read(self.outputs)[0, 0, :, : self.network.num_classes] + parameters["classifier.bias"]
 
     def _forward(self, layer: Layer) -> None:
         conv, fields = layer.conv, layer.fields()
         weight = self._packed(conv.op, self.parameters[f"{conv.name}.weight"])
         if layer.source is None:
-            fields |= {"x": address(self.x), "x_picture": self.x[0].nbytes}
+            fields |= {"x": self.x, "x_picture": self.x[0].nbytes}
         count, pixels, _ = layer.strips
         shares = np.float32(1) / np.array(pixels, np.float32)
         gathered = self._gathered(layer, count)
         chunks = layer.maps.pictures * (layer.maps.vectors if conv.op == "depthwise" else count)
-        self._run(layer.scratch[0], **fields | {"op": FORWARD[conv.op], "chunks": chunks, "weight": address(weight),
-                                                  "gathered": address(gathered), "shares": address(shares)})
+        self._run(layer.scratch[0], **fields | {"op": FORWARD[conv.op], "chunks": chunks, "weight": weight,
+                                                  "gathered": gathered, "shares": shares})
         means, squares = _by_channel(gathered, conv)
         counts = np.tile(np.array(pixels, np.float64), layer.maps.pictures)[:, None]
         layer.count = counts.sum()
@@ -122,7 +125,7 @@ class TrainingEngine:
         maps.write(last.dy, global_pool_backward(dpooled, maps.read(self.features), self.network.global_pool))
         gathered = self._gathered(last, 1)
         self._run(0, op=steps.SUMS, chunks=maps.pictures, x_kind=steps.RELU6, height=maps.height, width=maps.width,
-                  x_dy=address(last.dy), gathered=address(gathered), **last.as_source())
+                  x_dy=last.dy, gathered=gathered, **last.as_source())
         self._norm_backward(last, gathered, gradients)
         for layer in reversed(self.layers):
             self._backward(layer, gradients)
@@ -130,46 +133,44 @@ class TrainingEngine:
 
     def _backward_classifier(self, dlogits, gradients) -> np.ndarray:
         """Returns the gradient for the pooled features, (N, features)."""
-        weight = self.parameters["classifier.weight"][:, :, None, None]
+        weight, classes = self._classifier_weight(), self.network.num_classes
         dy, dx = self.logits.memory(), self.pooled.memory()
-        self.logits.write(dy, dlogits[None, None])
+        self.logits.write(dy, np.pad(dlogits, ((0, 0), (0, self.more_classes)))[None, None])
         turned = self._packed("pointwise", weight.transpose(1, 0, 2, 3))
         dweight = aligned(self.logits.vectors * self.layout.vector * self.pooled.channels).view(np.float32)
-        self._run(0, op=steps.BACKWARD_POINTWISE, chunks=1, dy=address(dy), turned=address(turned),
-                  dweight=address(dweight), x_dy=address(dx), **self._classifier_fields())
-        gradients["classifier.weight"] = self._unpacked("pointwise", weight.shape, dweight)[:, :, 0, 0]
+        self._run(0, op=steps.BACKWARD_POINTWISE, chunks=1, dy=dy, turned=turned,
+                  dweight=dweight, x_dy=dx, **self._classifier_fields())
+        gradients["classifier.weight"] = self._unpacked("pointwise", weight.shape, dweight)[:classes, :, 0, 0]
         gradients["classifier.bias"] = dlogits.sum(0)
         return self.pooled.read(dx)[0, 0] * self.masks.get("classifier", np.float32(1))
 
     def _backward(self, layer: Layer, gradients) -> None:
         """The gradient of a layer's weights, and that of what the layer before gave, with its sums."""
         conv, source, fields = layer.conv, layer.source, layer.fields()
-        weight, floats = self.parameters[f"{conv.name}.weight"], layer.weight_floats()
-        parts = max(LEAST_PARTS, min(MOST_PARTS, PARTS_SIZE // (floats * FLOAT)))
-        parts = min(parts, layer.maps.pictures)
+        weight, floats, parts = self.parameters[f"{conv.name}.weight"], layer.weight_floats(), layer.parts
         dweight = aligned(parts * floats * FLOAT).view(np.float32).reshape(parts, floats)
         x_size, scratch_size = layer.scratch
-        fields |= {"op": BACKWARD[conv.op], "parts": parts, "dy": address(layer.dy), "dweight": address(dweight),
+        fields |= {"op": BACKWARD[conv.op], "parts": parts, "dy": layer.dy, "dweight": dweight,
                    "dweight_size": dweight[0].nbytes, "scratch_dz": x_size,
                    "chunks": parts * (layer.maps.vectors if conv.op == "depthwise" else 1)}
         if source is None:
             pads = [same_padding(size, conv.kernel, conv.stride) for size in (layer.height, layer.width)]
             x = np.pad(self.x, [(0, 0), *pads, (0, 0)])
-            self._run(scratch_size, **fields | {"x": address(x), "x_picture": x[0].nbytes, "width": x.shape[2]})
+            self._run(scratch_size, **fields | {"x": x, "x_picture": x[0].nbytes, "width": x.shape[2]})
         else:
             source.dy, gathered = self._take(source.maps), self._gathered(source, fields["strips"])
             turned = weight.transpose(1, 0, 2, 3) if conv.op == "pointwise" else weight[:, :, ::-1, ::-1]
             turned = self._packed(conv.op, turned)
             skip = layer.block_end.dy if layer.block_end else None
-            self._run(scratch_size, **fields | {"turned": address(turned), "x_dy": address(source.dy),
-                                                "skip": address(skip), "gathered": address(gathered)})
+            self._run(scratch_size, **fields | {"turned": turned, "x_dy": source.dy,
+                                                "skip": skip, "gathered": gathered})
             self._norm_backward(source, gathered, gradients)
         total = dweight[0]
         for part in dweight[1:]:
             total += part
         gradients[f"{conv.name}.weight"] = self._unpacked(conv.op, weight.shape, total)
-        ends_block = any(other.block_end is layer for other in self.layers)
-        for done in ([] if ends_block else [layer]) + ([layer.block_end] if layer.block_end else []):
+        # The gradient of a block's output is read by its last layer and, through the shortcut, by its first one.
+        for done in ([] if layer.has_shortcut else [layer]) + ([layer.block_end] if layer.block_end else []):
             self.free.append(done.dy)
             done.dy = None
 
@@ -212,24 +213,21 @@ class TrainingEngine:
         parts = np.split(packed, ends[:-1])
         return np.concatenate([part.reshape(k, k, c, -1).transpose(3, 2, 0, 1) for part in parts])[:m]
 
-    def _classifier_fields(self) -> dict[str, int]:
+    def _classifier_weight(self) -> np.ndarray:
+        """As that of a 1x1 convolution, with all its output channels."""
+        return np.pad(self.parameters["classifier.weight"], ((0, self.more_classes), (0, 0)))[:, :, None, None]
+
+    def _classifier_fields(self) -> steps.Fields:
         pooled, logits = self.pooled, self.logits
-        return {"pictures": 1, "strips": 1, "parts": 1, "x": address(self.inputs), "x_plane": pooled.plane,
-                "x_vectors": pooled.vectors, "z": address(self.outputs), "z_plane": logits.plane,
+        return {"pictures": 1, "strips": 1, "parts": 1, "x": self.inputs, "x_plane": pooled.plane,
+                "x_vectors": pooled.vectors, "z": self.outputs, "z_plane": logits.plane,
                 "z_vectors": logits.vectors, "in_channels": pooled.channels, "out_channels": logits.channels,
                 "out_height": 1, "out_width": logits.width, **panels(self.layout, logits.channels),
                 **panels(self.layout, pooled.channels, "x_")}
 
     def _run(self, scratch_size: int, **fields) -> None:
         """Do one step, with all threads."""
-        one, work = steps.Pass(self.layout, scratch_size, {"zeros": address(self.zeros), **fields}), driver(self.layout)
-        asked = workers.ask([one] * (self.threads - 1)) if self.threads > 1 else []
-        self.job.fill(one)
-        self.job.post(one)
-        workers.finish(work, self.job, asked)
-        self.job.release()
-        for worker in asked:
-            worker.release()
+        self.share([steps.Pass(self.layout, scratch_size, {"zeros": self.zeros, **fields})], self.threads)
 
 
 def _by_channel(gathered, conv: Conv) -> np.ndarray:

@@ -1,16 +1,19 @@
 """The convolutions of one network for batches of one size: their feature maps, and the fields of their steps."""
 import functools
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..kernels.layout import FLOAT, Layout
+from ..kernels.layout import CACHE_LINE, FLOAT, Layout
 from ..kernels.memory import SCRATCH, aligned, blocks, read_blocks, write_blocks
 from ..network.architecture import Architecture, Conv, same_padding
-from .training_steps import AS_IT_IS, LINEAR, RELU6
+from .training_steps import AS_IT_IS, LINEAR, RELU6, Fields
 
 LEAST_STRIP = 24  # pixels: three tiles of 8
+MOST_PARTS, LEAST_PARTS = 8, 2  # of the pictures, whose gradients of a layer's weights are added up side by side
+PARTS_SIZE = 1 << 20  # bytes of all these gradients, from which there are fewer parts
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ class Layer:
     y: np.ndarray | None = None  # the input, if it is kept: what the layer before gives, with its block's shortcut
     shortcut: np.ndarray | None = None  # that shortcut, if there is one
     block_end: "Layer | None" = None  # whose output this layer's input is added to, if there is one
+    has_shortcut: bool = False  # if such an input is added to this layer's output
     dy: np.ndarray | None = field(default=None, repr=False)  # gradient after batch norm, backward only
 
     @property
@@ -83,11 +87,18 @@ class Layer:
         conv, lanes = self.conv, self.maps.layout.lanes
         return self.maps.vectors * lanes * conv.weight_shape[1] * conv.kernel**2
 
+    @property
+    def parts(self) -> int:
+        """Of the pictures, see `training_steps.py`."""
+        size = math.prod(self.conv.weight_shape) * FLOAT
+        return min(max(LEAST_PARTS, min(MOST_PARTS, PARTS_SIZE // size)), self.maps.pictures)
+
     @functools.cached_property
     def strips(self) -> tuple[int, list[int], list[int]]:
         """(their number, pixels of each in the output, and in the input).
 
-        They are cut so that the data of one stays in the cache, in at most SCRATCH bytes.
+        They are cut so that the data of one stays in the cache, in at most SCRATCH bytes with the widest vectors: for
+        any others they are the same.
         """
         conv, maps = self.conv, self.maps
         if conv.op == "pointwise":
@@ -97,7 +108,7 @@ class Layer:
             return count, pixels, pixels
         row = maps.width * maps.channels * FLOAT  # of the stem
         if conv.op == "depthwise":  # rows of the input, and as many of the gradient
-            row = 2 * conv.stride * (self.width + conv.kernel - 1) * maps.layout.vector
+            row = 2 * conv.stride * (self.width + conv.kernel - 1) * CACHE_LINE
         count = -(-maps.height // max(1, SCRATCH // row))
         rows = _sizes(maps.height, count)
         inside = [n * conv.stride for n in rows[:-1]]
@@ -119,40 +130,35 @@ class Layer:
         x = ((max(outside) // maps.width - 1) * conv.stride + conv.kernel) * row
         return x, x + (max(inside) // self.width + conv.kernel - 1) * row
 
-    def fields(self) -> dict[str, int]:
+    def fields(self) -> Fields:
         """The fields of its steps that are the same forward and backward."""
         conv, maps, source = self.conv, self.maps, self.source
         top, left = (same_padding(size, conv.kernel, conv.stride)[0] for size in (self.height, self.width))
         fields = {"pictures": maps.pictures, "strips": self.strips[0], "x_kind": self.kind,
-                  "z": address(self.z), "z_picture": maps.picture, "z_plane": maps.plane, "z_vectors": maps.vectors,
-                  "norm": address(self.norm), "norm_size": self.norm[0].nbytes, "factors": address(self.factors),
+                  "z": self.z, "z_picture": maps.picture, "z_plane": maps.plane, "z_vectors": maps.vectors,
+                  "norm": self.norm, "norm_size": self.norm[0].nbytes, "factors": self.factors,
                   "height": self.height, "width": self.width, "out_height": maps.height, "out_width": maps.width,
                   "in_channels": conv.in_channels, "out_channels": conv.out_channels, "kernel": conv.kernel,
                   "stride": conv.stride, "top": top, "left": left, **panels(maps.layout, conv.out_channels),
-                  "y": address(self.y), "residual": address(self.shortcut)}
+                  "y": self.y, "residual": self.shortcut}
         return fields | (source.as_source() if source else {})
 
-    def as_source(self) -> dict[str, int]:
+    def as_source(self) -> Fields:
         """The fields of the next layer's steps that tell of this one."""
         maps = self.maps
-        return {"x": address(self.z), "x_picture": maps.picture, "x_plane": maps.plane, "x_vectors": maps.vectors,
-                "x_norm": address(self.norm), "x_norm_size": self.norm[0].nbytes, "x_factors": address(self.factors),
+        return {"x": self.z, "x_picture": maps.picture, "x_plane": maps.plane, "x_vectors": maps.vectors,
+                "x_norm": self.norm, "x_norm_size": self.norm[0].nbytes, "x_factors": self.factors,
                 **panels(maps.layout, maps.channels, "x_")}
 
 
-def address(array: np.ndarray | None) -> int:
-    """Where it is; 0 if there is none."""
-    return 0 if array is None else array.ctypes.data
-
-
-def panels(layout: Layout, channels: int, of: str = "") -> dict[str, int]:
+def panels(layout: Layout, channels: int, of: str = "") -> Fields:
     """How packed weights with so many output channels are cut."""
     wide, total = layout.panels(layout.vectors(channels))
     return {f"{of}panels": total, f"{of}wide_panels": wide, f"{of}half": int(layout.is_half(channels))}
 
 
 def _sizes(total: int, count: int) -> list[int]:
-    """`count` parts, as the kernels cut them (`training_chunks.cut_at`)."""
+    """`count` parts, as `cut_at` in `training_chunks.py` cuts them."""
     return [(i + 1) * total // count - i * total // count for i in range(count)]
 
 
@@ -172,5 +178,5 @@ def make_layers(network: Architecture, layout: Layout, pictures: int, height: in
             made.append(layer)
             source, height, width = layer, maps.height, maps.width
         if skip:
-            made[0].block_end, shortcut = made[-1], made[0].y
+            made[0].block_end, made[-1].has_shortcut, shortcut = made[-1], True, made[0].y
         yield from made

@@ -40,17 +40,22 @@ STEP = np.dtype([(name, np.int64) for name in (
 )])  # fmt: skip
 
 
-class Pass:
-    """One step over a batch, as `workers` take it: a run with a plan of one step."""
+Fields = dict[str, int | np.ndarray | None]  # of a step: an array stands for its address, None for 0
 
-    def __init__(self, layout: Layout, scratch_size: int, fields: dict[str, int]):
+
+class Pass:
+    """One step over a batch, as `workers` take it: a run with a plan of one step.
+
+    It keeps the arrays alive that its step points into, as a worker may outlive an interrupted caller.
+    """
+
+    def __init__(self, layout: Layout, scratch_size: int, fields: Fields):
         self.packed = self.plan = self
-        self.layout, self.scratch_size = layout, scratch_size
+        self.layout, self.scratch_size, self.holds = layout, scratch_size, fields
         self.steps = np.zeros(1, STEP)
         for name, value in fields.items():
-            self.steps[0][name] = value
+            self.steps[0][name] = value.ctypes.data if isinstance(value, np.ndarray) else value or 0
         self.counters = aligned(COUNTERS_SIZE).view(np.int64)
         self.counters[:: ALIGNMENT // 8] = 1 << EPOCH_BITS
         self.fields = {"layout": layout.number, "steps": self.steps.ctypes.data, "count": 1, "epoch": 1,
                        "counters": self.counters.ctypes.data, "weights": 0, "arena": 0, "picture": 0}
-

@@ -56,7 +56,7 @@ def test_depthwise_layer_by_hand():
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_weight_is_within_its_step_and_every_scale_is_the_smallest(variant):
-    given, made = golden(VARIANTS[variant].short_name), None
+    given = golden(VARIANTS[variant].short_name)
     made = quantize(given)
     for conv in given.architecture.convs:
         weight, _ = fold(conv, given.parameters)
@@ -170,8 +170,7 @@ def test_quantize_keeps_what_comes_with_the_weights_and_leaves_them_alone():
 
 def test_the_same_bits_everywhere():
     """Of weights that are the same with every NumPy; the sums and means are made so that no processor changes them."""
-    digest = hashlib.sha256()
-    made = quantize(golden("lite0", 10))
+    digest, made = hashlib.sha256(), quantize(golden("lite0", 10))
     for layer in (*made.float_layers.values(), *made.layers.values()):
         for array in vars(layer).values():
             digest.update(np.ascontiguousarray(array).tobytes())
