@@ -50,7 +50,10 @@ def make_training_chunk(layout: Layout):
 
     @routine
     def activated(step, n, at, pixels, scratch):
-        """The input of some pixels of picture n, all channels; `at` is their offset in x: (address, plane)."""
+        """The input of some pixels of picture n, all channels: (address, bytes from one block to the next).
+
+        `at` is where these pixels begin in x, in bytes.
+        """
         if step.x_kind == AS_IT_IS:
             return step.x + at, step.x_plane
         out, plane = scratch, (pixels + 1) * vector
@@ -126,7 +129,7 @@ def make_training_chunk(layout: Layout):
 
     @routine
     def padded_rows(step, n, v, row, rows, out):
-        """Rows of one block of the input, from `row` on, between zeros."""
+        """Rows of one block of the input, from `row` on, between zeros; returns the bytes of a row."""
         norm, scratch_row = step.x_norm + v * vector, (step.width + step.kernel - 1) * vector
         zero(out, rows * scratch_row // vector)
         for r in range(max(row, 0), min(row + rows, step.height)):
@@ -191,7 +194,7 @@ def make_training_chunk(layout: Layout):
 
     @routine
     def backward_depthwise(step, chunk, scratch):
-        """The same for one block of channels."""
+        """The same for one block of channels, whose input and dz are copied between zeros, dz `stride` pixels apart."""
         part, v = chunk // step.z_vectors, chunk % step.z_vectors
         taps = step.kernel * step.kernel * vector
         dweight = step.dweight + part * step.dweight_size + v * taps

@@ -13,7 +13,7 @@ from npefficient.engine import compiled, compiler, object_cache, processes
 from npefficient.engine.engine import Engine
 from npefficient.errors import NpefficientError
 from npefficient.kernels import processor
-from npefficient.kernels.layout import FLOAT32
+from npefficient.kernels.layout import FLOAT32, INT8, TRAINING
 from npefficient.network import architecture
 from npefficient.network.parameters import random_weights
 
@@ -25,6 +25,10 @@ owners = pytest.mark.skipif(not hasattr(os, "geteuid"), reason="Windows keeps no
 
 def test_key_is_the_same_as_long_as_nothing_changes():
     assert compiled._key(FLOAT32) == compiled._key(FLOAT32) and len(compiled._key(FLOAT32)) == 32
+
+
+def test_each_layout_has_a_key_of_its_own():
+    assert len({compiled._key(layout) for layout in (FLOAT32, TRAINING, INT8)}) == 3
 
 
 @pytest.mark.parametrize("change", [

@@ -70,21 +70,22 @@ print(code.startswith(machine_code.IMAGE), len(foreign), "numba" in sys.modules,
 
 
 @images
-def test_kernels_part_has_every_kernel_that_the_driver_declares():
-    part = run("""
+@pytest.mark.parametrize("layout", ["FLOAT32", "TRAINING"])
+def test_kernels_part_has_every_kernel_that_the_driver_declares(layout):
+    part = run(f"""
 import json
 from dataclasses import asdict
 from npefficient.engine import compiler
-from npefficient.kernels.layout import FLOAT32
-compiler.print_part("kernels_part", json.dumps(asdict(FLOAT32)))
+from npefficient.kernels.layout import {layout}
+compiler.print_part("kernels_part", json.dumps(asdict({layout})))
 """)
     places = json.loads(part)["places"]
     assert len(set(places.values())) == len(places) >= 7
-    declared = run("""
+    declared = run(f"""
 import re
 from npefficient.engine import compiler
-from npefficient.kernels.layout import FLOAT32
-print(*re.findall(r"^declare void @(npefficient_[^(]+)", compiler.driver_part(FLOAT32)["text"], re.MULTILINE))
+from npefficient.kernels.layout import {layout}
+print(*re.findall(r"^declare void @(npefficient_[^(]+)", compiler.driver_part({layout})["text"], re.MULTILINE))
 """).split()
     assert sorted(declared) == sorted(places)
 

@@ -30,9 +30,10 @@ def test_interrupt_ends_a_long_batch():
     assert max(float(taken) for _, taken, _ in lines) < 1.0, done.stdout
 
 
-def test_interrupt_at_any_line_loses_nothing():
+@pytest.mark.parametrize("what", ["anywhere", "training"])
+def test_interrupt_at_any_line_loses_nothing(what):
     """At whatever line the interrupt comes, the next answers are right, and no worker is lost."""
-    done = run("anywhere")
+    done = run(what)
     assert re.search(r"\n?\d{3,} interrupts, 0 wrong answers\n$", done.stdout), done.stdout + done.stderr[-2000:]
     assert "lost" not in done.stdout, done.stdout
     assert done.returncode == 0

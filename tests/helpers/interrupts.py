@@ -3,6 +3,7 @@
     python tests/helpers/interrupts.py signal      from another thread, amid a long batch; prints the seconds it takes
     python tests/helpers/interrupts.py anywhere    at every line of the engine in turn; prints where a worker was lost
     python tests/helpers/interrupts.py handler     call the models at every line of the engine, as a signal handler may
+    python tests/helpers/interrupts.py training    at some lines of training's passes, and go on with others
 """
 import collections
 import linecache
@@ -16,9 +17,11 @@ import numpy as np
 from engines import engine, pixels, weights
 
 from npefficient.engine import workers
+from npefficient.engine.training import TrainingEngine
 from npefficient.model.model import Model
 
-ENGINE = tuple(os.path.join("engine", name) for name in ("engine.py", "workers.py", "cpus.py", "compiled.py"))
+ENGINE = tuple(os.path.join("engine", name) for name in ("engine.py", "workers.py", "cpus.py", "compiled.py",
+                                                         "training.py", "training_steps.py"))
 
 
 def interrupted_by_signal(model, x, after):
@@ -135,5 +138,26 @@ def by_handler():
     print(f"{count} calls in a handler, {wrong} wrong answers")
 
 
+def in_training():
+    x, dlogits, given = pixels(2, 33, 9, 3), pixels(2, 10), weights("lite0", 10)
+
+    def gradients(threads):
+        passes = TrainingEngine(given.architecture, x.shape, threads)
+        passes.forward(given.parameters, x)
+        return passes.backward(dlogits)
+
+    expected, number, count, wrong, place = gradients(1), 0, 0, 0, ""
+    while place is not None:
+        place = interrupted_at(number, lambda: gradients(2))
+        number += 199  # of some 20,000 lines
+        count += 1
+        if lost():
+            print("a worker was lost at", place)
+            workers.pool = workers.WorkerPool()
+        wrong += any((array != expected[name]).any() for name, array in gradients(2).items())
+    print(f"{count - 1} interrupts, {wrong} wrong answers", flush=True)
+    os._exit(count < 100)  # as above
+
+
 if __name__ == "__main__":
-    {"signal": by_signal, "anywhere": anywhere, "handler": by_handler}[sys.argv[1]]()
+    {"signal": by_signal, "anywhere": anywhere, "handler": by_handler, "training": in_training}[sys.argv[1]]()

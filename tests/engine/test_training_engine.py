@@ -1,0 +1,294 @@
+"""The compiled passes of training: each layer and whole networks against NumPy in float64, and the same bits always."""
+import functools
+import weakref
+
+import numpy as np
+import pytest
+from engines import assert_same_bits, shape_id
+from make_golden import golden_parameters
+from tolerance import assert_close
+
+from npefficient.engine import training_steps as steps
+from npefficient.engine.training import TrainingEngine
+from npefficient.kernels.layout import TRAINING, Layout
+from npefficient.network.architecture import build
+from npefficient.network.backward import (
+    batch_norm_backward,
+    dense_conv_backward,
+    depthwise_conv_backward,
+    frozen_batch_norm_backward,
+    new_running_statistics,
+    pointwise_conv_backward,
+)
+from npefficient.network.reference import dense_conv, depthwise_conv, pointwise_conv
+from npefficient.network.training_network import TrainingNetwork, random_masks
+
+VARIANTS = [f"lite{i}" for i in range(5)]
+SSE = Layout(4, 16, training=True)
+F, D = np.float32, np.float64
+NORM = pytest.mark.parametrize("train_batch_norm", [True, False], ids=["train", "frozen"])
+
+# How far whole networks are from float64, as a length for the tolerance. A batch norm of the batch divides by the
+# deviation of few values, and so do all others after it: errors grow from layer to layer, those of the plain network in
+# float32 as much. Measured are up to 130,000, and up to 5,400 with running statistics. Each single layer is held to the
+# length of its own sums.
+LENGTHS = {True: 200_000, False: 10_000}
+
+
+@functools.cache
+def network(short="lite0", num_classes=7, **others):
+    """(architecture, golden parameters)."""
+    made = build(short, num_classes, **others)
+    return made, golden_parameters(made.parameters())
+
+
+def pictures(*shape):
+    return np.random.default_rng(shape).uniform(-1, 1, shape).astype(F)
+
+
+def dlogits_for(pictures, classes):
+    return np.random.default_rng(classes).standard_normal((pictures, classes)).astype(F)
+
+
+def some_masks(architecture, batch):
+    masks = random_masks(architecture, np.random.default_rng(1), batch, 0.8, 0.5)
+    dropped = sum(int((mask == 0).sum()) for name, mask in masks.items() if name != "classifier")
+    assert 0 < dropped < batch * (len(masks) - 1), "some blocks are dropped and some are not"
+    return masks
+
+
+def one_pass(architecture, parameters, x, masks=None, train_batch_norm=True, threads=2, layout=TRAINING, engine=None):
+    """name -> logits, gradients and running statistics."""
+    engine = engine or TrainingEngine(architecture, x.shape, threads, layout)
+    logits = engine.forward(parameters, x, masks, train_batch_norm)
+    return {"logits": logits} | engine.running | engine.backward(dlogits_for(*logits.shape))
+
+
+def before_relu6(layer):
+    """What ReLU6 clamps, in float64: (N, H, W, C)."""
+    scale, shift = (layer.norm[row, : layer.maps.channels].astype(D) for row in (steps.SCALE, steps.SHIFT))
+    return layer.maps.read(layer.z) * scale + shift
+
+
+def inside_relu6(layer):
+    """Where it clamps nothing. The engine rounds once before it compares."""
+    u = before_relu6(layer).astype(F)
+    return (u > 0) & (u < 6)
+
+
+def assert_sum_close(got, terms):
+    """Compare with the sum of terms (.., C) over pixels. What counts is the largest sum on the way."""
+    sums = terms.reshape(-1, terms.shape[-1]).cumsum(0)
+    largest = F(max(1, np.abs(sums).max()))
+    assert_close(got / largest, (sums[-1] / largest).astype(F), len(sums))
+
+
+# --- each layer ------------------------------------------------------------------------------------------------------
+
+
+class Watched(TrainingEngine):
+    """Each layer of it is compared with the plain functions, given what the layers before it and after it made."""
+
+    def _input(self, layer):
+        """What the layer's convolution reads, float64."""
+        if layer.source is None:
+            return self.x.astype(D)
+        u = before_relu6(layer.source)
+        if layer.source.conv.relu6:
+            return np.clip(u, 0, 6)
+        u *= layer.source.factors[:, None, None, None]
+        return u if layer.shortcut is None else u + layer.source.maps.read(layer.shortcut)
+
+    def _forward(self, layer):
+        super()._forward(layer)
+        conv, x = layer.conv, self._input(layer)
+        weight = self.parameters[f"{conv.name}.weight"].astype(D)
+        expected = (dense_conv(x, weight, conv.stride) if conv.op == "stem" else
+                    depthwise_conv(x, weight, conv.stride) if conv.op == "depthwise" else pointwise_conv(x, weight))
+        z = layer.maps.read(layer.z)
+        assert_close(z, expected.astype(F), weight[0].size + 3)
+        if layer.y is not None:
+            assert_close(layer.source.maps.read(layer.y), x.astype(F), 3)
+        self._check_norm(layer, z.astype(D).reshape(-1, conv.out_channels))
+
+    def _check_norm(self, layer, z):
+        gamma, beta, mean, variance = (self.parameters[f"{layer.conv.bn}.{leaf}"].astype(D) for leaf in (
+            "weight", "bias", "running_mean", "running_var"))
+        names = [f"{layer.conv.bn}.{leaf}" for leaf in ("running_mean", "running_var", "num_batches_tracked")]
+        if self.train_batch_norm:
+            new = new_running_statistics(mean, variance, z.mean(0), z.var(0), len(z))
+            for name, expected in zip(names, new):
+                assert_close(self.running[name], expected.astype(F), len(z))
+            assert self.running[names[2]] == self.parameters[names[2]] + 1
+            mean, variance = z.mean(0), z.var(0)
+        else:
+            assert not self.running
+        scale = gamma / np.sqrt(variance + 1e-3)
+        for row, expected in ((steps.SCALE, scale), (steps.SHIFT, beta - mean * scale), (steps.MEAN, mean)):
+            assert_close(layer.norm[row, : len(scale)], expected.astype(F), len(z))
+
+    def _backward(self, layer, gradients):
+        dy, z = layer.maps.read(layer.dy), layer.maps.read(layer.z)
+        skip = layer.block_end.maps.read(layer.block_end.dy) if layer.block_end else 0
+        super()._backward(layer, gradients)
+        conv, x, mean = layer.conv, self._input(layer), layer.norm[steps.MEAN, : layer.maps.channels].astype(D)
+        norm_backward = batch_norm_backward if self.train_batch_norm else frozen_batch_norm_backward
+        dy = dy * layer.factors[:, None, None, None].astype(D)
+        normalised = (z - mean) / layer.deviation
+        dz, *_ = norm_backward(dy, normalised, 1 / layer.deviation, self.parameters[f"{conv.bn}.weight"].astype(D))
+        pixels = dz[..., 0].size
+        assert_sum_close(gradients[f"{conv.bn}.weight"], dy * normalised)
+        assert_sum_close(gradients[f"{conv.bn}.bias"], dy)
+        weight = self.parameters[f"{conv.name}.weight"].astype(D)
+        dx, dweight = (dense_conv_backward(dz, x, weight, conv.stride) if conv.op == "stem" else
+                       depthwise_conv_backward(dz, x, weight, conv.stride) if conv.op == "depthwise" else
+                       pointwise_conv_backward(dz, x, weight))
+        assert_close(gradients[f"{conv.name}.weight"], dweight.astype(F), pixels)
+        if layer.source is not None:
+            dx = (dx + skip) * inside_relu6(layer.source) if layer.source.conv.relu6 else dx + skip
+            assert_close(layer.source.maps.read(layer.source.dy), dx.astype(F), weight[:, 0].size + 5)
+
+
+def watched_pass(short, shape, train_batch_norm, masks=False):
+    architecture, parameters = network(short, in_chans=shape[3])
+    engine = Watched(architecture, shape, 2)
+    one_pass(architecture, parameters, pictures(*shape), some_masks(architecture, shape[0]) if masks else None,
+             train_batch_norm, engine=engine)
+    return engine
+
+
+@NORM
+@pytest.mark.parametrize("short", VARIANTS)
+def test_each_layer(short, train_batch_norm):
+    watched_pass(short, (2, 33, 47, 3), train_batch_norm)
+
+
+@NORM
+@pytest.mark.parametrize("short", ["lite0", "lite1"])
+def test_each_layer_with_masks(short, train_batch_norm):
+    watched_pass(short, (3, 33, 47, 3), train_batch_norm, masks=True)
+
+
+@NORM
+@pytest.mark.parametrize("shape", [(16, 1, 1, 3), (8, 1, 65, 1), (5, 70, 1, 4), (3, 33, 32, 3), (1, 64, 66, 3)],
+                         ids=shape_id)
+def test_each_layer_of_odd_pictures(shape, train_batch_norm):
+    watched_pass("lite0", shape, train_batch_norm)
+
+
+def test_each_layer_in_several_strips_and_parts():
+    """Cut unevenly, in each kind of layer; and a row of pixels that is a strip of its own."""
+    engine = watched_pass("lite0", (3, 163, 97, 3), True)
+    for op in ("stem", "depthwise", "pointwise"):
+        counts = [len(set(layer.strips[1])) for layer in engine.layers if layer.conv.op == op]
+        assert max(counts) > 1, f"all strips of each {op} convolution are equal"
+    assert {layer.parts for layer in engine.layers} == {2, 3}
+    wide = watched_pass("lite0", (2, 5, 3100, 3), True)
+    assert wide.by_name["blocks.1.0.conv_dw"].strips[0] == wide.by_name["blocks.1.0.conv_dw"].maps.height
+
+
+# --- whole networks --------------------------------------------------------------------------------------------------
+
+
+class SameCorners(TrainingNetwork):
+    """The plain network, which clamps where the engine does: some activations in float32 are on the other side of a
+    corner of ReLU6, and each one changes gradients by more than any rounding."""
+
+    engine: TrainingEngine
+
+    def conv_backward(self, dy, conv, kept, gradients):
+        x, normalised, scale, _ = kept.layers[conv.name]
+        kept.layers[conv.name] = x, normalised, scale, before_relu6(self.engine.by_name[conv.name]).astype(F)
+        return super().conv_backward(dy, conv, kept, gradients)
+
+
+def assert_whole(architecture, parameters, shape, train_batch_norm, masks=None):
+    """Compare logits, gradients and running statistics with the plain network in float64."""
+    x, engine = pictures(*shape), TrainingEngine(architecture, shape, 2)
+    got = one_pass(architecture, parameters, x, masks, train_batch_norm, engine=engine)
+    plain = SameCorners(architecture, parameters, D, train_batch_norm)
+    plain.engine = engine
+    logits, kept = plain.forward(x.astype(D), masks)
+    gradients, _ = plain.backward(dlogits_for(*logits.shape).astype(D), kept)
+    expected = {"logits": logits} | kept.running | gradients
+    assert got.keys() == expected.keys()
+    for name, array in expected.items():
+        if name.endswith("num_batches_tracked"):
+            assert got[name].dtype == np.int64 and got[name] == array
+        else:
+            assert_close(got[name], array.astype(F), LENGTHS[train_batch_norm])
+
+
+@pytest.mark.parametrize("short, shape, train_batch_norm", [
+    ("lite0", (1, 97, 65, 3), True), ("lite1", (2, 65, 49, 3), True), ("lite2", (3, 65, 49, 3), True),
+    ("lite3", (3, 65, 49, 3), True), ("lite4", (3, 65, 49, 3), True), ("lite4", (1, 65, 49, 3), False)])
+def test_whole_network(short, shape, train_batch_norm):
+    """The last batch norms have at least 12 values: with fewer, little but rounding may be left of their gradients."""
+    assert_whole(*network(short), shape, train_batch_norm)
+
+
+@NORM
+@pytest.mark.parametrize("pool", ["avg", "max", "avgmax", "catavgmax"])
+def test_whole_network_with_masks_and_each_pool(pool, train_batch_norm):
+    architecture, parameters = network(global_pool=pool)
+    assert_whole(architecture, parameters, (3, 65, 49, 3), train_batch_norm, some_masks(architecture, 3))
+
+
+@NORM
+@pytest.mark.parametrize("num_classes, in_chans", [(1, 1), (5, 4), (1000, 3)])
+def test_whole_network_with_other_interfaces(num_classes, in_chans, train_batch_norm):
+    """A number of classes is any number, which kernels are not made for."""
+    assert_whole(*network("lite0", num_classes, in_chans=in_chans), (3, 65, 49, in_chans), train_batch_norm)
+
+
+@NORM
+def test_float16_parameters_are_their_values_in_float32(train_batch_norm):
+    architecture, parameters = network()
+    half = {name: array.astype(np.float16) if array.ndim else array for name, array in parameters.items()}
+    wide = {name: array.astype(F) if array.ndim else array for name, array in half.items()}
+    x = pictures(2, 33, 47, 3)
+    got, expected = (one_pass(architecture, values, x, train_batch_norm=train_batch_norm) for values in (half, wide))
+    assert_same(got, expected)
+
+
+def test_a_step_keeps_the_arrays_alive_that_it_points_into():
+    """A worker may still be in it when the caller, interrupted, has let them go."""
+    array = np.zeros(8, F)
+    kept = weakref.ref(array)
+    step = steps.Pass(TRAINING, 0, {"x": array, "y": None, "width": 8})
+    del array
+    assert step.steps[["x", "y", "width"]][0].item() == (kept().ctypes.data, 0, 8)
+
+
+# --- the same bits ---------------------------------------------------------------------------------------------------
+
+
+def assert_same(got, expected):
+    """The same names and bits, all in float32 but the counts."""
+    assert got.keys() == expected.keys()
+    for name, array in expected.items():
+        if name.endswith("num_batches_tracked"):
+            assert got[name] == array
+        else:
+            assert got[name].dtype == F
+            assert_same_bits(got[name], array)
+
+
+def test_same_bits_for_any_number_of_threads_and_for_each_pass_of_an_engine():
+    architecture, parameters = network()
+    x, masks = pictures(3, 163, 97, 3), some_masks(architecture, 3)
+    expected = one_pass(architecture, parameters, x, masks, threads=1)
+    for threads in (1, 2, 3):
+        engine = TrainingEngine(architecture, x.shape, threads)
+        one_pass(architecture, parameters, x[::-1].copy(), None, False, engine=engine)  # another pass before it
+        for _ in range(3):
+            assert_same(one_pass(architecture, parameters, x, masks, engine=engine), expected)
+
+
+@NORM
+def test_same_bits_with_the_vectors_of_another_processor(train_batch_norm):
+    """The shortest: 4 lanes. Strips and parts are the same, and each channel is added up in a lane of its own."""
+    architecture, parameters = network()
+    x, masks = pictures(3, 163, 97, 3), some_masks(architecture, 3)
+    expected = one_pass(architecture, parameters, x, masks, train_batch_norm)
+    assert_same(one_pass(architecture, parameters, x, masks, train_batch_norm, layout=SSE), expected)
