@@ -22,6 +22,7 @@ from .options import (
 )
 
 PEERS = ("openvino", "litert", "onnxruntime", "ncnn", "torch_compile", "torch_eager")  # of `bench.peers.peer`
+TRAINING_PEERS = PEERS[-2:]  # those that train
 
 
 def add_arguments(parser):
@@ -74,8 +75,16 @@ def add_arguments(parser):
     part.add_argument("--precision", choices=("float32", "int8"), default="float32",
                       help="int8: each engine with 8 bits as its own tools make them, and how far its logits for four "
                            "photographs are from those in float32 (default: %(default)s)")
-    part.add_argument("--rounds", metavar="N", type=whole, default=3,
-                      help="how many times each engine is measured, in turn (default: %(default)s)")
+    _rounds(part)
+    part = add("training", "A training step (forward, backward, SGD with momentum): ours and torch's, with the same "
+                           "weights, batch and threads", 2.0)
+    _models(part, "lite0", several=True)
+    part.add_argument("--peer", metavar="NAME,..", type=_training_peer_list, default="all",
+                      help=f"some of {', '.join(TRAINING_PEERS)} (default: all that are installed)")
+    _threads(part)
+    part.add_argument("--batch", metavar="N,..", type=wholes, default="16",
+                      help="pictures per step, one or more numbers such as 16,32 (default: %(default)s)")
+    _rounds(part)
     part = add("photos", "Photos from the file to the logits: decoding, computing, and both together", 1.0)
     _models(part, "lite0", several=False)
     add_threads(part)
@@ -93,6 +102,11 @@ def _threads(part):
                       help="number of threads, one or more numbers such as 1,2 (default: %(default)s)")
 
 
+def _rounds(part):
+    part.add_argument("--rounds", metavar="N", type=whole, default=3,
+                      help="how many times each engine is measured, in turn (default: %(default)s)")
+
+
 def _size(part):
     part.add_argument("--size", metavar="N or HxW", type=size, help="input size in pixels (default: the model's own)")
 
@@ -102,6 +116,13 @@ def _peer_list(text: str) -> list:
     from ..bench.peers.peer import choose
 
     return choose(text)
+
+
+@option
+def _training_peer_list(text: str) -> list:
+    from ..bench.peers.peer import choose
+
+    return choose(text, training=True)
 
 
 @option
@@ -166,6 +187,13 @@ def _peers(args):
                                     args.precision)
 
 
+def _training(args):
+    from ..bench.peers import training
+
+    return lambda report: training.run(report, args.model, args.peer, args.threads, args.batch, args.rounds,
+                                       args.seconds)
+
+
 def _photos(args):
     from ..bench import photos
     from ..engine.cpus import available_threads
@@ -174,4 +202,4 @@ def _photos(args):
 
 
 MEASURES = {"peak": _peak, "model": _model, "layers": _layers, "kernels": _kernels, "peers": _peers,
-            "photos": _photos}
+            "training": _training, "photos": _photos}

@@ -19,31 +19,32 @@ def npefficient(file: str, precision: str, threads: int):
 
 
 def torch_eager(file: str, precision: str, threads: int):
-    torch, model = _torch(file, threads)
+    torch, model = timm_model(file, threads)
+    model.eval()
 
     def infer(x):
         with torch.inference_mode():
             return model(x).numpy()
 
-    return _channels_last, infer
+    return channels_last, infer
 
 
 def torch_compile(file: str, precision: str, threads: int):
-    torch, model = _torch(file, threads)
+    torch, model = timm_model(file, threads)
     from torch._inductor import config
 
     config.freezing = True  # weights become constants, batch norm is folded
-    compiled = torch.compile(model)
+    compiled = torch.compile(model.eval())
 
     def infer(x):
         with torch.no_grad():  # freezing asks for it
             return compiled(x).numpy()
 
-    return _channels_last, infer
+    return channels_last, infer
 
 
-def _torch(file: str, threads: int):
-    """timm's model with the weights of the file, channels last."""
+def timm_model(file: str, threads: int):
+    """torch, and timm's model with the weights of the file, in training mode and channels last."""
     import torch
 
     from ...weights.weight_file import read_weights
@@ -61,7 +62,7 @@ def _torch(file: str, threads: int):
     weights = read_weights(file)
     model = timm.create_model(weights.architecture.name, num_classes=weights.architecture.num_classes)
     model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.parameters.items()})
-    return torch, model.eval().to(memory_format=torch.channels_last)
+    return torch, model.to(memory_format=torch.channels_last)
 
 
 @functools.cache
@@ -69,7 +70,7 @@ def _operators(torch):
     return torch.library.Library("torchvision", "FRAGMENT")
 
 
-def _channels_last(x):
+def channels_last(x):
     """A tensor of shape NCHW, channels last in memory."""
     import torch
 

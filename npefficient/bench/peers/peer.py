@@ -22,6 +22,7 @@ class Peer:
     float32: Needs = Needs()
     int8: Needs | None = None  # None: it is only compared in float32
     batches: bool = True
+    trains: bool = False  # it has a function of `training_engines`, too
 
     def needs(self, precision: str) -> Needs | None:
         return {"float32": self.float32, "int8": self.int8}[precision]
@@ -37,7 +38,7 @@ class Peer:
         return "takes one picture at a time" if batch > 1 and not self.batches else None
 
 
-OURS = Peer("npefficient", "npefficient", int8=Needs())
+OURS = Peer("npefficient", "npefficient", int8=Needs(), trains=True)
 PEERS = (
     Peer("openvino", "openvino", Needs(("openvino", "onnx"), ("onnx_file", "onnx")),
          Needs(("openvino", "onnx", "nncf"), ("openvino_int8_file", "int8.xml"))),
@@ -46,16 +47,16 @@ PEERS = (
     Peer("onnxruntime", "onnxruntime", Needs(("onnxruntime", "onnx"), ("onnx_file", "onnx")),
          Needs(("onnxruntime", "onnx"), ("onnx_int8_file", "int8.onnx"))),
     Peer("ncnn", "ncnn", Needs(("ncnn",), ("ncnn_file", "param")), batches=False),
-    Peer("torch_compile", "torch", Needs(("torch", "timm"))),
-    Peer("torch_eager", "torch", Needs(("torch", "timm"))),
+    Peer("torch_compile", "torch", Needs(("torch", "timm")), trains=True),
+    Peer("torch_eager", "torch", Needs(("torch", "timm")), trains=True),
 )
 
 
-def choose(names: str) -> list[Peer]:
-    """"openvino,ncnn" or "all" -> peers."""
-    known = {peer.engine: peer for peer in PEERS}
+def choose(names: str, training: bool = False) -> list[Peer]:
+    """"openvino,ncnn" or "all" -> peers; training: of those that train."""
+    known = {peer.engine: peer for peer in PEERS if peer.trains or not training}
     if names == "all":
-        return list(PEERS)
+        return list(known.values())
     for name in names.split(","):
         if name not in known:
             raise ArgumentError(f"unknown peer {name!r}: known are {', '.join(known)}")

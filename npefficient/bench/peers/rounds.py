@@ -19,6 +19,7 @@ from .accuracy import accuracy, logits_of, verdict
 from .installed import installed_size, version
 from .peer import OURS, Peer
 from .photographs import PICTURES, make_photo_subject
+from .turns import take_turns, usable
 
 PACKAGE = __name__.rpartition(".")[0]
 SLACK = 10  # a peer may differ by this many of our tolerances: some transform the weights again
@@ -60,13 +61,7 @@ class Case:
 def run(report, names, peers, threads, batch: int = 1, rounds: int = 3, seconds: float = 2.0,
         precision: str = "float32") -> None:
     """Time every model with every number of threads; one row per engine. Raises NpefficientError for wrong logits."""
-    there = []
-    for peer in peers:
-        if obstacle := peer.obstacle(precision, batch):
-            progress(f"left out: {peer.engine} ({obstacle})")
-        else:
-            there.append(peer)
-    found = []
+    there, found = usable(peers, precision, batch), []
     try:
         for name in names:
             with tempfile.TemporaryDirectory() as directory:
@@ -101,20 +96,8 @@ def prepared(peer: Peer, case: Case) -> bool:
 
 
 def run_rounds(case: Case, peers, rounds: int, seconds: float) -> dict[Peer, list[dict]]:
-    """Each round runs every engine once, each time starting with the next one; failures are reported and left out."""
-    results = {peer: [] for peer in (OURS, *peers)}
-    for r in range(rounds):
-        order = list(results)
-        for peer in order[r % len(order):] + order[: r % len(order)]:
-            progress(f"{case.title}, round {r + 1} of {rounds}: {peer.engine}")
-            try:
-                results[peer].append(time_peer(peer, case, seconds))
-            except ProcessFailed as failure:
-                if peer is OURS:  # nothing to compare with
-                    raise
-                progress(f"left out: {peer.engine}, {case.title} ({failure})")
-                del results[peer]
-    return results
+    """The results of every engine that did not fail, one for each round."""
+    return take_turns(peers, rounds, case.title, lambda peer: time_peer(peer, case, seconds))
 
 
 def time_peer(peer: Peer, case: Case, seconds: float) -> dict:
