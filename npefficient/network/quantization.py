@@ -221,13 +221,16 @@ def check_quantized(weights: QuantizedWeights) -> None:
 
 
 def _check_array(layer: str, what: str, array: np.ndarray, dtype: type, shape: tuple) -> None:
-    """Compare dtype and shape, and look for numbers that are not finite."""
+    """Compare dtype and shape, and look for numbers that are not finite or subnormal."""
     if array.dtype != dtype or array.shape != shape:
         raise WeightsError(f"layer {layer!r}: its {what} is {array.dtype} {array.shape} instead of {np.dtype(dtype)} "
                            f"{shape}")
     if not np.isfinite((array.min(), array.max())).all():  # these propagate NaN, and make no copy
         raise WeightsError(f"layer {layer!r}: its {what} holds {array[~np.isfinite(array)][0]}; every number must be "
                            "finite")
+    if dtype == np.float32 and (subnormal := (array != 0) & (np.abs(array) < TINY)).any():
+        raise WeightsError(f"layer {layer!r}: its {what} holds {array[subnormal][0]}; quantisation rounds numbers "
+                           f"below {TINY:.2g} to zero")
 
 
 def _check_range(weights: QuantizedWeights) -> None:
