@@ -218,6 +218,8 @@ def _wait_for(file: IO[bytes], what: str, progress: bool) -> None:
 def _unwritable(directory: Path) -> Iterator[None]:
     try:
         yield
+    except DownloadError:  # is an OSError, but not the directory's
+        raise
     except OSError as problem:
         raise DownloadError(f"the directory {str(directory)!r} for weights can't be used ({problem}): set "
                             "NPEFFICIENT_CACHE to one that nobody else can write") from problem

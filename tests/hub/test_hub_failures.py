@@ -54,6 +54,7 @@ def test_pretrained_offline_says_address_place_and_command(weights, monkeypatch)
     monkeypatch.setenv("NO_PROXY", "localhost")
     with pytest.raises(DownloadError, match="'https://localhost:1/tf_efficientnet_lite0-.*pth': .*refused") as caught:
         pretrained("lite0")
+    assert str(caught.value).startswith("can't fetch"), "the directory is not to blame"
     assert f"put it at '{weights / FILE}'" in str(caught.value)
     assert f"'npefficient convert {FILE} lite0.h5'" in str(caught.value)
     assert "imagenet" not in str(caught.value), "no package holds these"
