@@ -1,8 +1,8 @@
 """Write the int8 weights of a model to a weight file (.h5), about a quarter of the size.
 
-`npefficient classify`, `validate`, `explain`, `profile` and `info` take the file like any other, and compute in int8:
-the same bits as with --precision int8 and the float32 file, which are then made each time. Preprocessing and class
-names stay. The float32 weights can't be recovered: keep them for `npefficient export`, `finetune` and `compare`.
+`npefficient classify`, `validate`, `explain`, `profile` and `info` take the file like any other. The results are the
+same to the bit as those of the float32 file with --precision int8, which quantises it at each start. Preprocessing and
+class names stay. The float32 weights can't be recovered: keep them for `npefficient export`, `finetune` and `compare`.
 """
 from ..common.text import plain
 from .options import weight_file

@@ -82,8 +82,8 @@ def deviation(a: Weights, b: Weights, images: Iterable, *, precision: str = "int
     from ..model.model import Model, plain_network
 
     if (a.architecture, a.preprocessing) != (b.architecture, b.preprocessing):
-        raise ArgumentError(f"networks {a.source.name!r} and {b.source.name!r}: the errors of layers need two of the "
-                            "same architecture and preprocessing")
+        raise ArgumentError(f"networks {a.source.name!r} and {b.source.name!r}: layers can be compared only between "
+                            "two of the same architecture and preprocessing")
     models = Model(a), Model(b, precision=precision)
     plain = plain_network(in_precision(b, precision))
     units = list(_units(a.architecture, every_layer))

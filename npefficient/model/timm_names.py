@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 _LAYERS = "model.activations(x, ['blocks.2']) returns the output of any layer, model.state_dict() the weights by name"
 _WEIGHTS = "model.state_dict() returns every array by name, model.architecture.param_count() the number of parameters"
 _TRAINING = "there is no training here; npefficient.finetune fits a classifier to photos"
-_FLOAT32 = "everything runs in float32 on the CPU; create_model(num_threads=..) sets the number of processors"
+_FLOAT32 = "everything runs in float32 or int8 on the CPU: create_model takes num_threads and precision"
 _STATE = "only model.state_dict() and model.load_state_dict(arrays) are available"
 _SET = "set_classifier and reset_classifier replace the last layer, load_state_dict all weights"
 _FIXED = "the layers are fixed, as in the official weights; omit it"
@@ -193,7 +193,7 @@ class TimmModule:
         return self
 
     def float(self) -> "Self":
-        """Return the model itself, which computes in float32."""
+        """Return the model itself: inputs and outputs are float32, also with precision "int8"."""
         return self
 
     def compile(self, *arguments: Any, **options: Any) -> None:

@@ -93,8 +93,8 @@ class WeightHolder(TimmModule):
         """
         weights = self.stored_weights()
         if isinstance(weights, QuantizedWeights):
-            raise ArgumentError(f"a model of a file of int8 weights ({self.source.name}) has none in float32, which "
-                                "can't be recovered: create it from the float32 file, with precision='int8'")
+            raise ArgumentError(f"a model of a file of int8 weights ({self.source.name}) has no float32 weights, and "
+                                "they can't be recovered: create it from the float32 file, with precision='int8'")
         return weights
 
     def stored_weights(self) -> AnyWeights:

@@ -17,7 +17,7 @@ from npefficient.weights.quantized_file import read_stored, write_quantized
 from npefficient.weights.weight_file import write_weights
 
 X = pixels(2, 40, 33, 3)
-LOST = "a model of a file of int8 weights .*seed 0.* has none in float32, which can't be recovered: create it from the"
+LOST = "a model of a file of int8 weights .*seed 0.* has no float32 weights, and they can't be recovered: create it"
 
 
 @pytest.fixture(scope="module")

@@ -201,7 +201,7 @@ def test_to_takes_torchs_own_words(model):
     (lambda m: m.train(), r"train\(\): a model is always in evaluation mode; .*finetune"),
     (lambda m: m.train(mode=True), r"train\(\): a model is always in evaluation mode"),
     (lambda m: m.requires_grad_(), r"requires_grad_\(\): there are no gradients"),
-    (lambda m: m.to("cuda"), r"to\('cuda'\): everything runs in float32 on the CPU"),
+    (lambda m: m.to("cuda"), r"to\('cuda'\): everything runs in float32 or int8 on the CPU"),
     (lambda m: m.to(np.float16), r"to\(.*float16.*\): everything runs in float32"),
     (lambda m: m.to(float), r"to\(.*float.*\): everything runs in float32"),  # torch's word for float64
 ], ids=["train", "train_mode", "gradients", "cuda", "half", "double"])

@@ -163,8 +163,9 @@ def _with_classifier(base: Weights, linear: Linear, labels: tuple[str, ...], pho
                      exif: bool, precision: str) -> Weights:
     """The base with the new last layer; its source has a name, but no longer the hash of a file."""
     made = with_classifier(base, *classifier_arrays(base.architecture, linear.weight, linear.bias, labels))
-    how = ", turned by EXIF" * exif + f", in {precision}" * (precision != "float32")
-    name = f"{base.source.name}, classifier fitted to {len(fitted_to)} photos of {Path(photos_dir).resolve().name}{how}"
+    how, features = ", turned by EXIF" * exif, f" in {precision}" * (precision != "float32")
+    photos = f"{len(fitted_to)} photos of {Path(photos_dir).resolve().name}"
+    name = f"{base.source.name}, classifier fitted{features} to {photos}{how}"
     return replace(made, source=Source(plain(name), "", "finetuned", photo_marks(fitted_to)))
 
 

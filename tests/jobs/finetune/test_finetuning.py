@@ -227,7 +227,7 @@ def test_finetune_in_int8(tmp_path, pool):
     got = finetune(tmp_path / "photos", tmp_path / "m.h5", weights=weights, precision="int8")
     assert got.precision == got.figures()["precision"] == "int8" and got.model().precision == "int8"
     written = read_weights(tmp_path / "m.h5")
-    assert written.source.name.endswith(", classifier fitted to 29 photos of photos, in int8")
+    assert written.source.name.endswith(", classifier fitted in int8 to 29 photos of photos")
     plain = QuantizedNetwork(quantize(written))
     x = np.stack([got.model().transform(photo) for photo in got.photos])
     outputs = plain.outputs(x, ["global_pool", "classifier"])
