@@ -114,9 +114,13 @@ def test_a_model_without_classifier_has_none(files):
     assert model(files[1], num_classes=0).classifier is None
 
 
-def test_explanation_is_refused(files):
-    with pytest.raises(ArgumentError, match="int8.*float32"):
-        npefficient.explain(np.zeros((40, 40, 3), np.uint8), model(files[1]))
+def test_explanations_are_the_same(files):
+    photo = np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)
+    made, expected = (npefficient.explain(photo, one) for one in (model(files[1]), model(files[0], precision="int8")))
+    assert made.precision == "int8" and len(made.classes) == len(expected.classes)
+    for one, other in zip(made.classes, expected.classes):
+        assert one.label == other.label
+        assert_same_bits(one.map, other.map)
 
 
 @pytest.mark.parametrize("backend", ["engine", "reference"])

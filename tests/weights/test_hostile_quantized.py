@@ -187,6 +187,7 @@ NUMBERS = {
     "bias_nan": (number("classifier.bias", np.nan), "'classifier': its bias holds nan"),
     "bias_minus_inf": (number("blocks.2.1.conv_pwl.bias", -np.inf), "'blocks.2.1.conv_pwl': its bias holds -inf"),
     "bias_1e38": (number("blocks.2.1.conv_pwl.bias", 1e38), "'blocks.3.0.conv_pw': its quantised weights can give"),
+    "bias_beyond_int32": (number(f"{NAME}.bias", 2e9), f"'{NAME}': .* which an int32 in steps of 6/255 can't hold"),
     "bias_3e38": (number("classifier.bias", 3e38), "'classifier': its quantised weights can give"),
     "bias_subnormal": (number("classifier.bias", -1e-45), "'classifier': its bias holds -1.*e-45; .* to zero"),
     "float_weight_subnormal": (number("conv_stem.weight", 1e-40), "'conv_stem': its weight holds .*e-4.; .* to zero"),
@@ -201,10 +202,11 @@ def test_hostile_number(victim, name):
     refuse(edited(victim, NUMBERS[name][0], signed=True), NUMBERS[name][1], allocated=None)
 
 
-@pytest.mark.parametrize("name", ["conv_head.bias", f"{NAME}.bias", "classifier.bias", "blocks.0.0.conv_dw.bias"])
-def test_a_number_that_float32_can_hold_gives_the_defined_bits(victim, name):
-    """A bias of 1e38 before a ReLU6, or of a class, leads nowhere beyond float32: it is computed as it is defined."""
-    edited(victim, number(name, 1e38), signed=True)
+@pytest.mark.parametrize("name, value", [("conv_head.bias", 1e7), (f"{NAME}.bias", -1e8), ("classifier.bias", 1e38),
+                                         ("blocks.0.0.conv_dw.bias", 1e8)])
+def test_a_large_number_gives_the_defined_bits(victim, name, value):
+    """A bias that leads neither beyond float32 nor, before a ReLU6, beyond 2**30 is computed as it is defined."""
+    edited(victim, number(name, value), signed=True)
     weights, x = read_stored(victim), np.random.default_rng(0).uniform(-1, 1, (1, 33, 40, 3)).astype(np.float32)
     expected = QuantizedNetwork(weights)(x)
     assert np.isfinite(expected).all()
