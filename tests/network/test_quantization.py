@@ -291,7 +291,7 @@ def test_missing_and_unexpected_layers_are_refused(where, name):
         check_quantized(dataclasses.replace(made, **{where: {**getattr(made, where), "conv_tail": layer}}))
 
 
-@pytest.mark.parametrize("name, value", [("blocks.2.1.bn3.bias", 1e34), ("blocks.2.0.bn2.bias", 1e36)])
+@pytest.mark.parametrize("name, value", [("blocks.2.1.bn3.bias", 1e5), ("blocks.2.0.bn2.bias", 1e7)])
 def test_what_passes_stays_finite(name, value):
     """Biases not far below those that are refused, through the whole network."""
     made = quantize(changed(LITE0, name, first(value)))
