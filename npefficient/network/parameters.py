@@ -25,10 +25,10 @@ class Source:
 
     name: str  # file name
     sha256: str  # of the whole file, 64 hex digits; empty if the weights are from no file
-    # "torch-zip", "torch-legacy", "safetensors", "finetuned", "memory" (arrays from the caller) or "random"; with
-    # RANDOM_CLASSIFIER at the end if the classifier has not been trained
+    # "torch-zip", "torch-legacy", "safetensors", "finetuned", "trained", "memory" (arrays from the caller) or "random";
+    # with RANDOM_CLASSIFIER at the end if the classifier has not been trained
     kind: str
-    # the photos that a finetuned classifier was trained on, PHOTO_MARK bytes for each (`jobs.photo_marks`)
+    # the photos that a network or its classifier was trained on, PHOTO_MARK bytes for each (`jobs.photo_marks`)
     photos: bytes = field(default=b"", repr=False)
 
     @property

@@ -8,7 +8,7 @@ bits (NEP 19), so a run repeats its bits with the same version of NumPy.
 """
 import numpy as np
 
-ORDER, PHOTO = 0, 1  # the first number of a key: what the generator is for
+ORDER, PHOTO, MIX, DROP, START = range(5)  # the first number of a key: what the generator is for
 
 
 def generator(seed: int, *key: int) -> np.random.Generator:
