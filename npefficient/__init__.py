@@ -32,6 +32,7 @@ if TYPE_CHECKING:  # imported when asked for, as _ON_FIRST_USE says
     from .jobs.stream import stream
     from .jobs.validate.validation import validate
     from .training import loss_and_gradients
+    from .training.train import train
 
 __all__ = [
     "Architecture",
@@ -71,6 +72,7 @@ __all__ = [
     "softmax",
     "stream",
     "top_k",
+    "train",
     "transform",
     "transform_batch",
     "validate",
@@ -80,7 +82,7 @@ _ON_FIRST_USE = {  # name -> module, imported when asked for
     "Classifier": ".jobs.distributed", "Explanation": ".explanation", "convert": "weights_convert",
     "explain": ".explanation", "export": "weights_convert", "find_photos": ".jobs.photo_paths",
     "finetune": ".jobs.finetune.finetuning", "loss_and_gradients": ".training", "quantize": ".jobs.quantizing",
-    "stream": ".jobs.stream",
+    "stream": ".jobs.stream", "train": ".training.train",
     "validate": ".jobs.validate.validation",
 }
 

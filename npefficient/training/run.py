@@ -1,0 +1,182 @@
+"""Train a network on photos: epochs of updates, a validation after each, and a state from which a run can go on.
+
+    read_dataset ── TrainingLoader ── Learner ── every epoch: ValidationLoader ──► OUT.h5, OUT-last.h5, OUT.csv
+
+A batch depends on the seed, the epoch and its number alone, and all else that an update depends on is in the state. So
+a run that is resumed ends with the bits of one that nothing has disturbed.
+"""
+import contextlib
+import functools
+import itertools
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from ..common.progress import Progress
+from ..common.text import counted, plain
+from ..errors import ArgumentError
+from ..jobs.photo_marks import photo_marks
+from ..model.model import Model
+from ..network.parameters import Source, Weights
+from ..weights.weight_file import write_weights
+from .accumulation import parts_of_updates
+from .learner import DivergedError, Learner
+from .loader import TrainingLoader, ValidationLoader
+from .losses import cross_entropy, smoothed_targets
+from .recipes import Recipe
+from .run_files import ANEW, Epoch, Place, RunFiles, State
+
+SAVE = 300.0  # seconds after which the state is saved within an epoch
+
+
+class Shown(Progress):
+    """Progress with the loss of the last update."""
+
+    loss = ""
+
+    def text(self) -> str:
+        return super().text() + self.loss
+
+
+class Run:
+    """A run in progress.
+
+    base: what it started from, whose architecture, preprocessing, labels and name the files get
+    folder: name of the folder of photos
+    """
+
+    def __init__(self, base: Weights, folder: str, recipe: Recipe, learner: Learner, loader: TrainingLoader,
+                 validation: ValidationLoader, files: RunFiles, say: Callable[[str], None]):
+        self.base, self.folder, self.recipe, self.learner, self.files = base, folder, recipe, learner, files
+        self.loader, self.validation, self.say = loader, validation, say
+        self.place, self.epochs = Place(), list[Epoch]()
+        self.whole = True  # False while the learner or the place is being changed
+        self.kept = ""  # the place of the state that was saved last
+
+    def begin(self, resume: bool) -> None:
+        """Save the first state, or go on from the one that was saved last."""
+        if not resume:
+            self._save()
+            return
+        state = self.files.load()
+        self.learner.load_state(state.arrays)
+        self.place, self.epochs, self.kept = state.place, state.epochs, str(state.place)
+        self.learner.updates = state.place.updates
+        self.files.write_table(self.epochs)
+
+    def go(self, progress: bool) -> None:
+        """Train and validate until the last epoch is over.
+
+        After an interrupt or an error, the state of that moment is saved before it is raised again.
+        """
+        size, batches = self.loader.batch_size, len(self.loader)
+        done = (self.place.epoch * batches + self.place.batch) * size
+        shown = Shown(self.recipe.epochs * batches * size, done=done) if progress else contextlib.nullcontext()
+        try:
+            with shown as counter:
+                while self.place.epoch < self.recipe.epochs:
+                    self._epoch(counter)
+        except DivergedError as problem:
+            last = f"; {str(self.files.last)!r} has the weights of epoch {self.place.epoch}" * bool(self.epochs)
+            raise DivergedError(f"epoch {self.place.epoch + 1}, batch {self.place.batch + 1}, learning rate "
+                                f"{self._lr():.3g}: {problem}. Use a lower lr, more warmup-epochs or clip-grad 1, and "
+                                f"{ANEW}{last}") from problem
+        except KeyboardInterrupt as stop:
+            self._save_if_whole()
+            raise type(stop)(f"the run is kept {self.kept}; the same command with --resume continues") from stop
+        except Exception as problem:
+            self._save_if_whole()
+            kept = f"the run is kept {self.kept}; once that is fixed, the same command with --resume continues"
+            if isinstance(problem, OSError) and problem.errno:
+                raise OSError(problem.errno, f"{problem.strerror}; {kept}", problem.filename) from problem
+            self.say(kept)
+            raise
+
+    def _lr(self) -> float:
+        return self.recipe.schedule(self.place.epoch)
+
+    def _save(self) -> None:
+        self.whole = False  # after a failure there is no second attempt
+        self.learner.check()
+        self.files.save(State(self.learner.state(), self.place, self.epochs))
+        self.kept, self.whole = str(self.place), True
+
+    def _save_if_whole(self) -> None:
+        if not self.whole:
+            return
+        try:
+            self._save()
+        except (OSError, DivergedError) as problem:  # the state before is still there
+            self.say(f"the state of this moment can't be saved: {problem}")
+
+    # --- an epoch
+
+    def _epoch(self, counter: Shown | None) -> None:
+        first, start = self.place.batch, time.monotonic()
+        self._train(counter)
+        speed = (len(self.loader) - first) * self.loader.batch_size / max(time.monotonic() - start, 1e-9)
+        self.learner.check()
+        weights = self._weights()
+        loss, top1, photos = self._validate(weights)
+        epoch = Epoch(self.place.epoch + 1, self._lr(), self.place.loss / len(self.loader), loss, top1, photos,
+                      speed)
+        if not self.epochs or epoch.rank > max(other.rank for other in self.epochs):
+            write_weights(self.files.best, weights, force=True)
+        write_weights(self.files.last, weights, force=True)
+        self.whole = False
+        self.epochs.append(epoch)
+        self.place = Place(epoch.epoch, 0, self.place.updates)
+        self.whole = True
+        self._save()
+        self.files.add_line(epoch)
+        if counter:
+            counter.say(f"epoch {epoch.epoch} of {self.recipe.epochs}: learning rate {epoch.lr:.3g}, loss "
+                        f"{epoch.train_loss:.4f}, validation loss {loss:.4f}, top-1 {top1:.2%}, {speed:,.1f} photos/s")
+
+    def _train(self, counter: Shown | None) -> None:
+        """The rest of an epoch's updates."""
+        saved = time.monotonic()
+        parts = parts_of_updates(len(self.loader), self.recipe.grad_accum_steps)
+        before = list(itertools.accumulate(parts, initial=0)).index(self.place.batch)  # updates of this epoch
+        with contextlib.closing(self.loader.batches(self.place.epoch, self.place.batch)) as batches:
+            numbered = enumerate(batches, self.place.batch)
+            for count in parts[before:]:
+                update = self.learner.compute(self.place.epoch, itertools.islice(numbered, count), count)
+                self.whole = False
+                self.learner.apply(update, self._lr())
+                self.place.batch += count
+                self.place.updates += 1
+                self.place.loss += update.loss
+                self.whole = True
+                if counter:
+                    counter.loss = f", loss {update.loss / count:.3f}"
+                    counter.advance(count * self.loader.batch_size)
+                if time.monotonic() - saved >= SAVE:
+                    self._save()
+                    saved = time.monotonic()
+
+    def _validate(self, weights: Weights) -> tuple[float, float, int]:
+        """(mean loss, share of right answers, photos) on the validation part, by the network as it is used."""
+        model = Model(weights, num_threads=self.learner.engine.threads)
+        total, hits, photos = 0.0, 0, 0
+        with contextlib.closing(self.validation.batches()) as batches:
+            for batch in batches:
+                logits = model(batch.x)
+                loss, _ = cross_entropy(logits, smoothed_targets(batch.labels, model.num_classes, 0.0))
+                total += loss * len(logits)
+                hits += int((logits.argmax(axis=1) == batch.labels).sum())
+                photos += len(logits)
+        if not photos:
+            raise ArgumentError("no photo to validate on can be read; repair them, or name others with --val-dir")
+        return total / photos, hits / photos, photos
+
+    @functools.cached_property
+    def marks(self) -> bytes:
+        """Of the photos, by which `validate` recognises them."""
+        return photo_marks(path for path, _ in self.loader.photos)
+
+    def _weights(self) -> Weights:
+        """The weights of this moment, or their moving average, as a file has them."""
+        name = f"{self.base.source.name}, trained on {counted(len(self.loader.photos), 'photo')} of {self.folder}"
+        source = Source(plain(name), "", "trained", self.marks)
+        return replace(self.base, parameters=dict(self.learner.best_parameters), source=source)

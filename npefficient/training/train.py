@@ -1,0 +1,160 @@
+"""`npefficient.train`: checks what it is given, puts the parts of a run together, and returns the result."""
+import dataclasses
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..common.paths import StrPath
+from ..common.text import counted, meant, quoted
+from ..engine.cpus import check_threads
+from ..errors import ArgumentError
+from ..network.parameters import Weights, fingerprint
+from ..weights.weight_file import read_weights
+from .augmentation import Augmentation, TrainingTransform
+from .dataset import Dataset, Photos, read_dataset
+from .learner import Learner
+from .loader import TrainingLoader, ValidationLoader
+from .recipe_files import read_recipe
+from .recipes import OPTIONS, Recipe
+from .run import Run
+from .run_files import Epoch, RunFiles, check_run_files
+from .start import starting_weights
+
+if TYPE_CHECKING:
+    from ..model.model import Model
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A trained network, and how it came about."""
+
+    weights: Weights  # of the best epoch, as the output has them
+    labels: tuple[str, ...]
+    epochs: tuple[Epoch, ...]  # the lines of the table
+    best: Epoch  # the most accurate on the validation part
+    files: tuple[Path, Path, Path]  # the best weights, the last ones, the table
+    photos: int  # to train on
+    bad: list[tuple[Path, str]]  # photos that could not be read, and why
+    warnings: list[str]
+
+    def __repr__(self) -> str:
+        return (f"TrainResult({counted(len(self.labels), 'class')}, {counted(len(self.epochs), 'epoch')}, top-1 "
+                f"{self.best.val_top1:.2%} after epoch {self.best.epoch})")
+
+    def model(self, num_threads: int | None = None) -> "Model":
+        """The network, ready to run."""
+        from ..model.model import Model
+
+        return Model(self.weights, num_threads=num_threads)
+
+
+def train(photos_dir: StrPath, output: StrPath, *, model: str | None = None, weights: Weights | StrPath | None = None,
+          recipe: Recipe | StrPath = "finetune", val_dir: StrPath | None = None, val_split: float = 0.2,
+          resume: bool = False, force: bool = False, exif: bool = False, max_pixels: int | None = None,
+          num_threads: int | None = None, workers: int | None = None, say: Callable[[str], None] = lambda text: None,
+          progress: bool = False, **options: Any) -> TrainResult:
+    """Train a whole network on the photos in `photos_dir`, which has a sub-folder for each class, named like the class.
+
+    The classes are numbered in timm's order of such folders. A recipe's options mean what they mean in timm's
+    `train.py`; the learning rate changes from epoch to epoch. After each epoch the network, or its moving average if
+    there is one, is measured on the validation part.
+
+    output: the weight file (.h5) to write, with the weights of the epoch that was the most accurate on the validation
+        part (so the accuracy is slightly flattered). Beside OUT.h5, OUT-last.h5 gets the weights after the last epoch,
+        and OUT.csv a line for each epoch: learning rate, losses, accuracy, photos a second.
+    model: "lite0" (the default) to "lite4"
+    weights: what to start from, with a new classifier: a weight file, a checkpoint or `parameters.Weights`; the name of
+        a variant, for its official weights; "nothing", for random weights as timm's. None: the official weights of
+        `model`
+    recipe: "finetune", "efficientnet", a file or a `Recipe`; `options` take the place of some of its options, by their
+        names in Python, such as epochs=5, lr=0.01, model_ema=True
+    val_dir: a folder with the photos to validate on, in sub-folders named like some of the classes
+    val_split: without `val_dir`, the share of each class that is kept out to validate on
+    resume: go on with the run that was begun with this output and the same arguments, at the last state that it kept:
+        after each epoch, every five minutes, and where it was interrupted or failed. It ends with the same bits as
+        without a stop, for any number of threads, with the same versions of NumPy, Pillow and npefficient.
+    force: begin anew, and replace the files that are there
+    exif: rotate photos by their EXIF orientation; then use the network with upright photos, too
+    max_pixels: as for `open_image`
+    num_threads: processors to compute with, None for all that are available; workers: threads that read photos, by
+        default as many
+    say: called with each warning, and with each photo that can't be read
+    progress: show the progress on stderr, and a line for each epoch
+
+    In the place of a photo that can't be read comes the next one. Raises ArgumentError for an argument, a folder or an
+    option that can't be used, while another run has the same output, and where `output` exists and neither `resume` nor
+    `force` is set; WeightsError for a file that can't be used, and where a loss or a gradient is not finite, with the
+    place, the learning rate and what to change; ImageError where 20 photos in a row can't be read; OSError where a file
+    can't be written. The last good state is kept then.
+    """
+    chosen = chosen_recipe(recipe, options)
+    check_run_files(output, resume=resume, force=force)
+    num_threads = check_threads(num_threads)
+    dataset, warnings = read_dataset(photos_dir, val_dir, val_split=val_split, seed=chosen.seed), list[str]()
+
+    def warn(text: str) -> None:
+        warnings.append(text)
+        say(text)
+
+    for text in dataset.warnings:
+        warn(text)
+    base = starting_weights(model, weights, dataset.labels, chosen.seed)
+    training, validation = _loaders(dataset, base, chosen, say, workers=num_threads if workers is None else workers,
+                                    exif=exif, max_pixels=max_pixels)
+    learner = Learner(base, chosen, num_threads)
+    settings = _settings(base, chosen, dataset, (photos_dir, val_dir), exif=exif)
+    with RunFiles(output, settings, resume=resume) as files:
+        run = Run(base, Path(photos_dir).resolve().name, chosen, learner, training, validation, files, say)
+        run.begin(resume)
+        run.go(progress)
+        best = read_weights(files.best)
+        files.finish()
+    return TrainResult(best, dataset.labels, tuple(run.epochs), max(run.epochs, key=lambda epoch: epoch.rank),
+                       (files.best, files.last, files.table), len(training.photos),
+                       [*training.bad.items(), *validation.bad.items()], warnings)
+
+
+def chosen_recipe(recipe: Recipe | StrPath, options: dict[str, Any]) -> Recipe:
+    """A recipe with other values for some of its options, by their names in Python."""
+    known = [option.field for option in OPTIONS.values()]
+    for name in options:
+        if name not in known:
+            raise ArgumentError(f"{quoted(name)} is no argument of train or option of a recipe{meant(name, known)}; "
+                                f"those are {', '.join(known)}")
+    return replace(recipe if isinstance(recipe, Recipe) else read_recipe(recipe), **options)
+
+
+def _loaders(dataset: Dataset, base: Weights, recipe: Recipe, say: Callable[[str], None],
+             **how: Any) -> tuple[TrainingLoader, ValidationLoader]:
+    augmentation = Augmentation(
+        scale=recipe.scale, ratio=recipe.ratio, hflip=recipe.hflip, color_jitter=recipe.color_jitter,
+        auto_augment=recipe.aa, re_prob=recipe.reprob, re_mode=recipe.remode)
+    in_chans = base.architecture.in_chans
+
+    def report(path: Path, why: str) -> None:
+        say(f"error: {why}")
+
+    transform = TrainingTransform(augmentation, base.preprocessing, in_chans)
+    return (TrainingLoader(dataset.training, transform, recipe.batch_size, seed=recipe.seed, report=report, **how),
+            ValidationLoader(dataset.validation, base.preprocessing, recipe.batch_size, in_chans=in_chans,
+                             report=report, **how))
+
+
+def _settings(base: Weights, recipe: Recipe, dataset: Dataset, folders: tuple[StrPath, StrPath | None],
+              **more: Any) -> dict[str, Any]:
+    """All that the bits of a run depend on, but for the versions of what computes them."""
+    training, validation = folders
+    return {"model": base.architecture.name, "weights": base.source.name,
+            "sha256": fingerprint(base, dataset.labels), "preprocessing": dataclasses.asdict(base.preprocessing),
+            "photos to train on": _listing(dataset.training, training),
+            "photos to validate on": _listing(dataset.validation, training if validation is None else validation),
+            **dataclasses.asdict(recipe), **more}
+
+
+def _listing(photos: Photos, folder: StrPath) -> str:
+    """Their number, and a hash of their paths below the folder, their sizes and their classes."""
+    rows = [(os.fsencode(os.path.relpath(path, folder)), os.stat(path).st_size, index) for path, index in photos]
+    return f"{len(rows)} ({hashlib.sha256(repr(rows).encode()).hexdigest()[:16]})"
