@@ -13,7 +13,7 @@ import sys
 from . import terminal
 
 SUBCOMMANDS = ("bench", "classify", "compare", "convert", "explain", "export", "finetune", "info", "list", "profile",
-               "quantize", "validate", "warmup")
+               "quantize", "train", "validate", "warmup")
 WRONG, FAULT = 1, 70  # 70: EX_SOFTWARE of sysexits.h
 INTERRUPTED, CLOSED, TERMINATED = 130, 141, 143  # 128 + the number of SIGINT, SIGPIPE, SIGTERM
 TRACEBACK = "NPEFFICIENT_TRACEBACK"

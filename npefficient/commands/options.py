@@ -248,12 +248,15 @@ def weight_file(given: str):
     return pretrained(given)
 
 
-def compile_kernels(stream=None, precision: str = "float32") -> None:
-    """Compile the kernels, or load them, before the first photo; reports progress on stderr (or `stream`) if slow."""
+def compile_kernels(stream=None, precision: str = "float32", training: bool = False) -> None:
+    """Compile the kernels, or load them, before the first photo; reports progress on stderr (or `stream`) if slow.
+
+    training: those of training as well
+    """
     import sys
 
     from ..engine import compiled
-    from ..kernels.layout import layout_of
+    from ..kernels.layout import TRAINING, layout_of
 
 
     def tell(text: str) -> None:
@@ -269,7 +272,8 @@ def compile_kernels(stream=None, precision: str = "float32") -> None:
     ticker = threading.Thread(target=tick, daemon=True)
     ticker.start()
     try:
-        compiled.driver(layout_of(precision), report=tell)
+        for layout in (layout_of(precision), *[TRAINING] * training):
+            compiled.driver(layout, report=tell)
     finally:
         done.set()
         ticker.join()

@@ -1,0 +1,132 @@
+"""Train a network on your own classes, from a folder of photos for each class.
+
+PHOTOS_DIR has a sub-folder for each class, named after it, with its photos in it or below. A part of each class, or the
+folder --val-dir, is held out. All weights are trained, from those of --from with a new classifier. After each epoch the
+network is measured on the held-out photos. OUT.h5 has the weights of the best epoch, so its accuracy is slightly
+optimistic. Beside it, OUT-last.h5 has the weights after the last epoch, and OUT.csv a line for each epoch.
+
+A recipe is a file with an option on each line, such as "lr = 0.01"; --print-recipe writes one. Options on the command
+line take the place of the recipe's. Their names and meanings are those of timm's train.py.
+
+The run is kept after each epoch, every five minutes, and when it is interrupted. The same command with --resume goes on
+from there, and ends with the same bits as without a stop, for any number of threads.
+
+`npefficient classify --weights OUT.h5` uses the file, `npefficient export` converts it for timm. After training with
+--exif, classify with --exif. Photos that can't be read are named on stderr, and others take their places; the exit code
+stays 0.
+"""
+from argparse import BooleanOptionalAction
+
+from ..common.paths import WEIGHT_FILES
+from ..common.text import counted, plain
+from ..training.recipe_values import Flag, OrNone, Range, Word
+from ..training.recipes import OPTIONS
+from .options import (
+    add_reading,
+    add_threads,
+    add_workers,
+    compile_kernels,
+    ending,
+    is_file_name,
+    model_name,
+    number,
+    reading,
+    refusing,
+)
+from .terminal import say
+
+share = number(float, "a share above 0 and below 1, such as 0.2", lambda value: 0 < value < 1)
+
+
+def add_arguments(parser):
+    parser.add_argument("photos_dir", metavar="PHOTOS_DIR", nargs="?", help="folder with a sub-folder for each class")
+    parser.add_argument("-o", "--output", metavar="OUT.h5", type=ending(*WEIGHT_FILES), help="the weight file to write")
+    parser.add_argument("--model", metavar="NAME", type=model_name,
+                        help="lite0 to lite4 (default: the network of --from, or lite0)")
+    parser.add_argument("--from", dest="start", metavar="WHAT",
+                        help="what to start from: lite0 to lite4 for the official ImageNet weights, a weight file "
+                             "(.h5) or checkpoint (.pth, .safetensors), or nothing, for random weights (default: the "
+                             "official weights of --model)")
+    parser.add_argument("--recipe", metavar="NAME|FILE", default="finetune",
+                        help="finetune, efficientnet or a file (default: %(default)s)")
+    parser.add_argument("--print-recipe", action="store_true", help="print all options as a recipe file, and stop")
+    held_out = parser.add_mutually_exclusive_group()
+    held_out.add_argument("--val-dir", metavar="DIR",
+                          help="folder with the photos to validate on, in sub-folders named like some of the classes")
+    held_out.add_argument("--val-split", metavar="SHARE", type=share, default=0.2,
+                          help="else the share of each class to hold out (default: %(default)s)")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on with the run that was begun with the same command")
+    again.add_argument("--force", action="store_true", help="begin anew, and overwrite existing files")
+    add_reading(parser)
+    add_threads(parser)
+    add_workers(parser)
+    group = parser.add_argument_group("options of the recipe")
+    for name, option in OPTIONS.items():
+        group.add_argument(f"--{name}", dest=f"recipe_{option.field}", help=option.help.replace("%", "%%"),
+                           **_form(option.kind))
+
+
+def _form(kind) -> dict:
+    """How an option of this kind is given on the command line."""
+    kind = kind.kind if isinstance(kind, OrNone) else kind
+    if isinstance(kind, Flag):
+        return {"action": BooleanOptionalAction}
+    if isinstance(kind, Range):
+        return {"nargs": 2, "metavar": ("LOW", "HIGH")}
+    return {"metavar": "|".join(kind.words) if isinstance(kind, Word) else "VALUE"}
+
+
+def run(args) -> int:
+    from ..engine.cpus import check_threads
+    from ..jobs.class_folders import check_folder
+    from ..training.recipe_files import recipe_text
+    from ..training.run_files import check_run_files
+    from ..training.train import train
+
+    with refusing(args):
+        recipe = _recipe(args)
+    if args.print_recipe:
+        print(recipe_text(recipe), end="")
+        return 0
+    missing = [what for what, given in (("PHOTOS_DIR", args.photos_dir), ("-o/--output", args.output)) if not given]
+    if missing:
+        args.refuse(f"the following arguments are required: {', '.join(missing)}")
+    start = args.start
+    if start is not None and start != "nothing" and not is_file_name(start):
+        with refusing(args):
+            start = model_name(start)
+    check_run_files(args.output, resume=args.resume, force=args.force)
+    check_folder(args.photos_dir, "a sub-folder for each class")
+    threads, how = check_threads(args.threads), reading(args)
+    compile_kernels(training=True)
+    result = train(args.photos_dir, args.output, model=args.model, weights=start, recipe=recipe, val_dir=args.val_dir,
+                   val_split=args.val_split, resume=args.resume, force=args.force, num_threads=threads,
+                   workers=args.workers, say=say, progress=True, **how)
+    _print(result)
+    return 0
+
+
+def _recipe(args):
+    """The recipe with the options of the command line."""
+    from ..training.recipe_files import read_recipe
+    from ..training.recipes import changed
+
+    given = {name: getattr(args, f"recipe_{option.field}") for name, option in OPTIONS.items()}
+    texts = {name: " ".join(value) if isinstance(value, list) else str(value).lower() if isinstance(value, bool)
+             else value for name, value in given.items() if value is not None}
+    return changed(read_recipe(args.recipe), texts)
+
+
+def _print(result) -> None:
+    from ..jobs.accuracy import describe
+
+    best, last, table = map(plain, result.files)
+    of = f"epoch {result.best.epoch} of {len(result.epochs)}"
+    photos = result.best.val_photos
+    print(f"accuracy {describe(round(result.best.val_top1 * photos), photos)}, after {of}")
+    print(f"wrote {best}: {result.weights.architecture.name} with {counted(len(result.labels), 'class')}, after {of}")
+    print(f"wrote {last}: the weights after the last epoch")
+    print(f"wrote {table}: a line for each epoch")
+    if result.bad:
+        say(f"{counted(len(result.bad), 'photo')} could not be read; others took their places")
