@@ -1,0 +1,265 @@
+"""A training run: what it writes, what it refuses, and that neither threads nor a stop change a bit of it."""
+import csv
+import errno
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import training_runs
+from fresh import PYTHON, environment
+from small import small_weights
+from training_runs import BATCHES, equal, photos, same, stopping, train
+
+import npefficient
+from npefficient.errors import ArgumentError, WeightsError
+from npefficient.training import run
+from npefficient.training.dataset import read_dataset
+from npefficient.training.learner import Learner
+from npefficient.training.recipes import Recipe
+from npefficient.training.run_files import RunFiles
+
+UPDATES = 2  # of an epoch: of two batches, and of the one that is left
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """(folder with the photos, result of the whole run)."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    photos(folder)
+    return folder, train(folder)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    photos(tmp_path)
+    return tmp_path
+
+
+def test_what_a_run_writes(undisturbed):
+    folder, result = undisturbed
+    assert sorted(path.name for path in folder.iterdir()) == ["m-last.h5", "m.csv", "m.h5", "photos"]
+    assert [epoch.epoch for epoch in result.epochs] == [1, 2, 3] and result.photos == 27
+    recipe = Recipe(epochs=3, lr=1e-3, warmup_epochs=1)
+    assert [epoch.lr for epoch in result.epochs] == [recipe.schedule(epoch) for epoch in range(3)]
+    with open(folder / "m.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [{name: float(value) for name, value in row.items()} for row in rows] == [vars(e) for e in result.epochs]
+    assert result.best == max(result.epochs, key=lambda epoch: (epoch.val_top1, -epoch.val_loss))
+    assert result.weights.source.kind == "trained" and result.labels == ("blue", "green", "red")
+    assert "trained on 27 photos of photos" in result.weights.source.name
+    assert len(result.weights.source.photos) == 27 * 8
+    last = npefficient.load_weights(folder / "m-last.h5")
+    assert last.labels == result.labels and last.preprocessing == small_weights().preprocessing
+    assert last.parameters["bn1.num_batches_tracked"] == 3 * BATCHES
+
+
+def test_the_table_is_what_the_weights_give(undisturbed):
+    folder, result = undisturbed
+    model, chosen = result.model(1), read_dataset(folder / "photos", val_split=0.25, seed=42)
+    logits = np.stack([model(model.transform(path)[None])[0] for path, _ in chosen.validation]).astype(np.float64)
+    right = np.array([index for _, index in chosen.validation])
+    loss = np.log(np.exp(logits).sum(1)) - logits[np.arange(len(right)), right]
+    assert result.best.val_top1 == (logits.argmax(1) == right).mean() and result.best.val_photos == len(right) == 9
+    assert result.best.val_loss == pytest.approx(loss.mean(), rel=1e-6)
+
+
+def test_neither_threads_nor_workers_change_a_bit(undisturbed, folder):
+    assert same(train(folder, num_threads=2, workers=3), undisturbed[1])
+
+
+def test_another_seed_changes_the_run(undisturbed, folder):
+    assert not same(train(folder, seed=1), undisturbed[1])
+
+
+# --- stopped and resumed ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("updates", [1, UPDATES + 1])
+def test_a_killed_run_is_resumed_to_the_bit(undisturbed, folder, updates):
+    script = [*PYTHON, training_runs.__file__, folder, 1, updates]
+    done = subprocess.run(list(map(str, script)), capture_output=True, text=True, timeout=240,
+                          env=environment(PYTHONPATH=str(Path(npefficient.__file__).parents[1])))
+    assert done.returncode == 9, done.stderr
+    assert same(train(folder, resume=True, num_threads=2), undisturbed[1])
+
+
+@pytest.mark.parametrize("updates", [0, 1, UPDATES, 3 * UPDATES - 1])
+def test_an_interrupted_run_is_resumed_to_the_bit(undisturbed, folder, monkeypatch, updates):
+    def stop():
+        raise KeyboardInterrupt
+
+    epoch, batch = divmod(updates, UPDATES)
+    kept = f"after batch {2 * batch} of epoch {epoch + 1}" if batch else f"after epoch {epoch}" if epoch else "at its"
+    with monkeypatch.context() as patched:
+        patched.setattr(Learner, "compute", stopping(updates, stop))
+        with pytest.raises(KeyboardInterrupt, match=f"the run is kept {kept}.*; the same command with --resume"):
+            train(folder)
+    assert same(train(folder, resume=True), undisturbed[1])
+
+
+def test_an_error_keeps_the_run_and_says_so(undisturbed, folder, monkeypatch):
+    def stop():
+        raise RuntimeError("a fault")
+
+    said = []
+    with monkeypatch.context() as patched:
+        patched.setattr(Learner, "compute", stopping(3, stop))
+        with pytest.raises(RuntimeError, match="a fault"):
+            train(folder, say=said.append)
+    assert said[-1].startswith("the run is kept after batch 2 of epoch 2; once that is fixed")
+    assert same(train(folder, resume=True), undisturbed[1])
+
+
+def test_a_run_stopped_amid_a_change_goes_on_from_the_state_before(undisturbed, folder, monkeypatch):
+    apply, done = Learner.apply, []
+
+    def stop_amid(learner, update, lr):
+        apply(learner, update, lr)
+        done.append(1)
+        if len(done) == 4:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Learner, "apply", stop_amid)
+        with pytest.raises(KeyboardInterrupt, match="the run is kept after epoch 1;"):
+            train(folder)
+    assert same(train(folder, resume=True), undisturbed[1])
+
+
+def test_a_full_disk_keeps_the_state_before(undisturbed, folder, monkeypatch):
+    save, saves = RunFiles.save, []
+
+    def until_full(files, state):
+        saves.append(1)
+        if len(saves) < 4:
+            return save(files, state)
+        with monkeypatch.context() as patched:
+            patched.setattr(np, "savez", fail)
+            save(files, state)
+
+    def fail(*arguments, **arrays):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "SAVE", 0.0)
+        patched.setattr(RunFiles, "save", until_full)
+        with pytest.raises(OSError, match="No space left on device; the run is kept after batch 3 of epoch 1") as full:
+            train(folder)
+    assert full.value.filename == str(folder / ".m.h5.state.npz")
+    assert same(train(folder, resume=True), undisturbed[1])
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_place_and_the_remedy(folder):
+    diverging = dict(lr=1000.0, warmup_epochs=0, weight_decay=10.0, opt="sgd", epochs=9)  # weights grow 10,000-fold
+    with pytest.raises(WeightsError, match=r"epoch \d, batch \d, learning rate .*: .* finite. Use a lower lr") as told:
+        train(folder, **diverging)
+    assert "begin anew with --force" in str(told.value)
+    state = np.load(folder / ".m.h5.state.npz")
+    assert all(np.isfinite(array).all() for array in state.values())
+
+
+# --- refused ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_run_with_the_same_output_is_refused(folder, monkeypatch):
+    def again():
+        with pytest.raises(ArgumentError, match="m.csv': another process is writing it"):
+            train(folder, resume=True)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Learner, "compute", stopping(0, again))
+        with pytest.raises(KeyboardInterrupt):
+            train(folder)
+
+
+def test_what_is_there_is_kept_without_resume_or_force(undisturbed):
+    folder, result = undisturbed
+    with pytest.raises(ArgumentError, match="m.h5' exists already: continue with --resume, start again with --force"):
+        train(folder)
+    with pytest.raises(ArgumentError, match="there is no run to resume, since .*state.npz' is missing .it has ended.;"):
+        train(folder, resume=True)
+    with pytest.raises(ArgumentError, match="there is no run to resume, since .* .none was begun."):
+        train(folder, "other.h5", resume=True)
+    with pytest.raises(ArgumentError, match="resume and force"):
+        train(folder, resume=True, force=True)
+    assert equal(npefficient.load_weights(folder / "m.h5").parameters, result.weights.parameters)
+
+
+@pytest.fixture
+def begun(folder, monkeypatch):
+    """A folder with a run that was interrupted."""
+    def stop():
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Learner, "compute", stopping(1, stop))
+        with pytest.raises(KeyboardInterrupt):
+            train(folder)
+    return folder
+
+
+def test_a_run_is_not_resumed_with_other_settings(begun):
+    with pytest.raises(ArgumentError, match="was begun with lr 0.001, and now 0.01: --resume needs the same"):
+        train(begun, resume=True, lr=0.01)
+    (begun / "photos" / "red" / "00.png").unlink()
+    with pytest.raises(ArgumentError, match="photos to train on '27 .*, and now '26"):
+        train(begun, resume=True)
+
+
+def test_a_damaged_state_is_named(begun):
+    state = begun / ".m.h5.state.npz"
+    data = bytearray(state.read_bytes())
+    data[len(data) // 2] ^= 1
+    state.write_bytes(data)
+    with pytest.raises(WeightsError, match="state.npz' is damaged .* begin anew with --force"):
+        train(begun, resume=True)
+
+
+def test_force_begins_anew(begun, undisturbed):
+    assert same(train(begun, force=True), undisturbed[1])
+
+
+@pytest.mark.parametrize("changes, message", [
+    (dict(epoch=3), "'epoch' is no argument of train or option of a recipe .did you mean 'epochs'"),
+    (dict(batch_size=40, grad_accum_steps=1), "batch_size 40: there are 27 photos to train on"),
+    (dict(freeze="3"), "freeze '3': a run can freeze all 9 stages, or none"),
+    (dict(batch_size=1, mixup=0.0, cutmix=0.0), "batch-size 1 for pictures of 32 x 32 pixels"),
+    (dict(recipe="finetun"), "neither a file nor a packaged recipe .did you mean 'finetune'"),
+    (dict(model="lite1"), "model 'lite1' from 'seed 0', which is tf_efficientnet_lite0"),
+    (dict(model="lite9"), "unknown model 'lite9'"), (dict(val_split=2), "val_split 2"),
+    (dict(val_dir="none"), "'none'"),
+    (dict(weights=5), "weight file 5: it must be the path"), (dict(num_threads=0), "num_threads 0"),
+    (dict(name="m.pth"), "m.pth': its name must end in .h5"),
+    (dict(name="none/m.h5"), "its directory does not exist"),
+], ids=lambda value: str(value)[:40] if isinstance(value, dict) else "")
+def test_refused(folder, changes, message):
+    with pytest.raises(ArgumentError, match=message):
+        train(folder, **changes)
+    assert [path.name for path in folder.iterdir()] == ["photos"]
+
+
+def test_photos_that_can_not_be_read_are_named_and_counted(folder):
+    (folder / "photos" / "red" / "05.png").write_text("no picture")
+    said = []
+    result = train(folder, epochs=2, say=said.append)
+    assert [path.name for path, _ in result.bad] == ["05.png"] and "05.png': not an image" in said[0]
+    for path in (folder / "photos").glob("*/*.png"):
+        path.write_text("no picture")
+    with pytest.raises(npefficient.ImageError, match="20 photos in a row can't be read"):
+        train(folder, force=True)
+
+
+def test_a_folder_to_validate_on(folder):
+    training_runs.save_classes(folder / "new", green=3, red=2)
+    result = train(folder, val_dir=folder / "new", epochs=2)
+    assert result.best.val_photos == 5 and result.photos == 36
+
+
+def test_all_frozen_but_the_classifier(folder):
+    base = small_weights()
+    result = train(folder, freeze="9", model_ema=False, epochs=2)
+    for name, array in base.parameters.items():
+        changed = not np.array_equal(array, result.weights.parameters[name])
+        assert changed == name.startswith("classifier."), name
