@@ -80,6 +80,7 @@ def _form(kind) -> dict:
 def run(args) -> int:
     from ..engine.cpus import check_threads
     from ..jobs.class_folders import check_folder
+    from ..network.variants import canonical_name
     from ..training.recipe_files import recipe_text
     from ..training.run_files import check_run_files
     from ..training.train import train
@@ -95,7 +96,7 @@ def run(args) -> int:
     start = args.start
     if start is not None and start != "nothing" and not is_file_name(start):
         with refusing(args):
-            start = model_name(start)
+            start = canonical_name(start)
     check_run_files(args.output, resume=args.resume, force=args.force)
     check_folder(args.photos_dir, "a sub-folder for each class")
     threads, how = check_threads(args.threads), reading(args)

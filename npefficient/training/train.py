@@ -69,8 +69,8 @@ def train(photos_dir: StrPath, output: StrPath, *, model: str | None = None, wei
     weights: what to start from, with a new classifier: a weight file, a checkpoint or `parameters.Weights`; the name of
         a variant, for its official weights; "nothing", for random weights as timm's. None: the official weights of
         `model`
-    recipe: "finetune", "efficientnet", a file or a `Recipe`; `options` take the place of some of its options, by their
-        names in Python, such as epochs=5, lr=0.01, model_ema=True
+    recipe: "finetune", "efficientnet", a file or a `recipes.Recipe`; `options` take the place of some of its options,
+        by their names in Python, such as epochs=5, lr=0.01, model_ema=True
     val_dir: a folder with the photos to validate on, in sub-folders named like some of the classes
     val_split: without `val_dir`, the share of each class that is kept out to validate on
     resume: go on with the run that was begun with this output and the same arguments, at the last state that it kept:
