@@ -31,6 +31,7 @@ assert_type(npefficient.quantize("mine.h5", "mine-int8.h5", force=True).target_s
 assert_type(npefficient.explain("dog.jpg", model).to_html(), str)
 assert_type(npefficient.validate(model, "photos").top1, int)
 assert_type(npefficient.finetune("photos").accuracy, float)
+assert_type(npefficient.train("photos", "mine.h5", epochs=2).best.val_top1, float)
 labels = np.zeros(2, np.int64)
 assert_type(npefficient.loss_and_gradients(model, np.zeros((2, 64, 64, 3), np.float32), labels),
             tuple[float, dict[str, np.ndarray]])
