@@ -188,7 +188,7 @@ def test_layers_add_up(bench, tmp_path, fused):
 @pytest.mark.parametrize("arguments, ops", [
     (("--op", "depthwise", "--layer", "blocks.[01].*"), ["depthwise"] * 3),
     (("--op", "quantize", "--layer", "* blocks.[12].*"), ["quantize"] * 3),
-    (("--layer", "blocks.3.1.conv_pw", "--plot", "roof.png"), ["pointwise"])], ids=["depthwise", "quantize", "one"])
+    (("--layer", "blocks.3.1.conv_p?", "--plot", "roof.png"), ["pointwise"])], ids=["depthwise", "quantize", "one"])
 def test_kernels_of_some_layers(bench, tmp_path, monkeypatch, arguments, ops):
     monkeypatch.chdir(tmp_path)
     code, out, err = bench("kernels", "--size", "40", "--seconds", "0.001", "--precision", "int8", *arguments, "--json",
@@ -214,11 +214,9 @@ def test_kernels_refuse_a_wrong_one(bench, monkeypatch):
     assert code == 1 and "step 0, conv_stem: WRONG RESULT" in err
 
 
-@pytest.mark.parametrize("arguments", [("--op", "quantize"), ("--op", "block", "--layer", "blocks.2.1",
-                                                              "--precision", "int8")], ids=["floats", "ladder"])
-def test_kernels_that_a_precision_has_not(bench, arguments):
-    code, _, err = bench("kernels", "--size", "40", *arguments)
-    assert code == 1 and f"no layer matches --op {arguments[1]!r}" in err
+def test_quantising_is_no_kernel_of_floats(bench):
+    code, _, err = bench("kernels", "--size", "40", "--op", "quantize")
+    assert code == 1 and "no layer matches --op 'quantize'" in err
 
 
 def test_each_precision_has_its_peak(monkeypatch):
