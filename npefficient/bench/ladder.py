@@ -63,14 +63,14 @@ def case_of(weights: Weights, op: str, layer: str, height: int, width: int, seed
 
 
 def quantized_case_of(weights: QuantizedWeights, layer: str, height: int, width: int, seed: int = 0) -> QuantizedCase:
-    """A 1x1 convolution of a network in 8 bits, likewise; where it reads floats, each pixel has a random scale."""
+    """A 1x1 convolution of a network in 8 bits, likewise; where it reads floats, each row has a random scale."""
     network, rng = weights.architecture, np.random.default_rng(seed)
     conv = next(conv for conv in network.convs if conv.name == layer)
     size = next((one.height, one.width) for one in network.layers(height, width) if one.name == layer)
     ends = {block.convs[-1].name for block in network.blocks if block.skip}
     return QuantizedCase(
         rng.integers(1, 256, (*size, conv.in_channels), np.uint8), weights.layers[layer],
-        rng.uniform(0.01, 0.02, size).astype(np.float32) if reads_floats(conv) else None, conv.relu6,
+        rng.uniform(0.01, 0.02, size[0]).astype(np.float32) if reads_floats(conv) else None, conv.relu6,
         rng.uniform(-1, 1, (*size, conv.out_channels)).astype(np.float32) if layer in ends else None)
 
 
@@ -95,9 +95,9 @@ def expected(case: Case | QuantizedCase) -> np.ndarray:
 
 def expected_in_8_bits(case: QuantizedCase) -> np.ndarray:
     """The definition's result for integers that are already there, uint8 or float32."""
-    scale, zero = (1, 0) if case.scale is None else (case.scale[..., None], ZERO)
+    scale, zero = (1, 0) if case.scale is None else (case.scale[:, None, None], ZERO)
     sums = quantized_reference.sums(case.x[None].astype(np.int32) - zero, case.layer)[0]
-    y = quantized_reference.fma(sums * scale, case.layer.scale, case.layer.bias)
+    y = quantized_reference.fma(sums, scale * case.layer.scale, case.layer.bias)
     return quantized_reference.clamp(y) if case.relu6 else y if case.residual is None else y + case.residual
 
 

@@ -19,7 +19,7 @@ from ..kernels.memory import blocks, read_blocks
 from ..network.architecture import LayerShape
 from ..network.parameters import Weights
 from ..network.quantization import QuantizedWeights
-from ..network.quantized_reference import QuantizedNetwork, from_float32, quantized_pixels
+from ..network.quantized_reference import QuantizedNetwork, from_float32, quantized_rows
 from ..network.reference import Network, linear
 from .verify import LOGITS, verify
 
@@ -77,10 +77,10 @@ class Step:
         return 2 * self.macs or one.height * one.width * one.in_channels
 
     def bytes(self) -> int:
-        """The least to read and write: input, weights, output, shortcut, and the scales of pixels."""
+        """The least to read and write: input, weights, output, shortcut, and the scales of rows."""
         first, (item, out_item) = self.layers[0], self.items
         pixels, out = first.height * first.width, self.layers[-1].activations
-        scales = FLOAT * pixels if self.row["has_scale"] or self.op == "quantize" else 0
+        scales = FLOAT * first.height if self.row["has_scale"] or self.op == "quantize" else 0
         return (item * pixels * first.in_channels + scales + self.constants + out_item * out
                 + (FLOAT * out if self.residual else 0))
 
@@ -102,6 +102,11 @@ def _all_layers(plan: Plan) -> list[tuple[LayerShape, ...]]:
                                           out_channels=one.in_channels),)
         every.append(layers)
     return every
+
+
+def with_scale(values, scale):
+    """Quantised values (1, H, W, C), and their row's scale (1, H, 1, 1) as one more channel."""
+    return np.concatenate([values, np.broadcast_to(scale, (*values.shape[:3], 1))], axis=-1)
 
 
 def without_work(steps: np.ndarray) -> np.ndarray:
@@ -237,13 +242,13 @@ class Steps:
         return self._read(self.steps[i - 1] if step.row["has_scale"] else step, "x")
 
     def _output(self, step: Step) -> np.ndarray:
-        """What a step has written; after quantised values, each pixel's scale."""
+        """What a step has written; after quantised values, their row's scale."""
         out, first = self._read(step, "out"), step.layers[0]
         if step.op != "quantize":
             return out
-        start, pixels = step.row["scale"], first.height * first.width
-        scale = self.buffers.arena[start : start + FLOAT * pixels].view(np.float32)
-        return np.concatenate([out.astype(np.float32) - ZERO, scale.reshape(*out.shape[:3], 1)], axis=-1)
+        start = step.row["scale"]
+        scale = self.buffers.arena[start : start + FLOAT * first.height].view(np.float32)
+        return with_scale(out.astype(np.float32) - ZERO, scale.reshape(1, -1, 1, 1))
 
     def _read(self, step: Step, what: str) -> np.ndarray:
         """A copy of the activation that a step reads or writes: (1, rows, columns, channels), float32 or uint8."""
@@ -259,7 +264,7 @@ class Steps:
     def _expected(self, one: LayerShape, x):
         """The plain network's output of a layer for the input x, without the shortcut."""
         if one.op == "quantize":
-            return np.concatenate(quantized_pixels(x), axis=-1)
+            return with_scale(*quantized_rows(x))
         if one.op == "pool":
             _, pooled = next(self.network.head_layers(x))
             return pooled[:, None, None]

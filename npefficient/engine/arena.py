@@ -11,7 +11,7 @@ class Buffer:
     item: int  # bytes of a value
     born: int
     dies: int
-    scale: "Buffer | None" = None  # of integers with a scale for each pixel
+    scale: "Buffer | None" = None  # of integers with a scale for each row
     offset: int = -1
 
 

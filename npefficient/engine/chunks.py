@@ -64,7 +64,7 @@ def make_run_chunk(layout: Layout):
                 zero(out + v * step.scratch_plane, size // vector)
         elif step.source == EXPANDED:
             pointwise(x=x + row * step.width * vector, x_plane=step.x_plane, has_scale=1,
-                      scale=scale + row * step.width * FLOAT,
+                      scale=scale + row * FLOAT,
                       weight=panel_weight(step, panel, weights),
                       next_weight=panel_weight(step, panel + step.panels_to_next, weights),
                       bias=weights + step.bias + first * bias_size, relu6=1, has_residual=0, residual=0, out=out,
@@ -130,27 +130,33 @@ def make_run_chunk(layout: Layout):
 
     @routine
     def run_pointwise(step, panel, part, weights, arena):
-        """Pixels of some panels of output channels, one after the other."""
-        p, end = part * step.pixels // step.parts, (part + 1) * step.pixels // step.parts
+        """Pixels of some panels of output channels, panel after panel; those that share a scale in one call."""
+        start, end = part * step.pixels // step.parts, (part + 1) * step.pixels // step.parts
+        pixel = vector if step.relu6 else floats  # bytes of an output
         for one in range(panel, min(panel + step.panels_per_chunk, step.panels)):
             first, count = panel_at(step, one)
-            pixel = vector if step.relu6 else floats  # bytes of an output
-            out = arena + step.out + first * step.out_plane + p * pixel
             half = step.half if first + count == step.vectors else 0
-            pointwise(x=arena + step.x + p * vector, x_plane=step.x_plane, has_scale=step.has_scale,
-                      scale=arena + step.scale + p * FLOAT,
-                      weight=panel_weight(step, one, weights),
-                      next_weight=panel_weight(step, one + step.panels_to_next, weights),
-                      bias=weights + step.bias + first * bias_size, relu6=step.relu6, has_residual=step.has_residual,
-                      residual=out + step.residual, out=out, out_plane=step.out_plane, steps=step.in_channels // unroll,
-                      pixels=end - p, vectors=count, half=half, calls_before=0)
+            p, row = start, start // step.width
+            while p < end:
+                stop = min(end, (row + 1) * step.width)
+                out = arena + step.out + first * step.out_plane + p * pixel
+                pointwise(x=arena + step.x + p * vector, x_plane=step.x_plane, has_scale=step.has_scale,
+                          scale=arena + step.scale + row * FLOAT,
+                          weight=panel_weight(step, one, weights),
+                          next_weight=panel_weight(step, one + step.panels_to_next, weights),
+                          bias=weights + step.bias + first * bias_size, relu6=step.relu6,
+                          has_residual=step.has_residual, residual=out + step.residual, out=out,
+                          out_plane=step.out_plane, steps=step.in_channels // unroll, pixels=stop - p, vectors=count,
+                          half=half, calls_before=row - start // step.width)
+                p, row = stop, row + 1
 
     @routine
     def run_quantize(step, part, arena):
-        """Some pixels; a plan of floats has no such step."""
-        p, end = part * step.pixels // step.parts, (part + 1) * step.pixels // step.parts
-        quantize(arena + step.x + p * floats, step.x_plane, arena + step.scale + p * FLOAT,
-                 arena + step.out + p * vector, step.out_plane, end - p, step.vectors)
+        """Some rows; a plan of floats has no such step."""
+        for row in range(part * step.height // step.parts, (part + 1) * step.height // step.parts):
+            p = row * step.width
+            quantize(arena + step.x + p * floats, step.x_plane, arena + step.scale + row * FLOAT,
+                     arena + step.out + p * vector, step.out_plane, step.width, step.vectors)
 
     @routine
     def run_chunk(step, chunk, weights, arena, picture, scratch):

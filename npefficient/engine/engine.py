@@ -151,7 +151,7 @@ class Engine(Sharing):
 
     def logits(self, pooled: np.ndarray) -> np.ndarray:
         """The output of the global pool (N, head_hidden_size) -> logits (N, num_classes)."""
-        return self._each(make_classifier_plan, pooled[None, None], ["classifier"])["classifier"][0, 0]
+        return self._each(make_classifier_plan, pooled[None, :, None], ["classifier"])["classifier"][0, :, 0]
 
     def _run(self, make, x, layers) -> dict[str, np.ndarray]:
         """One picture after the other, or one on each thread; only the classifier sees a whole batch at once.

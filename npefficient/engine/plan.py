@@ -33,8 +33,9 @@ STEP = np.dtype([(name, np.int64) for name in (
     "op", "chunks", "parts", "panels_per_chunk", "panels_to_next",  # parts are of pixels or output rows
     "x", "x_plane", "has_scale", "scale", "out", "out_plane", "has_residual", "residual", "weight", "bias", "relu6",
     "pixels", "in_channels", "vectors", "panels", "wide_panels", "half", "pool",
+    "height", "width",  # of the input; of a pointwise step, the width is that of what has one scale
     # of a depthwise step only
-    "source", "height", "width", "out_height", "out_width", "kernel", "stride", "top", "left",
+    "source", "out_height", "out_width", "kernel", "stride", "top", "left",
     "floats", "depthwise_weight", "depthwise_size", "depthwise_bias", "scratch_row", "scratch_plane", "rows_at_once",
     # of the stem, alone or a depthwise step's source
     "picture_height", "picture_width", "picture_top", "picture_left", "rows", "columns",
@@ -115,23 +116,23 @@ class _Planner:
         self.uses.append((x, residual, out, place))
         return out
 
-    def quantized(self, x: Buffer, pixels: int, channels: int) -> Buffer:
+    def quantized(self, x: Buffer, height: int, width: int, channels: int) -> Buffer:
         """An activation as a pointwise convolution reads it: floats become the layout's integers."""
         if x.item == self.layout.item:
             return x
-        parts = min(pixels, CHUNKS * self.threads) if self.threads > 1 else 1
-        out = self.buffer(pixels, channels, self.layout.item)
-        out.scale = self.buffer(pixels, 1, FLOAT)
+        parts = min(height, CHUNKS * self.threads) if self.threads > 1 else 1
+        out = self.buffer(height * width, channels, self.layout.item)
+        out.scale = self.buffer(height, 1, FLOAT)
         for used in (x, out, out.scale):
             used.dies = len(self.steps)
         self.layers.append(())
-        self.steps.append({"op": QUANTIZE, "parts": parts, "panels_per_chunk": 1, "chunks": parts, "pixels": pixels,
-                           "vectors": self.layout.vectors(channels)})
+        self.steps.append({"op": QUANTIZE, "parts": parts, "panels_per_chunk": 1, "chunks": parts, "height": height,
+                           "width": width, "vectors": self.layout.vectors(channels)})
         self.uses.append((x, None, out, 0))
         return out
 
     def pointwise(self, layer, x: Buffer, relu6: bool, residual: Buffer | None = None) -> Buffer:
-        x = self.quantized(x, layer.height * layer.width, layer.in_channels)
+        x = self.quantized(x, layer.height, layer.width, layer.in_channels)
         pixels, count = layer.out_height * layer.out_width, self.layout.vectors(layer.out_channels)
         wide, total = self.layout.panels(count)
         # A chunk is a part of the pixels for all panels: its input is read from memory once, then from the cache. Parts
@@ -150,9 +151,9 @@ class _Planner:
         return self.add([layer], x, residual, item=self.layout.item if relu6 else FLOAT, op=POINTWISE, parts=parts,
                         panels_per_chunk=per_chunk,
                         panels_to_next=panels_to_next(self.threads, parts, per_chunk),
-                        chunks=parts * -(-total // per_chunk), weight=weight, bias=bias,
-                        relu6=relu6, pixels=pixels, in_channels=layer.in_channels, vectors=count, panels=total,
-                        wide_panels=wide, half=half)
+                        chunks=parts * -(-total // per_chunk), weight=weight, bias=bias, relu6=relu6,
+                        pixels=pixels, width=pixels if x.scale is None else layer.width,
+                        in_channels=layer.in_channels, vectors=count, panels=total, wide_panels=wide, half=half)
 
     def stem(self, layer: LayerShape) -> Buffer:
         return self.add([layer], None, op=STEM, **self._by_rows(layer), **self._source(layer))
@@ -164,7 +165,7 @@ class _Planner:
         their padding, in at most SCRATCH bytes if that is enough for a single output row.
         """
         if before and x:
-            x = self.quantized(x, before.height * before.width, before.in_channels)
+            x = self.quantized(x, before.height, before.width, before.in_channels)
         # The stem puts out floats; a pointwise layer with ReLU6, values of the layout.
         item = x.item if x and not before else FLOAT if before.op == "stem" else self.layout.item
         pixel, cut = self.layout.lanes * item, self._by_rows(layer)  # bytes of a vector in scratch memory
@@ -285,7 +286,7 @@ def make_head_plan(network: Architecture, packed: Packed, height: int, width: in
 
 def make_classifier_plan(network: Architecture, packed: Packed, height: int, width: int, threads: int = 1,
                          keep: frozenset[str] = frozenset()) -> Plan:
-    """Plan the classifier alone for height x width pooled vectors, those of a batch: to it they are pixels."""
+    """Plan the classifier alone for `height` pooled vectors, those of a batch: to it they are rows, of `width` 1."""
     planner = _Planner(packed, threads, keep or frozenset([network.output]))
     x = planner.features(height, width, network.head_hidden_size, FLOAT)
     classifier = network.head_layers(height, width)[-1]

@@ -18,7 +18,7 @@ import numpy as np
 from ..common.text import counted, meant, quoted
 from ..errors import ArgumentError
 from ..network.quantization import QuantizedWeights
-from ..network.quantized_reference import quantized_pixels
+from ..network.quantized_reference import quantized_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +52,7 @@ def class_maps(weights, features, pooled, logits, probabilities, labels, classes
 
 def _rounding(pooled: np.ndarray) -> np.ndarray:
     """Pooled features (C,) -> the share of each that the classifier in int8 reads: about 1, or 0 for the smallest."""
-    whole, scale = quantized_pixels(pooled)
+    whole, scale = (part[0] for part in quantized_rows(pooled[None]))
     return np.divide(whole * scale, pooled, out=np.zeros_like(pooled), where=pooled > 0)
 
 

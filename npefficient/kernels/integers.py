@@ -10,6 +10,7 @@ have no order and no rounding, so every processor gives the same result, whateve
 from llvmlite import ir
 from numba.core import cgutils
 
+from .layout import ZERO
 from .processor import is_x86
 
 _I16, _I32 = ir.IntType(16), ir.IntType(32)
@@ -113,22 +114,43 @@ class IntegerTrace:
         x86 narrows several vectors into one, with saturation: 32 to 16 bits, and for values of 8 bits once more, which
         clamps them. Each 128 bits of the result have a few lanes of every pixel, which are then put in order.
         """
-        if self.layout.item == 2 and (self.lanes < 8 or not is_x86()):  # there is no such instruction
+        if not self._packs():
             for p, pixel in enumerate(pixels):
                 self.store_integers(pixel.clamp(255.0), address + p * self.layout.vector)
             return
-        together = self.layout.group  # a vector of values has this many pixels
+        together = self.layout.group
         for first in range(0, len(pixels), together):
             some = pixels[first : first + together]
-            vectors = [self._rounded(pixel) for pixel in some] + [self._rounded(some[-1])] * (together - len(some))
-            if self.layout.item == 1:
-                vectors = [self._narrowed("packssdw", one, other) for one, other in zip(vectors[::2], vectors[1::2])]
-                packed = self._narrowed("packuswb", *vectors)
-            else:
-                packed = self._narrowed("packusdw", *vectors)
+            packed = self._packed(some, {1: "packuswb", 2: "packusdw"})
+            if self.layout.item == 2:
                 most = ir.Constant(packed.type, [255] * packed.type.count)
                 packed = self.builder.select(self.builder.icmp_unsigned("<", packed, most), packed, most)
             self._store_in_order(packed, len(some), address + first * self.layout.vector)
+
+    def store_signed(self, pixels, address) -> None:
+        """Round floats from -127 to 127 to integers, add ZERO, and store neighbouring pixels: a group, or one."""
+        if len(pixels) == 1 or not self._packs():
+            for p, pixel in enumerate(pixels):
+                self.store_integers(pixel, address + p * self.layout.vector, ZERO)
+            return
+        packed = self._packed(pixels, {1: "packsswb", 2: "packssdw"})
+        zero = ir.Constant(packed.type, [ZERO] * packed.type.count)
+        self._store_in_order(self.builder.add(packed, zero), len(pixels), address)
+
+    def _packs(self) -> bool:
+        """Whether there are instructions that narrow several vectors into one."""
+        return self.layout.item == 1 or self.lanes >= 8 and is_x86()
+
+    def _packed(self, pixels, last):
+        """Floats of at most a group of pixels, rounded and narrowed to values.
+
+        last: the instruction that narrows them at last, by the bytes of a value
+        """
+        vectors = [self._rounded(pixel) for pixel in pixels]
+        vectors += [vectors[-1]] * (self.layout.group - len(pixels))
+        if self.layout.item == 1:
+            vectors = [self._narrowed("packssdw", one, other) for one, other in zip(vectors[::2], vectors[1::2])]
+        return self._narrowed(last[self.layout.item], *vectors)
 
     def _rounded(self, pixel):
         """Floats as int32; `quantization.check_quantized` keeps them below 2**30."""

@@ -1,11 +1,11 @@
 """1x1 convolution of integers: total[p, m] = start[m] + sum over k of x[p, k] * weight[k, m], then back to floats,
 
-    y[p, m] = float(total[p, m]) * scale[p] * factor[m] + bias[m]
+    y[p, m] = float(total[p, m]) * (scale * factor[m]) + bias[m]
 
-as one product and one fused multiply-add. Then either ReLU6 and rounding to an integer from 0 to 255, or + residual.
+as one fused multiply-add. Then either ReLU6 and rounding to an integer from 0 to 255, or + residual.
 
-    x (P, K) uint8, weight (K, M) int8, start (M,) and total int32; scale (P,), factor and bias (M,), residual float32;
-    out (P, M) uint8 or float32; P pixels, in blocks of channels (`layout.py`)
+    x (P, K) uint8, weight (K, M) int8, start (M,) and total int32; scale (1,), factor and bias (M,), residual float32;
+    out (P, M) uint8 or float32; P pixels, of one row if it has a scale, in blocks of channels (`layout.py`)
     operations 2 P K M; bytes at least P K + K M + P M
     registers and loads: as in the float kernel (`pointwise.py`), with a group of channels in place of one
 
@@ -24,7 +24,7 @@ def pointwise_int8_tile(t, x, x_plane, has_scale, scale, weight, next_weight, bi
     """`tiles` tiles of PIXELS neighbouring pixels by VECTORS vectors of output channels, the last one HALF or whole.
 
     Addresses, planes and pixels in bytes; `steps` is K / unroll. At `bias` are start, factor and bias of each vector of
-    channels, one after the other. Without `has_scale`, all pixels have the same scale, and `factor` has it in it.
+    channels, one after the other. Without `has_scale`, the scale is 1.
     """
     layout = t.layout
     vector, unroll, floats = layout.vector, layout.unroll, layout.floats
@@ -38,7 +38,12 @@ def pointwise_int8_tile(t, x, x_plane, has_scale, scale, weight, next_weight, bi
     turns = layout.lanes // unroll  # iterations per block of channels, see the float kernel
     distances = [t.constant(unroll * layout.item)] * (turns - 1) + [x_plane - (turns - 1) * unroll * layout.item]
 
-    def tile(i, x, scale, residual, out):
+    def apply_scale(*factors):
+        return [one * t.splat(scale) for one in factors]
+
+    factors = t.when(has_scale, apply_scale, *(t.load(bias + (3 * v + 1) * floats) for v in range(VECTORS)))
+
+    def tile(i, x, residual, out):
         part = next_weight + (tiles_before + i).at_most(FETCHING_TILES) * steps * (fetched * CACHE_LINE)
 
         def multiply_add(s, x, weight, *carried):
@@ -53,10 +58,6 @@ def pointwise_int8_tile(t, x, x_plane, has_scale, scale, weight, next_weight, bi
                         pixel = t.group((x if v < whole else again) + p * vector + k * FLOAT, lanes[v])
                         total[p * VECTORS + v] = t.dot(pixel, weights[v], total[p * VECTORS + v])
             return [x + distances[0], weight + groups * row, *total, *distances[1:], distances[0]]
-
-        def apply_scales(*y):
-            scales = [t.splat(scale + FLOAT * p) for p in range(PIXELS)]
-            return [one * scales[p] for one, (p, v) in zip(y, places)]
 
         def add_residual(*y):
             return [one + t.load(residual + v * out_plane + p * floats) for one, (p, v) in zip(y, places)]
@@ -73,14 +74,13 @@ def pointwise_int8_tile(t, x, x_plane, has_scale, scale, weight, next_weight, bi
 
         total = [t.integers(bias + 3 * v * floats, lanes[v]) for p, v in places]
         _, _, *total = t.loop(steps, multiply_add, x, weight, *total, *distances)
-        y = t.when(has_scale, apply_scales, *(t.float(one.widen(layout.lanes)) for one in total[: len(places)]))
-        factors, biases = ([t.load(bias + (3 * v + i) * floats) for v in range(VECTORS)] for i in (1, 2))
-        y = [t.fma(one, factors[v], biases[v]) for one, (p, v) in zip(y, places)]
+        biases = [t.load(bias + (3 * v + 2) * floats) for v in range(VECTORS)]
+        y = [t.fma(t.float(one.widen(layout.lanes)), factors[v], biases[v]) for one, (p, v) in zip(total, places)]
         t.when(relu6, store_integers)
         t.when(t.constant(1) - relu6, store_floats)
-        return x + PIXELS * vector, scale + PIXELS * FLOAT, residual + PIXELS * floats, out + out_pixel * PIXELS
+        return x + PIXELS * vector, residual + PIXELS * floats, out + out_pixel * PIXELS
 
-    t.loop(tiles, tile, x, scale, residual, out)
+    t.loop(tiles, tile, x, residual, out)
 
 
 @functools.cache
@@ -111,6 +111,6 @@ def pointwise_int8_kernel(layout):
             tiles_before += count
             done = count * size
             x, out, pixels = x + done * vector, out + done * out_pixel, pixels - done
-            scale, residual = scale + done * FLOAT, residual + done * floats
+            residual += done * floats
 
     return pointwise

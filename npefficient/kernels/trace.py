@@ -13,7 +13,7 @@ _F32, _I8, _I32, _I64 = ir.FloatType(), ir.IntType(8), ir.IntType(32), ir.IntTyp
 
 
 class Int:
-    """An int64 in the machine code: an address, an offset or a count; `+`, `-` and `*` also take Python ints."""
+    """An int64 in the machine code: an address, an offset or a count; `+`, `-`, `*` and `//` also take Python ints."""
 
     def __init__(self, builder, value):
         self.builder, self.value = builder, value
@@ -32,6 +32,10 @@ class Int:
         return self._apply("mul", other)
 
     __rmul__ = __mul__
+
+    def __floordiv__(self, other):
+        """A count divided by a count; nothing negative."""
+        return self._apply("udiv", other)
 
     def at_most(self, bound: int):
         """The smaller of this number and `bound`."""

@@ -110,7 +110,7 @@ class QuantizedCase:
 
     x: np.ndarray  # (H, W, K), uint8
     layer: QuantizedLayer  # weight (M, K, 1, 1), int8; scale and bias (M,), float32
-    scale: np.ndarray | None = None  # (H, W), float32: that of each pixel, of which 0 is kept as 128; None: 1, 0 is 0
+    scale: np.ndarray | None = None  # (H,), float32: that of each row, of which 0 is kept as 128; None: 1, and 0 is 0
     relu6: bool = True  # the result is uint8, else float32
     residual: np.ndarray | None = None  # (H, W, M), float32
 
@@ -119,7 +119,7 @@ class QuantizedCase:
         layer, size, (m, k) = self.layer, self.x.shape[:2], self.layer.weight.shape[:2]
         expected = {"x": (self.x, np.uint8, (*size, k)), "the weight": (layer.weight, np.int8, (m, k, 1, 1)),
                     "the layer's scale": (layer.scale, np.float32, (m,)), "the bias": (layer.bias, np.float32, (m,)),
-                    "scale": (self.scale, np.float32, size), "residual": (self.residual, np.float32, (*size, m))}
+                    "scale": (self.scale, np.float32, size[:1]), "residual": (self.residual, np.float32, (*size, m))}
         for name, (array, kind, shape) in expected.items():
             if array is not None and (array.dtype != kind or array.shape != shape or 0 in shape):
                 raise ArgumentError(f"{name} is {array.dtype} of shape {array.shape}: it must be {np.dtype(kind)} of "

@@ -1,7 +1,7 @@
 """1x1 convolution in 8 bits, from NumPy to what the engine runs:
 
     total[p, m] = start[m] + sum over k of x[p, k] * weight[m, k]
-    y[p, m] = float(total[p, m]) * scale[p] * factor[m] + bias[m]       one product, one fused multiply-add
+    y[p, m] = float(total[p, m]) * (scale[p] * factor[m]) + bias[m]     one product, one fused multiply-add
     out[p, m] = rint(min(max(y, 0), 255)), or y + residual[p, m]
 
     x (P, K) uint8, weight (M, K) int8, start (M,) and total int32; scale (P,), factor and bias (M,), residual (P, M) or
@@ -42,7 +42,7 @@ def numpy_integers(x, weight, start, total, end):
     """weight (M, K); end: what `finish` takes after the sums."""
     scale, factor, bias, relu6, residual, out = end
     total[:] = x.astype(np.int32) @ weight.T.astype(np.int32) + start
-    y = fma(total.astype(np.float32) * scale[:, None], factor, bias)
+    y = fma(total.astype(np.float32), scale[:, None] * factor, bias)
     out[:] = clamp(y) if relu6 else y + residual if len(residual) else y
 
 
@@ -61,7 +61,7 @@ def finish(total, scale, factor, bias, relu6, residual, out):
     """From sums to results; total (P, M or more)."""
     for p in range(out.shape[0]):
         for m in range(out.shape[1]):
-            y = multiply_add(np.float32(total[p, m]) * scale[p], factor[m], bias[m])
+            y = multiply_add(np.float32(total[p, m]), scale[p] * factor[m], bias[m])
             if relu6:
                 y = np.rint(min(max(y, np.float32(0)), LEVELS))
             if len(residual):
@@ -161,15 +161,18 @@ pointwise = pointwise_int8_kernel(INT8)
 
 @njit
 def sums_in_registers(x, x_plane, has_scale, scale, weight, bias, sizes, channels, half, relu6, has_residual, residual,
-                      out, out_plane, pixels):
+                      out, out_plane, pixels, width):
     """x [K / lanes][P][lanes], weight [panel][K / group][vectors][lanes][group], bias [M / lanes][3][lanes], out and
-    residual [M / lanes][P][lanes]: addresses, and bytes from plane to plane; `half`: the last vector is a half one."""
+    residual [M / lanes][P][lanes]: addresses, and bytes from plane to plane; `half`: the last vector is a half one;
+    `width`: the pixels of one scale."""
     first = 0
     for i in range(len(sizes)):
-        pointwise(x, x_plane, has_scale, scale, weight + first * VECTOR * channels,
-                  weight + (first + sizes[i]) * VECTOR * channels, bias + first * 3 * FLOATS, relu6, has_residual,
-                  residual + first * out_plane, out + first * out_plane, out_plane, channels // UNROLL, pixels,
-                  sizes[i], half if i == len(sizes) - 1 else 0, 0)
+        for row in range(pixels // width):
+            at = first * out_plane + row * width * (VECTOR if relu6 else FLOATS)
+            pointwise(x + row * width * VECTOR, x_plane, has_scale, scale + row * FLOAT,
+                      weight + first * VECTOR * channels, weight + (first + sizes[i]) * VECTOR * channels,
+                      bias + first * 3 * FLOATS, relu6, has_residual, residual + at, out + at, out_plane,
+                      channels // UNROLL, width, sizes[i], half if i == len(sizes) - 1 else 0, row)
         first += sizes[i]
 
 
@@ -180,7 +183,7 @@ def end_of(case: QuantizedCase) -> tuple:
     """What `finish` takes after the sums; its last one is for the result, (P, M)."""
     q, r, m = case.out_shape
     residual = zeros(0, m) if case.residual is None else placed(case.residual.reshape(-1, m))
-    scale = np.ones(q * r, np.float32) if case.scale is None else placed(case.scale.ravel())
+    scale = placed(np.repeat(np.ones(q, np.float32) if case.scale is None else case.scale, r))
     out = zeros(q * r, m, kind=case.kind)
     return scale, placed(case.layer.scale), placed(case.layer.bias), case.relu6, residual, out
 
@@ -223,7 +226,8 @@ def _groups(layout: Layout):
 
 
 def _registers(case: QuantizedCase) -> Prepared:
-    (_, weight, start), (scale, factor, bias, *_), (q, r, m) = matrices_of(case), end_of(case), case.out_shape
+    (_, weight, start), (_, factor, bias, *_), (q, r, m) = matrices_of(case), end_of(case), case.out_shape
+    scale = placed(np.ones(1, np.float32) if case.scale is None else case.scale)
     weight = placed(weight, UNROLL)[:, :, None, None]  # the kernel takes `unroll` input channels at a time
     packed = zeros(packed_size(INT8, "pointwise", weight.shape), kind=np.uint8)
     pack_weight(INT8, "pointwise", weight, packed)
@@ -233,7 +237,8 @@ def _registers(case: QuantizedCase) -> Prepared:
     residual = out if case.residual is None else in_blocks(case.residual)
     arguments = (*planes_of(x)[:2], int(case.scale is not None), *map(address, (scale, packed, biases)),
                  np.array(INT8.panel_sizes(len(biases))), weight.shape[1], int(INT8.is_half(m)), int(case.relu6),
-                 int(residual is not out), address(residual), *planes_of(out)[:2], q * r)
+                 int(residual is not out), address(residual), *planes_of(out)[:2], q * r,
+                 q * r if case.scale is None else r)
     return Prepared(sums_in_registers, arguments, lambda: out_of_blocks(out, m).astype(case.kind),
                     (x, scale, packed, biases, residual))
 

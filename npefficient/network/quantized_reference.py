@@ -16,11 +16,11 @@ operation on floats below is a single one of IEEE 754, rounded to nearest, ties 
                       q = clamp(fma(acc, s, b))
     1x1 from uint8    acc = sum over c of q[c] * w[c]
                       y = fma(acc, s, b),  then + the block's input if it has a shortcut
-    1x1 from float32  a = max(2^-100, max over c of |y[c]|)       each pixel has a scale of its own
-                      r[c] = rint(y[c] * (127 / a))               int8
-                      acc = sum over c of r[c] * w[c]
-                      q = clamp(fma(acc * (a * (1 / 127)), s, b))
-    classifier        the same without clamp, and the pooled features are the one pixel
+    1x1 from float32  a = max(2^-100, max over x, c of |y[x, c]|)   each row of the map has a scale of its own
+                      r[x, c] = rint(y[x, c] * (127 / a))           int8
+                      acc = sum over c of r[x, c] * w[c]
+                      q = clamp(fma(acc, (a * (1 / 127)) * s, b))
+    classifier        the same without clamp, and the pooled features are the one pixel of a row
     average pool      (sum over pixels of q) * (6/255 / pixels)
     maximum pool      (max over pixels of q) * (6/255); "avgmax" is average * 0.5 + maximum * 0.5
 
@@ -30,7 +30,7 @@ w, s and b are those of `npefficient/network/quantization.py`: w int8 in -127..1
 s and b have the steps of the input and of the output in them, so that 255 stands for ReLU6's 6. Padding is 0.
 
 r stays within -127..127 without a clamp: 127 / a is at most one rounding too large, and so is the product. With 2^-100
-in place of 0, a pixel of zeros needs no case of its own, and 127 / a can't overflow.
+in place of 0, a row of zeros needs no case of its own, and 127 / a can't overflow.
 
 acc fits an int32: a sum has at most 2560 products (the classifier after "catavgmax"), each at most 255 * 127, and so is
 below 2^26.4. A sum of more than 518 products can exceed 2^24, and is then rounded where it becomes a float32.
@@ -98,16 +98,16 @@ def from_uint8(q, layer: QuantizedLayer, conv: Conv):
     return fma(sums(q, layer, conv), layer.scale, layer.bias)
 
 
-def quantized_pixels(y):
-    """(N, H, W, C) float32 -> whole numbers, (N, H, W, C), and each pixel's scale, (N, H, W, 1); both float32."""
-    largest = np.maximum(np.abs(y).max(-1, keepdims=True), LEAST)
+def quantized_rows(y):
+    """(N, H, W, C) float32 -> whole numbers, (N, H, W, C), and each row's scale, (N, H, 1, 1); both float32."""
+    largest = np.maximum(np.abs(y).max((-2, -1), keepdims=True), LEAST)
     return np.rint(y * (LARGEST / largest)), largest * SHARE
 
 
 def from_float32(y, layer: QuantizedLayer):
-    """(N, H, W, C) float32 -> (N, H, W, M) float32: a 1x1 convolution that quantises each pixel for itself."""
-    r, scale = quantized_pixels(y)
-    return fma(sums(r, layer) * scale, layer.scale, layer.bias)
+    """(N, H, W, C) float32 -> (N, H, W, M) float32: a 1x1 convolution that quantises each row for itself."""
+    r, scale = quantized_rows(y)
+    return fma(sums(r, layer), scale * layer.scale, layer.bias)
 
 
 def global_pool(q, how: str):

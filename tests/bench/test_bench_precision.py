@@ -88,8 +88,8 @@ def test_bytes_of_a_step(fused, unfused):
     assert byname["conv_stem"].bytes() == 4 * (41 * 50 * 3 + pixels * 32 + 32 * 27 + 32)
     assert byname["blocks.0.0.conv_dw"].bytes() == 4 * (pixels * 32 + 32 * 9 + 32) + ITEM * pixels * 32
     assert byname["blocks.0.0.conv_pw"].bytes() == ITEM * (pixels * 32 + 32 * 16) + 4 * (pixels * 16 + 2 * 16)
-    assert byname["input of blocks.1.0.conv_pw"].bytes() == pixels * (4 * 16 + ITEM * 16 + 4)
-    assert byname["blocks.1.0.conv_pw"].bytes() == ITEM * (pixels * (16 + 96) + 16 * 96) + 4 * (pixels + 2 * 96)
+    assert byname["input of blocks.1.0.conv_pw"].bytes() == pixels * (4 * 16 + ITEM * 16) + 4 * 21
+    assert byname["blocks.1.0.conv_pw"].bytes() == ITEM * (pixels * (16 + 96) + 16 * 96) + 4 * (21 + 2 * 96)
     pixels = 6 * 7  # of stage 2
     assert byname["blocks.2.1.conv_pwl"].bytes() == ITEM * (pixels * 240 + 240 * 40) + 4 * (2 * pixels * 40 + 2 * 40)
     assert byname["global_pool"].bytes() == ITEM * 2 * 2 * 1280 + 4 * 1280

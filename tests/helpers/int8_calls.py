@@ -74,7 +74,7 @@ def call_pointwise(layout, x, weight, start, factor, bias, scale=None, relu6=Tru
     held = blocks(x, layout, VALUE[layout.item])
     kind = VALUE[layout.item] if relu6 else np.float32
     out, more = unwritten(p, m, layout, kind), None if residual is None else blocks(residual, layout, np.float32)
-    scales, biases = np.ones(p, np.float32) if scale is None else scale, bias_vectors(layout, m, start, factor, bias)
+    biases, scales = bias_vectors(layout, m, start, factor, bias), np.array([1 if scale is None else scale], "f4")
     first = 0
     sizes = layout.panel_sizes(layout.vectors(m))
     for i, size in enumerate(sizes):
@@ -97,9 +97,7 @@ def expected_pointwise(x, weight, start, factor, bias, scale=None, relu6=True, r
     total = x.astype(np.int64) @ weight.T.astype(np.int64) + start
     assert abs(total).max() < 2**31
     y = total.astype(np.float32)
-    if scale is not None:
-        y = y * scale[:, None]
-    y = naive.fused(y, factor, bias)
+    y = naive.fused(y, factor if scale is None else scale * factor, bias)
     return level(y) if relu6 else y if residual is None else y + residual
 
 
@@ -163,20 +161,20 @@ def quantize_caller(layout):
 
 
 def call_quantize(layout, x):
-    """(P, C) float32 -> (P, C) uint8, (P,) float32."""
+    """(P, C) float32 -> (P, C) uint8, and the scale, float32."""
     p, c = x.shape
-    held, out, scale = blocks(x, layout, np.float32), unwritten(p, c, layout, VALUE[layout.item]), np.zeros(p, "f4")
+    held, out, scale = blocks(x, layout, np.float32), unwritten(p, c, layout, VALUE[layout.item]), np.zeros(1, "f4")
     quantize_caller(layout)(held.ctypes.data, held[0].nbytes, scale.ctypes.data, out.ctypes.data, out[0].nbytes, p,
                             layout.vectors(c))
     every = out[:, :p].transpose(1, 0, 2).reshape(p, -1)
     assert (every[:, c:] == 128).all(), "unused lanes are not 0"
-    return every[:, :c], scale
+    return every[:, :c], scale[0]
 
 
 def expected_quantize(x):
     f = np.float32
-    largest = np.maximum(np.abs(x).max(1), f(2.0**-100))
-    return np.rint(x * (f(127) / largest)[:, None]) + 128, largest * f(1 / 127)
+    largest = np.maximum(np.abs(x).max(), f(2.0**-100))
+    return np.rint(x * (f(127) / largest)) + 128, largest * f(1 / 127)
 
 
 @functools.cache

@@ -27,18 +27,15 @@ def after_levels(picture, filters, scale, shift):
 
 
 def after_floats(picture, filters, scale, shift):
-    """1x1 on floats: each pixel is counted in 127ths of its largest magnitude."""
-    table, limit = filters[:, :, 0, 0].astype(np.int64), np.float32(127)
-
-    def one(pixel):
-        largest = max(np.float32(2.0**-100), *(abs(value) for value in pixel))
+    """1x1 on floats: each row is counted in 127ths of its largest magnitude."""
+    table, limit, rows = filters[:, :, 0, 0].astype(np.int64), np.float32(127), []
+    for row in picture:
+        largest = max(np.float32(2.0**-100), *(abs(value) for pixel in row for value in pixel))
         finer, coarser = limit / largest, largest * np.float32(1 / 127)
-        parts = np.array([round(float(value * finer)) for value in pixel])
+        parts = np.array([[round(float(value * finer)) for value in pixel] for pixel in row])
         assert np.abs(parts).max() <= 127
-        total = np.float32(table @ parts) * coarser
-        return naive.fused(total, scale, shift)
-
-    return each_pixel(picture, one)
+        rows.append([naive.fused(np.float32(table @ part), coarser * scale, shift) for part in parts])
+    return np.array(rows)
 
 
 def each_channel(picture, filters, scale, shift, step):

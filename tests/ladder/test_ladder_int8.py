@@ -32,7 +32,7 @@ def case_of(size, k, m, end="expand", largest=False):
     x = np.full((*size, k), 255, np.uint8) if largest else rng.integers(0, 256, (*size, k), np.uint8)
     factor = rng.uniform(0.02, 0.05, m).astype(np.float32) / np.float32(k) ** 0.5
     layer = QuantizedLayer(weight, factor, rng.uniform(0, 255, m).astype(np.float32))
-    return QuantizedCase(x, layer, rng.uniform(0.5, 1.5, size).astype(np.float32) if has_scale else None, relu6,
+    return QuantizedCase(x, layer, rng.uniform(0.5, 1.5, size[0]).astype(np.float32) if has_scale else None, relu6,
                          rng.uniform(-9, 9, (*size, m)).astype(np.float32) if has_residual else None)
 
 
@@ -49,10 +49,9 @@ def oracle(case):
     h, w, k = case.x.shape
     weight = case.layer.weight.reshape(-1, k)
     start = (0 if case.scale is None else -128) * weight.sum(1, dtype=np.int64)
-    scale = None if case.scale is None else case.scale.ravel()
-    residual = None if case.residual is None else case.residual.reshape(h * w, -1)
-    return expected_pointwise(case.x.reshape(-1, k), weight, start, case.layer.scale, case.layer.bias, scale,
-                              case.relu6, residual).reshape(h, w, -1)
+    scales, residuals = ([None] * h if array is None else array for array in (case.scale, case.residual))
+    return np.array([expected_pointwise(row, weight, start, case.layer.scale, case.layer.bias, scale, case.relu6, more)
+                     for row, scale, more in zip(case.x, scales, residuals, strict=True)])
 
 
 def arrays_of(case):
@@ -126,7 +125,7 @@ def test_two_products_of_bytes_exceed_16_bits():
 
 def test_a_case_counts_what_it_takes():
     case = case_of((2, 3), 8, 24)
-    assert case.flops == 2 * 6 * 8 * 24 and case.bytes == 6 * 8 + 8 * 24 + 2 * 4 * 24 + 4 * 6 + 6 * 24
+    assert case.flops == 2 * 6 * 8 * 24 and case.bytes == 6 * 8 + 8 * 24 + 2 * 4 * 24 + 4 * 2 + 6 * 24
     case = case_of((2, 3), 8, 24, "shortcut")
     assert case.bytes == 6 * 8 + 8 * 24 + 2 * 4 * 24 + 2 * 4 * 6 * 24
 
@@ -145,7 +144,7 @@ X, LAYER = np.zeros((4, 4, 8), np.uint8), case_of((1, 1), 8, 24).layer
     ((X[..., :7], LAYER), "x is uint8 of shape .4, 4, 7.: it must be uint8 of shape .4, 4, 8."),
     ((X[:0], LAYER), "of shape .0, 4, 8., and not empty"),
     ((X, QuantizedLayer(LAYER.weight, LAYER.scale[1:], LAYER.bias)), "the layer's scale is float32 of shape .23,."),
-    ((X, LAYER, np.ones((4, 3), np.float32)), "scale is float32 of shape .4, 3.: it must be float32 of shape .4, 4."),
+    ((X, LAYER, np.ones((4, 4), np.float32)), "scale is float32 of shape .4, 4.: it must be float32 of shape .4,."),
     ((X, LAYER, None, False, np.ones((4, 4, 8), np.float32)), "residual is float32 of shape .4, 4, 8."),
     ((X, LAYER, None, True, np.ones((4, 4, 24), np.float32)), "nothing is added to integers"),
 ], ids=["signed", "channels", "empty", "scales", "scale", "residual", "added"])

@@ -138,10 +138,16 @@ def test_from_float32_by_hand():
     np.testing.assert_allclose(got.ravel(), [137, -22, 106], rtol=1e-6)
 
 
-def test_each_pixel_has_its_own_scale():
-    y = np.array([[1.0, 100.0], [0.01, 0.02]], F).reshape(1, 1, 2, 2)
-    got = quantized.from_float32(y, layer_of([[1, 0], [0, 1]]))[0, 0]
+def test_each_row_has_its_own_scale():
+    y = np.array([[1.0, 100.0], [0.01, 0.02]], F).reshape(1, 2, 1, 2)
+    got = quantized.from_float32(y, layer_of([[1, 0], [0, 1]]))[0, :, 0]
     np.testing.assert_allclose(got, [[100 / 127, 100], [0.02 * 64 / 127, 0.02]], rtol=1e-6)
+
+
+def test_the_pixels_of_a_row_share_its_scale():
+    y = np.array([[1.0, 100.0], [0.01, 0.42]], F).reshape(1, 1, 2, 2)
+    got = quantized.from_float32(y, layer_of([[1, 0], [0, 1]]))[0, 0]
+    np.testing.assert_allclose(got, [[100 / 127, 100], [0, 100 / 127]], rtol=1e-6)
 
 
 @pytest.mark.parametrize("value", [0.0, -0.0, 1.0, -2.5, 3e-30, 3e36, -3e36])
@@ -194,7 +200,7 @@ def test_global_pool_by_hand(how, expected):
 def test_every_layer_stays_within_its_bound(short, size):
     """Each layer in float64 on what its quantised input stands for, against its quantised output.
 
-    A weight is off by at most half a step, a float of the input by half a 127th of its pixel's largest, an output after
+    A weight is off by at most half a step, a float of the input by half a 127th of its row's largest, an output after
     ReLU6 by half a step. Float32's own roundings add 1e-5 of the sum of magnitudes.
     """
     made, given = quantised(short), weights(short)
@@ -225,7 +231,7 @@ def bounds(conv, given, layer, x):
     ones = np.ones_like(weight)
     error = run(np.abs(x), ones, conv.stride) * step / 2
     if reads_floats(conv):
-        error += np.abs(x).max(-1, keepdims=True) / 254 * (np.abs(layer.weight[:, :, 0, 0]).sum(1) * step)
+        error += np.abs(x).max((-2, -1), keepdims=True) / 254 * (np.abs(layer.weight[:, :, 0, 0]).sum(1) * step)
     error += 1e-5 * (run(np.abs(x), np.abs(weight), conv.stride) + np.abs(exact))
     low, high = exact - error, exact + error
     return (reference.relu6(low) - RELU6_STEP / 2 * 1.001, reference.relu6(high) + RELU6_STEP / 2 * 1.001) \
