@@ -1,6 +1,7 @@
 """Options and reports of the test suite, and fixtures of several rooms."""
 import functools
 import os
+import re
 
 import pytest
 
@@ -18,6 +19,12 @@ def pytest_addoption(parser):
     parser.addoption("--no-skips", action="store_true", help="fail when any test is skipped")
     parser.addoption("--may-skip", action="append", default=[], metavar="TEXT",
                      help="but for those whose reason has this text, or one of several")
+
+
+def pytest_itemcollected(item):
+    # Several processes can share the tests only if each collects the same names.
+    if re.search(r" at 0x[0-9a-f]", item.nodeid):
+        raise pytest.UsageError(f"{item.nodeid} has another name in each process: give its parameters `ids`")
 
 
 def _skipped(reporter):

@@ -13,7 +13,7 @@ from npefficient.explanation.evidence import ClassMap
     (duration, 0.00766, "7.66 ms"), (duration, 0.0001, "0.1 ms"), (duration, 0.0000814, "81.4 µs"),
     (percent, 0.93475, "93.5 %"), (percent, 1.0, "100.0 %"), (signed, -1.234, "−1.23"), (signed, 0.0, "0.00"),
     (size, (224, 112, 3), "224 × 112 × 3"), (pixels, (480, 640, 3), "640 × 480"), (pixels, (480, 640), "640 × 480"),
-], ids=str)
+], ids=lambda value: getattr(value, "__name__", str(value)))
 def test_number_in_words(word, value, expected):
     assert word(value) == expected
 

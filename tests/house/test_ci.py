@@ -1,4 +1,4 @@
-"""What `.ci/run` relies on: skipped tests are listed, and the oldest versions are those that setup.cfg names."""
+"""What `.ci/run` relies on: skips are listed, tests keep their names, the oldest versions are those of setup.cfg."""
 import configparser
 import os
 import re
@@ -22,20 +22,40 @@ def test_skips():
 """
 
 
+CHANGING_NAMES = """
+import pytest
+
+@pytest.mark.parametrize("word", [len, lambda: 3], ids=str)
+def test_word(word):
+    pass
+"""
+
+
+def run_pytest(place, source, *options):
+    """pytest on this source with the conftest.py of all tests."""
+    shutil.copy(ROOT / "tests" / "conftest.py", place)
+    (place / "test_it.py").write_text(source)
+    return subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, "test_it.py"], cwd=place,
+                          env={**os.environ, "PYTEST_ADDOPTS": ""}, capture_output=True, text=True, timeout=120)
+
+
 @pytest.mark.parametrize("options, code", [
     ([], 0), (["--no-skips"], 1), (["--no-skips", "--may-skip", "needs a gadget"], 0),
     (["--no-skips", "--may-skip", "a widget", "--may-skip", "a gadget"], 0),
     (["--no-skips", "--may-skip", "needs a widget"], 1)],
     ids=["usually", "none_may", "this_may", "this_may_too", "another_may"])
 def test_skipped_tests_are_named_and_may_be_failures(tmp_path, options, code):
-    shutil.copy(ROOT / "tests" / "conftest.py", tmp_path)
-    (tmp_path / "test_it.py").write_text(SKIPS)
-    environment = {**os.environ, "PYTEST_ADDOPTS": ""}
-    done = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options, "test_it.py"],
-                          cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    done = run_pytest(tmp_path, SKIPS, *options)
     assert done.returncode == code, done.stdout + done.stderr
     assert "1 NOT CHECKED" in done.stdout and "test_skips: Skipped: needs a gadget: buy one" in done.stdout
     assert ("makes that a failure" in done.stdout) == bool(code)
+
+
+def test_names_of_tests_that_change_from_process_to_process_are_refused(tmp_path):
+    """With them, no two processes can share the tests: `python -m pytest -n 2 --dist loadfile` of pytest-xdist."""
+    done = run_pytest(tmp_path, CHANGING_NAMES)
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert re.search(r"test_word\[<function <lambda> at 0x.* has another name in each process", done.stderr)
 
 
 @pytest.mark.parametrize("demanded", [False, True], ids=["by_hand", "in_CI"])
