@@ -13,6 +13,8 @@ packages of the extra `imagenet`. Without these packages a notebook that needs t
 """
 import argparse
 import asyncio
+import base64
+import io
 import os
 import re
 import shutil
@@ -25,6 +27,7 @@ from jupyter_client.kernelspec import KernelSpec, KernelSpecManager
 from jupyter_client.manager import AsyncKernelManager
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from PIL import Image, ImageChops
 
 FOLDER = Path(__file__).resolve().parent
 TIMEOUT = 600  # seconds for one cell; the first call of a model may compile the kernels
@@ -39,9 +42,11 @@ def refuse(event, arguments):
 sys.addaudithook(refuse)
 c = get_config()
 c.HistoryManager.enabled = False
-c.InlineBackend.rc = {"figure.dpi": 80, "figure.constrained_layout.use": True}
+c.InlineBackend.rc = {"figure.dpi": 200, "figure.constrained_layout.use": True}
 c.InlineBackend.print_figure_kwargs = {"bbox_inches": None, "metadata": {"Software": None}}
 '''
+COLOUR_ERROR = 8  # of 255; what a palette of 256 colours may change in a pixel
+JPEG_QUALITY = 85
 METADATA = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
             "language_info": {"name": "python"}}
 ANSWER = re.compile(r"<details>(.*?)</details>", re.DOTALL)
@@ -96,6 +101,19 @@ def with_answers(notebook):
     return nbformat.from_dict({**notebook, "cells": cells})
 
 
+def store_small(data):
+    """Replace the PNG in an output's `data`: by JPEG where that is much smaller (photographs), else by a small PNG."""
+    if "image/png" in data:
+        picture = Image.open(io.BytesIO(base64.b64decode(data.pop("image/png")))).convert("RGB")
+        palette = picture.quantize(method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        errors = ImageChops.difference(picture, palette.convert("RGB")).getextrema()
+        png, jpeg = io.BytesIO(), io.BytesIO()
+        (palette if max(highest for _, highest in errors) <= COLOUR_ERROR else picture).save(png, "PNG", optimize=True)
+        picture.save(jpeg, "JPEG", quality=JPEG_QUALITY, optimize=True)
+        kind, file = ("jpeg", jpeg) if 2 * jpeg.tell() < png.tell() else ("png", png)
+        data[f"image/{kind}"] = base64.b64encode(file.getvalue()).decode()
+
+
 def execute(notebook, folder: Path):
     """Run every cell of a notebook and return it with its outputs, and with nothing in it that tells of this machine.
 
@@ -111,6 +129,8 @@ def execute(notebook, folder: Path):
             log.seek(0)
             raise DeadKernelError(f"{error}\n{log.read()}") from error
     for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            store_small(output.get("data", {}))
         tags = cell.metadata.get("tags")
         cell.metadata = nbformat.from_dict({"tags": tags} if tags else {})
     notebook.metadata = nbformat.from_dict(METADATA)

@@ -14,7 +14,7 @@ from PIL import Image
 CELL_LINES = 8
 COLUMNS = 120
 FILE_BYTES = 700_000
-BLOCK = 16  # pixels; rows and columns of the squares whose mean colours are compared
+BLOCK = 40  # pixels, a fifth of an inch; rows and columns of the squares whose mean colours are compared
 COLOUR_STEP = 24  # of 255; what other fonts or another matplotlib may change in a square's mean colour
 CELL_TAGS = ({}, {"tags": ["measured"]})
 METADATA = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},

@@ -16,6 +16,8 @@ from imagenet import PACKAGES, needs_imagenet
 from notebook_rules import COLOUR_STEP, FILE_BYTES, METADATA, broken_rules, differences, links, read
 from PIL import Image
 
+from npefficient import demo
+
 NO_BYTECODE = shutil.ignore_patterns("__pycache__")
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -34,12 +36,22 @@ def execute(*arguments):
 
 
 def picture(*, square=200):
-    """A PNG of 64 x 96 grey pixels with a square of 16 x 16 in another grey, as a notebook stores it."""
-    pixels = np.full((64, 96), 200, np.uint8)
-    pixels[16:32, 32:48] = square
+    """A PNG of 160 x 240 grey pixels with a square of 40 x 40 in another grey, as a notebook stores it."""
+    pixels = np.full((160, 240), 200, np.uint8)
+    pixels[40:80, 80:120] = square
+    return png(Image.fromarray(pixels))
+
+
+def png(image):
     file = io.BytesIO()
-    Image.fromarray(pixels).save(file, "PNG")
+    image.save(file, "PNG")
     return base64.b64encode(file.getvalue()).decode()
+
+
+def decoded(data):
+    """The only picture in an output's `data` -> its kind and the PIL image."""
+    (kind, content), = data.items()
+    return kind, Image.open(io.BytesIO(base64.b64decode(content)))
 
 
 def code(count, source, *outputs, tags=None):
@@ -193,10 +205,8 @@ def test_difference_is_found(notebook, cell, outputs, complaint):
 
 def test_picture_of_another_size_is_found(notebook):
     fresh = copy.deepcopy(notebook)
-    file = io.BytesIO()
-    Image.new("L", (96, 65), 200).save(file, "PNG")
-    fresh["cells"][2]["outputs"] = [drawn(base64.b64encode(file.getvalue()).decode())]
-    assert differences(notebook, fresh) == ["cell 3: a picture of (64, 96, 3) has become one of (65, 96, 3)"]
+    fresh["cells"][2]["outputs"] = [drawn(png(Image.new("L", (240, 161), 200)))]
+    assert differences(notebook, fresh) == ["cell 3: a picture of (160, 240, 3) has become one of (161, 240, 3)"]
 
 
 def test_another_source_is_found(notebook):
@@ -208,6 +218,25 @@ def test_another_source_is_found(notebook):
 # ---- notebooks/execute.py ----
 
 DRAW = "import matplotlib.pyplot as plt\nplt.plot([1, 2])\nplt.show()"
+
+
+@needs_kernel
+def test_execute_stores_photographs_as_jpeg_and_other_pictures_as_png():
+    spec = importlib.util.spec_from_file_location("execute_notebooks", FOLDER / "execute.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    photo = Image.open(demo.photographs()[0])
+    few = photo.convert("L").resize((90, 60)).resize((450, 300), Image.Resampling.NEAREST)
+    many = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8).repeat(9, 0).repeat(9, 1))
+    for image, kind, mode in ((photo, "image/jpeg", "RGB"), (few, "image/png", "P"), (many, "image/png", "RGB")):
+        data = {"image/png": png(image.convert("RGBA"))}
+        script.store_small(data)
+        stored = decoded(data)
+        assert (stored[0], stored[1].mode, stored[1].size) == (kind, mode, image.size)
+        if kind == "image/png":
+            assert np.array_equal(stored[1].convert("RGB"), image.convert("RGB"))
+    script.store_small(data := {"text/plain": "2"})
+    assert data == {"text/plain": "2"}
 
 
 @needs_kernel
@@ -224,7 +253,7 @@ def test_execute_stores_clean_outputs_twice_the_same(notebook, tmp_path):
     stored = read(path)
     assert broken_rules(stored) == []
     assert stored["cells"][3]["outputs"] == [printed("['compiled']\n")]
-    assert stored["cells"][2]["outputs"][0]["data"]["text/plain"] == "<Figure size 512x384 with 1 Axes>"
+    assert stored["cells"][2]["outputs"][0]["data"]["text/plain"] == "<Figure size 1280x960 with 1 Axes>"
 
 
 @needs_kernel
