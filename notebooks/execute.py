@@ -46,7 +46,7 @@ c.InlineBackend.rc = {"figure.dpi": 200, "figure.constrained_layout.use": True}
 c.InlineBackend.print_figure_kwargs = {"bbox_inches": None, "metadata": {"Software": None}}
 '''
 COLOUR_ERROR = 8  # of 255; what a palette of 256 colours may change in a pixel
-JPEG_QUALITY = 85
+JPEG_QUALITY = 80
 METADATA = {"kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
             "language_info": {"name": "python"}}
 ANSWER = re.compile(r"<details>(.*?)</details>", re.DOTALL)
