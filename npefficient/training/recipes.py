@@ -8,13 +8,14 @@ from typing import Any
 
 from ..common.text import meant, quoted
 from ..errors import ArgumentError
+from ..network.preprocessing import Preprocessing
 from .clipping import CLIP_MODES
 from .freeze import NONE
 from .optimizers import OPTIMIZERS
 from .recipe_values import Flag, Kind, Number, OrNone, Policy, Range, Stages, Whole, Word
 from .schedules import SCHEDULES, Schedule
 
-MOST_EPOCHS, MOST_PICTURES = 100_000, 65_536
+MOST_EPOCHS, MOST_PICTURES, MOST_SIZE = 100_000, 65_536, 8192
 REMODES = ("pixel", "rand", "const")
 LR_BASE, LR_BASE_SIZE = 0.1, 256  # timm's --lr-base and --lr-base-size
 RATE = Number(0.0, 1000.0)
@@ -63,6 +64,10 @@ class Recipe:
     model_ema: bool = _option(False, Flag(), "keep a moving average of the weights")
     model_ema_decay: float = _option(0.9998, BELOW_ONE, "share of the moving average that stays in each update")
     model_ema_warmup: bool = _option(False, Flag(), "let that share grow from 0 in the first updates")
+    img_size: int | None = _option(None, OrNone(Whole(1, MOST_SIZE)),
+                                   "rows and columns of the network's input; none: the model's own")
+    crop_pct: float | None = _option(None, OrNone(Number(0.01, 1.0)), "share of a photo's rows and columns that is kept"
+                                     " to validate and to use the network; none: the model's own")
     scale: tuple[float, float] = _option((0.08, 1.0), Range(Number(0.0, 1.0, open_least=True)),
                                          "area of the random crop, as a share of the photo's")
     ratio: tuple[float, float] = _option((3 / 4, 4 / 3), Range(Number(0.01, 100.0)), "width / height of that crop")
@@ -94,6 +99,11 @@ class Recipe:
             return self.lr
         ratio = self.batch_size * self.grad_accum_steps / LR_BASE_SIZE
         return LR_BASE * (ratio**0.5 if "ada" in self.opt else ratio)
+
+    def preprocessing(self, own: Preprocessing) -> Preprocessing:
+        """A model's `own` preprocessing with the size and the share of this recipe."""
+        size = own.input_size if self.img_size is None else (self.img_size, self.img_size)
+        return replace(own, input_size=size, crop_pct=own.crop_pct if self.crop_pct is None else self.crop_pct)
 
     @property
     def schedule(self) -> Schedule:

@@ -102,6 +102,7 @@ def train(photos_dir: StrPath, output: StrPath, *, model: str | None = None, wei
     for text in dataset.warnings:
         warn(text)
     base = starting_weights(model, weights, dataset.labels, chosen.seed)
+    base = replace(base, preprocessing=chosen.preprocessing(base.preprocessing))
     training, validation = _loaders(dataset, base, chosen, say, workers=num_threads if workers is None else workers,
                                     exif=exif, max_pixels=max_pixels)
     learner = Learner(base, chosen, num_threads)

@@ -7,6 +7,7 @@ import pytest
 from live import needs_timm
 
 from npefficient.errors import ArgumentError
+from npefficient.network.preprocessing import Preprocessing
 from npefficient.training.recipes import OPTIONS, Recipe, changed
 from npefficient.training.schedules import Schedule
 
@@ -54,6 +55,8 @@ def test_defaults_that_timm_has_in_its_functions_too():
     (dict(model_ema="yes"), "model-ema 'yes': it must be true or false"),
     (dict(model_ema=1), "model-ema 1: it must be true or false"),
     (dict(scale=(0.5, 0.1)), r"scale \(0.5, 0.1\): it must be two numbers, the lower one first, each a number above 0"),
+    (dict(img_size=0), "img-size 0: it must be a whole number from 1 to 8,192, or none"),
+    (dict(crop_pct=1.5), "crop-pct 1.5: it must be a number of at least 0.01 and at most 1, or none"),
     (dict(scale=0.5), "scale 0.5: it must be two numbers"),
     (dict(scale=(0.1, 0.2, 0.3)), "scale .* it must be two numbers"),
     (dict(ratio=(0.0, 1.0)), "ratio .* it must be two numbers"),
@@ -103,3 +106,10 @@ def test_the_schedule_has_the_options_of_the_recipe():
     recipe = Recipe(sched="step", lr=0.5, epochs=8, warmup_epochs=2, warmup_lr=0.1, min_lr=0.01, decay_epochs=3.0,
                     decay_rate=0.25)
     assert recipe.schedule == Schedule("step", 0.5, 8, 2, 0.1, 3.0, 0.25, 0.01)
+
+
+@pytest.mark.parametrize("options, size, share", [
+    (dict(), (90, 80), 0.9), (dict(img_size=64), (64, 64), 0.9), (dict(img_size=64, crop_pct=1.0), (64, 64), 1.0)])
+def test_size_and_share_take_the_place_of_the_models_own(options, size, share):
+    own = Preprocessing((90, 80), 0.9, "bilinear", (0.1, 0.2, 0.3))
+    assert Recipe(**options).preprocessing(own) == dataclasses.replace(own, input_size=size, crop_pct=share)

@@ -257,6 +257,13 @@ def test_a_folder_to_validate_on(folder):
     assert result.best.val_photos == 5 and result.photos == 36
 
 
+def test_another_size_of_the_input(folder):
+    result = train(folder, epochs=2, img_size=40, crop_pct=1.0)
+    how = result.weights.preprocessing
+    assert how == npefficient.load_weights(folder / "m-last.h5").preprocessing
+    assert how.input_size == (40, 40) and how.crop_pct == 1.0
+
+
 def test_all_frozen_but_the_classifier(folder):
     base = small_weights()
     result = train(folder, freeze="9", model_ema=False, epochs=2)
