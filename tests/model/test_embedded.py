@@ -1,28 +1,22 @@
 """The embedded model is small, right on digits that it never saw, and equal to timm."""
-import importlib.util
-from pathlib import Path
-
 import numpy as np
 import pytest
 from live import logits, needs_timm, timm, torch
 from PIL import Image
+from programs import program
 from tolerance import LOGITS, assert_close
 
 import npefficient
 from npefficient import demo
 from npefficient.weights.weight_file import read_weights
 
-ROOT = Path(__file__).parents[2]
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
 @pytest.fixture(scope="module")
 def training():
-    """notebooks/train_digits.py as a module: the split and the pictures, without torch."""
-    spec = importlib.util.spec_from_file_location("train_digits", ROOT / "notebooks" / "train_digits.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """notebooks/train_digits.py: the split and the pictures."""
+    return program("train_digits")
 
 
 @pytest.fixture(scope="module")

@@ -1,12 +1,11 @@
 """Fine-tuning from end to end on the handwritten digits: accuracy, the file that is written, timm's logits for it."""
 import dataclasses
 import functools
-import importlib.util
-from pathlib import Path
 
 import numpy as np
 import pytest
 from live import logits, needs_timm, timm
+from programs import program
 from tolerance import LOGITS, assert_close
 
 from npefficient import create_model, demo
@@ -19,7 +18,6 @@ from npefficient.network.preprocessing import Preprocessing
 from npefficient.weights.weight_file import read_weights
 from weights_convert import export
 
-NOTEBOOK = Path(__file__).parents[3] / "notebooks" / "train_digits.py"
 EACH = 24  # photos of a digit
 
 
@@ -32,9 +30,7 @@ def place(tmp_path_factory, monkeypatch):
 @pytest.fixture(scope="module")
 def digits(tmp_path_factory):
     """The handwritten digits as photos: folder/zero/00.png .. folder/nine/23.png."""
-    spec = importlib.util.spec_from_file_location("train_digits", NOTEBOOK)
-    notebook = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(notebook)
+    notebook = program("train_digits")
     folder, counts = tmp_path_factory.mktemp("digits"), dict.fromkeys(notebook.CLASSES, 0)
     for image, digit in zip(*notebook.held_out()):
         name = notebook.CLASSES[digit]

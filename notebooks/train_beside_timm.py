@@ -1,0 +1,166 @@
+"""Train by one recipe here and with timm, and compare the accuracy on held-out pictures.
+
+    pip install -e ".[test]" scikit-image
+    python notebooks/train_beside_timm.py digits
+    python notebooks/train_beside_timm.py textures
+
+digits: scikit-learn's handwritten digits, 64x64, from random weights, as `train_digits.py` trains the embedded model.
+textures: ten surfaces out of scikit-image's pictures, 20 crops of each, from the ImageNet weights. The crops to train
+on are from the left half of a picture, those held out from its right half. Here the classifier alone is fitted, too
+(`npefficient finetune`).
+
+timm's run has timm's model, initial weights, transform, loss, optimizer and schedule, put together as its `train.py`
+does. It draws other random numbers, so the two runs of a seed differ as those of two seeds do. What is compared is the
+accuracy after the last epoch.
+"""
+import argparse
+import random
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import train_digits
+from PIL import Image
+
+import npefficient
+
+SURFACES = ("brick", "grass", "gravel", "ihc", "hubble_deep_field", "retina", "moon", "coins", "motorcycle_left",
+            "coffee")  # scikit-image's file names
+CROP, EACH = 32, 20  # pixels, rows and columns of a crop; crops of a surface and a half
+TEXTURES = dict(model="lite0", weights="lite0", img_size=64, crop_pct=1.0, epochs=10, batch_size=16, opt="sgd", lr=0.01,
+                sched="cosine", warmup_epochs=0, weight_decay=1e-4, smoothing=0.1, drop=0.0, scale=(0.5, 1.0),
+                hflip=0.5, color_jitter=0.2)
+
+
+# ---- the pictures: folder/train and folder/held_out, with a folder for each class ----
+
+def write_digits(folder):
+    for name, part in zip(("train", "held_out"), train_digits.split()):
+        train_digits.write_photos(folder / name, *part)
+
+
+def write_textures(folder):
+    import skimage
+
+    rng = np.random.default_rng(0)
+    for name in SURFACES:
+        (file,) = (Path(skimage.__file__).parent / "data").glob(f"{name}.*")
+        picture = Image.open(file).convert("L")
+        width, height = picture.size
+        for part, first, end in (("train", 0, width // 2), ("held_out", width // 2, width)):
+            place = folder / part / name
+            place.mkdir(parents=True)
+            for number in range(EACH):
+                x, y = rng.integers(first, end - CROP + 1), rng.integers(0, height - CROP + 1)
+                picture.crop((x, y, x + CROP, y + CROP)).save(place / f"{number:02}.png")
+
+
+TASKS = {"digits": (write_digits, train_digits.OPTIONS), "textures": (write_textures, TEXTURES)}
+
+
+# ---- the runs: each returns the accuracy on the held-out pictures ----
+
+def train_here(folder, options, seed, threads):
+    result = npefficient.train(folder / "train", folder / "here.h5", val_dir=folder / "held_out", force=True, seed=seed,
+                               num_threads=threads, **options)
+    return result.epochs[-1].val_top1
+
+
+def fit_head(folder, options, seed, threads):
+    """The classifier alone, on all the photos to train on; the strength of its regularisation comes from a part."""
+    base = npefficient.create_model(options["weights"], pretrained=True).weights()
+    how = replace(base.preprocessing, input_size=(options["img_size"],) * 2, crop_pct=options["crop_pct"])
+    fitted = npefficient.finetune(folder / "train", weights=replace(base, preprocessing=how), seed=seed, refit=True,
+                                  workers=threads)
+    measured = npefficient.validate(fitted.model(num_threads=1), folder / "held_out", workers=threads)
+    return measured.top1 / len(measured.photos)
+
+
+def train_with_timm(folder, options, seed, threads):
+    timm, torch = import_timm()
+    from timm.data import create_dataset, create_loader
+    from timm.loss import LabelSmoothingCrossEntropy
+    from timm.optim import create_optimizer_v2
+    from timm.scheduler import create_scheduler_v2
+
+    torch.set_num_threads(threads)
+    for start in (random.seed, np.random.seed, torch.manual_seed):
+        start(seed)
+    classes = len(list((folder / "train").iterdir()))
+    model = timm.create_model("tf_efficientnet_lite0", num_classes=classes, drop_rate=options["drop"])
+    if options["weights"] != "nothing":
+        state = npefficient.create_model(options["weights"], pretrained=True).state_dict()
+        body = {name: torch.from_numpy(np.array(array)) for name, array in state.items()
+                if not name.startswith("classifier.")}
+        missing, unexpected = model.load_state_dict(body, strict=False)
+        assert missing == ["classifier.weight", "classifier.bias"] and not unexpected
+    model = model.to(memory_format=torch.channels_last)
+    how = dict(input_size=(3, options["img_size"], options["img_size"]), batch_size=options["batch_size"],
+               mean=(0.5,) * 3, std=(0.5,) * 3, use_prefetcher=False, num_workers=0, persistent_workers=False,
+               device=torch.device("cpu"))
+    training = create_loader(create_dataset("", folder / "train"), is_training=True, interpolation="random",
+                             **{name: options[name] for name in ("scale", "hflip", "color_jitter")},
+                             auto_augment=options.get("aa"), **how)
+    held_out = create_loader(create_dataset("", folder / "held_out"), crop_pct=options["crop_pct"],
+                             interpolation="bicubic", **how)
+    optimizer = create_optimizer_v2(model, options["opt"], options["lr"], options["weight_decay"])
+    schedule, _ = create_scheduler_v2(optimizer, options["sched"], options["epochs"],
+                                      warmup_epochs=options["warmup_epochs"])
+    loss_of = LabelSmoothingCrossEntropy(options["smoothing"])
+    for epoch in range(options["epochs"]):
+        model.train()
+        for x, labels in training:
+            optimizer.zero_grad()
+            loss_of(model(x.contiguous(memory_format=torch.channels_last)), labels).backward()
+            optimizer.step()
+        schedule.step(epoch + 1)
+    model.eval()
+    with torch.inference_mode():
+        hits = [int((model(x).argmax(1) == labels).sum()) for x, labels in held_out]
+    return sum(hits) / len(held_out.dataset)
+
+
+def import_timm():
+    """Import timm, also beside a CPU build of torch whose torchvision has no compiled operators; returns it and torch.
+    """
+    import torch
+
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError:  # "operator torchvision::nms does not exist": declare it and its sibling, and timm imports
+        library = torch.library.Library("torchvision", "FRAGMENT")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        import_timm.operators = library  # they live as long as this object does
+    import timm
+
+    return timm, torch
+
+
+RUNS = {"npefficient": train_here, "timm": train_with_timm, "head alone": fit_head}
+
+
+def main(arguments=None):
+    parser = argparse.ArgumentParser(description="Train here and with timm, and compare the held-out accuracy.")
+    parser.add_argument("task", choices=TASKS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="a run each (default: 0 1 2)")
+    parser.add_argument("--runs", nargs="+", choices=RUNS, help="default: all that the task has")
+    parser.add_argument("--threads", type=int, default=1, help="processors to use (default: %(default)s)")
+    arguments = parser.parse_args(arguments)
+
+    write, options = TASKS[arguments.task]
+    runs = arguments.runs or [name for name in RUNS if name != "head alone" or options["weights"] != "nothing"]
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        write(folder)
+        count = len(list((folder / "held_out").rglob("*.png")))
+        print(f"accuracy on {count} held-out pictures, for the seeds {' '.join(map(str, arguments.seeds))}")
+        for name in runs:
+            shares = [RUNS[name](folder, options, seed, arguments.threads) for seed in arguments.seeds]
+            each = "  ".join(f"{share:7.2%}" for share in shares)
+            print(f"{name:<12}{each}   mean {np.mean(shares):.2%}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
