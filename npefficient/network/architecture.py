@@ -243,7 +243,7 @@ class Architecture:
         """The global pool and the classifier after a last feature map of (height, width)."""
         c, m, layers = self.head_hidden_size, self.num_classes, []
         if self.global_pool:
-            layers.append(LayerShape("global_pool", "pool", 0, 1, height, width, HEAD_CHANNELS, 1, 1, c, 0, 0))
+            layers.append(LayerShape("global_pool", "pool", 0, 1, height, width, self.head.out_channels, 1, 1, c, 0, 0))
         if m:
             layers.append(LayerShape("classifier", "classifier", 1, 1, 1, 1, c, 1, 1, m, m * (c + 1), m * c))
         return layers
