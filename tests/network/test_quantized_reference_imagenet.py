@@ -38,8 +38,8 @@ def test_logits_and_classes_of_the_photographs(short):
 
 
 def test_without_corrected_biases_the_error_is_larger(monkeypatch):
-    """The means of the batch norms are worth more than half of it."""
+    """The means of the batch norms almost halve it: with a scale for each row of a map, from 6.6 to 3.5 %."""
     corrected = error(logits("lite0", PHOTOS[:1]), expected("lite0")[:1])
     mean_output = quantization.mean_output
     monkeypatch.setattr(quantization, "mean_output", lambda *arguments: 0 * mean_output(*arguments))
-    assert error(logits("lite0", PHOTOS[:1]), expected("lite0")[:1]) > 2 * corrected
+    assert error(logits("lite0", PHOTOS[:1]), expected("lite0")[:1]) > 1.8 * corrected
