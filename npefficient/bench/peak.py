@@ -155,8 +155,9 @@ def working_sets(caches: dict[str, int]) -> dict[str, int]:
     return {**sets, "memory": min(LARGEST, 4 * before)}
 
 
-def read_bandwidth(size: int, lanes: int, seconds: float) -> float:
-    """Bytes per second that one core reads from a working set of `size` bytes, the median; checked against NumPy."""
+def read_bandwidth(size: int, lanes: int, seconds: float, best: bool = False) -> float:
+    """Bytes per second that one core reads from a working set of `size` bytes, the median or the best of many calls;
+    checked against NumPy."""
     from .probes import STREAMS, reader
 
     block = STREAMS * lanes
@@ -171,7 +172,8 @@ def read_bandwidth(size: int, lanes: int, seconds: float) -> float:
         call(x.ctypes.data, turns, acc.ctypes.data, repeats)
 
     repeats = repeats_for(read, CALL)
-    return x.nbytes * repeats / measure(lambda: read(repeats), seconds).median
+    timing = measure(lambda: read(repeats), seconds)
+    return x.nbytes * repeats / (timing.minimum if best else timing.median)
 
 
 def run(report, seconds: float = 0.5, precisions=("float32",)) -> None:
@@ -198,22 +200,34 @@ def peaks(report, precision: str, seconds: float) -> None:
 def reads(report, seconds: float, most: int | None = None) -> dict[str, float]:
     """The table of bytes per second that one core reads from each level of memory; no level beyond the first one that
     holds `most` bytes."""
-    found, lanes, sets = {}, widths()[-1].lanes, working_sets(cache_sizes())
+    found, sets = {}, working_sets(cache_sizes())
     table = report.table("reads of one core", {"level": "<11", "KiB": ">12,", "GB/s": ">9.1f"}, "reads")
-    for level, size in sets.items():
-        if size > _free_memory() // 2 or most is not None and any(sets[level] >= most for level in found):
-            continue
-        found[level] = read_bandwidth(size, lanes, seconds)
-        table.add(level=level, KiB=size >> 10, **{"GB/s": found[level] / 1e9})
+    for level, rate in bandwidths(seconds, most):
+        found[level] = rate
+        table.add(level=level, KiB=sets[level] >> 10, **{"GB/s": rate / 1e9})
     return found
+
+
+def bandwidths(seconds: float, most: int | None = None, best: bool = False):
+    """Yield each level of memory and the bytes per second that one core reads from it; levels as in `reads`."""
+    lanes = widths()[-1].lanes
+    for level, size in working_sets(cache_sizes()).items():
+        if size <= _free_memory() // 2:
+            yield level, read_bandwidth(size, lanes, seconds, best)
+            if most is not None and size >= most:
+                return
 
 
 def limit(operations: float, size: float, peak: float, bandwidths: dict[str, float]) -> float:
     """The roofline as a share of one core's peak: for work on `size` bytes, if they are read from the smallest level of
     memory that holds them; bandwidths: what `reads` returns."""
+    return min(1.0, rate_of(size, bandwidths) * operations / size / peak)
+
+
+def rate_of(size: float, bandwidths: dict[str, float]) -> float:
+    """Bytes per second from the smallest level of memory that holds `size` bytes."""
     sets = working_sets(cache_sizes())
-    level = next((level for level in bandwidths if size <= sets[level]), list(bandwidths)[-1])
-    return min(1.0, bandwidths[level] * operations / size / peak)
+    return bandwidths[next((level for level in bandwidths if size <= sets[level]), list(bandwidths)[-1])]
 
 
 def _free_memory() -> int:

@@ -1,8 +1,9 @@
 """Show what the network saw in a photo, as one HTML file.
 
 The page shows the photo as given, resized and cropped; the most probable classes and, for each, the evidence for it in
-the photo; every block with its shapes, cost and strongest feature maps; and the time of every layer on one core. It
-works offline and needs no other file. With --png but without -o, only the heat map is written. --demo needs no photo:
+the photo, and what it costs to cover a part of the photo; any class minus another one; every block with its layers and
+strongest feature maps, and a pixel's numbers one by one; and time, bytes and limit of every layer on one core. It works
+offline and needs no other file. With --png but without -o, only the heat map is written. --demo needs no photo:
 it takes Lite0 and a photograph that comes with npefficient, or, if the official weights are neither cached nor
 installed, the embedded model and one of its digits. With --precision int8, all of it is that of the int8 network.
 """
@@ -35,7 +36,14 @@ def add_arguments(parser):
     add_precision(parser)
     parser.add_argument("--topk", metavar="K", type=whole, default=5, help="how many classes to explain (default: 5)")
     parser.add_argument("--class", dest="chosen", metavar="NAME", help="also explain this class, given by name or "
-                                                                         "number, and show its heat map first")
+                                                                         "number, and show its maps first")
+    parser.add_argument("--minus", metavar="NAME", help="also explain this class, and first show what speaks for the "
+                                                        "other one rather than for it")
+    parser.add_argument("--no-occlusion", action="store_true",
+                        help="do not cover parts of the photo and run the network again; the page then has one map for "
+                             "each class")
+    parser.add_argument("--patch", metavar="PIXELS", type=whole,
+                        help="rows and columns of the parts to cover (default: a seventh of the input, for 49 runs)")
     add_threads(parser)
     add_reading(parser)
 
@@ -57,19 +65,37 @@ def run(args) -> int:
         model = make_model(args, args.threads)
         compile_kernels(precision=model.precision)
         print(model)
-        result = explain(photo, model, topk=args.topk, classes=[] if args.chosen is None else [args.chosen],
-                         measure=html is not None, **how)
+        result = explain(photo, model, topk=args.topk, measure=html is not None, patch=args.patch, progress=_progress(),
+                         classes=[name for name in (args.chosen, args.minus) if name is not None],
+                         occlusion=html is not None and not args.no_occlusion, **how)
         if html:
-            html_file.write_text(result.to_html(args.chosen), encoding="utf-8")
+            html_file.write_text(result.to_html(args.chosen, args.minus), encoding="utf-8")
         if png:
             from PIL import Image
 
-            Image.fromarray(result.heat_map(args.chosen)).save(png_file, "png")
+            Image.fromarray(result.heat_map(args.chosen, args.minus)).save(png_file, "png")
     for one in result.classes:
         print(f"{one.probability:7.2%}  {short(one.label)}")
     for path in filter(None, (html, png)):
         print(f"wrote    {plain(path)}, {os.path.getsize(path):,} bytes")
     return 0
+
+
+def _progress():
+    """What shows the passes of occlusion on a terminal; a log has no use for a few seconds of them."""
+    from ..common.progress import Progress
+
+    shown = None
+
+    def tell(done: int, total: int) -> None:
+        nonlocal shown
+        shown = shown or Progress(total, "patches")
+        if shown.live:
+            shown.advance(done - shown.done)
+            if done == total:
+                shown.close()
+
+    return tell
 
 
 def _photo(args):

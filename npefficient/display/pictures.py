@@ -12,13 +12,17 @@ PNG_MOST = {2: 32 * 32, 3: 128 * 128}  # largest grey and coloured pictures to s
 
 
 def heat(values: np.ndarray, scale: float, size: tuple[int, int]) -> np.ndarray:
-    """float32 (h, w) -> uint8 (*size, 4): the map smoothly enlarged, RGBA; `scale` gets the strongest colour."""
+    """float32 (h, w) -> uint8 (*size, 4): the map smoothly enlarged, in `colours`."""
     from PIL import Image
 
     smooth = Image.fromarray(values.astype(np.float32)).resize(size[::-1], Image.Resampling.BICUBIC)
-    smooth = np.clip(np.asarray(smooth), values.min(), values.max())  # bicubic overshoots
-    strength = np.minimum(np.abs(smooth) / (scale or 1.0), 1.0)[..., None]
-    weak, strong = (np.where(smooth[..., None] > 0, FOR[i], AGAINST[i]) for i in (0, 1))
+    return colours(np.clip(np.asarray(smooth), values.min(), values.max()), scale)  # bicubic overshoots
+
+
+def colours(values: np.ndarray, scale: float) -> np.ndarray:
+    """float32 (h, w) -> uint8 (h, w, 4), RGBA; `scale` gets the strongest colour."""
+    strength = np.minimum(np.abs(values) / (scale or 1.0), 1.0)[..., None]
+    weak, strong = (np.where(values[..., None] > 0, FOR[i], AGAINST[i]) for i in (0, 1))
     colour = weak + (strong - weak) * strength**2
     return np.rint(np.concatenate([colour, 255 * OPAQUE * strength], axis=2)).astype(np.uint8)
 
@@ -29,10 +33,9 @@ def blend(photo: np.ndarray, over: np.ndarray) -> np.ndarray:
     return np.rint((photo @ np.array(LUMA))[..., None] * (1 - alpha) + over[..., :3] * alpha).astype(np.uint8)
 
 
-def grey(values: np.ndarray) -> np.ndarray:
-    """(h, w) -> uint8 (h, w): the lowest value is black, the highest white."""
-    low, span = values.min(), np.ptp(values)
-    return np.rint((values - low) * (255 / (span or 1))).astype(np.uint8)
+def grey(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    """(..) within low..high -> uint8 (..): `low` is black, `high` white."""
+    return np.rint((values - low) * (255 / ((high - low) or 1))).astype(np.uint8)
 
 
 def shrink(pixels: np.ndarray, most: int) -> np.ndarray:

@@ -1,7 +1,9 @@
-"""What a network saw in a photo: its preprocessing, the evidence for each class, the work of each block."""
+"""What a network saw in a photo: its preprocessing, the evidence for each class, occlusion, the work of each block."""
 from .blocks import BlockView
-from .evidence import ClassMap
+from .evidence import ClassMap, Difference
+from .occlusion import Agreement
 from .result import Explanation, explain
+from .sums import ChannelSums
 from .times import Times
 
-__all__ = ["BlockView", "ClassMap", "Explanation", "Times", "explain"]
+__all__ = ["Agreement", "BlockView", "ChannelSums", "ClassMap", "Difference", "Explanation", "Times", "explain"]

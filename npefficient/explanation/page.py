@@ -8,24 +8,33 @@ from ..common.text import short
 from ..display import pictures, wording
 from ..errors import ArgumentError
 from .blocks import block_of
+from .evidence import ClassMap
+from .probe import probe
 
 HERE = Path(__file__).parent
-CROP, RESIZED, HEAT, FEATURE = 448, 480, 96, 48  # most rows and columns of each kind of picture in the file
+CROP, RESIZED, HEAT, FEATURE = 448, 480, 64, 48  # most rows and columns of each kind of picture in the file
 SHARP = 130  # a picture with fewer rows and columns is enlarged without smoothing
-SLAB_WIDTH, SLAB_HEIGHT, SLAB_LEAST = 34, 56, 5  # of a block's drawing, in the units of its SVG
+RIVALS = 5  # classes to subtract, besides the one asked for
+SLAB_WIDTH, SLAB_HEIGHT, SLAB_LEAST = 34, 56, 1  # of a block's drawing, in the units of its SVG
+ARC = 14  # height of the shortcut above it
+BOUND = 0.5  # of the peak: a step whose limit is lower waits for memory most of its time
 
 
-def render(explanation, shown: int = 0) -> str:
-    """Return the page of an Explanation, with the map of class number `shown`.
+def render(explanation, chosen=None, minus=None) -> str:
+    """Return the page of an Explanation, with the maps of `Explanation.view(chosen, minus)`.
 
     Raises ArgumentError if jinja2 is missing.
     """
     template = environment().get_template("page.html.jinja")
     style, script = ((HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    one, other = explanation.position(chosen), None if minus is None else explanation.position(minus)
+    explanation.view(chosen, minus)  # raises for a class minus itself
+    rivals = sorted({*range(len(explanation.classes))[:RIVALS], *([] if other is None else [other])})
     return template.render(
-        e=explanation, shown=shown, file=Path(explanation.photo).name, style=style, script=script,
-        policy=policy(style, script), colours=colours(), pictures=way(explanation), classes=classes(explanation),
-        stages=stages(explanation), rows=rows(explanation))
+        e=explanation, chosen=one, minus=other, rivals=rivals, shown=key(one, other), key=key,
+        file=Path(explanation.photo).name, style=style, script=script, policy=policy(style, script), colours=colours(),
+        pictures=way(explanation), views=views(explanation, rivals), stages=stages(explanation),
+        rows=rows(explanation), bound=bound(explanation), slab_box=f"0 0 {SLAB_WIDTH} {ARC + SLAB_HEIGHT}")
 
 
 def environment():
@@ -39,7 +48,8 @@ def environment():
     made = jinja2.Environment(loader=jinja2.FileSystemLoader(HERE), autoescape=True, trim_blocks=True,
                               lstrip_blocks=True, undefined=jinja2.StrictUndefined)
     made.filters |= {word.__name__: word for word in (
-        short, wording.size, wording.pixels, wording.count, wording.duration, wording.percent, wording.signed)}
+        short, wording.square, wording.pixels, wording.channels, wording.millions, wording.kib, wording.milliseconds,
+        wording.percent, wording.signed)}
     return made
 
 
@@ -61,37 +71,69 @@ def way(e) -> dict:
             "cropped": picture(e.cropped, CROP)}
 
 
-def classes(e) -> list[dict]:
-    """For each class its map over the crop, and its description."""
-    return [{"one": one, "heat": pictures.data_uri(pictures.heat(one.map, e.scale, (HEAT, HEAT))),
-             "says": wording.says(one), "alt": wording.where(one)} for one in e.classes]
+def key(one: int, other: int | None) -> str:
+    """The name of a view on the page: of a class, by its position, or of one minus another."""
+    return f"{one}" if other is None else f"{one}-{other}"
+
+
+def views(e, rivals) -> list[dict]:
+    """Each class, and each minus each of the rivals: the maps over the crop, their scales, and both in words."""
+    pairs = [(one, other) for one in range(len(e.classes)) for other in (None, *rivals) if other != one]
+    return [_view(e, e.classes[one] if other is None else e.classes[one].minus(e.classes[other]), key(one, other))
+            for one, other in pairs]
+
+
+def _view(e, view, name: str) -> dict:
+    alone = isinstance(view, ClassMap)
+    scale = e.scale if alone else float(abs(view.map).max())
+    made = {"key": name, "scale": scale, "heat": pictures.data_uri(pictures.heat(view.map, scale, (HEAT, HEAT))),
+            "alt": wording.where(view), "says": wording.says(view) if alone else wording.says_difference(view)}
+    if e.patch is not None:
+        values = e.over_pixels(view)
+        scale = e.occlusion_scale if alone else float(abs(values).max())
+        made |= {"falls_scale": scale, "falls": pictures.data_uri(pictures.colours(values, scale)),
+                 "falls_alt": wording.where_occluded(view),
+                 "compares": wording.compares(view.occlusion, e.agreement(view),
+                                              "the logit" if alone else "the difference")}
+    return made
 
 
 def stages(e) -> list[dict]:
     """The blocks, grouped by stage, each with its drawing and its feature maps."""
     groups: dict[str, list[dict]] = {}
+    probes = {block_of(one.layer): probe(e, one) for one in e.sums}
     for i, block in enumerate(e.blocks):
-        maps = [{"channel": int(channel), "mean": float(mean), **picture(pictures.grey(values), FEATURE)}
-                for channel, mean, values in zip(block.channels, block.means, block.maps)]
+        low, high = (float(block.maps.min()), float(block.maps.max())) if block.maps.size else (0.0, 0.0)
+        maps = [{"channel": int(channel), **picture(pictures.grey(values, low, high), FEATURE)}
+                for channel, values in zip(block.channels, block.maps)]
         stage, label = wording.labels(block.name)
-        item = {"id": i, "block": block, "label": label, "maps": maps, "slab": slab(e, block)}
+        item = {"id": i, "block": block, "label": label, "maps": maps, "low": low, "high": high,
+                "slab": slab(e, block), "kernel": max(layer.kernel for layer in block.layers),
+                "stride": max(layer.stride for layer in block.layers), "probe": probes.get(block.name)}
         groups.setdefault(stage, []).append(item)
     return [{"name": name, "blocks": blocks} for name, blocks in groups.items()]
 
 
 def slab(e, block) -> dict:
-    """A block's drawing: its height grows with the square root of its output rows, its width with that of its channels.
+    """A block's drawing: its height is proportional to the square root of its output's rows, its width to that of the
+    channels. The page says so.
     """
     shapes = [other.output_shape for other in e.blocks]
-    height, width = (least(size, max(shape[axis] for shape in shapes), room) for size, axis, room in (
+    height, width = (length(size, max(shape[axis] for shape in shapes), room) for size, axis, room in (
         (block.output_shape[0], 0, SLAB_HEIGHT), (block.output_shape[2], 2, SLAB_WIDTH)))
-    place = {"x": (SLAB_WIDTH - width) / 2, "y": (SLAB_HEIGHT - height) / 2, "width": width, "height": height}
+    place = {"x": (SLAB_WIDTH - width) / 2, "y": ARC + (SLAB_HEIGHT - height) / 2, "width": width, "height": height}
     return {name: round(value, 1) for name, value in place.items()}
 
 
-def least(value: int, most: int, room: int) -> float:
-    """The drawn length for a value, from SLAB_LEAST to `room` for the largest."""
-    return SLAB_LEAST + (room - SLAB_LEAST) * (value / most) ** 0.5
+def length(value: int, most: int, room: int) -> float:
+    """The drawn length for a value, `room` for the largest; never so small that it can't be seen."""
+    return max(SLAB_LEAST, room * (value / most) ** 0.5)
+
+
+def bound(e) -> list:
+    """The steps with multiply-adds that wait for memory, the one with the lowest limit first, at most three."""
+    waiting = [] if e.times is None else [step for step in e.times.steps if step.macs and step.limit < BOUND]
+    return sorted(waiting, key=lambda step: step.limit)[:3]
 
 
 def rows(e) -> list[dict]:
@@ -103,7 +145,7 @@ def rows(e) -> list[dict]:
         share, block = e.times.share([step]), block_of(step.layers[-1])
         made.append({"name": step.name, "block": block, "first": not made or made[-1]["block"] != block,
                      "seconds": step.seconds, "share": share, "long": 100 * step.seconds / longest,
-                     "full": min(100.0, 100 * share)})
+                     "full": min(100.0, 100 * share), "bytes": step.bytes, "limit": step.limit})
     return made
 
 

@@ -7,7 +7,7 @@ import pytest
 from explanations import noise
 from PIL import Image
 
-from npefficient.display.pictures import AGAINST, FOR, OPAQUE, blend, data_uri, grey, heat, shrink
+from npefficient.display.pictures import AGAINST, FOR, OPAQUE, blend, colours, data_uri, grey, heat, shrink
 
 
 def test_heat_goes_from_clear_to_the_strongest_colour():
@@ -46,8 +46,15 @@ def test_blend_by_hand():
 
 
 def test_grey_by_hand():
-    assert grey(np.array([[-1.0, 0.0, 1.0]])).tolist() == [[0, 128, 255]]
-    assert grey(np.full((2, 2), 7.0)).tolist() == [[0, 0], [0, 0]]
+    assert grey(np.array([[-1.0, 0.0, 1.0]]), -1, 1).tolist() == [[0, 128, 255]]
+    assert grey(np.array([[0.0, 3.0]]), -3, 9).tolist() == [[64, 128]], "on a scale that others have, too"
+    assert grey(np.full((2, 2), 7.0), 7, 7).tolist() == [[0, 0], [0, 0]]
+
+
+def test_colours_are_not_smoothed():
+    made = colours(np.float32([[-2, 0, 2]]), 2.0)
+    assert made[0, :, :3].tolist()[::2] == [list(AGAINST[1]), list(FOR[1])]
+    assert made[0, :, 3].tolist() == [round(255 * OPAQUE), 0, round(255 * OPAQUE)]
 
 
 @pytest.mark.parametrize("shape, most, expected", [((100, 50, 3), 20, (20, 10, 3)), ((5, 9), 20, (5, 9)),

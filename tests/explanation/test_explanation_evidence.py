@@ -1,7 +1,9 @@
 """Class activation maps, computed from timm's features and its classifier's weights."""
+import dataclasses
+
 import numpy as np
 import pytest
-from explanations import digit, digits, noise
+from explanations import digit, digits, digits_in_int8, noise
 from live import calibrated, needs_timm, torch
 from tolerance import LOGITS, assert_close, tolerance
 
@@ -36,7 +38,7 @@ def test_maps_are_timms_features_times_its_weights(variant, size, tmp_path):
     path = tmp_path / f"tf_efficientnet_{variant}.pth"
     torch.save(calibrated(variant, 10).state_dict(), path)
     model = npefficient.create_model(variant, checkpoint_path=path, num_threads=1)
-    got = npefficient.explain(noise(*size, 3), model, topk=3, classes=[7], measure=False)
+    got = npefficient.explain(noise(*size, 3), model, topk=3, classes=[7], measure=False, occlusion=False)
     expected, logits, allowed = timm_maps(got)
     maps = np.stack([one.map for one in got.classes])
     assert maps.shape == expected.shape and allowed < 1e-4 * np.ptp(expected)
@@ -51,6 +53,56 @@ def test_mean_of_the_map_and_bias_are_the_logit(name, precision):
     for one in digit(name, precision).classes:
         assert one.map.dtype == np.float32 and one.map.shape == (2, 2)
         assert_close(np.float32([one.map.mean() + one.bias]), np.float32([one.logit]), LOGITS)
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_mean_of_a_difference_and_its_bias_are_the_difference_of_the_logits(precision):
+    """Of every pair, with the logits of the model itself."""
+    classes, model = digit("three", precision).classes, digits() if precision == "float32" else digits_in_int8()
+    logits = model(model.transform(digit("three").photo)[None])[0].astype(np.float64)
+    for one in classes:
+        for other in classes:
+            got = one.minus(other)
+            expected = logits[one.index] - logits[other.index]
+            assert got.logit == expected and got.label == f"{one.label} minus {other.label}"
+            assert abs(got.map.mean(dtype=np.float64) + got.bias - expected) < 1e-4 * np.abs(logits).max()
+            np.testing.assert_array_equal(got.map, one.map - other.map)
+            np.testing.assert_array_equal(got.occlusion, one.occlusion - other.occlusion)
+            np.testing.assert_allclose(got.odds, one.probability / other.probability, rtol=1e-4)
+
+
+def test_difference_is_the_map_of_the_difference_of_the_weights():
+    """The classifier is linear: its row for one class less that for the other, times the features."""
+    explanation, model = digit(), digits()
+    features = model.forward_features(normalise(explanation.cropped, explanation.preprocessing)[None])[0]
+    weight = model.weights().parameters["classifier.weight"].astype(np.float64)
+    got = explanation.view("three", "zero")
+    expected = features.astype(np.float64) @ (weight[3] - weight[0])
+    np.testing.assert_allclose(got.map, expected, atol=1e-5 * explanation.scale)
+    assert repr(got) == "Difference('three' minus 'zero', map (2, 2))"
+
+
+def test_view_refuses_a_class_minus_itself():
+    assert digit().view() is digit().classes[0] and digit().view("zero").label == "zero"
+    assert digit().view(None, "zero").one is digit().classes[0]
+    with pytest.raises(ArgumentError, match="class 'three' minus itself is nothing: subtract another one"):
+        digit().view(None, 3)
+    with pytest.raises(ArgumentError, match="class 'nine': none of the 5 classes"):
+        digit().heat_map("three", "nine")
+
+
+def test_difference_beyond_float64_is_said():
+    one = digit().classes[0]
+    assert dataclasses.replace(one, logit=1e4).minus(one).odds == np.inf
+
+
+def test_heat_map_of_a_difference_has_a_scale_of_its_own():
+    explanation = digit()
+    view = explanation.view("three", "zero")
+    picture = explanation.heat_map("three", "zero").astype(int)
+    colour = np.ptp(picture, axis=2).reshape(2, 32, 2, 32).mean((1, 3))
+    assert colour.argmax() == np.abs(view.map).argmax()
+    assert (picture != explanation.heat_map("three")).any()
 
 
 def test_one_position_at_a_time_gives_the_same_map():

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 import npefficient
+from npefficient.bench import peak
 from npefficient.errors import NpefficientError
 from npefficient.explanation import times
 from npefficient.explanation.times import StepTime, Times, measure_times
@@ -21,6 +22,7 @@ def subject():
 def quick(monkeypatch):
     monkeypatch.setattr(times, "SECONDS", 0.01)
     monkeypatch.setattr(times, "PEAK_SECONDS", 0.001)
+    monkeypatch.setattr(times, "READ_SECONDS", 0.001)
 
 
 def test_every_layer_is_timed_once(subject):
@@ -31,6 +33,30 @@ def test_every_layer_is_timed_once(subject):
     assert sum(step.macs for step in got.steps) == network.macs(32, 32)
     assert all(step.seconds > 0 for step in got.steps) and got.passes >= times.FEWEST and got.peak > 0
     assert got.seconds == sum(step.seconds for step in got.steps)
+    weights = sum(4 * layer.params for layer in network.layers(32, 32))
+    assert sum(step.bytes for step in got.steps) > 0.98 * weights, "batch norm is folded in"
+    assert all(0 < step.limit <= 1 for step in got.steps) and min(got.bandwidths.values()) > 0
+
+
+def test_limit_by_hand(monkeypatch):
+    """Weights from the level that holds those of the whole network, the rest from the one that holds it."""
+    monkeypatch.setattr(peak, "working_sets", lambda caches: {"L1": 100, "L2": 1000, "memory": 100_000})
+    rates = {"L1": 50.0, "L2": 20.0, "memory": 4.0}
+
+    class Step:
+        constants = 80
+
+        def bytes(self):
+            return 130
+
+        def flops(self):
+            return 900
+
+    assert times._limit(Step(), 500, 20.0, rates) == 1, "80 / 20 + 50 / 50 seconds, for 45 at the peak"
+    assert times._limit(Step(), 500, 360.0, rates) == 0.5
+    assert times._limit(Step(), 5000, 90.0, rates) == 10 / (80 / 4 + 50 / 50)
+    del rates["memory"]
+    assert times._limit(Step(), 5000, 360.0, rates) == 0.5, "the last level that was measured"
 
 
 def test_every_layer_of_int8_is_timed_with_the_rounding_of_its_input(subject):

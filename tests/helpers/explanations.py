@@ -42,9 +42,10 @@ def digit(name: str = "three", precision: str = "float32"):
     model = digits() if precision == "float32" else digits_in_int8()
     made = npefficient.explain(demo.DATA / "digits" / f"{name}.png", model, measure=False)
     layers = [layer for layer in made.network.layers(64, 64)]
-    steps = tuple(times.StepTime(layer.name, (layer.name,), layer.macs, 2 * layer.macs, 1e-6 * (1 + i))
+    steps = tuple(times.StepTime(layer.name, (layer.name,), layer.macs, 2 * layer.macs, 1e-6 * (1 + i),
+                                 4 * (layer.params + layer.activations), 0.125 if layer.op == "classifier" else 1.0)
                   for i, layer in enumerate(layers))
-    return dataclasses.replace(made, times=Times(steps, 1e11, 9))
+    return dataclasses.replace(made, times=Times(steps, 1e11, 9, {"L1": 1e11, "L2": 2.5e10}))
 
 
 def renamed(explanation, photo: str, label: str):
