@@ -1,11 +1,11 @@
-"""The weights that a run starts from: trained ones with a new classifier, or random ones.
+"""The weights that a run starts from: random ones, or trained ones, which keep their classifier for the same classes.
 
     convolution     normal, standard deviation sqrt(2 / (K K M / groups))
     classifier      uniform in +-1 / sqrt(classes), bias 0
     batch norm      weight 1, bias 0, running mean 0 and variance 1
 
 Source: `_init_weight_goog` of timm 1.0, which is TensorFlow's for EfficientNet. timm's `train.py --pretrained` with
-another number of classes keeps that classifier, too.
+another number of classes keeps that classifier, too; `--initial-checkpoint` keeps the one that was trained.
 """
 import math
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ NOTHING = "nothing"
 
 
 def starting_weights(model: str | None, weights: Weights | StrPath | None, labels: Sequence[str], seed: int) -> Weights:
-    """Weights in float32 with a new classifier for these classes.
+    """Weights in float32 for these classes: with the classifier that they have for the same labels, or a new one.
 
     model: the variant; None for that of the weights, or lite0
     weights: a weight file, a checkpoint or `parameters.Weights`; a variant, for its official weights; "nothing", for
@@ -51,10 +51,11 @@ def starting_weights(model: str | None, weights: Weights | StrPath | None, label
         if not base.architecture.global_pool:
             raise ArgumentError(f"weights {base.source.name!r} with the pool '': a classifier needs pooled features; "
                                 "use weights with one of timm's pools, such as 'avg'")
-        base = adapt(base, num_classes=len(labels), new_classifier=True)
+        if base.labels != tuple(labels):
+            base = adapt(base, num_classes=len(labels), new_classifier=True)
+            base = replace(base, parameters=base.parameters | _classifier(base.architecture, seed))
     parameters = {name: array if name.endswith(TRACKED) else array.astype(np.float32)
                   for name, array in base.parameters.items()}
-    parameters |= _classifier(base.architecture, seed)
     return replace(base, parameters=parameters, labels=check_labels(labels, len(labels)))
 
 

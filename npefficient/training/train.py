@@ -66,9 +66,9 @@ def train(photos_dir: StrPath, output: StrPath, *, model: str | None = None, wei
         part (so the accuracy is slightly flattered). Beside OUT.h5, OUT-last.h5 gets the weights after the last epoch,
         and OUT.csv a line for each epoch: learning rate, losses, accuracy, photos a second.
     model: "lite0" (the default) to "lite4"
-    weights: what to start from, with a new classifier: a weight file, a checkpoint or `parameters.Weights`; the name of
-        a variant, for its official weights; "nothing", for random weights as timm's. None: the official weights of
-        `model`
+    weights: what to start from: a weight file, a checkpoint or `parameters.Weights`; the name of a variant, for its
+        official weights; "nothing", for random weights as timm's. None: the official weights of `model`. The classifier
+        is a new one, unless the weights are for the same classes
     recipe: "finetune", "efficientnet", a file or a `recipes.Recipe`; `options` take the place of some of its options,
         by their names in Python, such as epochs=5, lr=0.01, model_ema=True
     val_dir: a folder with the photos to validate on, in sub-folders named like some of the classes
