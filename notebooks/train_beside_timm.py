@@ -6,8 +6,8 @@
 
 digits: scikit-learn's handwritten digits, 64x64, from random weights, as `train_digits.py` trains the embedded model.
 textures: ten surfaces out of scikit-image's pictures, 20 crops of each, from the ImageNet weights. The crops to train
-on are from the left half of a picture, those held out from its right half. Here the classifier alone is fitted, too
-(`npefficient finetune`).
+on are from the left half of a picture, those held out from its right half. First the classifier alone is fitted
+(`npefficient finetune`), and from there all weights are trained.
 
 timm's run has timm's model, initial weights, transform, loss, optimizer and schedule, put together as its `train.py`
 does. It draws other random numbers, so the two runs of a seed differ as those of two seeds do. What is compared is the
@@ -28,9 +28,9 @@ import npefficient
 SURFACES = ("brick", "grass", "gravel", "ihc", "hubble_deep_field", "retina", "moon", "coins", "motorcycle_left",
             "coffee")  # scikit-image's file names
 CROP, EACH = 32, 20  # pixels, rows and columns of a crop; crops of a surface and a half
-TEXTURES = dict(model="lite0", weights="lite0", img_size=64, crop_pct=1.0, epochs=10, batch_size=16, opt="sgd", lr=0.01,
-                sched="cosine", warmup_epochs=0, weight_decay=1e-4, smoothing=0.1, drop=0.0, scale=(0.5, 1.0),
-                hflip=0.5, color_jitter=0.2)
+TEXTURES = dict(model="lite0", weights="lite0", img_size=64, crop_pct=1.0, epochs=10, batch_size=16, opt="sgd",
+                lr=0.004, sched="cosine", warmup_epochs=0, weight_decay=1e-4, smoothing=0.1, drop=0.0,
+                scale=(0.5, 1.0), hflip=0.5, color_jitter=0.2, aa=None)  # of `npefficient.train`
 
 
 # ---- the pictures: folder/train and folder/held_out, with a folder for each class ----
@@ -61,20 +61,20 @@ TASKS = {"digits": (write_digits, train_digits.OPTIONS), "textures": (write_text
 
 # ---- the runs: each returns the accuracy on the held-out pictures ----
 
-def train_here(folder, options, seed, threads):
-    result = npefficient.train(folder / "train", folder / "here.h5", val_dir=folder / "held_out", force=True, seed=seed,
-                               num_threads=threads, **options)
-    return result.epochs[-1].val_top1
-
-
 def fit_head(folder, options, seed, threads):
-    """The classifier alone, on all the photos to train on; the strength of its regularisation comes from a part."""
+    """Fit the classifier alone to all the pictures to train on, and write the network as folder/head.h5."""
     base = npefficient.create_model(options["weights"], pretrained=True).weights()
     how = replace(base.preprocessing, input_size=(options["img_size"],) * 2, crop_pct=options["crop_pct"])
-    fitted = npefficient.finetune(folder / "train", weights=replace(base, preprocessing=how), seed=seed, refit=True,
-                                  workers=threads)
+    fitted = npefficient.finetune(folder / "train", folder / "head.h5", weights=replace(base, preprocessing=how),
+                                  seed=seed, refit=True, force=True, workers=threads)
     measured = npefficient.validate(fitted.model(num_threads=1), folder / "held_out", workers=threads)
     return measured.top1 / len(measured.photos)
+
+
+def train_here(folder, options, seed, threads):
+    result = npefficient.train(folder / "train", folder / "here.h5", val_dir=folder / "held_out", force=True,
+                               num_threads=threads, **options | {"seed": seed})
+    return result.epochs[-1].val_top1
 
 
 def train_with_timm(folder, options, seed, threads):
@@ -90,18 +90,15 @@ def train_with_timm(folder, options, seed, threads):
     classes = len(list((folder / "train").iterdir()))
     model = timm.create_model("tf_efficientnet_lite0", num_classes=classes, drop_rate=options["drop"])
     if options["weights"] != "nothing":
-        state = npefficient.create_model(options["weights"], pretrained=True).state_dict()
-        body = {name: torch.from_numpy(np.array(array)) for name, array in state.items()
-                if not name.startswith("classifier.")}
-        missing, unexpected = model.load_state_dict(body, strict=False)
-        assert missing == ["classifier.weight", "classifier.bias"] and not unexpected
+        parameters = npefficient.load_weights(options["weights"]).parameters
+        model.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in parameters.items()})
     model = model.to(memory_format=torch.channels_last)
     how = dict(input_size=(3, options["img_size"], options["img_size"]), batch_size=options["batch_size"],
                mean=(0.5,) * 3, std=(0.5,) * 3, use_prefetcher=False, num_workers=0, persistent_workers=False,
                device=torch.device("cpu"))
     training = create_loader(create_dataset("", folder / "train"), is_training=True, interpolation="random",
                              **{name: options[name] for name in ("scale", "hflip", "color_jitter")},
-                             auto_augment=options.get("aa"), **how)
+                             auto_augment=options["aa"], **how)
     held_out = create_loader(create_dataset("", folder / "held_out"), crop_pct=options["crop_pct"],
                              interpolation="bicubic", **how)
     optimizer = create_optimizer_v2(model, options["opt"], options["lr"], options["weight_decay"])
@@ -138,28 +135,31 @@ def import_timm():
     return timm, torch
 
 
-RUNS = {"npefficient": train_here, "timm": train_with_timm, "head alone": fit_head}
+RUNS = {"npefficient": train_here, "timm": train_with_timm}
 
 
 def main(arguments=None):
     parser = argparse.ArgumentParser(description="Train here and with timm, and compare the held-out accuracy.")
     parser.add_argument("task", choices=TASKS)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="a run each (default: 0 1 2)")
-    parser.add_argument("--runs", nargs="+", choices=RUNS, help="default: all that the task has")
+    parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS), help="default: both")
     parser.add_argument("--threads", type=int, default=1, help="processors to use (default: %(default)s)")
     arguments = parser.parse_args(arguments)
 
     write, options = TASKS[arguments.task]
-    runs = arguments.runs or [name for name in RUNS if name != "head alone" or options["weights"] != "nothing"]
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         write(folder)
         count = len(list((folder / "held_out").rglob("*.png")))
-        print(f"accuracy on {count} held-out pictures, for the seeds {' '.join(map(str, arguments.seeds))}")
-        for name in runs:
-            shares = [RUNS[name](folder, options, seed, arguments.threads) for seed in arguments.seeds]
-            each = "  ".join(f"{share:7.2%}" for share in shares)
-            print(f"{name:<12}{each}   mean {np.mean(shares):.2%}", flush=True)
+        print(f"right answers to {count} held-out pictures")
+        for seed in arguments.seeds:
+            shares, start = {}, options["weights"]
+            if start != "nothing":
+                shares["classifier alone"] = fit_head(folder, options, seed, arguments.threads)
+                start = folder / "head.h5"
+            for name in arguments.runs:
+                shares[name] = RUNS[name](folder, options | {"weights": start}, seed, arguments.threads)
+            print(f"seed {seed}: " + ", ".join(f"{name} {share:.2%}" for name, share in shares.items()), flush=True)
 
 
 if __name__ == "__main__":
