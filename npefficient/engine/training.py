@@ -52,6 +52,7 @@ class TrainingEngine(Sharing):
         self.inputs, self.outputs = self.pooled.memory(), self.logits.memory()
         self.zeros = aligned(layout.panel * layout.vector)  # instead of biases
         self.free: list[np.ndarray] = []  # memory of gradients
+        self.kept: dict[str, np.ndarray] = {}  # memory that each pass uses again, by what it is for
 
     # --- forward
 
@@ -75,13 +76,13 @@ class TrainingEngine(Sharing):
                   height=last.maps.height, width=last.maps.width, **last.as_source())
         pooled = global_pool(last.maps.read(self.features), self.network.global_pool)
         self.pooled.write(self.inputs, (pooled * self.masks.get("classifier", np.float32(1)))[None, None])
-        weight = self._packed("pointwise", self._classifier_weight())
+        weight = self._packed("classifier", "pointwise", self._classifier_weight())
         self._run(0, op=steps.FORWARD_POINTWISE, chunks=1, weight=weight, **self._classifier_fields())
         return self.logits.read(self.outputs)[0, 0, :, : self.network.num_classes] + parameters["classifier.bias"]
 
     def _forward(self, layer: Layer) -> None:
         conv, fields = layer.conv, layer.fields()
-        weight = self._packed(conv.op, self.parameters[f"{conv.name}.weight"])
+        weight = self._packed(conv.name, conv.op, self.parameters[f"{conv.name}.weight"])
         if layer.source is None:
             fields |= {"x": self.x, "x_picture": self.x[0].nbytes}
         count, pixels, _ = layer.strips
@@ -136,8 +137,9 @@ class TrainingEngine(Sharing):
         weight, classes = self._classifier_weight(), self.network.num_classes
         dy, dx = self.logits.memory(), self.pooled.memory()
         self.logits.write(dy, np.pad(dlogits, ((0, 0), (0, self.more_classes)))[None, None])
-        turned = self._packed("pointwise", weight.transpose(1, 0, 2, 3))
-        dweight = aligned(self.logits.vectors * self.layout.vector * self.pooled.channels).view(np.float32)
+        turned = self._packed("classifier, turned", "pointwise", weight.transpose(1, 0, 2, 3))
+        dweight = self._zeros("classifier", self.logits.vectors * self.layout.vector * self.pooled.channels)
+        dweight = dweight.view(np.float32)
         self._run(0, op=steps.BACKWARD_POINTWISE, chunks=1, dy=dy, turned=turned,
                   dweight=dweight, x_dy=dx, **self._classifier_fields())
         gradients["classifier.weight"] = self._unpacked("pointwise", weight.shape, dweight)[:classes, :, 0, 0]
@@ -148,7 +150,7 @@ class TrainingEngine(Sharing):
         """The gradient of a layer's weights, and that of what the layer before gave, with its sums."""
         conv, source, fields = layer.conv, layer.source, layer.fields()
         weight, floats, parts = self.parameters[f"{conv.name}.weight"], layer.weight_floats(), layer.parts
-        dweight = aligned(parts * floats * FLOAT).view(np.float32).reshape(parts, floats)
+        dweight = self._zeros(conv.name, parts * floats * FLOAT).view(np.float32).reshape(parts, floats)
         x_size, scratch_size = layer.scratch
         fields |= {"op": BACKWARD[conv.op], "parts": parts, "dy": layer.dy, "dweight": dweight,
                    "dweight_size": dweight[0].nbytes, "scratch_dz": x_size,
@@ -160,7 +162,7 @@ class TrainingEngine(Sharing):
         else:
             source.dy, gathered = self._take(source.maps), self._gathered(source, fields["strips"])
             turned = weight.transpose(1, 0, 2, 3) if conv.op == "pointwise" else weight[:, :, ::-1, ::-1]
-            turned = self._packed(conv.op, turned)
+            turned = self._packed(f"{conv.name}, turned", conv.op, turned)
             skip = layer.block_end.dy if layer.block_end else None
             self._run(scratch_size, **fields | {"turned": turned, "x_dy": source.dy,
                                                 "skip": skip, "gathered": gathered})
@@ -198,17 +200,29 @@ class TrainingEngine(Sharing):
         size = slots * layer.maps.vectors * steps.MOMENTS * self.layout.vector
         return aligned(size).view(np.float32).reshape(slots, layer.maps.vectors, steps.MOMENTS, lanes)
 
-    def _packed(self, op: str, weight: np.ndarray) -> np.ndarray:
-        size = packed_size(self.layout, op, weight.shape)
-        out = aligned(size)
+    def _memory(self, name: str, size: int) -> np.ndarray:
+        """Bytes that each pass uses again, as the system would give new ones page by page: at first zeros."""
+        if name not in self.kept:
+            self.kept[name] = aligned(size)
+        return self.kept[name]
+
+    def _zeros(self, name: str, size: int) -> np.ndarray:
+        """Memory for the gradient of a layer's weights."""
+        memory = self._memory(f"gradient of {name}", size)
+        memory[:] = 0
+        return memory
+
+    def _packed(self, name: str, op: str, weight: np.ndarray) -> np.ndarray:
+        """Packed weights; only their values are written, so that what lies between them stays zero."""
+        out = self._memory(name, packed_size(self.layout, op, weight.shape))
         pack_weight(self.layout, op, weight, out)
         return out
 
     def _unpacked(self, op: str, shape, packed: np.ndarray) -> np.ndarray:
-        """A gradient, in panels of whole vectors -> (M, C, K, K)."""
+        """A gradient, in panels of whole vectors -> (M, C, K, K), a copy."""
         m, c, k, _ = shape
         if op == "depthwise":
-            return packed.reshape(-1, k, k, self.layout.lanes).transpose(0, 3, 1, 2).reshape(-1, 1, k, k)[:m]
+            return packed.reshape(-1, k, k, self.layout.lanes).transpose(0, 3, 1, 2).reshape(-1, 1, k, k)[:m].copy()
         ends = np.cumsum(self.layout.panel_sizes(self.layout.vectors(m))) * self.layout.lanes * c * k * k
         parts = np.split(packed, ends[:-1])
         return np.concatenate([part.reshape(k, k, c, -1).transpose(3, 2, 0, 1) for part in parts])[:m]
