@@ -208,9 +208,11 @@ RUNGS = (
          _loops(pointwise.plain_loops, depthwise.plain_loops, False)),
     Rung("block", "compiled loops", "limited by the interpreter: Numba compiles the same loops",
          _loops(pointwise.compiled_loops, depthwise.compiled_loops, False)),
-    Rung("block", "lanes over channels", "limited by the latency of additions: channels go "
-         f"innermost, {LANES} to a vector",
-         _loops(pointwise.lanes_over_channels, depthwise.lanes_over_channels, True)),
+    Rung("block", "fused multiply-adds", "limited by the latency of additions: a multiplication and an addition become "
+         "one instruction, which is no help", _loops(pointwise.fused_multiply_adds, depthwise.fused_multiply_adds,
+                                                     False)),
+    Rung("block", "lanes over channels", "limited by latency still: channels go innermost, and the compiler makes "
+         "vectors of them", _loops(pointwise.lanes_over_channels, depthwise.lanes_over_channels, True)),
     Rung("block", "explicit vectors", "limited by loads and stores: sums stay in registers, and the expansion writes "
          "between zeros", _vectors(pointwise.explicit_vectors, depthwise.explicit_vectors)),
     Rung("block", "tiled in registers", "limited by loads, and by the latency of additions again: four pixels "

@@ -174,6 +174,18 @@ class Prepared:
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What one multiply-add in the innermost loop of a rung takes of the core; a vector counts once."""
+
+    lanes: int  # floats that an instruction computes; where the compiler chooses them, at most
+    sums: int | None  # independent sums in flight; None: the sums are in memory, and any number is
+    loads: float  # for each multiply-add
+    stores: float = 0
+    fused: bool = True  # one instruction; otherwise a multiplication and an addition, which alone is waited for
+    kernel: str | None = None  # the name in the machine code of the function with this loop; None: the rung's own
+
+
+@dataclass(frozen=True)
 class Rung:
     """One way to compute an operator."""
 
@@ -182,3 +194,5 @@ class Rung:
     reason: str  # what the rung before it is limited by, and what this one does about it
     prepare: Callable[[Any], Prepared]  # of a Case, or of a QuantizedCase on the ladder in 8 bits
     lacking: str | None = None  # what this processor would need for it and does not have
+    code: tuple[Callable, ...] = ()  # the functions to read, the innermost first
+    cost: Cost | None = None  # where the speed can be predicted

@@ -17,7 +17,7 @@ from ..kernels.lanes import family
 from ..kernels.memory import write_blocks
 from .arrays import LANES, LAYOUT, VECTOR, address, blocks, bordered, out_of_blocks, padding, placed, planes_of, zeros
 from .case import Case, Folded, Prepared, Rung
-from .pointwise import SIX, ZERO
+from .loops import SIX, ZERO
 
 # --- plain loops: the formula ----------------------------------------------------------------------------------------
 
@@ -37,15 +37,16 @@ def plain_loops(x, weight, bias, stride, top, left, out):
                 out[q, r, c] = min(max(total, ZERO), SIX)
 
 
-# --- compiled loops: the same function as machine code ---------------------------------------------------------------
+# --- compiled loops, fused multiply-adds: the same function as machine code, without and with FMA --------------------
 
 compiled_loops = njit(plain_loops)
+fused_multiply_adds = njit(fastmath={"contract"})(plain_loops)  # a multiplication and an addition may become one FMA
 
 
 # --- lanes over channels: channels innermost -------------------------------------------------------------------------
 
 
-@njit(fastmath={"contract"})  # a multiplication and an addition may become one FMA
+@njit(fastmath={"contract"})
 def lanes_over_channels(x, weight, bias, stride, top, left, out):
     """weight (K, K, C). For each vector FMA 3 loads (pixel, weight, sum) and 1 store (sum)."""
     height, width, channels = x.shape
@@ -202,14 +203,15 @@ def _packed(case: Case) -> Prepared:
 
 RUNGS = (
     Rung("depthwise", "plain loops", "the formula as it stands", _loops(plain_loops, False)),
-    Rung("depthwise", "compiled loops", "limited by the interpreter, some hundred instructions for each product: "
-         "Numba compiles the same loops", _loops(compiled_loops, False)),
-    Rung("depthwise", "lanes over channels", "limited by the latency of additions, each of which waits for the one "
-         "before, and by the test whether a tap lies inside the "
-         f"picture, asked for each product: channels go innermost, so that a vector holds {LANES} sums and one answer "
-         "serves them all", _loops(lanes_over_channels, True)),
-    Rung("depthwise", "explicit vectors", "limited by loads and stores, four for each vector multiply-add: the sum "
-         "stays in a register, and zeros around the picture spare the questions", _vectors(explicit_vectors)),
+    Rung("depthwise", "compiled loops", "limited by the interpreter, which makes Python objects of two numbers for "
+         "each product: Numba compiles the same loops", _loops(compiled_loops, False)),
+    Rung("depthwise", "fused multiply-adds", "limited by the latency of additions, each of which waits for the one "
+         "before, and by the test whether a tap lies inside the picture, made for each product: a multiplication and "
+         "an addition become one instruction, which is no help with either", _loops(fused_multiply_adds, False)),
+    Rung("depthwise", "lanes over channels", "limited by the same still: channels go innermost, the compiler makes "
+         "vectors of them, and one test serves them all", _loops(lanes_over_channels, True)),
+    Rung("depthwise", "explicit vectors", "limited by loads and stores, four for each vector FMA: the sum stays in a "
+         "register, and zeros around the picture make the tests unnecessary", _vectors(explicit_vectors)),
     Rung("depthwise", "tiled in registers", "limited by loads still, and by the latency of additions again: four "
          "outputs at a time share weights and pixels", _vectors(tiled_in_registers)),
     Rung("depthwise", "packed weights", "limited by the first cache, as pixels lie all channels apart: blocks of "

@@ -7,8 +7,11 @@
     bytes at least 4 (P K + K M + P M): each value read or written once
 
 Every rung computes the same sums. They differ in where the values are kept, which the comments count in loads and
-stores for each fused multiply-add (FMA). A core starts one or two vector FMAs per cycle, and as many loads, and an
-FMA's latency is four cycles. Source of the scheme: Goto & van de Geijn 2008 (doi 10.1145/1356052.1356053).
+stores for each fused multiply-add (FMA), and in how many sums are in flight. A core starts one or two vector FMAs per
+cycle, and as many loads, and an FMA's latency is about four cycles: `npefficient bench kernels` measures this, and
+predicts each rung from its `Cost`. Source of the scheme: Goto & van de Geijn 2008 (doi 10.1145/1356052.1356053).
+
+The rungs up to `lanes over channels` are in `loops.py`.
 """
 from typing import NamedTuple
 
@@ -16,7 +19,7 @@ import numpy as np
 from numba import njit
 
 from ..kernels.lanes import family
-from ..kernels.pointwise import pointwise_kernel
+from ..kernels.pointwise import pointwise_kernel, pointwise_tile
 from .arrays import (
     LANES,
     LAYOUT,
@@ -31,50 +34,8 @@ from .arrays import (
     planes_of,
     zeros,
 )
-from .case import Case, Folded, Prepared, Rung
-
-ZERO, SIX = np.float32(0), np.float32(6)  # Numba would turn Python ints into float64
-
-
-# --- plain loops: the formula ----------------------------------------------------------------------------------------
-
-
-def plain_loops(x, weight, bias, relu6, residual, out):
-    """weight (M, K). FLOPs and bytes as above, and some hundred of Python's instructions for each product."""
-    for p in range(x.shape[0]):
-        for m in range(weight.shape[0]):
-            total = bias[m]
-            for k in range(x.shape[1]):
-                total += x[p, k] * weight[m, k]
-            if relu6:
-                total = min(max(total, ZERO), SIX)
-            if len(residual):
-                total += residual[p, m]
-            out[p, m] = total
-
-
-# --- compiled loops: the same function as machine code ---------------------------------------------------------------
-
-compiled_loops = njit(plain_loops)
-
-
-# --- lanes over channels: output channels innermost ------------------------------------------------------------------
-
-
-@njit(fastmath={"contract"})  # a multiplication and an addition may become one FMA
-def lanes_over_channels(x, weight, bias, relu6, residual, out):
-    """weight (K, M). For each vector FMA 2 loads (weight, sum) and 1 store (sum)."""
-    for p in range(x.shape[0]):
-        out[p] = bias
-        for k in range(x.shape[1]):
-            for m in range(weight.shape[1]):
-                out[p, m] += x[p, k] * weight[k, m]
-        for m in range(weight.shape[1]):
-            if relu6:
-                out[p, m] = min(max(out[p, m], ZERO), SIX)
-            if len(residual):
-                out[p, m] += residual[p, m]
-
+from .case import Case, Cost, Folded, Prepared, Rung
+from .loops import compiled_loops, four_sums, fused_multiply_adds, lanes_over_channels, plain_loops, register_block
 
 # --- explicit vectors: sums in registers -----------------------------------------------------------------------------
 
@@ -251,18 +212,39 @@ def _packed(case: Case) -> Prepared:
     return Prepared(packed_weights, arguments, lambda: out_of_blocks(out, channels), (x, residual, *arrays))
 
 
+PANEL = LAYOUT.panel
+PIXELS = LAYOUT.largest_tile(PANEL)
+PER_LOAD = UNROLL if LAYOUT.inputs_kept else 1  # NEON loads four values of a pixel at once, and multiplies by a lane
+KERNELS = {pixels: f"npefficient_vector_tile_x{LANES}_{pixels}_{PANEL}" for pixels in (1, TILE)}
+
 RUNGS = (
-    Rung("pointwise", "plain loops", "the formula as it stands", _loops(plain_loops, False)),
-    Rung("pointwise", "compiled loops", "limited by the interpreter, some hundred instructions for each product: "
-         "Numba compiles the same loops", _loops(compiled_loops, False)),
-    Rung("pointwise", "lanes over channels", "limited by the latency of additions, each of which waits for the one "
-         f"before: output channels go innermost, so that a vector holds {LANES} sums",
-         _loops(lanes_over_channels, True)),
-    Rung("pointwise", "explicit vectors", "limited by loads and stores, three for each vector multiply-add: the sums "
-         "stay in registers", _vectors(explicit_vectors)),
-    Rung("pointwise", "tiled in registers", "limited by the latency of additions again, and by loads: four pixels at a "
-         "time share every weight", _vectors(tiled_in_registers)),
+    Rung("pointwise", "plain loops", "the formula as it stands", _loops(plain_loops, False), code=(plain_loops,)),
+    Rung("pointwise", "compiled loops", "limited by the interpreter, which makes Python objects of two numbers for "
+         "each product: Numba compiles the same loops", _loops(compiled_loops, False), code=(compiled_loops,),
+         cost=Cost(lanes=1, sums=1, loads=2, fused=False)),
+    Rung("pointwise", "fused multiply-adds", "limited by the latency of additions, each of which waits for the one "
+         "before, and the compiler must not change the order of a sum of floats: a multiplication and an addition "
+         "become one instruction, which is no help, since its latency is not shorter",
+         _loops(fused_multiply_adds, False), code=(fused_multiply_adds,), cost=Cost(lanes=1, sums=1, loads=2)),
+    Rung("pointwise", "four sums", "limited by latency still: four output channels at a time, whose sums do not wait "
+         "for each other", _loops(four_sums, False), code=(four_sums,), cost=Cost(lanes=1, sums=4, loads=5 / 4)),
+    Rung("pointwise", "register block", "limited by latency still, and by loads: two pixels share the weights of four "
+         "channels, and eight sums are in flight", _loops(register_block, False), code=(register_block,),
+         cost=Cost(lanes=1, sums=8, loads=6 / 8)),
+    Rung("pointwise", "lanes over channels", "limited by the number of instructions, each of which computes a single "
+         "product: output channels go innermost, where the order of a sum does not matter, and the compiler makes "
+         "vectors of them", _loops(lanes_over_channels, True), code=(lanes_over_channels,),
+         cost=Cost(lanes=LANES, sums=None, loads=2, stores=1)),
+    Rung("pointwise", "explicit vectors", "limited by loads and stores, three for each vector FMA: the sums stay in "
+         "registers", _vectors(explicit_vectors), code=(vector_tile, panel_of_tiles, explicit_vectors),
+         cost=Cost(lanes=LANES, sums=PANEL, loads=(PANEL + 1) / PANEL, kernel=KERNELS[1])),
+    Rung("pointwise", "tiled in registers", "limited by the latency of three sums, and by more than one load for each "
+         "FMA: four pixels at a time share every weight", _vectors(tiled_in_registers),
+         code=(vector_tile, panel_of_tiles, tiled_in_registers),
+         cost=Cost(lanes=LANES, sums=TILE * PANEL, loads=(PANEL + TILE) / (PANEL * TILE), kernel=KERNELS[TILE])),
     Rung("pointwise", "packed weights", "limited by rows that lie far apart, and by remainders of tiles and halves of "
-         "vectors, which cost whole ones: weights in the order of their use, tiles as equal as can be; this is the "
-         "engine's kernel", _packed),
+         "vectors, which cost as much as whole ones: weights in the order of their use, tiles as equal as can be; this "
+         "is the engine's kernel", _packed, code=(pointwise_tile, packed_weights),
+         cost=Cost(lanes=LANES, sums=PIXELS * PANEL, loads=(PANEL + PIXELS / PER_LOAD) / (PANEL * PIXELS),
+                   kernel=f"npefficient_pointwise_tile_x{LANES}_{PANEL}_0_{PIXELS}")),
 )
