@@ -5,6 +5,9 @@
     dot_add         acc[c] += dot(acc[c], weight), likewise, on integers; 2 * lanes * group * CHAINS * ROUNDS operations
                     per turn
     read_sum        acc[v] += x[v], for STREAMS vectors per turn; 4 * lanes * STREAMS bytes per turn
+    sums_in_flight  acc[c] = x * y + acc[c], ROUNDS times per turn, for SUMS accumulators; LOADS of the two factors, 0
+                    to 2, are loaded for each, from the first-level cache; 2 * lanes * SUMS * ROUNDS FLOPs per turn
+    float_chain     acc = acc + x, ROUNDS times per turn, each after the one before; lanes * ROUNDS FLOPs per turn
     add_chain       total += step, ADDITIONS times per turn, each after the one before
 
 A fused multiply-add has a latency of about 4 cycles and a core starts 2 (ARM: up to 4) per cycle, so 8 (16) independent
@@ -20,10 +23,11 @@ import functools
 
 from numba import njit
 
-from ..kernels.lanes import kernel
+from ..kernels.lanes import family, kernel
 from ..kernels.layout import FLOAT32, Layout
 
 ROUNDS, STREAMS, ADDITIONS = 8, 8, 64
+IN_FLIGHT = (1, 2, 3, 4, 6, 8, 12)  # SUMS of `sums_in_flight`
 
 
 def multiply_add(t, acc, factor, summand, turns, *, CHAINS):
@@ -65,6 +69,36 @@ def read_sum(t, x, turns, acc):
     _, *values = t.loop(turns, turn, x, *(t.load(acc + v * size) for v in range(STREAMS)))
     for v, value in enumerate(values):
         t.store(value, acc + v * size)
+
+
+def sums_in_flight(t, acc, x, turns, *, SUMS, LOADS):
+    """acc: SUMS vectors, read and written back; x: SUMS * ROUNDS * 2 vectors."""
+    size = t.layout.vector
+    first, second = t.load(x), t.load(x + size)
+
+    def turn(i, x, *values):
+        for r in range(ROUNDS):
+            at = [(r * SUMS + c) * 2 * size for c in range(SUMS)]
+            values = [t.fma(t.load(x + at[c]) if LOADS else first, t.load(x + at[c] + size) if LOADS > 1 else second,
+                            value) for c, value in enumerate(values)]
+        return x.hidden(), *values  # else LLVM loads once, before the loop
+
+    _, *values = t.loop(turns, turn, x, *(t.load(acc + c * size) for c in range(SUMS)))
+    for c, value in enumerate(values):
+        t.store(value, acc + c * size)
+
+
+def float_chain(t, acc, x, turns):
+    """acc, x: one vector each."""
+    step = t.load(x)
+
+    def turn(i, value):
+        for _ in range(ROUNDS):
+            value = value + step
+        return (value,)
+
+    value, = t.loop(turns, turn, t.load(acc))
+    t.store(value, acc)
 
 
 def add_chain(t, total, step, turns):
@@ -124,5 +158,30 @@ def adder():
     @njit(nogil=True)
     def call(total, step, turns):
         body(total, step, turns)
+
+    return call
+
+
+@functools.cache
+def summer(layout: Layout):
+    """Compile `sums_in_flight` -> call(sums, loads, acc, x, turns), for sums in IN_FLIGHT and 0 to 2 loads."""
+    body = family(sums_in_flight, layout, lambda SUMS, LOADS: SUMS in IN_FLIGHT, SUMS=range(1, max(IN_FLIGHT) + 1),
+                  LOADS=range(3))
+
+    @njit(nogil=True)
+    def call(sums, loads, acc, x, turns):
+        body(sums, loads, acc, x, turns)
+
+    return call
+
+
+@functools.cache
+def float_adder(layout: Layout):
+    """Compile `float_chain` -> call(acc, x, turns)."""
+    body = kernel(float_chain, layout)
+
+    @njit(nogil=True)
+    def call(acc, x, turns):
+        body(acc, x, turns)
 
     return call
