@@ -20,8 +20,9 @@ Each shape is repeated alone, so that what fits a cache stays there; us: the med
 the cost of the call. Each layer is a step of its own here. In the network a depthwise layer is fused with the layer
 before it (see 'bench layers'); here it first copies its input and pads it with zeros, which is part of its time.
 GB/s: for the least bytes to read and write; limit: the roofline's share of the peak, if all of them are read from the
-smallest level of memory that holds them; layers: how many have this shape, first: the first of them. The peak of int8
-is that of integers, also for the first two layers, which compute with floats."""
+smallest level of memory that they fill to at most a half (L3, which may be shared: to a quarter); layers: how many have
+this shape, first: the first of them. The peak of int8 is that of integers, also for the first two layers, which compute
+with floats."""
 CALL, MOST = 2e-3, 1000  # seconds of one call of the driver, filled with repeats, and the most repeats
 
 
@@ -47,12 +48,12 @@ def run(report, name: str, op: str | None = None, layer: str | None = None, size
             case = ladder.quantized_case_of(weights, layer, *size)
         else:
             case = ladder.case_of(weights, of_ladder, layer, *size)
-        rungs = ladder.run(report, title, case, peak, seconds)
+        rungs, blas = ladder.run(report, title, case, peak, seconds)
         if plot:
-            plots.ladder(rungs, title, peak, plot, case.unit)
+            plots.write(plots.ladder(rungs, title, peak, case.unit, report.about, blas), plot)
     elif plot:
-        plots.roofline(rows, f"{subject.titled(precision)}, layers one by one, hot", UNITS[precision], peak, bandwidths,
-                       plot)
+        title = f"{subject.titled(precision)}, layers one by one, data in the caches as far as they fit"
+        plots.write(plots.roofline(rows, title, UNITS[precision], peak, bandwidths, report.about), plot)
 
 
 def time_chosen(report, title: str, steps: Steps, chosen: dict[int, int], peak: float, bandwidths: dict[str, float],

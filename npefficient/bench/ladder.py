@@ -15,15 +15,20 @@ from ..network.architecture import Architecture, Conv
 from ..network.folding import fold
 from ..network.parameters import Weights
 from ..network.quantization import QuantizedWeights, reads_floats
+from .blas import WAYS, compare
+from .limits import measure_limits, predict
 from .measure import measure
 from .verify import verify
 
-COLUMNS = {"rung": "<19", "us": ">11.1f", "best": ">11.1f", "G{unit}/s": ">8.3g", "of peak": ">8.2%", "GB/s": ">8.3g",
-           "x before": ">8.3g", "rows": ">7", "differs": ">8.1e"}
+COLUMNS = {"rung": "<19", "us": ">10.1f", "best": ">10.1f", "G{unit}/s": ">8.3g", "of peak": ">8.2%", "GB/s": ">8.3g",
+           "x before": ">8.3g", "rows": ">7", "differs": ">8.1e", "predicted": ">9.3g", "limit": ">8"}
 LEGEND = """\
 us: the median, best: the shortest, both with the cost of calling a compiled function, a microsecond or two; GB/s: for
 the least bytes to read and write; x before: the speed relative to the rung before; rows: the rows of the picture that
-were timed, if all of them take too long: the time is scaled up. Packing and layouts are not timed."""
+were timed, if all of them take too long: the time is scaled up. Packing and layouts are not timed. predicted: the
+speed that the slowest of three allows, each of which is measured alone: the latency of the sums in flight, the loads
+and stores, and the units that multiply; limit: which of them it is. The prediction leaves out what comes before and
+after each sum and the caches beyond the first, and a processor may begin a sum before the last one is done."""
 LONGEST = 0.5  # seconds of one call
 
 
@@ -101,13 +106,15 @@ def expected_in_8_bits(case: QuantizedCase) -> np.ndarray:
     return quantized_reference.clamp(y) if case.relu6 else y if case.residual is None else y + case.residual
 
 
-def run(report, title: str, case: Case | QuantizedCase, peak: float, seconds: float) -> list[dict]:
-    """Print the ladder of a case; returns its rows. peak: of its precision, in operations per second."""
+def run(report, title: str, case: Case | QuantizedCase, peak: float,
+        seconds: float) -> tuple[list[dict], dict | None]:
+    """Print the ladder of a case -> its rows, and what NumPy's product of matrices reaches, as `plots.ladder` takes it,
+    None where it does not compare. peak: of its precision, in operations per second."""
     rungs, (h, w, c), (q, r, m), unit = LADDERS[case.op], case.x.shape, case.out_shape, case.unit
     table = report.table(f"{title}: {case.op}, {h}x{w}x{c} to {q}x{r}x{m}, {case.flops / 1e6:.2f} M{unit}s, "
                          f"{case.bytes / 1024:,.0f} KiB at least; peak {peak / 1e9:.1f} G{unit}/s",
                          {key.format(unit=unit): form for key, form in COLUMNS.items()}, "ladder")
-    before = None
+    before, limits = None, measure_limits() if any(rung.cost for rung in rungs) else {}
     for rung in rungs:
         if rung.lacking:
             table.add(rung=rung.name, reason=rung.reason, lacking=rung.lacking)
@@ -119,15 +126,29 @@ def run(report, title: str, case: Case | QuantizedCase, peak: float, seconds: fl
         timing = measure(prepared.call, seconds)
         each, best = (taken * case.flops / part.flops for taken in (timing.median, timing.minimum))
         rows = None if part is case else f"{len(part.x)}/{h}"
+        predicted = rung.cost and predict(rung.cost, limits)
         table.add(rung=rung.name, us=each * 1e6, best=best * 1e6, rows=rows, differs=differs, reason=rung.reason, **{
             f"G{unit}/s": case.flops / each / 1e9, "of peak": case.flops / each / peak,
-            "GB/s": case.bytes / each / 1e9, "x before": before and before / each})
+            "GB/s": case.bytes / each / 1e9, "x before": before and before / each,
+            "predicted": predicted and predicted.flops / 1e9, "limit": predicted and predicted.limit})
         before = each
     print(LEGEND)
+    blas = numpy_line(report, case, peak, seconds) if case.op == "pointwise" else None
     for rung in rungs:
         lacking = f"; not measured, as this processor lacks {rung.lacking}" if rung.lacking else ""
         print(textwrap.fill(f"{rung.name}: {rung.reason}{lacking}.", 120, initial_indent="- ", subsequent_indent="  "))
-    return table.rows
+    return table.rows, blas
+
+
+def numpy_line(report, case: Case, peak: float, seconds: float) -> dict:
+    """Print how fast NumPy computes the same layer on one thread -> what `plots.ladder` takes."""
+    taken = compare(case, seconds)
+    speeds = {way: case.flops / taken[way] for way in WAYS}
+    table = report.table(f"the same in NumPy ({taken['library']}), on one thread, in a process of its own",
+                         {"way": "<19", "us": ">10.1f", "GFLOP/s": ">19.3g", "of peak": ">8.2%"}, "blas")
+    for way, words in WAYS.items():
+        table.add(way=words, us=taken[way] * 1e6, **{"GFLOP/s": speeds[way] / 1e9, "of peak": speeds[way] / peak})
+    return {"library": taken["library"], "product": speeds["product"]}
 
 
 def portion(rung: Rung, case: Case, clock=time.perf_counter) -> Case:

@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from ..kernels.processor import target
@@ -57,6 +58,19 @@ def frequencies(cpu: Path = CPU0, cpuinfo: Path = Path("/proc/cpuinfo")) -> dict
     if nominal:
         found["cpuinfo"] = float(nominal[0])
     return found
+
+
+def others_running(loadavg: Path = Path("/proc/loadavg"), times: int = 10) -> float | None:
+    """How many threads run or wait for a processor besides this one, on average over a tenth of a second; None if the
+    system does not tell. A load average also counts what ended a minute ago."""
+    found = []
+    for _ in range(times):
+        fields = read(loadavg).split()
+        if len(fields) < 4:
+            return None
+        found.append(int(fields[3].partition("/")[0]) - 1)
+        time.sleep(0.01)
+    return sum(found) / times
 
 
 def commit() -> str | None:

@@ -1,10 +1,11 @@
 """Tables on the screen, and the same figures as JSON, with their environment."""
 import sys
+import time
 
 from ..common.figure_files import write_json
 from ..common.paths import check_target
 from ..common.text import counted, plain
-from .machine import environment
+from .machine import environment, others_running
 
 NOTE = "Figures of one run compare with each other only: another run, load or machine gives others."
 
@@ -12,6 +13,14 @@ NOTE = "Figures of one run compare with each other only: another run, load or ma
 def progress(text: str) -> None:
     """Report the progress of a long measurement on stderr; its table is printed at the end."""
     print(text, file=sys.stderr, flush=True)
+
+
+def is_busy(environment: dict, running=others_running) -> bool | None:
+    """Whether other work keeps more than half of the processors busy; None if the system does not tell."""
+    others = running()
+    if others is None and environment["load_average"]:
+        others = environment["load_average"][0]
+    return None if others is None else others > 0.5 * environment["threads_available"]
 
 
 class Report:
@@ -26,8 +35,15 @@ class Report:
         e = self.environment
         print(f"{plain(e['cpu'])}, {counted(e['threads_available'], 'processor')}, {' '.join(e['features'])}; load "
               + (f"{e['load_average'][0]:.2f}" if e["load_average"] else "unknown"))
-        if e["load_average"] and e["load_average"][0] > 0.5 * e["threads_available"]:
+        self.busy = is_busy(e)
+        if self.busy:
             print("WARNING: the machine is busy with other work: times will be too long, and speeds too low")
+
+    @property
+    def about(self) -> str:
+        """The machine, the day, and whether other work kept it busy, for a picture."""
+        state = {True: "busy with other work", False: "not busy", None: "busy or not: unknown"}[self.busy]
+        return f"{plain(self.environment['cpu'])}, {time.strftime('%Y-%m-%d')}, {state}"
 
     def table(self, title: str, columns: dict[str, str], name: str | None = None) -> "Table":
         """Start a table: `columns` maps each key of a row to its format, such as "<20", ">10.2f" or ">7.1%"."""

@@ -73,7 +73,7 @@ def measure_times(weights, x: np.ndarray, logits: np.ndarray) -> Times:
     peak = core_peak(PEAK_SECONDS, steps.precision)
     weights_read = sum(step.constants for step in steps.steps)
     # The best of the reads, as the peak is the best of the sums: a limit is what nothing disturbs.
-    rates = dict(bandwidths(READ_SECONDS, max(weights_read, *(step.bytes() for step in steps.steps)), best=True))
+    rates = bandwidths(READ_SECONDS, max(weights_read, *(step.bytes() for step in steps.steps)), best=True)
     timed = tuple(
         StepTime(step.name, tuple(layer.name.removeprefix(QUANTISES) for layer in step.layers), step.macs,
                  step.flops(), float(median), step.bytes(), _limit(step, weights_read, peak, rates))

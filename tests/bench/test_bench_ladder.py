@@ -9,7 +9,6 @@ from PIL import Image
 
 from npefficient.bench import kernels, ladder, plots
 from npefficient.bench.measure import Timing
-from npefficient.errors import NpefficientError
 from npefficient.ladder.case import Prepared, Rung
 from npefficient.ladder.registry import LADDERS
 from npefficient.network import architecture, quantized_reference, reference
@@ -89,6 +88,8 @@ def test_every_rung_of_a_ladder(monkeypatch, run, tmp_path, arguments, op):
     assert rows[0]["x before"] is None
     assert [row["x before"] for row in rows[1:]] == pytest.approx([a["us"] / b["us"] for a, b in zip(rows, rows[1:])])
     assert len(tables.get("kernels", [])) == (op != "block") and ("reads" in tables) == (op != "block")
+    assert [bool(row["predicted"]) for row in rows] == [rung.cost is not None for rung in LADDERS[op]]
+    assert len(tables.get("blas", [])) == 2 * (op == "pointwise")
     assert len(pixels_of(tmp_path / "ladder.png")) > 600 * 300
 
 
@@ -214,12 +215,15 @@ def test_a_slow_rung_is_timed_on_some_rows(weights, seconds, rows):
 def test_the_time_of_some_rows_is_scaled_up(monkeypatch, run):
     called = []
     monkeypatch.setattr(ladder, "portion", lambda rung, case: case.top(2))
+    monkeypatch.setattr(ladder, "compare", lambda case, seconds: {"library": "none", "product": 1.0, "layer": 2.0})
     monkeypatch.setitem(ladder.LADDERS, "pointwise", (timed(0.0, Clock(), called),))
     monkeypatch.setattr(ladder, "measure", lambda call, seconds: Timing(5, 1.0, 2.0, 3.0, 4.0))
     code, out, _, tables = run("--layer", "blocks.3.1.conv_pw")
     (row,) = tables["ladder"]
     assert code == 0 and row["rows"] == "2/3" and "2/3" in out and set(called) == {2}
     assert row["us"] == pytest.approx(2e6 * 3 / 2) and row["best"] == pytest.approx(1e6 * 3 / 2)
+    product, layer = tables["blas"]
+    assert product["GFLOP/s"] == pytest.approx(2 * layer["GFLOP/s"]) and product["us"] == 1e6
 
 
 def test_a_wrong_rung_is_not_timed(monkeypatch, run):
@@ -255,7 +259,7 @@ def test_a_roofline_of_the_layers(monkeypatch, run, tmp_path):
     monkeypatch.setattr(kernels, "reads", lambda report, seconds: {"L1": 2e11, "memory": 2e10})
     drawn = []
     draw = plots.roofline
-    monkeypatch.setattr(plots, "roofline", lambda rows, *rest: (drawn.extend(rows), draw(rows, *rest)))
+    monkeypatch.setattr(plots, "roofline", lambda rows, *rest: (drawn.extend(rows), draw(rows, *rest))[1])
     code, out, err, tables = run("--layer", "blocks.[01].*", "--plot", tmp_path / "roof.png")
     assert code == 0 and err == "" and f"wrote {tmp_path / 'roof.png'}: the picture" in out
     assert drawn == tables["kernels"]
@@ -263,29 +267,3 @@ def test_a_roofline_of_the_layers(monkeypatch, run, tmp_path):
     for colour in (plots.COLOURS["depthwise"], plots.COLOURS["pointwise"], plots.PEAK):
         wanted = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
         assert (np.abs(pixels - wanted).max(1) < 60).any(), f"nothing is drawn in {colour}"
-
-
-def test_the_bars_of_a_ladder_end_at_their_speed(monkeypatch, tmp_path):
-    figures = []
-    monkeypatch.setattr(plots, "_write", lambda figure, path: figures.append(figure))
-    rows = [{"rung": "a", "GFLOP/s": 0.02, "x before": None}, {"rung": "b", "GFLOP/s": 50.0, "x before": 2500.0}]
-    plots.ladder(rows, "title", 1e11, tmp_path / "a.png", "FLOP")
-    (axes,) = figures[0].axes
-    assert [bar.get_width() for bar in axes.patches] == [0.02, 50.0]
-    assert list(axes.lines[0].get_xdata()) == [100.0, 100.0]
-    texts = [text.get_text() for text in axes.texts]
-    assert {"0.02", "50", "2.5e+03", "peak 100"} <= set(texts) and axes.get_xlim()[0] < 0.02
-
-
-def test_an_interrupted_picture_leaves_the_old_one(monkeypatch, tmp_path):
-    from matplotlib.figure import Figure
-
-    (tmp_path / "a.png").write_bytes(b"old")
-
-    def savefig(*arguments, **options):
-        raise NpefficientError("interrupted")
-
-    monkeypatch.setattr(Figure, "savefig", savefig)
-    with pytest.raises(NpefficientError, match="interrupted"):
-        plots._write(Figure(), tmp_path / "a.png")
-    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]

@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from npefficient.bench import measure, peak, probes, report
+from npefficient.bench import machine, measure, peak, probes, report
 from npefficient.engine import cpus
 from npefficient.errors import NpefficientError
 from npefficient.kernels.layout import INT8, Layout
@@ -174,6 +174,36 @@ def test_no_level_is_read_that_nothing_needs(monkeypatch, most, expected):
     monkeypatch.setattr(peak, "cache_sizes", lambda: {"L1": 32 << 10, "L2": 1 << 20})
     monkeypatch.setattr(peak, "read_bandwidth", lambda size, lanes, seconds: 1e9)
     assert list(peak.reads(report.Report(), 0.1, most)) == expected
+
+
+@pytest.mark.parametrize("speeds, expected", [
+    ((3.0, 2.0, 1.0), []), ((1.0, 2.0, 1.0), ["L1"]), ((2.0, 2.0, 2.0), []), ((3.0, 1.0, 2.0), ["L2"]),
+    ((1.0, 2.0, 3.0), ["L1", "L2"])])
+def test_a_level_slower_than_one_beyond_it_was_disturbed(speeds, expected):
+    assert peak.disturbed(dict(zip(("L1", "L2", "memory"), speeds))) == expected
+
+
+@pytest.mark.parametrize("second, marked", [(4e9, False), (0.5e9, True)])
+def test_a_disturbed_level_is_read_again_and_then_marked(monkeypatch, capsys, second, marked):
+    speeds = iter([1e9, 2e9, 0.3e9, second])
+    monkeypatch.setattr(peak, "cache_sizes", lambda: {"L1": 32 << 10, "L2": 1 << 20})
+    monkeypatch.setattr(peak, "read_bandwidth", lambda size, lanes, seconds: next(speeds))
+    found = peak.reads(report.Report(), 0.1)
+    assert found == {"L1": max(1e9, second), "L2": 2e9, "memory": 0.3e9}
+    assert ("L1 came out slower" in capsys.readouterr().out) == marked
+
+
+@pytest.mark.parametrize("load, running, expected", [
+    ([9.0], 0.2, False), ([0.0], 1.4, True), ([1.4], None, True), ([0.4], None, False), (None, None, None)])
+def test_what_runs_now_tells_whether_a_machine_is_busy(load, running, expected):
+    environment = {"load_average": load, "threads_available": 2}
+    assert report.is_busy(environment, lambda: running) is expected
+
+
+def test_the_thread_that_asks_does_not_count_as_other_work(tmp_path):
+    (tmp_path / "loadavg").write_text("5.10 4.02 3.00 3/412 8071\n")
+    assert machine.others_running(tmp_path / "loadavg", times=2) == 2.0
+    assert machine.others_running(tmp_path / "absent") is None
 
 
 @pytest.mark.parametrize("operations, size, expected", [
