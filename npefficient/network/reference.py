@@ -3,6 +3,8 @@
 Read this page first. It is the oracle for everything faster. It runs in the dtype of its input (float32 or float64),
 on any height and width down to 1 x 1, and takes the parameters under timm's names.
 
+`notebooks/lite0.py` is the same for lite0 alone, with its weight file and its preprocessing, as a program of one file.
+
 Letters: N batch, H W input rows and columns, C input channels, M output channels, K kernel, S stride, Q R output rows
 and columns. Arrays are NHWC; weights are (M, C, K, K), as in the checkpoint.
 """
@@ -23,7 +25,8 @@ def pad_same(x, kernel: int, stride: int):
 def taps(x, kernel: int, stride: int):
     """Yield (i, j, view) for each of the K x K taps: the padded input pixel of each output, (N, Q, R, C).
 
-    A convolution is the sum over taps of these views, each multiplied by the weights of its tap.
+    A convolution is the sum over taps of these views, each multiplied by the weights of its tap. Side by side, they
+    would be the matrix of im2col, (N Q R, K K C); as views, they take no memory.
     """
     padded = pad_same(x, kernel, stride)
     q, r = (-(-size // stride) for size in x.shape[1:3])
