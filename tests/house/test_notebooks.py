@@ -22,7 +22,7 @@ NO_BYTECODE = shutil.ignore_patterns("__pycache__")
 FOLDER = Path(__file__).parents[2] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 PRETRAINED = [path for path in NOTEBOOKS if "pretrained=True" in path.read_text(encoding="utf-8")]
-EXTRA = ("ipykernel", "matplotlib", "nbclient")
+EXTRA = ("ipykernel", "matplotlib", "nbclient", "sklearn")
 needs_kernel = pytest.mark.skipif(not all(map(importlib.util.find_spec, EXTRA)),
                                   reason=f"notebooks run: needs {', '.join(EXTRA)}")
 every_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
