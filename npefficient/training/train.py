@@ -11,6 +11,7 @@ from ..common.paths import StrPath
 from ..common.text import counted, meant, quoted
 from ..engine.cpus import check_threads
 from ..errors import ArgumentError
+from ..jobs.photo_marks import count_marked
 from ..network.parameters import Weights, fingerprint
 from ..weights.weight_file import read_weights
 from .augmentation import Augmentation, TrainingTransform
@@ -103,6 +104,11 @@ def train(photos_dir: StrPath, output: StrPath, *, model: str | None = None, wei
         warn(text)
     base = starting_weights(model, weights, dataset.labels, chosen.seed)
     base = replace(base, preprocessing=chosen.preprocessing(base.preprocessing))
+    known = count_marked((path for path, _ in dataset.validation), base.source.photos)
+    if known:
+        warn(f"warning: {base.source.name!r} was fitted to {known:,} of the "
+             f"{counted(len(dataset.validation), 'photo')} to validate on, so that the accuracy is too high; "
+             "give the seed with which its photos were held out, or other photos with --val-dir")
     training, validation = _loaders(dataset, base, chosen, say, workers=num_threads if workers is None else workers,
                                     exif=exif, max_pixels=max_pixels)
     learner = Learner(base, chosen, num_threads)

@@ -264,6 +264,15 @@ def test_another_size_of_the_input(folder):
     assert how.input_size == (40, 40) and how.crop_pct == 1.0
 
 
+def test_going_on_from_a_run_with_other_photos_held_out_is_warned_of(undisturbed, folder):
+    options, said = dict(weights=undisturbed[0] / "m.h5", epochs=1, warmup_epochs=0), []
+    train(folder, seed=42, say=said.append, **options)
+    assert said == []
+    result = train(folder, seed=43, say=said.append, force=True, **options)
+    (text,) = result.warnings
+    assert said == [text] and "was fitted to 8 of the 9 photos to validate on" in text
+
+
 def test_all_frozen_but_the_classifier(folder):
     base = small_weights()
     result = train(folder, freeze="9", model_ema=False, epochs=2)
