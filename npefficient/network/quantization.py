@@ -89,7 +89,7 @@ def float_convs(network: Architecture) -> tuple[Conv, ...]:
 
     The stem's output is the one activation that 8 bits are too few for: the depthwise layer after it amplifies its
     errors. Rounding it alone would move the logits of Lite1 by 5 % of their deviation, on the photographs that come
-    with npefficient, and those of Lite0 by 2 %, as much as rounding all others together (notebook 8 measures it).
+    with npefficient, and those of Lite0 by 2 %, as much as rounding all others together (notebook 9 measures it).
     """
     return network.convs[:2]
 
