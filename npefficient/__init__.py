@@ -1,6 +1,7 @@
 """EfficientNet-Lite0..4 for the CPU: timm's tf_efficientnet_lite in NumPy and Numba, without PyTorch."""
 from typing import TYPE_CHECKING, Any
 
+from .common import starting as _starting  # noqa: F401 (first: an interrupt of what follows ends a command quietly)
 from .common.version import __version__ as __version__
 from .errors import ArgumentError, DownloadError, ImageError, MissingError, NpefficientError, WeightsError
 from .images.image import open_image, transform, transform_batch

@@ -10,12 +10,13 @@ import importlib
 import os
 import sys
 
+from ..common import starting
 from . import terminal
 
 SUBCOMMANDS = ("bench", "classify", "compare", "convert", "explain", "export", "finetune", "info", "list", "profile",
                "quantize", "train", "validate", "warmup")
 WRONG, FAULT = 1, 70  # 70: EX_SOFTWARE of sysexits.h
-INTERRUPTED, CLOSED, TERMINATED = 130, 141, 143  # 128 + the number of SIGINT, SIGPIPE, SIGTERM
+INTERRUPTED, CLOSED, TERMINATED = starting.INTERRUPTED, 141, 143  # 128 + the number of SIGINT, SIGPIPE, SIGTERM
 TRACEBACK = "NPEFFICIENT_TRACEBACK"
 # Environment variables; NPEFFICIENT_SHIP is read by setup.py, and is set while that calls a subcommand.
 SETTINGS = ("NPEFFICIENT_CACHE", "NPEFFICIENT_MIRROR", "NPEFFICIENT_SHIP", TRACEBACK)
@@ -84,6 +85,7 @@ def _run(arguments: list[str]) -> int:
 
     subcommand = None
     try:
+        starting.started()
         args = _parsed(arguments)
         _warn_of_unknown_settings()
         subcommand = _module(args.subcommand)
