@@ -55,12 +55,13 @@ def test_blocks_have_the_errors_of_their_last_layers(images, int8):
 
 
 def test_own_errors_are_those_of_a_layer_on_exact_input(images, int8):
-    """The head's and the classifier's, from the engine's activations in float32."""
+    """The stem's, from the picture, and the head's and the classifier's, from the engine's activations in float32."""
     floats, plain = Model(small_weights(), num_threads=1), QuantizedNetwork(quantize(small_weights()))
     x = np.stack([floats.transform(image) for image in images])
-    made = floats.activations(x, ["blocks.6", "bn2", "global_pool", "classifier"])
+    made = floats.activations(x, ["bn1", "blocks.6", "bn2", "global_pool", "classifier"])
     own = {layer.name: layer.own for layer in int8.layers}
-    for name, output, expected in (("conv_head", real(plain.conv(made["blocks.6"], plain.architecture.head)), "bn2"),
+    for name, output, expected in (("conv_stem", plain.conv(x, plain.architecture.stem), "bn1"),
+                                   ("conv_head", real(plain.conv(made["blocks.6"], plain.architecture.head)), "bn2"),
                                    ("classifier", plain.logits(made["global_pool"]), "classifier")):
         assert own[name] == pytest.approx(np.sqrt(((output - made[expected]) ** 2).mean()), rel=1e-5)
 
