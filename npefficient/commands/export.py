@@ -9,8 +9,8 @@ from .options import weight_file
 
 
 def add_arguments(parser):
-    parser.add_argument("source", metavar="MODEL|FILE.h5", help="a weight file of npefficient, or lite0 to lite4 for "
-                                                                "the official weights")
+    parser.add_argument("source", metavar="MODEL|FILE.h5", help="a weight file of npefficient, lite0 to lite4 for the "
+                                                                "official weights, or digits for the embedded model")
     parser.add_argument("target", metavar="OUT.safetensors|FOLDER/", help="the file to write, or a folder for timm")
     parser.add_argument("--force", action="store_true", help="overwrite existing files")
 

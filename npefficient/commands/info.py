@@ -4,26 +4,28 @@ The columns k, s and out are the kernel size, the stride and the output channels
 and share the stage's part of all MACs (multiply-accumulates).
 """
 from ..common.text import plain, short
-from .options import is_file_name, size
+from .options import is_file_name, size, weight_file
 
 
 def add_arguments(parser):
-    parser.add_argument("model", metavar="MODEL|FILE", help="a model's name (lite0 to lite4), a weight file (.h5) or a "
-                                                          "checkpoint (.pth, .safetensors)")
+    parser.add_argument("model", metavar="MODEL|FILE", help="a model's name (lite0 to lite4, or digits), a weight file "
+                                                          "(.h5) or a checkpoint (.pth, .safetensors)")
     parser.add_argument("--size", metavar="N or HxW", type=size,
                         help="input size in pixels (default: the model's own)")
     parser.add_argument("--layers", action="store_true", help="print a row for each layer instead of each stage")
 
 
 def run(args) -> int:
+    from ..demo import NAME
     from ..network.architecture import build
 
-    if is_file_name(args.model):
+    if is_file_name(args.model) or args.model == NAME:
         from ..model.loading import load_stored
 
-        weights = load_stored(args.model)
+        file = weight_file(args.model)
+        weights = load_stored(file)
         _print_network(weights.architecture, args, weights.preprocessing)
-        _print_file(args.model, weights)
+        _print_file(file, weights)
     else:
         network = build(args.model)
         _print_network(network, args, network.variant.preprocessing)

@@ -108,6 +108,10 @@ def size(text: str) -> tuple[int, int]:
     return int(words[0]), int(words[-1])
 
 
+WEIGHT_FILE = ("a weight file (.h5), a checkpoint (.pth, .safetensors), lite0 to lite4 for the official weights, or "
+               "digits for the embedded model")  # what `weight_file` takes
+
+
 def add_weights(parser, demo: str | None = None) -> None:
     """Add --model, --weights and, if `demo` is its help text, --demo; `weights_path` evaluates them."""
     weights = parser.add_mutually_exclusive_group()
@@ -240,12 +244,15 @@ def is_file_name(given: str) -> bool:
 
 
 def weight_file(given: str):
-    """The file that such an argument names; for a variant the official weights, downloaded on first use."""
+    """The file that such an argument names: a file, "digits", or a variant, for its official weights.
+
+    These are downloaded on first use.
+    """
+    from .. import demo, hub
+
     if is_file_name(given):
         return given
-    from ..hub import pretrained
-
-    return pretrained(given)
+    return demo.weights_path() if given == demo.NAME else hub.pretrained(given)
 
 
 def compile_kernels(stream=None, precision: str = "float32", training: bool = False) -> None:

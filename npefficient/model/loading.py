@@ -36,7 +36,7 @@ def wanted_weights(name: str | None, pretrained: bool, checkpoint_path: Path | N
     """
     if checkpoint_path is not None:
         weights = load_stored(checkpoint_path, name)
-        _check_wish(weights, name, *(None, None) if pretrained else (num_classes, in_chans))
+        _check_wish(weights, checkpoint_path, name, *(None, None) if pretrained else (num_classes, in_chans))
     elif pretrained:
         from ..hub import pretrained as fetch
 
@@ -105,9 +105,19 @@ def held(weights: AnyWeights) -> AnyWeights:
     return weights
 
 
-def adapted(load: Callable[[], Weights], **changes: Any) -> Weights:
-    """Load weights, then `adapt` them."""
-    return adapt(load(), **changes)
+def adapted(load: Callable[[], AnyWeights], *, num_classes: int, global_pool: str) -> AnyWeights:
+    """Load weights, then replace the classifier by one with random weights; 0 classes leave it out."""
+    weights = load()
+    if isinstance(weights, QuantizedWeights):
+        return adapt_quantized(weights, num_classes=num_classes, global_pool=global_pool)
+    return adapt(weights, num_classes=num_classes, global_pool=global_pool, new_classifier=True)
+
+
+def file_of(load: Any, weights: AnyWeights) -> str:
+    """What such a call reads, for messages: the file if it is one that was named, or where its weights come from."""
+    while (called := getattr(load, "func", None)) not in (None, wanted_weights):
+        load = load.args[0]
+    return str(load.args[2]) if called and load.args[2] is not None else weights.source.name
 
 
 def prepared(load: Callable[[], AnyWeights], settings: dict[str, Any]) -> AnyWeights:
@@ -190,12 +200,12 @@ def _converted(path: StrPath, name: str | None) -> Weights:
     return weights
 
 
-def _check_wish(weights: AnyWeights, name: str | None, num_classes: int | None, in_chans: int | None) -> None:
+def _check_wish(weights: AnyWeights, file: Path, name: str | None, num_classes: int | None,
+                in_chans: int | None) -> None:
     network = weights.architecture
     wishes: tuple[tuple[str, Any, Any], ...] = (
         ("name", name, network.name), ("num_classes", num_classes or None, network.num_classes),
         ("in_chans", in_chans, network.in_chans))
     for what, wish, found in wishes:
         if wish is not None and wish != found:
-            raise ArgumentError(f"{what} {wish!r}: these weights have {found!r} ({weights.source.name}); omit {what} "
-                                "to use it")
+            raise ArgumentError(f"{what} {wish!r}: these weights have {found!r} ({str(file)!r}); omit {what} to use it")

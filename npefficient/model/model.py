@@ -271,8 +271,8 @@ def precision_of(weights: AnyWeights, wish: str | None) -> str:
     """The precision to compute in; None stands for that of the weights."""
     own = "int8" if isinstance(weights, QuantizedWeights) else "float32"
     if wish is not None and word("precision", wish, PRECISIONS) == "float32" != own:
-        raise ArgumentError(f"precision {wish!r}: these weights are int8 ({weights.source.name}), and float32 can't be "
-                            "recovered from them; use the float32 file that they were made from, or precision='int8'")
+        raise ArgumentError(f"precision {wish!r}: these weights are int8, and float32 can't be recovered from them; "
+                            f"use those that they were made from ({weights.source.name}), or precision='int8'")
     return own if wish is None else wish
 
 

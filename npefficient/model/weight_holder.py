@@ -15,7 +15,7 @@ from ..network.parameters import Weights, fingerprint
 from ..network.quantization import QuantizedWeights
 from ..weights.adapt import classifier_arrays
 from .data_config import model_cfg
-from .loading import AnyWeights, adapted, held, in_precision, reclassified, weights_of
+from .loading import AnyWeights, adapted, file_of, held, in_precision, reclassified, weights_of
 from .timm_names import TimmModule
 
 
@@ -89,12 +89,13 @@ class WeightHolder(TimmModule):
         """Load the weights again, under timm's names, in float32 for either precision.
 
         Raises WeightsError if they have changed since, ArgumentError for a model of a file of int8 weights. So do all
-        methods that need these weights: `state_dict`, `classifier`, and those that replace weights.
+        methods that need these weights: `state_dict`, `classifier`, and those that give the model other weights.
         """
         weights = self.stored_weights()
         if isinstance(weights, QuantizedWeights):
-            raise ArgumentError(f"a model of a file of int8 weights ({self.source.name}) has no float32 weights, and "
-                                "they can't be recovered: create it from the float32 file, with precision='int8'")
+            raise ArgumentError(f"a model of int8 weights ({file_of(self._load, weights)}) has no float32 weights, and "
+                                "they can't be recovered: create it from those that they were made from "
+                                f"({self.source.name}), with precision='int8'")
         return weights
 
     def stored_weights(self) -> AnyWeights:
@@ -111,8 +112,8 @@ class WeightHolder(TimmModule):
             again, before = self._in_precision(weights).parameters, network.weights.parameters
             same = all(np.array_equal(before.get(name), array) for name, array in again.items())
         if not same:
-            raise WeightsError(f"the weights of {self.source.name!r} have changed since this model was created: create "
-                               "the model again")
+            raise WeightsError(f"the weights of {file_of(self._load, weights)!r} have changed since this model was "
+                               "created: create the model again")
         return weights
 
     def _in_precision(self, weights: AnyWeights) -> AnyWeights:
@@ -136,12 +137,13 @@ class WeightHolder(TimmModule):
     def reset_classifier(self, num_classes: int, global_pool: str | None = None) -> None:
         """Replace the classifier by one with seeded random weights and no class names; 0 removes it.
 
-        global_pool: the new pool; None keeps the current one. Do not call it while another thread uses the model.
+        global_pool: the new pool; None keeps the current one. Raises ArgumentError for a model of a file of int8
+        weights, unless the classifier is removed. Do not call it while another thread uses the model.
         """
         num_classes = whole("num_classes", num_classes, 0)
         pool = self.architecture.global_pool if global_pool is None else global_pool
         self._replace(functools.partial(adapted, _below(self._load, adapted, reclassified), num_classes=num_classes,
-                                        global_pool=pool, new_classifier=True))
+                                        global_pool=pool), in_float32=num_classes > 0)
 
     def set_classifier(self, weight: ArrayLike, bias: ArrayLike, labels: Sequence[str] | None = None) -> None:
         """Replace the classifier: weight (classes, head_hidden_size), bias (classes,), and a name for each class.
@@ -153,9 +155,10 @@ class WeightHolder(TimmModule):
         layer = classifier_arrays(self.architecture, weight, bias, labels)
         self._replace(functools.partial(reclassified, _below(self._load, reclassified), *layer))
 
-    def _replace(self, load: Callable[[], Weights]) -> None:
-        """Use the weights that `load` returns from now on; raises WeightsError if the current ones have changed."""
-        self.weights()
+    def _replace(self, load: Callable[[], AnyWeights], in_float32: bool = True) -> None:
+        """Use the weights that `load` returns from now on; raises WeightsError if the current ones have changed, and
+        ArgumentError if the new ones take weights `in_float32` that are not there."""
+        (self.weights if in_float32 else self.stored_weights)()
         self._take(load(), load)
 
     def save(self, path: StrPath, force: bool = False) -> None:
@@ -176,7 +179,7 @@ class WeightHolder(TimmModule):
             write_weights(path, weights, force=force)
 
 
-def _below(load: Any, *changes: Callable[..., Weights]) -> Any:
+def _below(load: Any, *changes: Callable[..., AnyWeights]) -> Any:
     """The call that loads the weights, without these changes, which the next change would override anyway."""
     while getattr(load, "func", None) in changes:
         load = load.args[0]
@@ -187,8 +190,8 @@ def _again(kind: type, load: Callable[[], AnyWeights], digest: str, how: dict) -
     """Recreate a pickled model; raises WeightsError unless the weights have the same digest."""
     weights = load()
     if _digest(weights) != digest:
-        raise WeightsError(f"the weights of {weights.source.name!r} are no longer those of the model that was pickled "
-                           "or copied: create the model again")
+        raise WeightsError(f"the weights of {file_of(load, weights)!r} are no longer those of the model that was "
+                           "pickled or copied: create the model again")
     return kind(weights, load=load, **how)
 
 

@@ -53,9 +53,10 @@ def adapt_quantized(weights: QuantizedWeights, *, num_classes: int | None = None
     for what, wish, own in (("num_classes", network.num_classes or old.num_classes, old.num_classes),
                             ("in_chans", network.in_chans, old.in_chans)):
         if wish != own:
-            raise ArgumentError(f"{what} {wish}: these int8 weights have {own} ({weights.source.name}), and only "
-                                "float32 weights can be adapted; use the float32 file that they were made from")
-    _check_pool(old, network)
+            raise ArgumentError(f"{what} {wish}: these int8 weights have {own}, and only float32 weights can be "
+                                f"adapted; use those that they were made from ({weights.source.name})")
+    _check_pool(old, network, "num_classes=0, or, for a new classifier, the float32 weights that these int8 ones were "
+                              f"made from ({weights.source.name})")
     if network.num_classes == old.num_classes:
         return replace(weights, architecture=network)
     layers = {name: layer for name, layer in weights.layers.items() if name != "classifier"}
@@ -69,12 +70,13 @@ def _wanted(old: architecture.Architecture, num_classes, in_chans, global_pool) 
         (num_classes, old.num_classes), (in_chans, old.in_chans), (global_pool, old.global_pool))))
 
 
-def _check_pool(old: architecture.Architecture, new: architecture.Architecture) -> None:
+def _check_pool(old: architecture.Architecture, new: architecture.Architecture,
+                remedy: str = "a different number of classes for a new classifier") -> None:
     """Raise ArgumentError if the classifier does not fit the pool."""
     if new.num_classes and new.head_hidden_size != old.head_hidden_size:
         raise ArgumentError(
             f"global_pool {new.global_pool!r} gives {new.head_hidden_size} features: the classifier takes "
-            f"{old.head_hidden_size}; choose a different pool, or a different number of classes for a new classifier")
+            f"{old.head_hidden_size}; choose a different pool, or {remedy}")
 
 
 def with_classifier(weights: Weights, weight: np.ndarray, bias: np.ndarray, labels=None) -> Weights:

@@ -5,6 +5,8 @@ import pytest
 from small import save_photos, small_weights
 
 from npefficient.commands import classify_ray
+from npefficient.demo import weights_path
+from npefficient.model.loading import load_weights
 from npefficient.network.quantization import quantize
 from npefficient.weights.quantized_file import read_stored, write_quantized
 
@@ -55,6 +57,24 @@ def test_quantize_takes_a_model_by_name(command, official, tmp_path):
     assert 4_800_000 < (tmp_path / "out.h5").stat().st_size < official.stat().st_size / 3.8
 
 
+def test_quantize_takes_the_embedded_model(command, tmp_path):
+    """By its name, like every command; a file or folder of this name comes first."""
+    target = tmp_path / "digits-int8.h5"
+    code, out, err = command("quantize", "digits", target)
+    assert (code, err) == (0, "") and out.startswith("read     digits: tf_efficientnet_lite0, 10 classes, 3 input chan")
+    expected = quantize(load_weights(weights_path()))
+    assert read_stored(target).layers["classifier"].weight.tobytes() == expected.layers["classifier"].weight.tobytes()
+
+
+@pytest.mark.parametrize("arguments, shown", [
+    (["info", "digits"], "converted from   digits.pth"), (["compare", "digits", "digits"], "classes         10  "),
+    (["export", "digits", "{}/out.safetensors"], "read     digits: tf_efficientnet_lite0, 10 classes"),
+], ids=lambda value: value[0] if isinstance(value, list) else None)
+def test_other_commands_take_the_embedded_model(command, tmp_path, arguments, shown):
+    code, out, err = command(*(argument.format(tmp_path) for argument in arguments))
+    assert (code, err) == (0, "") and shown in out
+
+
 @pytest.mark.parametrize("arguments, code, message", [
     (["lite9", "out.h5"], 1, "unknown model 'lite9'"), (["none.pth", "out.h5"], 1, "none.pth': there is no such file"),
     (["int8.h5", "out.h5"], 1, NEEDS_FLOAT32), (["lite0"], 2, "the following arguments are required: OUT.h5"),
@@ -73,7 +93,8 @@ def test_quantize_refuses(command, place, official, arguments, code, message):
     (["compare", "int8.h5", "int8.h5"], 2, NEEDS_FLOAT32),
     (["finetune", "photos", "-o", "out.h5", "--weights", "int8.h5"], 1, NEEDS_FLOAT32),
     (["classify", "photos/0/00000.png", "--weights", "int8.h5", "--precision", "float32"], 1,
-     "precision 'float32': these weights are int8 (seed 0), and float32 can't be recovered from them"),
+     "precision 'float32': these weights are int8, and float32 can't be recovered from them; use those that they were "
+     "made from (seed 0)"),
 ], ids=lambda value: value[0] if isinstance(value, list) else None)
 def test_what_needs_float32_refuses_the_file(command, place, arguments, code, message):
     before = sorted(place.rglob("*"))

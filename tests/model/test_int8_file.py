@@ -17,7 +17,8 @@ from npefficient.weights.quantized_file import read_stored, write_quantized
 from npefficient.weights.weight_file import write_weights
 
 X = pixels(2, 40, 33, 3)
-LOST = "a model of a file of int8 weights .*seed 0.* has no float32 weights, and they can't be recovered: create it"
+LOST = (r"a model of int8 weights \(.*small-int8.h5\) has no float32 weights, and they can't be recovered: create it "
+        r"from those that they were made from \(seed 0\)")
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +53,8 @@ def test_a_float_file_is_float32_by_default(files):
 
 
 def test_float32_of_int8_weights_is_refused(files):
-    message = (r"precision 'float32': these weights are int8 \(seed 0\), and float32 can't be recovered from them; use "
-               "the float32 file that they were made from, or precision='int8'")
+    message = ("precision 'float32': these weights are int8, and float32 can't be recovered from them; use those that "
+               r"they were made from \(seed 0\), or precision='int8'")
     with pytest.raises(ArgumentError, match=message):
         model(files[1], precision="float32")
     with pytest.raises(ArgumentError, match=message):
@@ -77,11 +78,12 @@ def test_feature_maps(files):
 
 
 @pytest.mark.parametrize("overlay, wishes, message", [
-    (True, {"num_classes": 3}, r"num_classes 3: these int8 weights have 5 \(seed 0\), and only float32 weights can be"),
-    (True, {"in_chans": 1}, "in_chans 1: these int8 weights have 3 .* use the float32 file that they were made from"),
+    (True, {"num_classes": 3}, "num_classes 3: these int8 weights have 5, and only float32 weights can be ad"),
+    (True, {"in_chans": 1}, r"in_chans 1: these int8 .*; use those that they were made from \(seed 0\)"),
     (True, {"num_classes": 0, "in_chans": 1}, "in_chans 1: these int8 weights have 3"),
-    (False, {"num_classes": 3}, "num_classes 3: these weights have 5"),
-    (False, {"global_pool": "catavgmax"}, "global_pool 'catavgmax' gives 2560 features: the classifier takes 1280"),
+    (False, {"num_classes": 3}, r"num_classes 3: these weights have 5 \('.*small-int8.h5'\); omit num_classes"),
+    (False, {"global_pool": "catavgmax"}, "global_pool 'catavgmax' gives 2560 features: the classifier takes 1280; "
+     r"choose a different pool, or num_classes=0, or, for a new classifier, the float32 weights .* from \(seed 0\)"),
 ])
 def test_what_changes_weights_is_refused(files, overlay, wishes, message):
     with pytest.raises(ArgumentError, match=message):
@@ -108,6 +110,20 @@ def test_what_needs_float32_weights_is_refused(files, name, arguments):
     with pytest.raises(ArgumentError, match=LOST):
         print(got.classifier)
     assert_same_bits(got(X), model(files[1])(X))
+
+
+@pytest.mark.parametrize("pool", [None, "max", "catavgmax", ""])
+@pytest.mark.parametrize("backend", ["engine", "reference"])
+def test_a_classifier_is_left_out(files, backend, pool):
+    expected, got = (model(file, precision="int8", backend=backend) for file in files)
+    for one in (expected, got):
+        one.reset_classifier(0, pool)
+    assert (got.architecture, got.labels, got.source) == (expected.architecture, expected.labels, expected.source)
+    assert got.num_classes == 0 and got.classifier is None
+    assert_same_bits(got(X), expected(X))
+    assert_same_bits(pickle.loads(pickle.dumps(got))(X), expected(X))
+    with pytest.raises(ArgumentError, match=LOST):
+        got.reset_classifier(5)
 
 
 def test_a_model_without_classifier_has_none(files):
@@ -159,7 +175,7 @@ def test_a_file_that_has_changed_is_noticed(files, backend, tmp_path):
     for other in (lambda: write_quantized(path, quantize(small_weights(5, seed=1)), force=True),
                   lambda: write_weights(path, small_weights(5, seed=1), force=True)):
         other()
-        with pytest.raises(WeightsError, match="the weights of 'seed 0' have changed since this model was created"):
+        with pytest.raises(WeightsError, match=f"the weights of '{path}' have changed since this model was created"):
             made.stored_weights()
         with pytest.raises(WeightsError, match="no longer those of the model that was pickled"):
             pickle.loads(pickled)
