@@ -234,13 +234,13 @@ def disturbed(bandwidths: dict[str, float]) -> list[str]:
 def limit(operations: float, size: float, peak: float, bandwidths: dict[str, float]) -> float:
     """The roofline as a share of one core's peak: for work on `size` bytes, if they are read from the smallest level of
     memory that holds them; bandwidths: what `reads` returns."""
-    return min(1.0, rate_of(size, bandwidths) * operations / size / peak)
+    return min(1.0, bandwidths[level_of(size, bandwidths)] * operations / size / peak)
 
 
-def rate_of(size: float, bandwidths: dict[str, float]) -> float:
-    """Bytes per second from the smallest level of memory that holds `size` bytes."""
+def level_of(size: float, bandwidths: dict[str, float]) -> str:
+    """The smallest level of memory that holds `size` bytes, or the last one measured."""
     sets = working_sets(cache_sizes())
-    return bandwidths[next((level for level in bandwidths if size <= sets[level]), list(bandwidths)[-1])]
+    return next((level for level in bandwidths if size <= sets[level]), list(bandwidths)[-1])
 
 
 def _free_memory() -> int:

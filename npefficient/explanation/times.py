@@ -15,7 +15,7 @@ import numpy as np
 SECONDS = 0.4  # duration of the measurement
 FEWEST = 9  # passes at least, even if they take longer
 PEAK_SECONDS = 0.05  # for each vector width
-READ_SECONDS = 0.03  # for each level of memory
+READ_SECONDS = 0.08  # for each level of memory
 QUANTISES = "input of "  # how `bench.steps` begins the name of what quantises a layer's input
 
 
@@ -60,7 +60,7 @@ def measure_times(weights, x: np.ndarray, logits: np.ndarray) -> Times:
 
     Raises NpefficientError if the timed passes give different logits.
     """
-    from ..bench.peak import bandwidths, core_peak
+    from ..bench.peak import bandwidths, core_peak, level_of
     from ..bench.steps import Steps
 
     steps = Steps(weights, x)
@@ -74,6 +74,9 @@ def measure_times(weights, x: np.ndarray, logits: np.ndarray) -> Times:
     weights_read = sum(step.constants for step in steps.steps)
     # The best of the reads, as the peak is the best of the sums: a limit is what nothing disturbs.
     rates = bandwidths(READ_SECONDS, max(weights_read, *(step.bytes() for step in steps.steps)), best=True)
+    level = level_of(weights_read, rates)
+    # On a busy machine, a layer may have been quicker to read its weights than the measurement after it.
+    rates[level] = max(rates[level], *(step.constants / median for step, median in zip(steps.steps, seconds)))
     timed = tuple(
         StepTime(step.name, tuple(layer.name.removeprefix(QUANTISES) for layer in step.layers), step.macs,
                  step.flops(), float(median), step.bytes(), _limit(step, weights_read, peak, rates))
@@ -83,8 +86,8 @@ def measure_times(weights, x: np.ndarray, logits: np.ndarray) -> Times:
 
 def _limit(step, weights_read: int, peak: float, rates: dict[str, float]) -> float:
     """The roofline of one step; weights_read: bytes of the whole network's weights."""
-    from ..bench.peak import rate_of
+    from ..bench.peak import level_of
 
     others = step.bytes() - step.constants
-    seconds = step.constants / rate_of(weights_read, rates) + others / rate_of(others, rates)
+    seconds = step.constants / rates[level_of(weights_read, rates)] + others / rates[level_of(others, rates)]
     return min(1.0, step.flops() / seconds / peak)

@@ -172,7 +172,7 @@ def test_read_bandwidth_refuses_a_wrong_sum(monkeypatch):
                                             ((16 << 10) + 1, ["L1", "L2"]), (1 << 40, ["L1", "L2", "memory"])])
 def test_no_level_is_read_that_nothing_needs(monkeypatch, most, expected):
     monkeypatch.setattr(peak, "cache_sizes", lambda: {"L1": 32 << 10, "L2": 1 << 20})
-    monkeypatch.setattr(peak, "read_bandwidth", lambda size, lanes, seconds: 1e9)
+    monkeypatch.setattr(peak, "read_bandwidth", lambda size, lanes, seconds, best: 1e9)
     assert list(peak.reads(report.Report(), 0.1, most)) == expected
 
 

@@ -142,9 +142,10 @@ def test_key_on_a_block_opens_its_panel(page, written, key):
 
 def computed(page):
     """What the open panel computes: the numbers, the weights and the products of all cells, and the sum in words."""
-    cells = [[float(page.run("return arguments[0].textContent", part).replace("−", "-"))
-              for part in page.shown(f".{name}")] for name in ("cell > .value", "cell > .weight", "cell > .product")]
-    return *map(np.array, cells), page.shown(".sum")[0].text
+    texts = page.run("""const panel = document.querySelector(".panel:not([hidden])");
+return ["value", "weight", "product"].map((name) =>
+  [...panel.querySelectorAll(`.cell > .${name}`)].map((part) => part.textContent));""")
+    return *(np.array([float(text.replace("−", "-")) for text in part]) for part in texts), page.shown(".sum")[0].text
 
 
 def numbers(text):

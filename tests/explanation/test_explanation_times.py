@@ -36,6 +36,8 @@ def test_every_layer_is_timed_once(subject):
     weights = sum(4 * layer.params for layer in network.layers(32, 32))
     assert sum(step.bytes for step in got.steps) > 0.98 * weights, "batch norm is folded in"
     assert all(0 < step.limit <= 1 for step in got.steps) and min(got.bandwidths.values()) > 0
+    (classifier,) = [step for step in got.steps if step.layers == ("classifier",)]
+    assert classifier.bytes / classifier.seconds < 1.5 * max(got.bandwidths.values()), "it counts as a measurement, too"
 
 
 def test_limit_by_hand(monkeypatch):
