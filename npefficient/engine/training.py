@@ -6,7 +6,7 @@ norm, here and in float64: these are a few numbers for each channel.
 Every bit of the result is the same for any number of threads. It is also the same for vectors of any width: each
 channel has a lane of its own, and neither strips nor parts depend on the number of lanes.
 """
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -57,13 +57,15 @@ class TrainingEngine(Sharing):
     # --- forward
 
     def forward(self, parameters: Mapping[str, np.ndarray], x: np.ndarray, masks: Mapping | None = None,
-                train_batch_norm: bool = True) -> np.ndarray:
+                train_batch_norm: bool = True, frozen_norms: Collection[str] = ()) -> np.ndarray:
         """(N, H, W, C), C-contiguous -> logits (N, num_classes), all float32.
 
         parameters: by timm's names, float32 or float16
-        masks, train_batch_norm: as for `network.training_network.TrainingNetwork`
+        masks, train_batch_norm, frozen_norms: as for `network.training_network.TrainingNetwork`
         """
-        self.parameters, self.x, self.train_batch_norm = parameters, x, train_batch_norm
+        self.parameters, self.x = parameters, x
+        for layer in self.layers:
+            layer.by_batch = train_batch_norm and layer.conv.bn not in frozen_norms
         self.masks: Mapping = masks or {}
         self.running: dict[str, np.ndarray] = {}  # statistics after this batch
         for block in self.network.blocks:
@@ -103,7 +105,7 @@ class TrainingEngine(Sharing):
         conv, m = layer.conv, layer.conv.out_channels
         gamma, beta, running_mean, running_var = (array.astype(np.float64)
                                                   for array in bn_parameters(conv, self.parameters))
-        if self.train_batch_norm:
+        if layer.by_batch:
             new = new_running_statistics(running_mean, running_var, mean, variance, int(layer.count))
             names = (f"{conv.bn}.running_mean", f"{conv.bn}.running_var")
             self.running |= {name: array.astype(np.float32) for name, array in zip(names, new)}
@@ -117,11 +119,18 @@ class TrainingEngine(Sharing):
 
     # --- backward
 
-    def backward(self, dlogits: np.ndarray) -> dict[str, np.ndarray]:
-        """The gradient for the logits, (N, num_classes) -> that for each parameter, by timm's names; float32."""
+    def backward(self, dlogits: np.ndarray, wanted: Collection[str] | None = None) -> dict[str, np.ndarray]:
+        """The gradient for the logits, (N, num_classes) -> that for each parameter, by timm's names; float32.
+
+        wanted: names of the parameters that need one, None for all. The pass ends at the first layer that has any of
+            them, and has the gradients of all parameters from there on.
+        """
         gradients: dict[str, np.ndarray] = {}
         last, maps = self.layers[-1], self.layers[-1].maps
         dpooled = self._backward_classifier(dlogits.astype(np.float32), gradients)
+        first = self._first(wanted)
+        if first is None:
+            return gradients
         last.dy = self._take(maps)
         maps.write(last.dy, global_pool_backward(dpooled, maps.read(self.features), self.network.global_pool))
         gathered = self._gathered(last, 1)
@@ -129,8 +138,23 @@ class TrainingEngine(Sharing):
                   x_dy=last.dy, gathered=gathered, **last.as_source())
         self._norm_backward(last, gathered, gradients)
         for layer in reversed(self.layers):
-            self._backward(layer, gradients)
+            self._backward(layer, gradients, layer is first)
+            if layer is first:
+                break
+        self._free_all()
         return gradients
+
+    def _first(self, wanted: Collection[str] | None) -> Layer | None:
+        """The first layer that has a wanted parameter, if one has."""
+        return next((layer for layer in self.layers if wanted is None or not {
+            f"{layer.conv.name}.weight", f"{layer.conv.bn}.weight", f"{layer.conv.bn}.bias"}.isdisjoint(wanted)), None)
+
+    def _free_all(self) -> None:
+        """After a pass that ended before the first layer, some gradients are still there."""
+        for layer in self.layers:
+            if layer.dy is not None:
+                self.free.append(layer.dy)
+                layer.dy = None
 
     def _backward_classifier(self, dlogits, gradients) -> np.ndarray:
         """Returns the gradient for the pooled features, (N, features)."""
@@ -146,8 +170,9 @@ class TrainingEngine(Sharing):
         gradients["classifier.bias"] = dlogits.sum(0)
         return self.pooled.read(dx)[0, 0] * self.masks.get("classifier", np.float32(1))
 
-    def _backward(self, layer: Layer, gradients) -> None:
-        """The gradient of a layer's weights, and that of what the layer before gave, with its sums."""
+    def _backward(self, layer: Layer, gradients, weights_alone: bool) -> None:
+        """The gradient of a layer's weights and, unless `weights_alone`, of what the layer before gave, with its sums.
+        """
         conv, source, fields = layer.conv, layer.source, layer.fields()
         weight, floats, parts = self.parameters[f"{conv.name}.weight"], layer.weight_floats(), layer.parts
         dweight = self._zeros(conv.name, parts * floats * FLOAT).view(np.float32).reshape(parts, floats)
@@ -159,6 +184,8 @@ class TrainingEngine(Sharing):
             pads = [same_padding(size, conv.kernel, conv.stride) for size in (layer.height, layer.width)]
             x = np.pad(self.x, [(0, 0), *pads, (0, 0)])
             self._run(scratch_size, **fields | {"x": x, "x_picture": x[0].nbytes, "width": x.shape[2]})
+        elif weights_alone:
+            self._run(scratch_size, **fields)
         else:
             source.dy, gathered = self._take(source.maps), self._gathered(source, fields["strips"])
             turned = weight.transpose(1, 0, 2, 3) if conv.op == "pointwise" else weight[:, :, ::-1, ::-1]
@@ -182,7 +209,7 @@ class TrainingEngine(Sharing):
         dbeta, dcentred = _by_channel(gathered, conv).sum(1)
         gradients[f"{conv.bn}.weight"] = (dcentred / layer.deviation).astype(np.float32)
         gradients[f"{conv.bn}.bias"] = dbeta.astype(np.float32)
-        by_statistics = -layer.scale / layer.count if self.train_batch_norm else np.zeros(m)
+        by_statistics = -layer.scale / layer.count if layer.by_batch else np.zeros(m)
         layer.norm[steps.SLOPE, :m] = by_statistics * dcentred / layer.deviation**2
         layer.norm[steps.CONSTANT, :m] = by_statistics * dbeta
 

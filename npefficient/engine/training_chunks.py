@@ -160,8 +160,23 @@ def make_training_chunk(layout: Layout):
             gather_sums(step, n, v, n, n * step.x_picture, step.height * step.width)
 
     @routine
+    def gradient_of_input(step, n, strip, x_at, pixels, dz, plane):
+        """Of a pointwise convolution, for some pixels of picture n."""
+        for panel in range(step.x_panels):
+            first, vectors = panel_at(panel, step.x_wide_panels, step.x_vectors)
+            weight, here = step.turned + first * vector * step.out_channels, x_at + first * step.x_plane
+            pointwise(x=dz, x_plane=plane, weight=weight,
+                      next_weight=weight + vectors * vector * step.out_channels, bias=step.zeros, relu6=0,
+                      has_residual=int(step.skip != 0), residual=step.skip + here, out=step.x_dy + here,
+                      out_plane=step.x_plane, steps=step.out_channels // unroll, pixels=pixels, vectors=vectors,
+                      half=step.x_half if first + vectors == step.x_vectors else 0, calls_before=0)
+        if step.x_norm:
+            for v in range(step.x_vectors):
+                gather_sums(step, n, v, n * step.strips + strip, x_at, pixels)
+
+    @routine
     def backward_pointwise(step, part, scratch):
-        """The gradients of weights, summed over one part of the pictures, and of the input."""
+        """The gradients of weights, summed over one part of the pictures, and of the input, if it has a place."""
         size, dweight = step.out_height * step.out_width, step.dweight + part * step.dweight_size
         for n in range(cut_at(step.pictures, part, step.parts), cut_at(step.pictures, part + 1, step.parts)):
             for strip in range(step.strips):
@@ -179,18 +194,8 @@ def make_training_chunk(layout: Layout):
                     pointwise_gradient(x=x, x_plane=x_plane, dy=dz + first * plane, dy_plane=plane,
                                        out=dweight + first * vector * step.in_channels, in_channels=step.in_channels,
                                        pixels=pixels, vectors=vectors)
-                for panel in range(step.x_panels):
-                    first, vectors = panel_at(panel, step.x_wide_panels, step.x_vectors)
-                    weight, here = step.turned + first * vector * step.out_channels, x_at + first * step.x_plane
-                    pointwise(x=dz, x_plane=plane, weight=weight,
-                              next_weight=weight + vectors * vector * step.out_channels, bias=step.zeros, relu6=0,
-                              has_residual=int(step.skip != 0), residual=step.skip + here, out=step.x_dy + here,
-                              out_plane=step.x_plane, steps=step.out_channels // unroll, pixels=pixels,
-                              vectors=vectors, half=step.x_half if first + vectors == step.x_vectors else 0,
-                              calls_before=0)
-                if step.x_norm:
-                    for v in range(step.x_vectors):
-                        gather_sums(step, n, v, n * step.strips + strip, x_at, pixels)
+                if step.x_dy:
+                    gradient_of_input(step, n, strip, x_at, pixels, dz, plane)
 
     @routine
     def backward_depthwise(step, chunk, scratch):
@@ -216,11 +221,12 @@ def make_training_chunk(layout: Layout):
                                step.stride * vector)
                 depthwise_gradient(step.kernel, step.stride, x_rows, x_row, dz_rows + above * dz_row + before * vector,
                                    step.stride * dz_row, dweight, end - q, step.out_width)
-                at = n * step.x_picture + h * step.width * vector
-                depthwise(x=dz_rows, x_row=dz_row, weight=step.turned + v * taps, bias=step.zeros,
-                          out=step.x_dy + at + v * step.x_plane, rows=h_end - h, columns=step.width,
-                          kernel=step.kernel, stride=1)
-                gather_sums(step, n, v, n * step.strips + strip, at, (h_end - h) * step.width)
+                if step.x_dy:
+                    at = n * step.x_picture + h * step.width * vector
+                    depthwise(x=dz_rows, x_row=dz_row, weight=step.turned + v * taps, bias=step.zeros,
+                              out=step.x_dy + at + v * step.x_plane, rows=h_end - h, columns=step.width,
+                              kernel=step.kernel, stride=1)
+                    gather_sums(step, n, v, n * step.strips + strip, at, (h_end - h) * step.width)
 
     @routine
     def backward_stem(step, part, scratch):

@@ -75,6 +75,7 @@ class Layer:
     shortcut: np.ndarray | None = None  # that shortcut, if there is one
     block_end: "Layer | None" = None  # whose output this layer's input is added to, if there is one
     has_shortcut: bool = False  # if such an input is added to this layer's output
+    by_batch: bool = True  # if its batch norm takes the batch's statistics, not the running ones
     dy: np.ndarray | None = field(default=None, repr=False)  # gradient after batch norm, backward only
 
     @property

@@ -3,6 +3,7 @@
 The layers and their formulas are in `backward.py`. Forward, the order is that of `reference.py`; backward, it is the
 reverse, and each layer hands the gradient for its input to the layer before it.
 """
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -43,12 +44,15 @@ class TrainingNetwork(Network):
 
     train_batch_norm: normalise by the batch's mean and variance, as in training mode; False: by the running ones, as
         constants ("frozen"). Weight and bias of a batch norm have gradients in both cases
+    frozen_norms: timm's names of batch norms that are frozen also with `train_batch_norm`, as in stages that are not
+        trained
     """
 
-    def __init__(self, network: Architecture, parameters: dict, dtype=np.float32, train_batch_norm: bool = True):
+    def __init__(self, network: Architecture, parameters: dict, dtype=np.float32, train_batch_norm: bool = True,
+                 frozen_norms: Collection[str] = ()):
         super().__init__(network, parameters, dtype)
         self.counts = {name: array for name, array in parameters.items() if name.endswith(TRACKED)}
-        self.train_batch_norm = train_batch_norm
+        self.by_batch = {conv.bn: train_batch_norm and conv.bn not in frozen_norms for conv in network.convs}
 
     def forward(self, x, masks=None) -> tuple:
         """(N, H, W, C) -> logits (N, num_classes), or the output of the last layer, and what was kept of all.
@@ -79,7 +83,7 @@ class TrainingNetwork(Network):
         """(N, H, W, C) -> (N, Q, R, M): convolution, batch norm and, except for a block's last one, ReLU6."""
         z = self.convolution(x, conv)
         weight, bias, mean, var = bn_parameters(conv, self.parameters)
-        if self.train_batch_norm:
+        if self.by_batch[conv.bn]:
             running, (mean, var) = (mean, var), batch_statistics(z)
             new = new_running_statistics(*running, mean, var, len(pixels(z)))
             kept.running |= dict(zip((f"{conv.bn}.running_mean", f"{conv.bn}.running_var"), new))
@@ -119,7 +123,7 @@ class TrainingNetwork(Network):
         x, normalised, scale, y = kept.layers.pop(conv.name)
         if conv.relu6:
             dy = relu6_backward(dy, y)
-        norm_backward = batch_norm_backward if self.train_batch_norm else frozen_batch_norm_backward
+        norm_backward = batch_norm_backward if self.by_batch[conv.bn] else frozen_batch_norm_backward
         dy, gradients[f"{conv.bn}.weight"], gradients[f"{conv.bn}.bias"] = norm_backward(
             dy, normalised, scale, self.parameters[f"{conv.bn}.weight"])
         weight = self.parameters[f"{conv.name}.weight"]

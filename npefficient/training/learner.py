@@ -50,8 +50,7 @@ class Learner:
     recipe: of what concerns updates: the optimizer, mixup, smoothing, dropout, clipping, EMA and frozen stages
     num_threads: of the compiled kernels
 
-    Raises ArgumentError where a batch has one value only for each channel of the last feature map, and for stages to
-    freeze other than all or none: the compiled pass normalises all layers by the batch's statistics, or none.
+    Raises ArgumentError where a batch has one value only for each channel, for a batch norm that is not frozen.
     """
 
     def __init__(self, weights: Weights, recipe: Recipe, num_threads: int):
@@ -59,11 +58,10 @@ class Learner:
         self.network, self.recipe = network, recipe
         self.parameters = {name: array.copy() for name, array in weights.parameters.items()}
         part = trained(network, recipe.freeze)
-        if part.frozen_norms and len(part.frozen_norms) < len(network.convs):
-            raise ArgumentError(f"freeze {recipe.freeze!r}: a run can freeze all 9 stages, or none (0)")
-        self.train_batch_norm = not part.frozen_norms
-        head = next(layer for layer in network.layers(height, width) if layer.name == network.head.name)
-        if self.train_batch_norm and recipe.batch_size * head.out_height * head.out_width == 1:
+        self.frozen_norms = frozenset(part.frozen_norms)
+        sizes = {layer.name: (layer.out_height, layer.out_width) for layer in network.layers(height, width)}
+        of_norms = [sizes[conv.name] for conv in network.convs if conv.bn not in self.frozen_norms]
+        if recipe.batch_size == 1 and (1, 1) in of_norms:
             raise ArgumentError(f"batch-size 1 for pictures of {height} x {width} pixels: the last feature map is 1 x "
                                 "1, and one value has no variance for a batch norm; use a batch-size of 2 or more")
         self.optimizer = create_optimizer(
@@ -92,11 +90,11 @@ class Learner:
             masks = random_masks(self.network, generator(recipe.seed, DROP, epoch, number), len(x), recipe.drop_path,
                                  recipe.drop)
             with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is found below
-                logits = self.engine.forward(self.parameters | running, x, masks, self.train_batch_norm)
+                logits = self.engine.forward(self.parameters | running, x, masks, frozen_norms=self.frozen_norms)
                 if not np.isfinite(logits).all():
                     raise DivergedError("the loss is not finite")
                 loss, dlogits = cross_entropy(logits, targets)
-                every = self.engine.backward(dlogits)
+                every = self.engine.backward(dlogits, self.optimizer.parameters)
             accumulate(gradients, {name: every[name] for name in self.optimizer.parameters}, parts)
             running, total = dict(self.engine.running), total + loss
         with np.errstate(over="ignore", invalid="ignore"):

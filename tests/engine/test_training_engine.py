@@ -1,31 +1,19 @@
 """The compiled passes of training: each layer and whole networks against NumPy in float64, and the same bits always."""
-import functools
 import weakref
 
 import numpy as np
 import pytest
-from engines import assert_same_bits, shape_id
-from make_golden import golden_parameters
+from engines import shape_id
 from tolerance import assert_close
+from training_passes import D, F, Watched, assert_same, before_relu6, dlogits_for, network, pictures, some_masks
 
 from npefficient.engine import training_steps as steps
 from npefficient.engine.training import TrainingEngine
 from npefficient.kernels.layout import TRAINING, Layout
-from npefficient.network.architecture import build
-from npefficient.network.backward import (
-    batch_norm_backward,
-    dense_conv_backward,
-    depthwise_conv_backward,
-    frozen_batch_norm_backward,
-    new_running_statistics,
-    pointwise_conv_backward,
-)
-from npefficient.network.reference import dense_conv, depthwise_conv, pointwise_conv
-from npefficient.network.training_network import TrainingNetwork, random_masks
+from npefficient.network.training_network import TrainingNetwork
 
 VARIANTS = [f"lite{i}" for i in range(5)]
 SSE = Layout(4, 16, training=True)
-F, D = np.float32, np.float64
 NORM = pytest.mark.parametrize("train_batch_norm", [True, False], ids=["train", "frozen"])
 
 # How far whole networks are from float64, as a length for the tolerance. A batch norm of the batch divides by the
@@ -35,28 +23,6 @@ NORM = pytest.mark.parametrize("train_batch_norm", [True, False], ids=["train", 
 LENGTHS = {True: 200_000, False: 10_000}
 
 
-@functools.cache
-def network(short="lite0", num_classes=7, **others):
-    """(architecture, golden parameters)."""
-    made = build(short, num_classes, **others)
-    return made, golden_parameters(made.parameters())
-
-
-def pictures(*shape):
-    return np.random.default_rng(shape).uniform(-1, 1, shape).astype(F)
-
-
-def dlogits_for(pictures, classes):
-    return np.random.default_rng(classes).standard_normal((pictures, classes)).astype(F)
-
-
-def some_masks(architecture, batch):
-    masks = random_masks(architecture, np.random.default_rng(1), batch, 0.8, 0.5)
-    dropped = sum(int((mask == 0).sum()) for name, mask in masks.items() if name != "classifier")
-    assert 0 < dropped < batch * (len(masks) - 1), "some blocks are dropped and some are not"
-    return masks
-
-
 def one_pass(architecture, parameters, x, masks=None, train_batch_norm=True, threads=2, layout=TRAINING, engine=None):
     """name -> logits, gradients and running statistics."""
     engine = engine or TrainingEngine(architecture, x.shape, threads, layout)
@@ -64,89 +30,7 @@ def one_pass(architecture, parameters, x, masks=None, train_batch_norm=True, thr
     return {"logits": logits} | engine.running | engine.backward(dlogits_for(*logits.shape))
 
 
-def before_relu6(layer):
-    """What ReLU6 clamps, in float64: (N, H, W, C)."""
-    scale, shift = (layer.norm[row, : layer.maps.channels].astype(D) for row in (steps.SCALE, steps.SHIFT))
-    return layer.maps.read(layer.z) * scale + shift
-
-
-def inside_relu6(layer):
-    """Where it clamps nothing. The engine rounds once before it compares."""
-    u = before_relu6(layer).astype(F)
-    return (u > 0) & (u < 6)
-
-
-def assert_sum_close(got, terms):
-    """Compare with the sum of terms (.., C) over pixels. What counts is the largest sum on the way."""
-    sums = terms.reshape(-1, terms.shape[-1]).cumsum(0)
-    largest = F(max(1, np.abs(sums).max()))
-    assert_close(got / largest, (sums[-1] / largest).astype(F), len(sums))
-
-
 # --- each layer ------------------------------------------------------------------------------------------------------
-
-
-class Watched(TrainingEngine):
-    """Each layer of it is compared with the plain functions, given what the layers before it and after it made."""
-
-    def _input(self, layer):
-        """What the layer's convolution reads, float64."""
-        if layer.source is None:
-            return self.x.astype(D)
-        u = before_relu6(layer.source)
-        if layer.source.conv.relu6:
-            return np.clip(u, 0, 6)
-        u *= layer.source.factors[:, None, None, None]
-        return u if layer.shortcut is None else u + layer.source.maps.read(layer.shortcut)
-
-    def _forward(self, layer):
-        super()._forward(layer)
-        conv, x = layer.conv, self._input(layer)
-        weight = self.parameters[f"{conv.name}.weight"].astype(D)
-        expected = (dense_conv(x, weight, conv.stride) if conv.op == "stem" else
-                    depthwise_conv(x, weight, conv.stride) if conv.op == "depthwise" else pointwise_conv(x, weight))
-        z = layer.maps.read(layer.z)
-        assert_close(z, expected.astype(F), weight[0].size + 3)
-        if layer.y is not None:
-            assert_close(layer.source.maps.read(layer.y), x.astype(F), 3)
-        self._check_norm(layer, z.astype(D).reshape(-1, conv.out_channels))
-
-    def _check_norm(self, layer, z):
-        gamma, beta, mean, variance = (self.parameters[f"{layer.conv.bn}.{leaf}"].astype(D) for leaf in (
-            "weight", "bias", "running_mean", "running_var"))
-        names = [f"{layer.conv.bn}.{leaf}" for leaf in ("running_mean", "running_var", "num_batches_tracked")]
-        if self.train_batch_norm:
-            new = new_running_statistics(mean, variance, z.mean(0), z.var(0), len(z))
-            for name, expected in zip(names, new):
-                assert_close(self.running[name], expected.astype(F), len(z))
-            assert self.running[names[2]] == self.parameters[names[2]] + 1
-            mean, variance = z.mean(0), z.var(0)
-        else:
-            assert not self.running
-        scale = gamma / np.sqrt(variance + 1e-3)
-        for row, expected in ((steps.SCALE, scale), (steps.SHIFT, beta - mean * scale), (steps.MEAN, mean)):
-            assert_close(layer.norm[row, : len(scale)], expected.astype(F), len(z))
-
-    def _backward(self, layer, gradients):
-        dy, z = layer.maps.read(layer.dy), layer.maps.read(layer.z)
-        skip = layer.block_end.maps.read(layer.block_end.dy) if layer.block_end else 0
-        super()._backward(layer, gradients)
-        conv, x, mean = layer.conv, self._input(layer), layer.norm[steps.MEAN, : layer.maps.channels].astype(D)
-        norm_backward = batch_norm_backward if self.train_batch_norm else frozen_batch_norm_backward
-        dy = dy * layer.factors[:, None, None, None].astype(D)
-        normalised = (z - mean) / layer.deviation
-        dz, *_ = norm_backward(dy, normalised, 1 / layer.deviation, self.parameters[f"{conv.bn}.weight"].astype(D))
-        pixels = dz[..., 0].size
-        assert_sum_close(gradients[f"{conv.bn}.weight"], dy * normalised)
-        assert_sum_close(gradients[f"{conv.bn}.bias"], dy)
-        weight = self.parameters[f"{conv.name}.weight"].astype(D)
-        dx, dweight = (dense_conv_backward(dz, x, weight, conv.stride) if conv.op == "stem" else
-                       depthwise_conv_backward(dz, x, weight, conv.stride) if conv.op == "depthwise" else
-                       pointwise_conv_backward(dz, x, weight))
-        assert_close(gradients[f"{conv.name}.weight"], dweight.astype(F), pixels)
-        if layer.source is not None:
-            dx = (dx + skip) * inside_relu6(layer.source) if layer.source.conv.relu6 else dx + skip
-            assert_close(layer.source.maps.read(layer.source.dy), dx.astype(F), weight[:, 0].size + 5)
 
 
 def watched_pass(short, shape, train_batch_norm, masks=False):
@@ -261,17 +145,6 @@ def test_a_step_keeps_the_arrays_alive_that_it_points_into():
 
 
 # --- the same bits ---------------------------------------------------------------------------------------------------
-
-
-def assert_same(got, expected):
-    """The same names and bits, all in float32 but the counts."""
-    assert got.keys() == expected.keys()
-    for name, array in expected.items():
-        if name.endswith("num_batches_tracked"):
-            assert got[name] == array
-        else:
-            assert got[name].dtype == F
-            assert_same_bits(got[name], array)
 
 
 def test_same_bits_for_any_number_of_threads_and_for_each_pass_of_an_engine():
