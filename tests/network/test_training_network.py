@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from live import needs_timm, timm, torch
 from make_golden import golden_parameters
+from timm_training import drop_by
 from tolerance import LOGITS, assert_close
 
 from npefficient.network.architecture import build
@@ -51,28 +52,16 @@ def run(short, x, train_batch_norm, dtype=np.float64, masks=None, **others):
 # --- against timm ----------------------------------------------------------------------------------------------------
 
 
-def masked(mask, numpy_axes):
-    """A hook that multiplies a module's output by a mask."""
-    tensor = torch.from_numpy(mask.transpose(numpy_axes))
-    return lambda module, inputs, output: output * tensor
-
-
 def run_timm(short, x, train_batch_norm, masks=None, **others):
     """The same from timm, in float64; the masks stand in for its random ones."""
     model = timm.create_model(f"tf_efficientnet_{short}", drop_path_rate=0.2, **{"num_classes": CLASSES, **others})
     state = golden_parameters({name: tuple(tensor.shape) for name, tensor in model.state_dict().items()})
     model.load_state_dict({name: torch.from_numpy(array) for name, array in state.items()}, strict=True)
     model = model.double().train()
-    for name, module in model.named_modules():
+    for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.train(train_batch_norm)
-        if type(module).__name__ == "DropPath":
-            module.eval()  # without its own randomness
-            mask = (masks or {}).get(name.removesuffix(".drop_path"))
-            if mask is not None:
-                module.register_forward_hook(masked(mask, (0, 3, 1, 2)))
-    if masks:
-        model.global_pool.register_forward_hook(masked(masks["classifier"], (0, 1)))
+    drop_by(model, masks or {})
     tensor = torch.from_numpy(x).requires_grad_()
     logits = model(tensor.permute(0, 3, 1, 2))
     loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(LABELS[: len(x)]), label_smoothing=SMOOTHING)

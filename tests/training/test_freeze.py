@@ -1,6 +1,7 @@
 """What is trained while stages are frozen, against what timm's `freeze` leaves trainable."""
 import pytest
 from live import needs_timm, timm
+from timm_training import freeze_stages
 
 from npefficient.errors import ArgumentError
 from npefficient.network.architecture import build
@@ -11,13 +12,9 @@ from npefficient.training.freeze import FREEZABLE, frozen_stages, trained
 @pytest.mark.parametrize("freeze", ["0", "1", "3", "9", "conv_head", "blocks.6,conv_stem"])
 def test_what_is_trained_is_what_timm_leaves_trainable(freeze):
     from timm.layers import FrozenBatchNormAct2d
-    from timm.utils.model import freeze as timms_freeze
 
     model = timm.create_model("tf_efficientnet_lite1", num_classes=3)
-    norms = {"conv_stem": ["bn1"], "conv_head": ["bn2"]}
-    modules = [module for stage in frozen_stages(freeze) for module in (stage, *norms.get(stage, ()))]
-    if modules:
-        timms_freeze(model, modules)
+    freeze_stages(model, freeze)
     got = trained(build("lite1", num_classes=3), freeze)
     assert list(got.parameters) == [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     assert list(got.frozen_norms) == [name for name, module in model.named_modules()

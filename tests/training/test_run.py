@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from live import needs_timm, torch
 from timm_numbers import TimmsNumbers
+from timm_training import timms_parts
 
 from npefficient.training.accumulation import accumulate, parts_of_updates
 from npefficient.training.clipping import clip_gradients
@@ -64,19 +65,11 @@ def timms_run(recipe):
     """The same by timm and torch, as timm's train.py calls them."""
     from timm.data import Mixup as TimmsMixup
     from timm.loss import SoftTargetCrossEntropy
-    from timm.optim import create_optimizer_v2
-    from timm.scheduler import create_scheduler_v2
-    from timm.utils import ModelEmaV3, dispatch_clip_grad
+    from timm.utils import dispatch_clip_grad
 
     layer, updates = torch.nn.Linear(int(np.prod(SHAPE[1:])), CLASSES), 0
     layer.load_state_dict({name: torch.from_numpy(array) for name, array in start().items()})
-    eps = {} if recipe.opt_eps is None else {"eps": recipe.opt_eps}
-    optimizer = create_optimizer_v2(layer, opt=recipe.opt, lr=recipe.learning_rate, momentum=recipe.momentum,
-                                    weight_decay=recipe.weight_decay, **eps)
-    scheduler, _ = create_scheduler_v2(
-        optimizer, recipe.sched, recipe.epochs, recipe.decay_epochs, decay_rate=recipe.decay_rate,
-        min_lr=recipe.min_lr, warmup_lr=recipe.warmup_lr, warmup_epochs=recipe.warmup_epochs)
-    ema = ModelEmaV3(layer, decay=recipe.model_ema_decay)
+    optimizer, scheduler, ema = timms_parts(layer, recipe)
     mix = TimmsMixup(recipe.mixup, recipe.cutmix, label_smoothing=recipe.smoothing, num_classes=CLASSES)
     np.random.seed(recipe.seed)
     for epoch in range(recipe.epochs):
