@@ -1,10 +1,11 @@
 """Train a network on your own classes, from a folder of photos for each class.
 
 PHOTOS_DIR has a sub-folder for each class, named after it, with its photos in it or below. A part of each class, or the
-folder --val-dir, is held out. All weights are trained, from those of --from, with a new classifier unless they are for
-the same classes. After each epoch the network is measured on the held-out photos. OUT.h5 has the weights of the best
-epoch, so its accuracy is slightly optimistic. Beside it, OUT-last.h5 has the weights after the last epoch, and OUT.csv
-a line for each epoch.
+folder --val-dir, is held out. All weights are trained but those of the stages that --freeze names, from those of --from,
+with a new classifier unless they are for the same classes. After each epoch the network is measured on the held-out
+photos. OUT.h5 has the weights of the best epoch, so its accuracy is slightly optimistic. Beside it, OUT-last.h5 has the
+weights after the last epoch, and OUT.csv a line for each epoch. Where matplotlib is installed, OUT-curves.png and
+OUT-confusion.png show losses, accuracy and confused classes.
 
 A recipe is a file with an option on each line, such as "lr = 0.01"; --print-recipe writes one. Options on the command
 line take the place of the recipe's. Their names and meanings are those of timm's train.py.
@@ -130,5 +131,7 @@ def _print(result) -> None:
     print(f"wrote {best}: {result.weights.architecture.name} with {counted(len(result.labels), 'class')}, after {of}")
     print(f"wrote {last}: the weights after the last epoch")
     print(f"wrote {table}: a line for each epoch")
+    for path, what in zip(result.pictures, ("the losses and the accuracy", "the confusion matrix")):
+        print(f"wrote {plain(path)}: {what}")
     if result.bad:
         say(f"{counted(len(result.bad), 'photo')} could not be read; others took their places")

@@ -16,7 +16,11 @@ def check_picture(path) -> str:
     return suffix[1:]
 
 
+def matplotlib_is_there() -> bool:
+    return find_spec("matplotlib") is not None
+
+
 def check_matplotlib(extra: str) -> None:
     """Raise ArgumentError, which says how to install it, where matplotlib is not installed."""
-    if find_spec("matplotlib") is None:
+    if not matplotlib_is_there():
         raise ArgumentError(f"drawing a picture needs matplotlib: {install(extra)}")

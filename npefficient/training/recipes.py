@@ -38,6 +38,8 @@ class Recipe:
     epochs: int = _option(300, Whole(1, MOST_EPOCHS), "passes over the photos")
     batch_size: int = _option(128, Whole(1, MOST_PICTURES), "pictures in a batch")
     grad_accum_steps: int = _option(1, Whole(1, MOST_PICTURES), "batches whose gradients are averaged for an update")
+    patience: int | None = _option(None, OrNone(Whole(1, MOST_EPOCHS)), "epochs without a better validation after which"
+                                   " the run stops; none: it never stops early")
     seed: int = _option(42, Whole(0, 2**63 - 1), "of all that is drawn at random")
     opt: str = _option("sgd", Word(OPTIMIZERS), "optimizer; sgd has Nesterov's momentum, momentum the classical")
     opt_eps: float | None = _option(None, OrNone(Number(0.0, 1.0, open_least=True)),

@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
+
 from ..common.progress import Progress
 from ..common.text import counted, plain
 from ..errors import ArgumentError
@@ -24,7 +26,7 @@ from .learner import DivergedError, Learner
 from .loader import TrainingLoader, ValidationLoader
 from .losses import cross_entropy, smoothed_targets
 from .recipes import Recipe
-from .run_files import ANEW, Epoch, Place, RunFiles, State
+from .run_files import ANEW, Epoch, Place, RunFiles, State, best
 
 SAVE = 300.0  # seconds after which the state is saved within an epoch
 
@@ -74,8 +76,11 @@ class Run:
         shown = Shown(self.recipe.epochs * batches * size, done=done) if progress else contextlib.nullcontext()
         try:
             with shown as counter:
-                while self.place.epoch < self.recipe.epochs:
+                while not self.over:
                     self._epoch(counter)
+                if counter and self.place.epoch < self.recipe.epochs:
+                    counter.say(f"stopped after epoch {self.place.epoch} of {self.recipe.epochs}: none of the last "
+                                f"{self.recipe.patience} was better than epoch {best(self.epochs).epoch}")
         except DivergedError as problem:
             last = f"; {str(self.files.last)!r} has the weights of epoch {self.place.epoch}" * bool(self.epochs)
             raise DivergedError(f"epoch {self.place.epoch + 1}, batch {self.place.batch + 1}, learning rate "
@@ -91,6 +96,13 @@ class Run:
                 raise OSError(problem.errno, f"{problem.strerror}; {kept}", problem.filename) from problem
             self.say(kept)
             raise
+
+    @property
+    def over(self) -> bool:
+        """Whether all epochs are done, or the best one is too long ago."""
+        patience, done = self.recipe.patience, self.place.epoch
+        return done >= self.recipe.epochs or (
+            patience is not None and done > 0 and done - best(self.epochs).epoch >= patience)
 
     def _lr(self) -> float:
         return self.recipe.schedule(self.place.epoch)
@@ -117,10 +129,12 @@ class Run:
         speed = (len(self.loader) - first) * self.loader.batch_size / max(time.monotonic() - start, 1e-9)
         self.learner.check()
         weights = self._weights()
-        loss, top1, photos = self._validate(weights)
+        loss, confusion = self.validate(weights)
+        photos = int(confusion.sum())
+        top1 = int(confusion.trace()) / photos
         epoch = Epoch(self.place.epoch + 1, self._lr(), self.place.loss / len(self.loader), loss, top1, photos,
                       speed)
-        if not self.epochs or epoch.rank > max(other.rank for other in self.epochs):
+        if best([*self.epochs, epoch]) is epoch:
             write_weights(self.files.best, weights, force=True)
         write_weights(self.files.last, weights, force=True)
         self.whole = False
@@ -155,20 +169,23 @@ class Run:
                     self._save()
                     saved = time.monotonic()
 
-    def _validate(self, weights: Weights) -> tuple[float, float, int]:
-        """(mean loss, share of right answers, photos) on the validation part, by the network as it is used."""
+    def validate(self, weights: Weights) -> tuple[float, np.ndarray]:
+        """Measure weights on the validation part, by the network as it is used.
+
+        Returns the mean loss and the confusion matrix, int64 (classes, classes): a row for each right class, a column
+        for each answer. Raises ArgumentError where none of its photos can be read.
+        """
         model = Model(weights, num_threads=self.learner.engine.threads)
-        total, hits, photos = 0.0, 0, 0
+        total, confusion = 0.0, np.zeros((model.num_classes, model.num_classes), np.int64)
         with contextlib.closing(self.validation.batches()) as batches:
             for batch in batches:
                 logits = model(batch.x)
                 loss, _ = cross_entropy(logits, smoothed_targets(batch.labels, model.num_classes, 0.0))
                 total += loss * len(logits)
-                hits += int((logits.argmax(axis=1) == batch.labels).sum())
-                photos += len(logits)
-        if not photos:
+                np.add.at(confusion, (batch.labels, logits.argmax(axis=1)), 1)
+        if not confusion.any():
             raise ArgumentError("no photo to validate on can be read; repair them, or name others with --val-dir")
-        return total / photos, hits / photos, photos
+        return total / int(confusion.sum()), confusion
 
     @functools.cached_property
     def marks(self) -> bytes:

@@ -3,6 +3,8 @@
     OUT.h5                 the best weights so far, those with the highest accuracy on the validation part
     OUT-last.h5            the weights after the last epoch
     OUT.csv                a line for each epoch
+    OUT-curves.png         the same as curves, and
+    OUT-confusion.png      the confusion matrix of the best weights, both with matplotlib alone
     .OUT.h5.state.npz      what a resumed run needs; it is deleted when the run has ended
 
 The state is NumPy's format without pickles, in a zip with checksums: arrays of the learner, the place in the run, the
@@ -47,6 +49,11 @@ class Epoch:
         return self.val_top1, -self.val_loss
 
 
+def best(epochs: list[Epoch]) -> Epoch:
+    """The best one; of equals, the first."""
+    return max(epochs, key=lambda epoch: epoch.rank)
+
+
 @dataclass
 class Place:
     """How far a run is."""
@@ -77,7 +84,7 @@ class RunFiles:
     def __init__(self, output: StrPath, settings: dict, *, resume: bool):
         """Take the files, as `check_run_files` has allowed it. Raises ArgumentError while another run has them."""
         self.settings = json.loads(json.dumps(settings))
-        self.best, self.last, self.table, self.state = paths(output)
+        self.best, self.last, self.table, self.curves, self.confusion, self.state = paths(output)
         self._journal = Journal(self.table)
         if not resume:
             self.state.unlink(missing_ok=True)
@@ -134,11 +141,13 @@ class RunFiles:
         self.state.unlink()
 
 
-def paths(output: StrPath) -> tuple[Path, Path, Path, Path]:
-    """The best weights, the last ones, the table and the state. Raises ArgumentError for another suffix."""
-    best = weight_target(output)
-    return (best, best.with_name(f"{best.stem}-last{best.suffix}"), best.with_suffix(".csv"),
-            best.with_name(f".{best.name}.state.npz"))
+def paths(output: StrPath) -> tuple[Path, Path, Path, Path, Path, Path]:
+    """The best weights, the last ones, the table, two pictures and the state. Raises ArgumentError for another suffix.
+    """
+    path = weight_target(output)
+    return (path, path.with_name(f"{path.stem}-last{path.suffix}"), path.with_suffix(".csv"),
+            path.with_name(f"{path.stem}-curves.png"), path.with_name(f"{path.stem}-confusion.png"),
+            path.with_name(f".{path.name}.state.npz"))
 
 
 def check_run_files(output: StrPath, *, resume: bool, force: bool) -> None:
@@ -148,14 +157,14 @@ def check_run_files(output: StrPath, *, resume: bool, force: bool) -> None:
     """
     if resume and force:
         raise ArgumentError("resume and force: go on with the run that is there, or begin anew")
-    best, *_, state = every = paths(output)
-    for path in every:
-        check_target(path, force=True)
+    path, *_, state = every = paths(output)
+    for other in every:
+        check_target(other, force=True)
     if resume and not os.path.lexists(state):
-        has = "it has ended" if os.path.lexists(best) else "none was begun"
-        raise ArgumentError(f"{str(best)!r}: there is no run to resume, since {str(state)!r} is missing ({has}); leave "
+        has = "it has ended" if os.path.lexists(path) else "none was begun"
+        raise ArgumentError(f"{str(path)!r}: there is no run to resume, since {str(state)!r} is missing ({has}); leave "
                             "out --resume")
-    there = next((path for path in every if os.path.lexists(path)), None)
+    there = next((other for other in every if os.path.lexists(other)), None)
     if there and not (resume or force):
         raise ArgumentError(f"{str(there)!r} exists already: continue with --resume, start again with --force, or name "
                             "another file")

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..common.paths import StrPath
 from ..common.text import counted, meant, quoted
 from ..engine.cpus import check_threads
@@ -16,13 +18,15 @@ from ..network.parameters import Weights, fingerprint
 from ..weights.weight_file import read_weights
 from .augmentation import Augmentation, TrainingTransform
 from .dataset import Dataset, Photos, read_dataset
+from .freeze import frozen_stages
 from .learner import Learner
 from .loader import TrainingLoader, ValidationLoader
+from .pictures import draw
 from .recipe_files import read_recipe
 from .recipes import OPTIONS, Recipe
 from .run import Run
-from .run_files import Epoch, RunFiles, check_run_files
-from .start import starting_weights
+from .run_files import Epoch, RunFiles, best, check_run_files
+from .start import NOTHING, starting_weights
 
 if TYPE_CHECKING:
     from ..model.model import Model
@@ -37,6 +41,8 @@ class TrainResult:
     epochs: tuple[Epoch, ...]  # the lines of the table
     best: Epoch  # the most accurate on the validation part
     files: tuple[Path, Path, Path]  # the best weights, the last ones, the table
+    confusion: np.ndarray  # int64 (classes, classes), of the best weights: a row for each right class of validation
+    pictures: tuple[Path, ...]  # the curves and the confusion matrix; empty without matplotlib
     photos: int  # to train on
     bad: list[tuple[Path, str]]  # photos that could not be read, and why
     warnings: list[str]
@@ -65,7 +71,8 @@ def train(photos_dir: StrPath, output: StrPath, *, model: str | None = None, wei
 
     output: the weight file (.h5) to write, with the weights of the epoch that was the most accurate on the validation
         part (so the accuracy is slightly flattered). Beside OUT.h5, OUT-last.h5 gets the weights after the last epoch,
-        and OUT.csv a line for each epoch: learning rate, losses, accuracy, photos a second.
+        and OUT.csv a line for each epoch: learning rate, losses, accuracy, photos a second. Where matplotlib is
+        installed, OUT-curves.png and OUT-confusion.png show the table and the best weights' confusion matrix.
     model: "lite0" (the default) to "lite4"
     weights: what to start from: a weight file, a checkpoint or `parameters.Weights`; the name of a variant, for its
         official weights; "nothing", for random weights as timm's. None: the official weights of `model`. The classifier
@@ -92,6 +99,9 @@ def train(photos_dir: StrPath, output: StrPath, *, model: str | None = None, wei
     can't be written. The last good state is kept then.
     """
     chosen = chosen_recipe(recipe, options)
+    if isinstance(weights, str) and weights == NOTHING and frozen_stages(chosen.freeze):
+        raise ArgumentError(f"freeze {chosen.freeze!r} with random weights: stages that are not trained would stay "
+                            "random; use --freeze 0 (freeze='0')")
     check_run_files(output, resume=resume, force=force)
     num_threads = check_threads(num_threads)
     dataset, warnings = read_dataset(photos_dir, val_dir, val_split=val_split, seed=chosen.seed), list[str]()
@@ -117,10 +127,12 @@ def train(photos_dir: StrPath, output: StrPath, *, model: str | None = None, wei
         run = Run(base, Path(photos_dir).resolve().name, chosen, learner, training, validation, files, say)
         run.begin(resume)
         run.go(progress)
-        best = read_weights(files.best)
+        weights_of_best = read_weights(files.best)
+        _, confusion = run.validate(weights_of_best)
+        pictures = draw(files, run.epochs, confusion, dataset.labels, warn)
         files.finish()
-    return TrainResult(best, dataset.labels, tuple(run.epochs), max(run.epochs, key=lambda epoch: epoch.rank),
-                       (files.best, files.last, files.table), len(training.photos),
+    return TrainResult(weights_of_best, dataset.labels, tuple(run.epochs), best(run.epochs),
+                       (files.best, files.last, files.table), confusion, pictures, len(training.photos),
                        [*training.bad.items(), *validation.bad.items()], warnings)
 
 

@@ -25,11 +25,13 @@ def test_train_and_classify(command, small, photos, tmp_path):
     mine = tmp_path / "mine.h5"
     code, out, err = command("train", photos, "-o", mine, "--from", small, *RUN, "--model-ema", "--mixup", "0.2")
     assert code == 0
-    accuracy, best, last, table = out.splitlines()
+    accuracy, best, last, table, curves, confusion = out.splitlines()
     assert accuracy.startswith("accuracy ") and " of 6, " in accuracy and ", after epoch " in accuracy
     assert best.startswith(f"wrote {mine}: tf_efficientnet_lite0 with 3 classes, after epoch ")
     assert last == f"wrote {tmp_path}/mine-last.h5: the weights after the last epoch"
     assert table == f"wrote {tmp_path}/mine.csv: a line for each epoch"
+    assert curves == f"wrote {tmp_path}/mine-curves.png: the losses and the accuracy"
+    assert confusion == f"wrote {tmp_path}/mine-confusion.png: the confusion matrix"
     assert "epoch 2 of 2: learning rate 0.0005, loss " in err and "48 of 48 photos (100%)" in err and ", loss " in err
     assert (tmp_path / "mine.csv").read_text().count("\n") == 3
     code, out, _ = command("classify", photos / "red" / "00.png", "--weights", mine, "--topk", 1)

@@ -41,6 +41,7 @@ def test_defaults_that_timm_has_in_its_functions_too():
 @pytest.mark.parametrize("options, text", [
     (dict(epochs=0), "epochs 0: it must be a whole number from 1 to 100,000"),
     (dict(epochs=2.5), "epochs 2.5: it must be a whole"),
+    (dict(patience=0), "patience 0: it must be a whole number from 1 to 100,000, or none"),
     (dict(epochs=True), "epochs True: it must be a whole"),
     (dict(seed=-1), "seed -1: it must be"),
     (dict(opt="lamb"), "opt 'lamb': it must be one of sgd, momentum, rmsproptf, adamw"),

@@ -38,7 +38,9 @@ def folder(tmp_path):
 
 def test_what_a_run_writes(undisturbed):
     folder, result = undisturbed
-    assert sorted(path.name for path in folder.iterdir()) == ["m-last.h5", "m.csv", "m.h5", "photos"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "m-confusion.png", "m-curves.png", "m-last.h5", "m.csv", "m.h5", "photos"]
+    assert result.pictures == (folder / "m-curves.png", folder / "m-confusion.png")
     assert [epoch.epoch for epoch in result.epochs] == [1, 2, 3] and result.photos == 27
     recipe = Recipe(epochs=3, lr=1e-3, warmup_epochs=1)
     assert [epoch.lr for epoch in result.epochs] == [recipe.schedule(epoch) for epoch in range(3)]
@@ -62,6 +64,8 @@ def test_the_table_is_what_the_weights_give(undisturbed):
     loss = np.log(np.exp(logits).sum(1)) - logits[np.arange(len(right)), right]
     assert result.best.val_top1 == (logits.argmax(1) == right).mean() and result.best.val_photos == len(right) == 9
     assert result.best.val_loss == pytest.approx(loss.mean(), rel=1e-6)
+    assert result.confusion.tolist() == [[int(((logits.argmax(1) == answer) & (right == label)).sum())
+                                          for answer in range(3)] for label in range(3)]
 
 
 def test_neither_threads_nor_workers_change_a_bit(undisturbed, folder):
@@ -224,8 +228,8 @@ def test_force_begins_anew(begun, undisturbed):
 @pytest.mark.parametrize("changes, message", [
     (dict(epoch=3), "'epoch' is no argument of train or option of a recipe .did you mean 'epochs'"),
     (dict(batch_size=40, grad_accum_steps=1), "batch_size 40: there are 27 photos to train on"),
-    (dict(freeze="3"), "freeze '3': a run can freeze all 9 stages, or none"),
     (dict(batch_size=1, mixup=0.0, cutmix=0.0), "batch-size 1 for pictures of 32 x 32 pixels"),
+    (dict(weights="nothing", freeze="3"), "freeze '3' with random weights: .* would stay random; use --freeze 0"),
     (dict(recipe="finetun"), "neither a file nor a packaged recipe .did you mean 'finetune'"),
     (dict(model="lite1"), "model 'lite1' from 'seed 0', which is tf_efficientnet_lite0"),
     (dict(model="lite9"), "unknown model 'lite9'"), (dict(val_split=2), "val_split 2"),
@@ -271,11 +275,3 @@ def test_going_on_from_a_run_with_other_photos_held_out_is_warned_of(undisturbed
     result = train(folder, seed=43, say=said.append, force=True, **options)
     (text,) = result.warnings
     assert said == [text] and "was fitted to 8 of the 9 photos to validate on" in text
-
-
-def test_all_frozen_but_the_classifier(folder):
-    base = small_weights()
-    result = train(folder, freeze="9", model_ema=False, epochs=2)
-    for name, array in base.parameters.items():
-        changed = not np.array_equal(array, result.weights.parameters[name])
-        assert changed == name.startswith("classifier."), name
