@@ -265,7 +265,6 @@ def compile_kernels(stream=None, precision: str = "float32", training: bool = Fa
     from ..engine import compiled
     from ..kernels.layout import TRAINING, layout_of
 
-
     def tell(text: str) -> None:
         print(text, file=stream or sys.stderr, flush=True)
 

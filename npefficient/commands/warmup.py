@@ -1,15 +1,16 @@
 """Compile the kernels now, so that the first photo does not have to wait.
 
 That takes some seconds, once on each machine: the code is kept in ~/.cache/npefficient, or where NPEFFICIENT_CACHE
-says. Each precision has code of its own. Nothing is compiled if code for this processor came with the package. With
---for and --into, code of both precisions is compiled for other processors, as the build of a wheel does
-(NPEFFICIENT_SHIP).
+says. Each precision has code of its own, and so has training (--training), for `train` and `loss_and_gradients`.
+Nothing is compiled if code for this processor came with the package. With --for and --into, code of both precisions is
+compiled for other processors, as the build of a wheel does (NPEFFICIENT_SHIP).
 """
 from .options import add_precision, compile_kernels
 
 
 def add_arguments(parser):
     add_precision(parser, of_weights=False)
+    parser.add_argument("--training", action="store_true", help="compile the kernels of training, too")
     parser.add_argument("--for", dest="targets", metavar="TARGET,..",
                         help="compile for these processors: x86-64-v3 (AVX2), x86-64-v4 (AVX-512), x86-64-v4-vnni "
                              "(AVX-512 with VNNI, for int8); on ARM64 neoverse-n1. Each takes processes of its own")
@@ -22,19 +23,22 @@ def run(args) -> int:
     import time
 
     from ..engine import compiled
-    from ..kernels.layout import layout_of
+    from ..kernels.layout import TRAINING, layout_of
 
     if bool(args.targets) != bool(args.into):
         args.refuse("--for and --into go together: which processors, and the directory for their code")
     if args.targets and args.precision != "float32":
         args.refuse("--for compiles for both precisions: omit --precision")
+    if args.targets and args.training:
+        args.refuse("--for compiles no kernels of training: omit --training")
     if args.targets:
         return _ship(args)
-    start, before = time.perf_counter(), compiled.found(layout_of(args.precision))
-    compile_kernels(sys.stdout, args.precision)
+    layouts = [layout_of(args.precision), *[TRAINING] * args.training]
+    start, before = time.perf_counter(), all(map(compiled.found, layouts))
+    compile_kernels(sys.stdout, args.precision, args.training)
     seconds = time.perf_counter() - start
-    place = compiled.found(layout_of(args.precision)) or "in memory alone, it could not be kept"
-    print(f"{'found compiled code' if before else 'compiled'} in {seconds:.1f} s: {place}")
+    places = [str(compiled.found(layout) or "in memory alone, it could not be kept") for layout in layouts]
+    print(f"{'found compiled code' if before else 'compiled'} in {seconds:.1f} s: {', '.join(places)}")
     return 0
 
 

@@ -145,7 +145,8 @@ def _compile(layout: Layout, report, misfits: str = "") -> tuple[bytes, set[str]
                                "once before that, or run 'npefficient warmup'")
     from .compiler import compile_code
 
-    report(f"compiling the kernels, once for this release on this machine{misfits}")
+    what = "kernels of training" if layout.training else "kernels"
+    report(f"compiling the {what}, once for this release on this machine{misfits}")
     try:
         _compiling = True
         return compile_code(layout, report)

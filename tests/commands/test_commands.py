@@ -100,10 +100,12 @@ def test_classify_says_what_is_wrong(command):
     assert code == 1 and err.startswith("npefficient: error: ") and "none.h5" in err
 
 
-def test_warmup_says_where_the_code_is(command):
-    code, out, _ = command("warmup")
+@pytest.mark.parametrize("options", [(), ("--training",)], ids=["", "training"])
+def test_warmup_says_where_the_code_is(command, options):
+    code, out, _ = command("warmup", *options)
     assert code == 0 and "compiled" in out.splitlines()[-1]
-    assert os.path.isfile(out.strip().split(": ")[-1])
+    files = out.strip().split(": ")[-1].split(", ")
+    assert len(files) == 1 + len(options) and all(map(os.path.isfile, files))
 
 
 def run(*arguments, **options):
