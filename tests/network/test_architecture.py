@@ -1,4 +1,5 @@
 """The five variants as data: equal to timm's models, to the paper's table, and to published figures."""
+import dataclasses
 import functools
 import math
 
@@ -107,6 +108,13 @@ def test_layers_hand_on_their_shapes(height, width):
     assert layers[0].activations == -(-height // 2) * -(-width // 2) * 32
     assert sum(layer.params for layer in layers) == network.param_count()
     assert sum(layer.macs for layer in layers) == network.macs(height, width)
+
+
+def test_pool_and_classifier_take_the_channels_of_the_head():
+    network = build("lite0", num_classes=10)
+    small = dataclasses.replace(network, head=dataclasses.replace(network.head, out_channels=128))
+    pool, classifier = small.head_layers(4, 4)
+    assert (pool.in_channels, pool.out_channels, classifier.in_channels, classifier.params) == (128, 128, 128, 1290)
 
 
 # --- against timm ----------------------------------------------------------------------------------------------------
