@@ -1,7 +1,7 @@
 """Train a network on your own classes, from a folder of photos for each class.
 
 PHOTOS_DIR has a sub-folder for each class, named after it, with its photos in it or below. A part of each class, or the
-folder --val-dir, is held out. All weights are trained but those of the stages that --freeze names. They start from those
+folder --val-dir, is held out. All weights are trained but those of the stages that --freeze names. They start as those
 of --from, with a new classifier unless they are for the same classes. After each epoch the network is measured on the
 held-out photos. OUT.h5 has the weights of the best epoch, so its accuracy is slightly optimistic. Beside it,
 OUT-last.h5 has the weights after the last epoch, and OUT.csv a line for each epoch. Where matplotlib is installed,
