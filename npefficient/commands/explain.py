@@ -55,6 +55,8 @@ def run(args) -> int:
     from ..common.paths import replacing
     from ..explanation import explain, page
 
+    if args.no_occlusion and args.patch is not None:
+        args.refuse("--patch is what to cover, and --no-occlusion covers nothing: omit one of the two")
     photo, how = _photo(args), reading(args)
     html, png = _targets(args, photo)
     with contextlib.ExitStack() as files:

@@ -110,9 +110,12 @@ def test_occlusion_can_be_left_out_or_made_finer(explain, tmp_path):
     assert "Occlusion" not in (tmp_path / "none.html").read_text(encoding="utf-8")
     assert explain(ONE, *DIGITS, "--patch", 16, "-o", "fine.html")[0] == 0
     text = Reader((tmp_path / "fine.html").read_text(encoding="utf-8")).text
-    assert "each patch of 16 × 16 pixels is covered with grey" in text and "runs again, 16 times" in text
+    assert "each patch of 16 × 16 pixels is covered with grey (127.5 of 255), one after the other" in text
+    assert "runs again, 16 times" in text
     code, _, err = explain(ONE, *DIGITS, "--patch", 65, "-o", "large.html")
     assert code == 1 and "patch 65: it must be a whole number of at most 64" in err
+    code, _, err = explain(ONE, *DIGITS, "--patch", 9, "--no-occlusion", "-o", "both.html")
+    assert code == 2 and "--no-occlusion covers nothing: omit one of the two" in err
 
 
 def test_progress_is_for_terminals_alone(monkeypatch):

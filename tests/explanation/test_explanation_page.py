@@ -176,7 +176,8 @@ def test_page_never_calls_a_little_nothing(written):
     classes = tuple(dataclasses.replace(one, probability=p) for one, p in zip(digit("three").classes, (0.9999, 1e-5)))
     text = Reader(dataclasses.replace(digit("three"), classes=classes).to_html()).text
     assert "three > 99.9 %" in text and "zero < 0.1 %" in text
-    assert " 0.0 %" not in text and " 100.0 % " not in text[: text.index("Where the evidence lies")]
+    shown = text[: text.index("From the photo to the input")]
+    assert " 0.0 %" not in shown and " 100.0 %" not in shown
 
 
 def test_page_shows_every_layers_time(read):
