@@ -79,8 +79,8 @@ class Run:
                 while not self.over:
                     self._epoch(counter)
                 if counter and self.place.epoch < self.recipe.epochs:
-                    counter.say(f"stopped after epoch {self.place.epoch} of {self.recipe.epochs}: none of the last "
-                                f"{self.recipe.patience} was better than epoch {best(self.epochs).epoch}")
+                    counter.say(f"stopped after epoch {self.place.epoch} of {self.recipe.epochs}, as none since epoch "
+                                f"{best(self.epochs).epoch} was better")
         except DivergedError as problem:
             last = f"; {str(self.files.last)!r} has the weights of epoch {self.place.epoch}" * bool(self.epochs)
             raise DivergedError(f"epoch {self.place.epoch + 1}, batch {self.place.batch + 1}, learning rate "

@@ -21,11 +21,11 @@ from .dataset import Dataset, Photos, read_dataset
 from .freeze import frozen_stages
 from .learner import Learner
 from .loader import TrainingLoader, ValidationLoader
-from .pictures import draw
 from .recipe_files import read_recipe
 from .recipes import OPTIONS, Recipe
 from .run import Run
 from .run_files import Epoch, RunFiles, best, check_run_files
+from .run_pictures import draw
 from .start import NOTHING, starting_weights
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 SOURCES = sorted([*ROOT.glob("npefficient/**/*.py"), *ROOT.glob("weights_convert/*.py")])
 FOREIGN = {"torch", "timm", "torchvision", "safetensors", "scipy", "sklearn", "matplotlib", "pickle"}
 EXTRAS = {"linear_classifier.py": {"sklearn"}, "confusion_picture.py": {"matplotlib"},
-          "plots.py": {"matplotlib"}}  # inside functions
+          "run_pictures.py": {"matplotlib"}, "plots.py": {"matplotlib"}}  # inside functions
 
 
 def imports(path, text=None):

@@ -21,11 +21,10 @@ from kernel_calls import (
     poisoned,
     unwritten,
 )
+from layouts import PROCESSORS
 
 import npefficient
 
-# LLVM's names of processors and features with so many lanes
-PROCESSORS = {8: ("x86-64-v3", "+avx2,+fma"), 4: ("x86-64", "-avx")}
 # calls; the more tiles, the more
 AT_LEAST = {"copy": 3, "depthwise": 80, "pool": 3, "pointwise": 80, "stem": 35, "zero": 3}
 

@@ -1,6 +1,13 @@
 """The kernels of training against their formulas in NumPy, in float64, on several processors' vectors."""
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
+from layouts import LANES, PROCESSORS
 from tolerance import assert_close
 from training_calls import (
     LAYOUTS,
@@ -114,3 +121,16 @@ def test_normalise_gradient(layout, pixels, apart):
     expected = 1.25 * scale.astype(np.float64) * dy + slope * (x.astype(np.float64) - mean) + constant
     got = call_normalise_gradient(layout, x, mean, scale, slope, constant, dy, 1.25, apart)
     assert_close(np.ascontiguousarray(got), expected.astype(F), 4)
+
+
+@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="features of other processors: "
+                    "needs x86")
+@pytest.mark.parametrize("lanes", [n for n in PROCESSORS if n <= LANES], ids="lanes_{}".format)
+def test_all_of_this_with_the_features_of_another_processor(lanes):
+    """With 4 lanes there are no FMA instructions."""
+    name, features = PROCESSORS[lanes]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", "not another_processor"],
+        cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=300,
+        env={**os.environ, "NUMBA_CPU_NAME": name, "NUMBA_CPU_FEATURES": features})
+    assert done.returncode == 0 and " passed" in done.stdout, done.stdout + done.stderr

@@ -2,9 +2,9 @@
 
 In float64 we and timm agree to nine digits, with learning rates as people take them. In float32 nobody can: an
 activation on the other side of a corner of ReLU6 changes gradients by some thousandths, and a batch norm hands that to
-every weight before it. A step that is long for the network's curvature multiplies the difference: with these weights
-and SGD's learning rate of 0.001, losses of torch in float32 and in float64 differ by 0.01 after three steps. So the
-runs in float32 take short steps.
+every weight before it. A step that is long for the network's curvature multiplies the difference: from such weights,
+with SGD's learning rate of 0.001, the losses of torch in float32 and in float64 differed by 0.00002, 0.005 and 0.14 in
+the first three steps. So the runs in float32 take short steps.
 """
 import dataclasses
 
