@@ -130,9 +130,9 @@ def test_a_file_that_changes_on_the_way_is_noticed(other, tmp_path):
     model = npefficient.create_model(checkpoint_path=path)
     data = pickle.dumps(model)
     write_weights(path, other(), force=True)
-    with pytest.raises(WeightsError, match="weights of 'seed [34]' are no longer those of the model that was"):
+    with pytest.raises(WeightsError, match="weights of '.*four.h5' are no longer those of the model that was"):
         pickle.loads(data)
-    with pytest.raises(WeightsError, match="'seed 3' have changed since this model was created"):
+    with pytest.raises(WeightsError, match="weights of '.*four.h5' have changed since this model was created"):
         pickle.dumps(model)
     path.unlink()
     with pytest.raises(WeightsError, match="four.h5"):

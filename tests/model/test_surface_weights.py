@@ -96,7 +96,7 @@ def test_reset_classifier_notices_another_file(tmp_path, backend):
     m, x = npefficient.create_model(checkpoint_path=path, backend=backend, num_threads=1), pixels(1, ODD)
     before = m(x)
     shutil.copy(weight_file("lite1"), path)
-    with pytest.raises(WeightsError, match="weights of 'tf_efficientnet_lite0.pth' have changed since this model was"):
+    with pytest.raises(WeightsError, match="weights of '.*w.h5' have changed since this model was"):
         m.reset_classifier(5)
     assert_same_bits(m(x), before)
 
