@@ -30,7 +30,7 @@ SURFACES = ("brick", "grass", "gravel", "ihc", "hubble_deep_field", "retina", "m
 CROP, EACH = 32, 20  # pixels, rows and columns of a crop; crops of a surface and a half
 TEXTURES = dict(model="lite0", weights="lite0", img_size=64, crop_pct=1.0, epochs=10, batch_size=16, opt="sgd",
                 lr=0.004, sched="cosine", warmup_epochs=0, weight_decay=1e-4, smoothing=0.1, drop=0.0,
-                scale=(0.5, 1.0), hflip=0.5, color_jitter=0.2, aa=None)  # of `npefficient.train`
+                freeze="0", scale=(0.5, 1.0), hflip=0.5, color_jitter=0.2, aa=None)  # of `npefficient.train`
 
 
 # ---- the pictures: folder/train and folder/held_out, with a folder for each class ----
