@@ -25,6 +25,7 @@ def write_few(folder):
 
 @needs_timm
 @needs_imagenet
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # timm's dataset leaves them to the collector
 def test_a_line_for_each_seed(monkeypatch, capsys):
     options = script.TEXTURES | {"epochs": 1, "batch_size": 4, "lr": 1e-3}
     monkeypatch.setitem(script.TASKS, "textures", (write_few, options))
