@@ -102,8 +102,8 @@ def train(parts, **options):
 
 
 def to_half(weights):
-    """Round all parameters to float16; batch norm's counters stay int64."""
-    halves = {name: array.astype(np.float16) if array.dtype == np.float32 else array
+    """Round weights and biases to float16; batch norm's statistics, which may be too large for it, stay as they are."""
+    halves = {name: array if ".running_" in name or ".num_" in name else array.astype(np.float16)
               for name, array in weights.parameters.items()}
     return replace(weights, parameters=halves)
 

@@ -233,7 +233,7 @@ def test_batches_run_on_as_many_buffers_as_threads():
     for _ in range(3):
         e(pixels(8, 20, 20, 3))
     assert {key[1:4]: len(pool.free) for key, (_, pool) in e._plans.items()} == {
-        (20, 20, 1): 3, (20, 20, 3): 1, (1, 8, 3): 1}  # pictures one on each thread, the remainder, the classifier
+        (20, 20, 1): 3, (20, 20, 3): 1, (8, 1, 3): 1}  # pictures one on each thread, the remainder, the classifier
 
 
 def test_engine_forgets_old_sizes():
