@@ -1,6 +1,5 @@
 """Recipes as files: what is packaged, round trips, and broken files."""
 import re
-
 from pathlib import Path
 
 import pytest
