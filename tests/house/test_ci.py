@@ -69,6 +69,12 @@ def test_a_missing_oldest_python_is_said_and_fails_in_ci(tmp_path, demanded):
     assert done.stderr.startswith("NOT CHECKED") and "Python 3.10" in done.stderr and done.stdout == ""
 
 
+def test_no_two_test_files_share_a_name():
+    """pytest imports each as a module of its own, and can't collect two of one name together."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert len(names) > 100 and len(set(names)) == len(names)
+
+
 def test_the_oldest_versions_are_all_those_of_setup_cfg():
     """Each requirement has a ">=" that `.ci/oldest` understands, and the classifiers begin with the oldest Python."""
     config = configparser.ConfigParser()
