@@ -20,14 +20,14 @@ def record_at(address):
 class FakeWork:
     """Serves a job's address as the compiled driver does, but does a job by calling `do(record)`.
 
-    The job is done then, except where `do` returns YIELD. `idle` is how often it spins for a job at most.
+    The job is done then, except where `do` returns YIELD. It spins at most 20 times for a job.
     """
 
-    def __init__(self, do=lambda record: None, idle=20):
-        self.do, self.idle = do, idle
+    def __init__(self, do=lambda record: None):
+        self.do = do
 
     def __call__(self, address, spins):
-        record, left = record_at(address), min(spins, self.idle)
+        record, left = record_at(address), min(spins, 20)
         while True:
             while record["posted"] == record["done"]:
                 if left == 0:
