@@ -13,7 +13,7 @@ from .training_steps import AS_IT_IS, LINEAR, RELU6, Fields
 
 LEAST_STRIP = 24  # pixels: three tiles of 8
 MOST_PARTS, LEAST_PARTS = 8, 2  # of the pictures, whose gradients of a layer's weights are added up side by side
-PARTS_SIZE = 1 << 20  # bytes of all these gradients, from which there are fewer parts
+PARTS_SIZE = 3 << 19  # bytes of all these gradients, from which there are fewer parts
 
 
 @dataclass(frozen=True)
@@ -90,9 +90,10 @@ class Layer:
 
     @property
     def parts(self) -> int:
-        """Of the pictures, see `training_steps.py`."""
+        """Of the pictures, see `training_steps.py`; a power of two, which 2, 4 or 8 threads share evenly."""
         size = math.prod(self.conv.weight_shape) * FLOAT
-        return min(max(LEAST_PARTS, min(MOST_PARTS, PARTS_SIZE // size)), self.maps.pictures)
+        fitting = max(LEAST_PARTS, min(MOST_PARTS, PARTS_SIZE // size))
+        return min(1 << fitting.bit_length() - 1, self.maps.pictures)
 
     @functools.cached_property
     def strips(self) -> tuple[int, list[int], list[int]]:

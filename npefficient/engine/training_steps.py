@@ -52,9 +52,9 @@ class Pass:
     def __init__(self, layout: Layout, scratch_size: int, fields: Fields):
         self.packed = self.plan = self
         self.layout, self.scratch_size, self.holds = layout, scratch_size, fields
-        self.steps = np.zeros(1, STEP)
-        for name, value in fields.items():
-            self.steps[0][name] = value.ctypes.data if isinstance(value, np.ndarray) else value or 0
+        given = (fields.get(name) for name in STEP.names)
+        self.steps = np.array([value.ctypes.data if isinstance(value, np.ndarray) else value or 0 for value in given],
+                              np.int64).view(STEP)
         self.counters = aligned(COUNTERS_SIZE).view(np.int64)
         self.counters[:: ALIGNMENT // 8] = 1 << EPOCH_BITS
         self.fields = {"layout": layout.number, "steps": self.steps.ctypes.data, "count": 1, "epoch": 1,

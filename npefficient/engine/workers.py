@@ -45,7 +45,8 @@ SPIN_SECONDS = 0.002
 
 # Seconds without progress after which workers count as stuck: other programs use their processors. A chunk takes about
 # 0.05 ms in lite0 and 0.5 ms in lite4 at their own sizes (at most 11 and 53 MFLOP, on two threads at 100 GFLOP/s each);
-# a worker that has lost its processor is away for a time slice of the system, some milliseconds.
+# a worker that has lost its processor is away for a time slice of the system, some milliseconds. A chunk of a training
+# step takes milliseconds itself: there, a worker is waited for, and if it is away, it gets no part in the next step.
 STUCK = 0.001
 
 # Seconds without workers after that, doubled up to the maximum. The next attempt may waste STUCK again: a sixth of the
@@ -261,11 +262,12 @@ def finish(work, job: Job, workers: list[_Worker]) -> list[_Worker]:
     They are cancelled if the job stays at one step for longer than STUCK. The driver spins for a fraction of a
     millisecond before it returns: `run.SPINS`.
     """
+    stuck = math.inf if job.layout.training else STUCK
     step, since = None, 0.0
     while work(job.address, 0) == YIELD:  # a worker still has a chunk of the step
         if job.start() != step:
             step, since = job.start(), time.perf_counter()
-        elif workers and time.perf_counter() - since > STUCK:
+        elif workers and time.perf_counter() - since > stuck:
             cancel(workers)
             workers = []  # cancel only once; the loop still waits for their current chunks
         yield_processor()
