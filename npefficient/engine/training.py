@@ -1,7 +1,7 @@
 """Forward and backward passes over batches, by compiled kernels (`training_chunks.py`).
 
-Each convolution is one compiled step over all pictures. Between two steps, the moments of its strips become a batch
-norm, here and in float64: these are a few numbers for each channel.
+Each convolution and each batch norm is one compiled step over all pictures. The memory that steps point into stays, so
+they are made once: what is left to do for each layer and batch is to pack its weights and to unpack its gradients.
 
 Every bit of the result is the same for any number of threads. It is also the same for vectors of any width: each
 channel has a lane of its own, and neither strips nor parts depend on the number of lanes.
@@ -13,7 +13,7 @@ import numpy as np
 from ..kernels.layout import FLOAT, TRAINING, Layout
 from ..kernels.memory import aligned
 from ..kernels.packing import pack_weight, packed_size
-from ..network.architecture import BN_EPS, Architecture, Conv, same_padding
+from ..network.architecture import Architecture, same_padding
 from ..network.backward import global_pool_backward, new_running_statistics
 from ..network.folding import bn_parameters
 from ..network.parameters import TRACKED
@@ -52,7 +52,7 @@ class TrainingEngine(Sharing):
         self.inputs, self.outputs = self.pooled.memory(), self.logits.memory()
         self.zeros = aligned(layout.panel * layout.vector)  # instead of biases
         self.free: list[np.ndarray] = []  # memory of gradients
-        self.kept: dict[str, np.ndarray] = {}  # memory that each pass uses again, by what it is for
+        self.kept: dict = {}  # memory and compiled steps that each pass uses again, by what they are for
 
     # --- forward
 
@@ -74,48 +74,45 @@ class TrainingEngine(Sharing):
         for layer in self.layers:
             self._forward(layer)
         last = self.layers[-1]
-        self._run(0, op=steps.ACTIVATE, chunks=last.maps.pictures, x_kind=steps.RELU6, y=self.features,
-                  height=last.maps.height, width=last.maps.width, **last.as_source())
+        self._run(self._once("activate", lambda: self._pass(0, {
+            "op": steps.ACTIVATE, "chunks": last.maps.pictures, "x_kind": steps.RELU6, "y": self.features,
+            "height": last.maps.height, "width": last.maps.width, **last.as_source()})))
         pooled = global_pool(last.maps.read(self.features), self.network.global_pool)
         self.pooled.write(self.inputs, (pooled * self.masks.get("classifier", np.float32(1)))[None, None])
         weight = self._packed("classifier", "pointwise", self._classifier_weight())
-        self._run(0, op=steps.FORWARD_POINTWISE, chunks=1, weight=weight, **self._classifier_fields())
+        self._run(self._once("classifier, forward", lambda: self._pass(0, {
+            "op": steps.FORWARD_POINTWISE, "chunks": 1, "weight": weight, **self._classifier_fields()})))
         return self.logits.read(self.outputs)[0, 0, :, : self.network.num_classes] + parameters["classifier.bias"]
 
     def _forward(self, layer: Layer) -> None:
-        conv, fields = layer.conv, layer.fields()
-        weight = self._packed(conv.name, conv.op, self.parameters[f"{conv.name}.weight"])
-        if layer.source is None:
-            fields |= {"x": self.x, "x_picture": self.x[0].nbytes}
-        count, pixels, _ = layer.strips
-        shares = np.float32(1) / np.array(pixels, np.float32)
-        gathered = self._gathered(layer, count)
-        chunks = layer.maps.pictures * (layer.maps.vectors if conv.op == "depthwise" else count)
-        self._run(layer.scratch[0], **fields | {"op": FORWARD[conv.op], "chunks": chunks, "weight": weight,
-                                                  "gathered": gathered, "shares": shares})
-        means, squares = _by_channel(gathered, conv)
-        counts = np.tile(np.array(pixels, np.float64), layer.maps.pictures)[:, None]
-        layer.count = counts.sum()
-        mean = (means * counts).sum(0) / layer.count
-        variance = (squares + (means - mean) ** 2 * counts).sum(0) / layer.count
-        self._set_norm(layer, mean, variance)
-
-    def _set_norm(self, layer: Layer, mean, variance) -> None:
-        """The vectors that go forward, from the batch's statistics or from the running ones."""
         conv, m = layer.conv, layer.conv.out_channels
-        gamma, beta, running_mean, running_var = (array.astype(np.float64)
-                                                  for array in bn_parameters(conv, self.parameters))
+        weight = self._packed(conv.name, conv.op, self.parameters[f"{conv.name}.weight"])
+        for row, values in zip(steps.NORM_OF, bn_parameters(conv, self.parameters), strict=True):
+            layer.exact[row, :m] = values
+        run = self._once(f"{conv.name}, forward", lambda: self._forward_pass(layer, weight))
+        if layer.source is None:
+            self._padded(layer)[:] = self.x  # backward
+            run.set(0, x=self.x, x_picture=self.x[0].nbytes)
+        run.set(1, by_batch=layer.by_batch)
+        self._run(run)
         if layer.by_batch:
-            new = new_running_statistics(running_mean, running_var, mean, variance, int(layer.count))
+            mean, variance, new_mean, new_variance = layer.exact[
+                [steps.RUNNING_MEAN, steps.RUNNING_VARIANCE, steps.BATCH_MEAN, steps.BATCH_VARIANCE], :m]
+            count = int(layer.exact[steps.COUNT, 0])
+            new = new_running_statistics(mean, variance, new_mean, new_variance, count)
             names = (f"{conv.bn}.running_mean", f"{conv.bn}.running_var")
             self.running |= {name: array.astype(np.float32) for name, array in zip(names, new)}
             self.running[f"{conv.bn}.{TRACKED}"] = self.parameters[f"{conv.bn}.{TRACKED}"] + 1
-        else:
-            mean, variance = running_mean, running_var
-        layer.deviation = np.sqrt(variance + BN_EPS)
-        layer.scale = gamma / layer.deviation
-        for row, values in ((steps.SCALE, layer.scale), (steps.SHIFT, beta - mean * layer.scale), (steps.MEAN, mean)):
-            layer.norm[row, :m] = values
+
+    def _forward_pass(self, layer: Layer, weight: np.ndarray) -> steps.Pass:
+        """The convolution, and then its batch norm."""
+        op, (count, pixels, _) = layer.conv.op, layer.strips
+        gathered = self._gathered(layer, count)
+        chunks = layer.maps.pictures * (layer.maps.vectors if op == "depthwise" else count)
+        convolution = {"op": FORWARD[op], "chunks": chunks, "weight": weight, "gathered": gathered,
+                       "shares": np.float32(1) / np.array(pixels, np.float32)}
+        norm = {"op": steps.FORWARD_NORM, "strips": count, "gathered": gathered, "pixels": np.array(pixels, np.float64)}
+        return self._pass(layer.scratch[0], layer.fields() | convolution, self._norm_step(layer) | norm)
 
     # --- backward
 
@@ -133,10 +130,7 @@ class TrainingEngine(Sharing):
             return gradients
         last.dy = self._take(maps)
         maps.write(last.dy, global_pool_backward(dpooled, maps.read(self.features), self.network.global_pool))
-        gathered = self._gathered(last, 1)
-        self._run(0, op=steps.SUMS, chunks=maps.pictures, x_kind=steps.RELU6, height=maps.height, width=maps.width,
-                  x_dy=last.dy, gathered=gathered, **last.as_source())
-        self._norm_backward(last, gathered, gradients)
+        self._run_backward(self._once("sums", self._sums_pass), last, gradients, x_dy=last.dy)
         for layer in reversed(self.layers):
             self._backward(layer, gradients, layer is first)
             if layer is first:
@@ -164,36 +158,38 @@ class TrainingEngine(Sharing):
         turned = self._packed("classifier, turned", "pointwise", weight.transpose(1, 0, 2, 3))
         dweight = self._zeros("classifier", self.logits.vectors * self.layout.vector * self.pooled.channels)
         dweight = dweight.view(np.float32)
-        self._run(0, op=steps.BACKWARD_POINTWISE, chunks=1, dy=dy, turned=turned,
-                  dweight=dweight, x_dy=dx, **self._classifier_fields())
+        self._run(self._pass(0, {"op": steps.BACKWARD_POINTWISE, "chunks": 1, "dy": dy, "turned": turned,
+                                 "dweight": dweight, "x_dy": dx, **self._classifier_fields()}))
         gradients["classifier.weight"] = self._unpacked("pointwise", weight.shape, dweight)[:classes, :, 0, 0]
         gradients["classifier.bias"] = dlogits.sum(0)
         return self.pooled.read(dx)[0, 0] * self.masks.get("classifier", np.float32(1))
 
+    def _sums_pass(self) -> steps.Pass:
+        """The sums of the gradient that the pool gives, and then the last batch norm."""
+        last = self.layers[-1]
+        gathered = self._gathered(last, 1)
+        sums = {"op": steps.SUMS, "chunks": last.maps.pictures, "x_kind": steps.RELU6, "height": last.maps.height,
+                "width": last.maps.width, "gathered": gathered, **last.as_source()}
+        return self._pass(0, sums, self._norm_step(last) | {"op": steps.BACKWARD_NORM, "strips": 1,
+                                                            "gathered": gathered})
+
     def _backward(self, layer: Layer, gradients, weights_alone: bool) -> None:
         """The gradient of a layer's weights and, unless `weights_alone`, of what the layer before gave, with its sums.
         """
-        conv, source, fields = layer.conv, layer.source, layer.fields()
+        conv, source = layer.conv, layer.source
         weight, floats, parts = self.parameters[f"{conv.name}.weight"], layer.weight_floats(), layer.parts
         dweight = self._zeros(conv.name, parts * floats * FLOAT).view(np.float32).reshape(parts, floats)
-        x_size, scratch_size = layer.scratch
-        fields |= {"op": BACKWARD[conv.op], "parts": parts, "dy": layer.dy, "dweight": dweight,
-                   "dweight_size": dweight[0].nbytes, "scratch_dz": x_size,
-                   "chunks": parts * (layer.maps.vectors if conv.op == "depthwise" else 1)}
-        if source is None:
-            pads = [same_padding(size, conv.kernel, conv.stride) for size in (layer.height, layer.width)]
-            x = np.pad(self.x, [(0, 0), *pads, (0, 0)])
-            self._run(scratch_size, **fields | {"x": x, "x_picture": x[0].nbytes, "width": x.shape[2]})
-        elif weights_alone:
-            self._run(scratch_size, **fields)
+        if source is None or weights_alone:
+            run = self._once(f"{conv.name}, weights alone", lambda: self._backward_pass(layer, dweight))
+            run.set(0, dy=layer.dy)
+            self._run(run)
         else:
-            source.dy, gathered = self._take(source.maps), self._gathered(source, fields["strips"])
             turned = weight.transpose(1, 0, 2, 3) if conv.op == "pointwise" else weight[:, :, ::-1, ::-1]
             turned = self._packed(f"{conv.name}, turned", conv.op, turned)
-            skip = layer.block_end.dy if layer.block_end else None
-            self._run(scratch_size, **fields | {"turned": turned, "x_dy": source.dy,
-                                                "skip": skip, "gathered": gathered})
-            self._norm_backward(source, gathered, gradients)
+            run = self._once(f"{conv.name}, backward", lambda: self._backward_pass(layer, dweight, turned))
+            source.dy = self._take(source.maps)
+            self._run_backward(run, source, gradients, dy=layer.dy, x_dy=source.dy,
+                               skip=layer.block_end.dy if layer.block_end else None)
         total = dweight[0]
         for part in dweight[1:]:
             total += part
@@ -203,15 +199,30 @@ class TrainingEngine(Sharing):
             self.free.append(done.dy)
             done.dy = None
 
-    def _norm_backward(self, layer: Layer, gathered, gradients) -> None:
-        """The gradients of a batch norm's parameters, and its vectors that go backward, from the sums."""
-        conv, m = layer.conv, layer.conv.out_channels
-        dbeta, dcentred = _by_channel(gathered, conv).sum(1)
-        gradients[f"{conv.bn}.weight"] = (dcentred / layer.deviation).astype(np.float32)
-        gradients[f"{conv.bn}.bias"] = dbeta.astype(np.float32)
-        by_statistics = -layer.scale / layer.count if layer.by_batch else np.zeros(m)
-        layer.norm[steps.SLOPE, :m] = by_statistics * dcentred / layer.deviation**2
-        layer.norm[steps.CONSTANT, :m] = by_statistics * dbeta
+    def _backward_pass(self, layer: Layer, dweight: np.ndarray, turned: np.ndarray | None = None) -> steps.Pass:
+        """The convolution and, with turned weights, its input's gradient and the batch norm of the layer before."""
+        op, source, fields, (x_size, scratch_size) = layer.conv.op, layer.source, layer.fields(), layer.scratch
+        chunks = layer.parts * (layer.maps.vectors if op == "depthwise" else 1)
+        fields |= {"op": BACKWARD[op], "chunks": chunks, "parts": layer.parts, "dweight": dweight,
+                   "dweight_size": dweight[0].nbytes, "scratch_dz": x_size}
+        if source is None:
+            x = self._padded(layer).base
+            fields |= {"x": x, "x_picture": x[0].nbytes, "width": x.shape[2]}
+        if turned is None:
+            return self._pass(scratch_size, fields)
+        strips = layer.strips[0]
+        gathered = self._gathered(source, strips)
+        norm = {"op": steps.BACKWARD_NORM, "strips": strips, "gathered": gathered}
+        return self._pass(scratch_size, fields | {"turned": turned, "gathered": gathered},
+                          self._norm_step(source) | norm)
+
+    def _run_backward(self, run: steps.Pass, layer: Layer, gradients, **fields) -> None:
+        """Run steps that end with a layer's batch norm, and take the gradients of its parameters."""
+        run.set(0, **fields)
+        run.set(1, by_batch=layer.by_batch)
+        self._run(run)
+        for leaf, row in (("weight", steps.DGAMMA), ("bias", steps.DBETA)):
+            gradients[f"{layer.conv.bn}.{leaf}"] = layer.exact[row, : layer.conv.out_channels].astype(np.float32)
 
     # --- memory and steps
 
@@ -222,16 +233,26 @@ class TrainingEngine(Sharing):
         return self.free.pop(min(fitting, key=lambda i: len(self.free[i]))) if fitting else maps.memory()
 
     def _gathered(self, layer: Layer, strips: int) -> np.ndarray:
-        """Memory for two vectors of each block of channels: (slots, blocks, 2, lanes)."""
-        slots, lanes = layer.maps.pictures * strips, self.layout.lanes
-        size = slots * layer.maps.vectors * steps.MOMENTS * self.layout.vector
-        return aligned(size).view(np.float32).reshape(slots, layer.maps.vectors, steps.MOMENTS, lanes)
+        """Memory for two vectors of each strip and block of channels: (N, strips, blocks, 2, lanes)."""
+        return aligned(layer.maps.pictures * strips * layer.maps.vectors * steps.MOMENTS * self.layout.vector)
+
+    def _once(self, name: str, make):
+        """What `make()` returned the first time: each pass over a batch uses it again."""
+        if name not in self.kept:
+            self.kept[name] = make()
+        return self.kept[name]
 
     def _memory(self, name: str, size: int) -> np.ndarray:
-        """Bytes that each pass uses again, as the system would give new ones page by page: at first zeros."""
-        if name not in self.kept:
-            self.kept[name] = aligned(size)
-        return self.kept[name]
+        """Bytes, at first zeros."""
+        return self._once(name, lambda: aligned(size))
+
+    def _padded(self, layer: Layer) -> np.ndarray:
+        """The place of the pictures in the stem's padded input, its `base`: (N, H, W, C)."""
+        (top, bottom), (left, right) = (same_padding(size, layer.conv.kernel, layer.conv.stride)
+                                        for size in (layer.height, layer.width))
+        shape = (layer.maps.pictures, top + layer.height + bottom, left + layer.width + right, layer.conv.in_channels)
+        x = self._once("padded pictures", lambda: np.zeros(shape, np.float32))
+        return x[:, top : top + layer.height, left : left + layer.width]
 
     def _zeros(self, name: str, size: int) -> np.ndarray:
         """Memory for the gradient of a layer's weights."""
@@ -266,13 +287,13 @@ class TrainingEngine(Sharing):
                 "out_height": 1, "out_width": logits.width, **panels(self.layout, logits.channels),
                 **panels(self.layout, pooled.channels, "x_")}
 
-    def _run(self, scratch_size: int, **fields) -> None:
-        """Do one step, with all threads."""
-        self.share([steps.Pass(self.layout, scratch_size, {"zeros": self.zeros, **fields})], self.threads)
+    def _norm_step(self, layer: Layer) -> steps.Fields:
+        return {"pictures": layer.maps.pictures, "chunks": layer.maps.vectors, **layer.norm_fields()}
 
+    def _pass(self, scratch_size: int, *fields: steps.Fields) -> steps.Pass:
+        return steps.Pass(self.layout, scratch_size, [{"zeros": self.zeros, **one} for one in fields])
 
-def _by_channel(gathered, conv: Conv) -> np.ndarray:
-    """(slots, blocks, 2, lanes) -> (2, slots, M), float64."""
-    slots = len(gathered)
-    values = gathered.astype(np.float64).transpose(2, 0, 1, 3).reshape(steps.MOMENTS, slots, -1)
-    return values[..., : conv.out_channels]
+    def _run(self, run: steps.Pass) -> None:
+        """Do these steps, with all threads."""
+        run.begin()
+        self.share([run], self.threads)

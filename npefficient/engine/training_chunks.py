@@ -7,14 +7,17 @@ from ..kernels.formats import training_kernels
 from ..kernels.lanes import arithmetic, routine
 from ..kernels.layout import FLOAT, Layout
 from ..kernels.normalise import SIDE_BY_SIDE
+from .training_norms import make_norm_chunks
 from .training_steps import (
     ACTIVATE,
     AS_IT_IS,
     BACKWARD_DEPTHWISE,
+    BACKWARD_NORM,
     BACKWARD_POINTWISE,
     BACKWARD_STEM,
     CONSTANT,
     FORWARD_DEPTHWISE,
+    FORWARD_NORM,
     FORWARD_POINTWISE,
     FORWARD_STEM,
     MEAN,
@@ -35,6 +38,7 @@ def make_training_chunk(layout: Layout):
     stem_row, stem_gradient, moments = kernels.stem_row, kernels.stem_gradient, kernels.moments
     activate, activate_gradient = kernels.activate, kernels.activate_gradient
     normalise_gradient = kernels.normalise_gradient
+    forward_norm, backward_norm = make_norm_chunks(layout)
     vector, unroll, panel_size = layout.vector, layout.unroll, layout.panel
 
     @arithmetic
@@ -256,6 +260,10 @@ def make_training_chunk(layout: Layout):
             forward_depthwise(step, chunk, scratch)
         elif step.op == FORWARD_STEM:
             forward_stem(step, chunk)
+        elif step.op == FORWARD_NORM:
+            forward_norm(step, chunk)
+        elif step.op == BACKWARD_NORM:
+            backward_norm(step, chunk)
         elif step.op == ACTIVATE:
             activated(step, chunk, chunk * step.x_picture, step.height * step.width, scratch)
         elif step.op == BACKWARD_POINTWISE:

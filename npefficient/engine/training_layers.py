@@ -9,7 +9,7 @@ import numpy as np
 from ..kernels.layout import CACHE_LINE, FLOAT, Layout
 from ..kernels.memory import SCRATCH, aligned, blocks, read_blocks, write_blocks
 from ..network.architecture import Architecture, Conv, same_padding
-from .training_steps import AS_IT_IS, LINEAR, RELU6, Fields
+from .training_steps import AS_IT_IS, EXACT_ROWS, LINEAR, NORM_ROWS, RELU6, Fields
 
 LEAST_STRIP = 24  # pixels: three tiles of 8
 MOST_PARTS, LEAST_PARTS = 8, 2  # of the pictures, whose gradients of a layer's weights are added up side by side
@@ -68,7 +68,8 @@ class Layer:
     width: int
     maps: Maps  # of z, what the convolution gives
     z: np.ndarray
-    norm: np.ndarray  # (5, channels in whole vectors), see `training_steps.py`
+    norm: np.ndarray  # (NORM_ROWS, channels in whole vectors), float32, see `training_steps.py`
+    exact: np.ndarray  # (EXACT_ROWS, the same), float64
     factors: np.ndarray  # (N,), for each picture, of the output before a shortcut is added
     source: "Layer | None"  # the layer before
     y: np.ndarray | None = None  # the input, if it is kept: what the layer before gives, with its block's shortcut
@@ -137,13 +138,17 @@ class Layer:
         conv, maps, source = self.conv, self.maps, self.source
         top, left = (same_padding(size, conv.kernel, conv.stride)[0] for size in (self.height, self.width))
         fields = {"pictures": maps.pictures, "strips": self.strips[0], "x_kind": self.kind,
-                  "z": self.z, "z_picture": maps.picture, "z_plane": maps.plane, "z_vectors": maps.vectors,
-                  "norm": self.norm, "norm_size": self.norm[0].nbytes, "factors": self.factors,
+                  "z": self.z, "z_picture": maps.picture, "z_plane": maps.plane, "factors": self.factors,
                   "height": self.height, "width": self.width, "out_height": maps.height, "out_width": maps.width,
                   "in_channels": conv.in_channels, "out_channels": conv.out_channels, "kernel": conv.kernel,
                   "stride": conv.stride, "top": top, "left": left, **panels(maps.layout, conv.out_channels),
-                  "y": self.y, "residual": self.shortcut}
+                  "y": self.y, "residual": self.shortcut, **self.norm_fields()}
         return fields | (source.as_source() if source else {})
+
+    def norm_fields(self) -> Fields:
+        """The fields that tell of its batch norm."""
+        return {"norm": self.norm, "norm_size": self.norm[0].nbytes, "exact": self.exact,
+                "exact_size": self.exact[0].nbytes, "z_vectors": self.maps.vectors}
 
     def as_source(self) -> Fields:
         """The fields of the next layer's steps that tell of this one."""
@@ -172,8 +177,9 @@ def make_layers(network: Architecture, layout: Layout, pictures: int, height: in
         made = []
         for conv in convs:
             maps = Maps(layout, pictures, *conv.output_size(height, width), conv.out_channels)
-            norm = aligned(5 * maps.vectors * layout.vector).view(np.float32).reshape(5, -1)
-            layer = Layer(conv, height, width, maps, maps.memory(), norm, np.ones(pictures, np.float32), source)
+            norm = aligned(NORM_ROWS * maps.vectors * layout.vector).view(np.float32).reshape(NORM_ROWS, -1)
+            exact = np.zeros((EXACT_ROWS, norm.shape[1]))
+            layer = Layer(conv, height, width, maps, maps.memory(), norm, exact, np.ones(pictures, np.float32), source)
             if layer.kind == LINEAR:
                 layer.y, layer.shortcut = source.maps.memory(), shortcut
                 shortcut = None

@@ -51,9 +51,9 @@ def test_bytes_moved_are_those_of_the_maps_that_the_engines_steps_are_given(monk
     weights, batch, passes = random_weights(build("lite0")), 2, []
 
     class Noted(training_steps.Pass):
-        def __init__(self, layout, scratch_size, fields):
-            super().__init__(layout, scratch_size, fields)
-            passes.append(self.steps[0])
+        def __init__(self, layout, scratch_size, steps):
+            super().__init__(layout, scratch_size, steps)
+            passes.append(self)
 
     monkeypatch.setattr(training_steps, "Pass", Noted)
     engine = TrainingEngine(weights.architecture, (batch, *SIZE, 3), 1)
@@ -63,7 +63,7 @@ def test_bytes_moved_are_those_of_the_maps_that_the_engines_steps_are_given(monk
     channels = {layer.z.ctypes.data: layer.conv.out_channels for layer in engine.layers}
     layers = {layer.name: layer for layer in build("lite0").layers(*SIZE)}
     head, floats = layers["conv_head"].activations, 0
-    for step in passes:
+    for step in np.concatenate([one.steps for one in passes]):
         z = int(step["out_height"] * step["out_width"] * channels.get(int(step["z"]), 0))
         inside = layers["conv_stem"].width if step["op"] == training_steps.BACKWARD_STEM else int(step["width"])
         x = int(step["height"]) * inside * channels.get(int(step["x"]), 3)

@@ -135,13 +135,15 @@ def test_float16_parameters_are_their_values_in_float32(train_batch_norm):
     assert_same(got, expected)
 
 
-def test_a_step_keeps_the_arrays_alive_that_it_points_into():
+def test_a_pass_keeps_the_arrays_alive_that_its_steps_point_into():
     """A worker may still be in it when the caller, interrupted, has let them go."""
     array = np.zeros(8, F)
     kept = weakref.ref(array)
-    step = steps.Pass(TRAINING, 0, {"x": array, "y": None, "width": 8})
+    made = steps.Pass(TRAINING, 0, [{"y": None, "width": 8}, {}])
+    made.set(1, x=array)
+    address = array.ctypes.data
     del array
-    assert step.steps[["x", "y", "width"]][0].item() == (kept().ctypes.data, 0, 8)
+    assert made.steps[["x", "y", "width"]].tolist() == [(0, 0, 8), (address, 0, 0)] and kept() is not None
 
 
 # --- the same bits ---------------------------------------------------------------------------------------------------

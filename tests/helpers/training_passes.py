@@ -123,8 +123,9 @@ class Watched(TrainingEngine):
         conv, x, mean = layer.conv, self._input(layer), layer.norm[steps.MEAN, : layer.maps.channels].astype(D)
         norm_backward = batch_norm_backward if layer.by_batch else frozen_batch_norm_backward
         dy = dy * layer.factors[:, None, None, None].astype(D)
-        normalised = (z - mean) / layer.deviation
-        dz, *_ = norm_backward(dy, normalised, 1 / layer.deviation, self.parameters[f"{conv.bn}.weight"].astype(D))
+        deviation = layer.exact[steps.DEVIATION, : layer.maps.channels]
+        normalised = (z - mean) / deviation
+        dz, *_ = norm_backward(dy, normalised, 1 / deviation, self.parameters[f"{conv.bn}.weight"].astype(D))
         pixels = dz[..., 0].size
         assert_sum_close(gradients[f"{conv.bn}.weight"], dy * normalised)
         assert_sum_close(gradients[f"{conv.bn}.bias"], dy)
