@@ -7,6 +7,7 @@ from engines import shape_id
 from tolerance import assert_close
 from training_passes import D, F, Watched, assert_same, before_relu6, dlogits_for, network, pictures, some_masks
 
+from npefficient.engine import training_layers
 from npefficient.engine import training_steps as steps
 from npefficient.engine.training import TrainingEngine
 from npefficient.kernels.layout import TRAINING, Layout
@@ -60,7 +61,13 @@ def test_each_layer_of_odd_pictures(shape, train_batch_norm):
     watched_pass("lite0", shape, train_batch_norm)
 
 
-def test_each_layer_in_several_strips_and_parts():
+@pytest.fixture
+def short_strips(monkeypatch):
+    """Strips so short that pictures of some 100 pixels have several."""
+    monkeypatch.setattr(training_layers, "STRIP_SIZE", 192 << 10)
+
+
+def test_each_layer_in_several_strips_and_parts(short_strips):
     """Cut unevenly, in each kind of layer; and a row of pixels that is a strip of its own."""
     engine = watched_pass("lite0", (3, 163, 97, 3), True)
     for op in ("stem", "depthwise", "pointwise"):
@@ -149,7 +156,7 @@ def test_a_pass_keeps_the_arrays_alive_that_its_steps_point_into():
 # --- the same bits ---------------------------------------------------------------------------------------------------
 
 
-def test_same_bits_for_any_number_of_threads_and_for_each_pass_of_an_engine():
+def test_same_bits_for_any_number_of_threads_and_for_each_pass_of_an_engine(short_strips):
     architecture, parameters = network()
     x, masks = pictures(3, 163, 97, 3), some_masks(architecture, 3)
     expected = one_pass(architecture, parameters, x, masks, threads=1)
@@ -162,7 +169,7 @@ def test_same_bits_for_any_number_of_threads_and_for_each_pass_of_an_engine():
 
 
 @NORM
-def test_same_bits_with_the_vectors_of_another_processor(train_batch_norm):
+def test_same_bits_with_the_vectors_of_another_processor(train_batch_norm, short_strips):
     """The shortest: 4 lanes. Strips and parts are the same, and each channel is added up in a lane of its own."""
     architecture, parameters = network()
     x, masks = pictures(3, 163, 97, 3), some_masks(architecture, 3)
