@@ -91,7 +91,7 @@ def empty_cache(place: Path) -> Path:
 
 
 def with_answers(notebook):
-    """The notebook with the Python of its folded answers as further cells, each behind the cell it is folded in."""
+    """The notebook with the Python of its folded answers as further cells, each after the cell that it is folded in."""
     cells = []
     for cell in notebook.cells:
         cells.append(cell)
@@ -145,7 +145,7 @@ def parse(arguments=None):
     parser.add_argument("--answers", action="store_true", help="run the Python of the folded answers as well")
     args = parser.parse_args(arguments)
     if args.answers and not args.into:
-        parser.error("--answers adds cells, which shall not be stored in place: say --into FOLDER")
+        parser.error("--answers adds cells, which must not be stored in place: say --into FOLDER")
     for path in [*args.notebooks, *filter(None, [args.into])]:
         if not path.exists():
             parser.error(f"{str(path)!r}: no such file or folder")

@@ -63,7 +63,7 @@ def pointwise(x, weight):
 
 
 def batch_norm(x, weight, bias, running_mean, running_var):
-    """(H, W, C) -> (H, W, C): each channel is shifted and scaled; the moments are those of the training pictures."""
+    """(H, W, C) -> (H, W, C): each channel is shifted and scaled; mean and variance are the training pictures'."""
     return (x - running_mean) / np.sqrt(running_var + 1e-3) * weight + bias
 
 

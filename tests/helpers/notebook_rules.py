@@ -64,7 +64,7 @@ def broken_rules(notebook) -> list[str]:
     if first["cell_type"] != "markdown" or "?" not in first["source"]:
         complaints.append("the first cell is not a question in markdown")
     if not any(ANSWER.search(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"):
-        complaints.append("no answer is folded away in <details><summary>Answer</summary> with an empty line behind")
+        complaints.append("no answer is folded away in <details><summary>Answer</summary> and an empty line")
     if not any(re.search(r"^\s*assert ", cell["source"], re.MULTILINE) for cell in code_cells(notebook)):
         complaints.append("nothing is asserted")
     if notebook["metadata"] != METADATA:
