@@ -10,9 +10,11 @@ from pathlib import Path
 
 from docutils import nodes
 from latex2mathml.converter import convert
+from numpy.typing import ArrayLike
 from sphinx import addnodes
 from sphinx.errors import ExtensionError
 from sphinx.parsers import Parser
+from sphinx.util.typing import stringify_annotation
 
 sys.path.insert(0, str(Path(__file__).parents[2]))  # what is documented is what lies beside it
 
@@ -31,6 +33,7 @@ myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 4  # "#the-first-start", as on GitHub
 autodoc_default_options = {"members": True}
 autodoc_typehints_format = "short"
+autodoc_preserve_defaults = True  # as in the source: Sphinx can't read "<function <lambda>>"
 autodoc_member_order = "bysource"
 maximum_signature_line_length = 80
 python_use_unqualified_type_names = True
@@ -105,6 +108,11 @@ def docstring_lines(app, what, name, item, options, lines):
         lines += ["", f"Source: :doc:`{page} </{page.removesuffix('.py')}>`", ""]
 
 
+def name_array_like(app, what, name, item, options, signature, returned):
+    """ArrayLike by its name, and not as the long union that it is."""
+    return signature and signature.replace(stringify_annotation(ArrayLike, "smart"), "ArrayLike"), returned
+
+
 def mathematics(writer, node):
     """Formulas as MathML, which browsers draw without a script or a font from elsewhere."""
     drawn = convert(node.astext(), display="inline" if isinstance(node, nodes.math) else "block")
@@ -119,4 +127,5 @@ def setup(app):
     app.add_html_math_renderer("mathml", (mathematics, None), (mathematics, None))
     app.connect("doctree-read", link_folders)
     app.connect("autodoc-process-docstring", docstring_lines)
+    app.connect("autodoc-process-signature", name_array_like)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
