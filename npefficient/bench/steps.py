@@ -17,10 +17,11 @@ from ..engine.plan import POINTWISE, POOL, QUANTIZE, STEM, Plan, make_plan
 from ..kernels.layout import FLOAT, ZERO
 from ..kernels.memory import blocks, read_blocks
 from ..network.architecture import LayerShape
+from ..network.folded_network import FoldedNetwork
 from ..network.parameters import Weights
 from ..network.quantization import QuantizedWeights
 from ..network.quantized_reference import QuantizedNetwork, from_float32, quantized_rows
-from ..network.reference import Network, linear
+from ..network.reference import linear
 from .verify import LOGITS, verify
 
 
@@ -147,11 +148,11 @@ class Steps:
         verify(what, self.logits(), expected, self.tolerance(LOGITS))
 
     @functools.cached_property
-    def network(self) -> Network | QuantizedNetwork:
+    def network(self) -> FoldedNetwork | QuantizedNetwork:
         """The plain network."""
         if isinstance(self.weights, QuantizedWeights):
             return QuantizedNetwork(self.weights)
-        return Network(self.weights.architecture, self.weights.parameters, folded=True)
+        return FoldedNetwork(self.weights.architecture, self.weights.parameters)
 
     def runner(self, steps: np.ndarray):
         """Return a call that runs only these steps, on the shared arena."""

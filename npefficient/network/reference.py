@@ -11,7 +11,7 @@ and columns. Arrays are NHWC; weights are (M, C, K, K), as in the checkpoint.
 import numpy as np
 
 from .architecture import BN_EPS, Architecture, Conv, same_padding
-from .folding import bn_parameters, fold
+from .folding import bn_parameters
 
 # --- the layers ------------------------------------------------------------------------------------------------------
 
@@ -50,6 +50,15 @@ def pointwise_conv(x, weight):
     return x @ weight[:, :, 0, 0].T
 
 
+def convolution(x, conv: Conv, weight):
+    """(N, H, W, C) -> (N, Q, R, M): the one of these three that the architecture asks for."""
+    if conv.op == "stem":
+        return dense_conv(x, weight, conv.stride)
+    if conv.op == "depthwise":
+        return depthwise_conv(x, weight, conv.stride)
+    return pointwise_conv(x, weight)
+
+
 def batch_norm(x, weight, bias, mean, var):
     """(.., C) -> (.., C): at inference, an affine map per channel."""
     return (x - mean) / np.sqrt(var + x.dtype.type(BN_EPS)) * weight + bias
@@ -65,45 +74,35 @@ def global_average_pool(x):
     return x.mean(axis=(1, 2))
 
 
-def global_pool(x, how: str):
-    """(N, H, W, C) -> (N, C), or (N, 2 C) for "catavgmax": one of timm's pools."""
-    average, largest = global_average_pool(x), x.max(axis=(1, 2))
-    return {"avg": average, "max": largest, "avgmax": average * x.dtype.type(0.5) + largest * x.dtype.type(0.5),
-            "catavgmax": np.concatenate([average, largest], axis=1)}[how]
-
-
 def linear(x, weight, bias):
     """(N, C), (M, C), (M,) -> (N, M)."""
     return x @ weight.T + bias
+
+
+def global_pool(x, how: str):
+    """(N, H, W, C) -> (N, C), or (N, 2 C) for "catavgmax": one of timm's pools; the official weights have "avg"."""
+    average, largest = global_average_pool(x), x.max(axis=(1, 2))
+    return {"avg": average, "max": largest, "avgmax": average * x.dtype.type(0.5) + largest * x.dtype.type(0.5),
+            "catavgmax": np.concatenate([average, largest], axis=1)}[how]
 
 
 # --- the network -----------------------------------------------------------------------------------------------------
 
 
 class Network:
-    """The parameters in one dtype, and the forward pass. `folded`: run it with batch norm folded in."""
+    """The parameters in one dtype, and the forward pass."""
 
-    def __init__(self, network: Architecture, parameters: dict, dtype=np.float32, folded: bool = False):
+    def __init__(self, network: Architecture, parameters: dict, dtype=np.float32):
         self.architecture = network
         self.parameters = {name: np.asarray(array, dtype) for name, array in parameters.items()}
-        self.folded = None
-        if folded:
-            self.folded = {conv.name: [array.astype(dtype) for array in fold(conv, parameters)]
-                           for conv in network.convs}
 
     def convolution(self, x, conv: Conv):
         """(N, H, W, C) -> (N, Q, R, M): the convolution alone."""
-        weight = self.folded[conv.name][0] if self.folded else self.parameters[f"{conv.name}.weight"]
-        if conv.op == "stem":
-            return dense_conv(x, weight, conv.stride)
-        if conv.op == "depthwise":
-            return depthwise_conv(x, weight, conv.stride)
-        return pointwise_conv(x, weight)
+        return convolution(x, conv, self.parameters[f"{conv.name}.weight"])
 
     def conv(self, x, conv: Conv):
         """(N, H, W, C) -> (N, Q, R, M): convolution, batch norm and, except for a block's last one, ReLU6."""
-        x = self.convolution(x, conv)
-        x = x + self.folded[conv.name][1] if self.folded else batch_norm(x, *bn_parameters(conv, self.parameters))
+        x = batch_norm(self.convolution(x, conv), *bn_parameters(conv, self.parameters))
         return relu6(x) if conv.relu6 else x
 
     def layers(self, x):

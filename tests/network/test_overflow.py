@@ -7,6 +7,7 @@ from live import calibrated, needs_timm
 
 from npefficient.errors import WeightsError
 from npefficient.network.architecture import build
+from npefficient.network.folded_network import FoldedNetwork
 from npefficient.network.overflow import check_overflow
 from npefficient.network.parameters import check_parameters, random_weights
 from npefficient.network.reference import Network
@@ -90,8 +91,8 @@ def test_bound_holds_in_the_network():
     made = with_values(bn1__weight=1e15, classifier__weight=1e25, blocks__4__0__bn3__bias=1e18)
     check_overflow(made, LITE0)
     x = np.full((1, 33, 17, 3), 255, np.float32)
-    for folded in (False, True):
-        assert all(np.isfinite(y).all() for _, y in Network(LITE0, made, folded=folded).layers(x))
+    for kind in (Network, FoldedNetwork):
+        assert all(np.isfinite(y).all() for _, y in kind(LITE0, made).layers(x))
 
 
 def test_weights_that_overflow_are_not_written(tmp_path):

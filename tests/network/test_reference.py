@@ -11,11 +11,12 @@ from tolerance import LOGITS, assert_close
 
 from npefficient.network import reference
 from npefficient.network.architecture import BN_EPS, build
+from npefficient.network.folded_network import FoldedNetwork
 from npefficient.network.folding import fold_batch_norm
 
 SHORT = [f"lite{i}" for i in range(5)]
 DTYPES = [np.float32, np.float64]
-FOLDED = pytest.mark.parametrize("folded", [False, True], ids=["unfolded", "folded"])
+KIND = pytest.mark.parametrize("kind", [reference.Network, FoldedNetwork], ids=["unfolded", "folded"])
 DTYPE = pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "float64"])
 
 
@@ -209,7 +210,7 @@ def test_fold_batch_norm_by_hand():
 def test_fold_leaves_the_parameters_alone():
     network, values = build("lite0", 10), weights("lite0", 10)
     before = {name: array.copy() for name, array in values.items()}
-    reference.Network(network, values, folded=True)(np.zeros((1, 5, 5, 3), np.float32))
+    FoldedNetwork(network, values)(np.zeros((1, 5, 5, 3), np.float32))
     for name, array in before.items():
         np.testing.assert_array_equal(values[name], array)
 
@@ -231,25 +232,25 @@ def naive_logits(short, size, classes=1000, colours=3):
     return pictures(lambda picture: naive.network(short, values, picture), x)
 
 
-def run(short, x, dtype, folded, values, classes=1000, colours=3):
-    return reference.Network(build(short, classes, colours), values, dtype, folded)(x)
+def run(short, x, dtype, kind, values, classes=1000, colours=3):
+    return kind(build(short, classes, colours), values, dtype)(x)
 
 
 @DTYPE
-@FOLDED
+@KIND
 @pytest.mark.parametrize("short, size", TINY, ids=lambda v: v if isinstance(v, str) else f"{v[0]}x{v[1]}")
-def test_network_equals_naive(short, size, folded, dtype):
+def test_network_equals_naive(short, size, kind, dtype):
     x = np.float32(noise(2, *size, 3)).astype(dtype)
-    got = run(short, x, dtype, folded, weights(short))
+    got = run(short, x, dtype, kind, weights(short))
     assert_close(got, naive_logits(short, size).astype(dtype), LOGITS)
 
 
 @DTYPE
-@FOLDED
+@KIND
 @pytest.mark.parametrize("classes, colours", [(10, 1), (1, 4)])
-def test_network_with_other_classes_and_channels_equals_naive(classes, colours, folded, dtype):
+def test_network_with_other_classes_and_channels_equals_naive(classes, colours, kind, dtype):
     x = np.float32(noise(2, 9, 13, colours)).astype(dtype)
-    got = run("lite0", x, dtype, folded, weights("lite0", classes, colours), classes, colours)
+    got = run("lite0", x, dtype, kind, weights("lite0", classes, colours), classes, colours)
     assert_close(got, naive_logits("lite0", (9, 13), classes, colours).astype(dtype), LOGITS)
 
 
@@ -258,41 +259,41 @@ def test_network_equals_naive_can_fail():
     x, values = np.float32(noise(2, 9, 13, 3)), dict(weights("lite0"))
     values["blocks.3.1.bn2.running_var"] = values["blocks.3.1.bn2.running_var"] * np.float32(1.001)
     with pytest.raises(AssertionError, match="they differ by"):
-        assert_close(run("lite0", x, np.float32, False, values),
+        assert_close(run("lite0", x, np.float32, reference.Network, values),
                      naive_logits("lite0", (9, 13)).astype(np.float32), LOGITS)
 
 
 @DTYPE
-@FOLDED
-def test_network_keeps_its_dtype_in_every_layer(folded, dtype, monkeypatch):
+@KIND
+def test_network_keeps_its_dtype_in_every_layer(kind, dtype, monkeypatch):
     seen = set()
-    conv = reference.Network.conv
+    conv = kind.conv
 
     def watched(self, x, layer):
         result = conv(self, x, layer)
         seen.update((x.dtype.name, result.dtype.name))
         return result
 
-    monkeypatch.setattr(reference.Network, "conv", watched)
-    got = run("lite0", noise(1, 5, 4, 3).astype(dtype), dtype, folded, weights("lite0"))
+    monkeypatch.setattr(kind, "conv", watched)
+    got = run("lite0", noise(1, 5, 4, 3).astype(dtype), dtype, kind, weights("lite0"))
     assert seen == {got.dtype.name} == {np.dtype(dtype).name}
 
 
-@FOLDED
-def test_network_pictures_do_not_see_each_other(folded):
+@KIND
+def test_network_pictures_do_not_see_each_other(kind):
     x = np.float32(noise(3, 9, 6, 3))
-    together = run("lite0", x, np.float64, folded, weights("lite0"))
-    alone = np.concatenate([run("lite0", x[i : i + 1], np.float64, folded, weights("lite0")) for i in range(3)])
+    together = run("lite0", x, np.float64, kind, weights("lite0"))
+    alone = np.concatenate([run("lite0", x[i : i + 1], np.float64, kind, weights("lite0")) for i in range(3)])
     assert_close(together, alone, LOGITS)
 
 
 @needs_timm
-@FOLDED
+@KIND
 @pytest.mark.parametrize("size", [(33, 47), (1, 1)], ids=["33x47", "1x1"])
 @pytest.mark.parametrize("short", SHORT)
-def test_network_equals_timm(short, size, folded):
+def test_network_equals_timm(short, size, kind):
     model, x = calibrated(short), np.float32(noise(2, *size, 3))
     values = {name: tensor.numpy() for name, tensor in model.state_dict().items()}
     expected = logits(model, x)
     assert np.abs(expected).max() > 0.1, "logits of ordinary size, or the comparison says nothing"
-    assert_close(run(short, x, np.float32, folded, values), expected, LOGITS)
+    assert_close(run(short, x, np.float32, kind, values), expected, LOGITS)
