@@ -27,12 +27,19 @@ def photo_mark(path) -> bytes | None:
     return digest.digest()[:PHOTO_MARK]
 
 
-def photo_marks(paths: Iterable) -> bytes:
-    """The sorted, distinct marks of photos, concatenated; photos that can't be read have none."""
-    return b"".join(sorted({photo_mark(path) for path in paths} - {None}))
+def photo_marks(paths: Iterable, known: bytes = b"") -> bytes:
+    """The sorted, distinct marks of photos, concatenated; photos that can't be read have none.
+
+    known: marks that are added to them, such as those of the weights that a run starts from
+    """
+    return b"".join(sorted({photo_mark(path) for path in paths} - {None} | _each(known)))
 
 
 def count_marked(paths: Iterable, marks: bytes) -> int:
     """Photos whose mark is among `marks`; where there are none, no photo is read."""
-    known = {marks[at:at + PHOTO_MARK] for at in range(0, len(marks), PHOTO_MARK)}
+    known = _each(marks)
     return sum(photo_mark(path) in known for path in paths) if known else 0
+
+
+def _each(marks: bytes) -> set[bytes]:
+    return {marks[at:at + PHOTO_MARK] for at in range(0, len(marks), PHOTO_MARK)}

@@ -5,7 +5,7 @@ Layout, version 1 (HDF5 1.8's structures, which include checksums; superblock ve
     /<name>                one dataset per parameter under timm's flat name ("blocks.1.0.conv_pw.weight"), unfolded,
                            little-endian float32 or float16, contiguous, no filters, no attributes
     /labels                optional: uint8, the class names as UTF-8 text, separated by one "\\n"
-    /photos                optional: uint8, 8 bytes for each photo that the classifier was trained on: the start of a
+    /photos                optional: uint8, 8 bytes for each photo that the weights were trained on: the start of a
                            sha256, see `jobs.photo_marks`; ascending
     attributes of the root (text: fixed-length UTF-8; whole numbers: int64; the others float64):
     format                 "npefficient weights"

@@ -24,6 +24,7 @@ def test_marks_are_sorted_and_each_is_there_once(tmp_path):
     marks = photo_marks.photo_marks(paths)
     each = [marks[at:at + PHOTO_MARK] for at in range(0, len(marks), PHOTO_MARK)]
     assert len(each) == 5 and each == sorted(set(each)) and photo_marks.photo_marks(reversed(paths)) == marks
+    assert photo_marks.photo_marks(paths[:-4], photo_marks.photo_marks(paths[2:])) == marks
 
 
 def test_copies_are_known_and_changed_photos_are_not(tmp_path):

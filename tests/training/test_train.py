@@ -273,5 +273,6 @@ def test_going_on_from_a_run_with_other_photos_held_out_is_warned_of(undisturbed
     train(folder, seed=42, say=said.append, **options)
     assert said == []
     result = train(folder, seed=43, say=said.append, force=True, **options)
+    assert len(result.weights.source.photos) == 35 * 8  # 27 of the run before, 8 of them held out now, and 8 new ones
     (text,) = result.warnings
     assert said == [text] and "was fitted to 8 of the 9 photos to validate on" in text

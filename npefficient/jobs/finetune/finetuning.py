@@ -166,7 +166,7 @@ def _with_classifier(base: Weights, linear: Linear, labels: tuple[str, ...], pho
     how, features = ", turned by EXIF" * exif, f" in {precision}" * (precision != "float32")
     photos = f"{len(fitted_to)} photos of {Path(photos_dir).resolve().name}"
     name = f"{base.source.name}, classifier fitted{features} to {photos}{how}"
-    return replace(made, source=Source(plain(name), "", "finetuned", photo_marks(fitted_to)))
+    return replace(made, source=Source(plain(name), "", "finetuned", photo_marks(fitted_to, base.source.photos)))
 
 
 def _logits(weights: Weights, embeddings: np.ndarray, linear: Linear, precision: str) -> np.ndarray:

@@ -105,6 +105,12 @@ def test_a_finetuned_file_is_a_base_like_any_other(tmp_path):
     again = finetune(tmp_path / "photos", tmp_path / "2.h5", weights=tmp_path / "1.h5")
     assert again.computed == 0  # the network below the last layer is the same
     assert load_weights(tmp_path / "2.h5").parameters["classifier.weight"].shape == (3, 1280)
+    both = [finetune(tmp_path / "photos", weights=base, seed=7).weights.source.photos
+            for base in (small_weights(), tmp_path / "1.h5")]
+    known = load_weights(tmp_path / "1.h5").source.photos
+    assert both[0] != both[1] and [len(marks) // 8 for marks in (known, both[0])] == [29, 29]
+    assert {both[1][at:at + 8] for at in range(0, len(both[1]), 8)} == {
+        marks[at:at + 8] for marks in (known, both[0]) for at in range(0, len(marks), 8)}
 
 
 def test_two_classes_have_opposite_rows(tmp_path):
