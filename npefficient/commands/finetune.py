@@ -46,7 +46,7 @@ def add_arguments(parser):
     add_precision(parser)
     parser.add_argument("--val-split", metavar="SHARE", type=share, default=0.2,
                         help="share of each class to hold out for evaluation (default: %(default)s)")
-    parser.add_argument("--seed", metavar="N", type=seed, default=0,
+    parser.add_argument("--seed", metavar="N", type=seed, default=42,
                         help="random seed for choosing the held-out photos (default: %(default)s)")
     parser.add_argument("--refit", action="store_true", help="after evaluation, fit again to all photos")
     add_reading(parser)

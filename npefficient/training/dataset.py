@@ -28,7 +28,7 @@ class Dataset:
 
 
 def read_dataset(photos_dir: StrPath, val_dir: StrPath | None = None, *, val_split: float = 0.2,
-                 seed: int = 0) -> Dataset:
+                 seed: int = 42) -> Dataset:
     """List the photos in `photos_dir`, which has a sub-folder for each class, named like the class.
 
     val_dir: a folder with the photos to validate on, in sub-folders named like some of the classes

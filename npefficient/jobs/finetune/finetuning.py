@@ -30,7 +30,7 @@ ROUNDING = 1e-3  # share of the largest logit that float32 may change in the fit
 
 
 def finetune(photos_dir: StrPath, output: StrPath | None = None, *, model: str | None = None,
-             weights: Weights | StrPath | None = None, val_split: float = 0.2, seed: int = 0, refit: bool = False,
+             weights: Weights | StrPath | None = None, val_split: float = 0.2, seed: int = 42, refit: bool = False,
              exif: bool = False, max_pixels: int | None = None, cache: bool = True, force: bool = False,
              workers: int | None = None, batch_size: int = 1, precision: str = "float32",
              say: Callable[[str], None] = lambda text: None, progress: bool = False) -> FinetuneResult:
@@ -43,7 +43,7 @@ def finetune(photos_dir: StrPath, output: StrPath | None = None, *, model: str |
     weights: a weight file, a checkpoint or `parameters.Weights` to start from instead
     val_split: the share of each class that is kept out to choose the regularisation and to measure the accuracy (so the
         accuracy is slightly flattered)
-    seed: of the split
+    seed: of the split; with the same one, `train` holds out the same photos
     refit: fit once more, with the regularisation found, to all photos. Then the result has seen the validation part
         too, and the accuracy is that of the classifier before. Otherwise the result is what was measured.
     cache: keep the embeddings, so that the next run with the same network computes those of other photos only
