@@ -41,6 +41,7 @@ share = number(float, "a share above 0 and below 1, such as 0.2", lambda value: 
 
 
 def add_arguments(parser):
+    parser.usage = "%(prog)s PHOTOS_DIR -o OUT.h5 [--recipe NAME|FILE] [options]"  # short, as each error repeats it
     parser.add_argument("photos_dir", metavar="PHOTOS_DIR", nargs="?", help="folder with a sub-folder for each class")
     parser.add_argument("-o", "--output", metavar="OUT.h5", type=ending(*WEIGHT_FILES), help="the weight file to write")
     parser.add_argument("--model", metavar="NAME", type=model_name,

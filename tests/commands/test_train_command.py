@@ -93,3 +93,4 @@ def test_what_is_wrong_is_said_before_any_work(command, tmp_path, monkeypatch, a
     monkeypatch.setattr("npefficient.commands.train.compile_kernels", None)
     got, out, err = command("train", *arguments)
     assert got == code and out == "" and text in err and os.listdir() == []
+    assert len(err.splitlines()) == code  # a usage error is below a usage of one line
