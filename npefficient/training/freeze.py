@@ -1,8 +1,12 @@
-"""Which parameters are trained: all, or those after the first stages of the network, which stay frozen.
+"""Which parameters are trained: all, or those after the first stages, or those outside of batch norms.
 
-The first stages see edges and textures, which photos of other classes have too. A frozen stage keeps its weights. Its
-batch norms keep scale, shift and running statistics, and normalise with these, not with those of the batch, as after
-timm's `freeze(model, [stage, ..])`.
+The first stages see edges and textures, which photos of other classes have too. A frozen stage keeps its weights and
+its batch norms, as after timm's `freeze(model, [stage, ..])`.
+
+A frozen batch norm keeps scale, shift and running statistics, and normalises by these, not by those of the batch. The
+statistics of a few photos at a time are noisy, and where the photos differ from those before, running ones move to
+theirs within an epoch, while the weights hardly move. Frozen everywhere, as after timm's `freeze_batch_norm_2d(model)`,
+the network starts as the one that was trained before, and each picture is computed as if it were alone.
 """
 from dataclasses import dataclass
 
@@ -41,14 +45,19 @@ def frozen_stages(freeze: str) -> tuple[str, ...]:
     return tuple(name for name in FREEZABLE if name in names)
 
 
-def trained(network: Architecture, freeze: str = NONE) -> Trained:
-    """The parameters of a network that are trained while some stages are frozen; `freeze`: as for `frozen_stages`."""
-    frozen = frozen_stages(freeze)
-    convs = [conv for conv in network.convs if _stage(conv.name) in frozen]
-    left_out = {f"{conv.name}.weight" for conv in convs} | {
-        f"{conv.bn}.{leaf}" for conv in convs for leaf in ("weight", "bias")}
+def trained(network: Architecture, freeze: str = NONE, freeze_bn: bool = False) -> Trained:
+    """The parameters of a network that are trained.
+
+    freeze: the stages that are not, as for `frozen_stages`
+    freeze_bn: no batch norm is, of the other stages either
+    """
+    stages = frozen_stages(freeze)
+    frozen = [conv for conv in network.convs if _stage(conv.name) in stages]
+    norms = [conv.bn for conv in (network.convs if freeze_bn else frozen)]
+    left_out = {f"{conv.name}.weight" for conv in frozen} | {
+        f"{norm}.{leaf}" for norm in norms for leaf in ("weight", "bias")}
     return Trained(tuple(name for name in network.parameters() if _is_parameter(name) and name not in left_out),
-                   tuple(conv.bn for conv in convs))
+                   tuple(norms))
 
 
 def _stage(name: str) -> str:

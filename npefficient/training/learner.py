@@ -57,7 +57,7 @@ class Learner:
         network, (height, width) = weights.architecture, weights.preprocessing.input_size
         self.network, self.recipe = network, recipe
         self.parameters = {name: array.copy() for name, array in weights.parameters.items()}
-        part = trained(network, recipe.freeze)
+        part = trained(network, recipe.freeze, recipe.freeze_bn)
         self.frozen_norms = frozenset(part.frozen_norms)
         sizes = {layer.name: (layer.out_height, layer.out_width) for layer in network.layers(height, width)}
         of_norms = [sizes[conv.name] for conv in network.convs if conv.bn not in self.frozen_norms]

@@ -83,6 +83,8 @@ class Recipe:
     cutmix: float = _option(0.0, Number(0.0, 100.0), "alpha of CutMix; 0: none")
     freeze: str = _option(NONE, Stages(), "stages that are not trained: a number of the first ones, or names with"
                           " commas, such as conv_stem,blocks.0")
+    freeze_bn: bool = _option(False, Flag(), "normalise by batch norm's running statistics, not by the batch's, and"
+                              " keep them, and each scale and shift: for few photos, or small batches")
 
     def __post_init__(self) -> None:
         for name, option in OPTIONS.items():

@@ -99,9 +99,8 @@ def train(photos_dir: StrPath, output: StrPath, *, model: str | None = None, wei
     can't be written. The last good state is kept then.
     """
     chosen = chosen_recipe(recipe, options)
-    if isinstance(weights, str) and weights == NOTHING and frozen_stages(chosen.freeze):
-        raise ArgumentError(f"freeze {chosen.freeze!r} with random weights: stages that are not trained would stay "
-                            "random; use --freeze 0 (freeze='0')")
+    if isinstance(weights, str) and weights == NOTHING:
+        _check_random(chosen)
     check_run_files(output, resume=resume, force=force)
     num_threads = check_threads(num_threads)
     dataset, warnings = read_dataset(photos_dir, val_dir, val_split=val_split, seed=chosen.seed), list[str]()
@@ -134,6 +133,16 @@ def train(photos_dir: StrPath, output: StrPath, *, model: str | None = None, wei
     return TrainResult(weights_of_best, dataset.labels, tuple(run.epochs), best(run.epochs),
                        (files.best, files.last, files.table), confusion, pictures, len(training.photos),
                        [*training.bad.items(), *validation.bad.items()], warnings)
+
+
+def _check_random(recipe: Recipe) -> None:
+    """Raise ArgumentError for a recipe that would leave a part of random weights as it is."""
+    if frozen_stages(recipe.freeze):
+        raise ArgumentError(f"freeze {recipe.freeze!r} with random weights: stages that are not trained would stay "
+                            "random; use --freeze 0 (freeze='0')")
+    if recipe.freeze_bn:
+        raise ArgumentError("freeze-bn with random weights: their batch norms have no statistics to keep; use "
+                            "--no-freeze-bn (freeze_bn=False)")
 
 
 def chosen_recipe(recipe: Recipe | StrPath, options: dict[str, Any]) -> Recipe:

@@ -20,14 +20,18 @@ def timms_parts(module, recipe: Recipe):
     return optimizer, scheduler, ModelEmaV3(module, decay=recipe.model_ema_decay)
 
 
-def freeze_stages(model, freeze: str) -> None:
-    """Freeze the stages that a recipe names by timm's `freeze`, to which the stem's and the head's norms are others."""
+def freeze_parts(model, freeze: str, freeze_bn: bool) -> None:
+    """Freeze the stages that a recipe names by timm's `freeze`, to which the stem's and the head's norms are others,
+    and with `freeze_bn` each batch norm by timm's `freeze_batch_norm_2d`."""
     from timm.utils.model import freeze as timms_freeze
+    from timm.utils.model import freeze_batch_norm_2d
 
     norms = {"conv_stem": ["bn1"], "conv_head": ["bn2"]}
     modules = [module for stage in frozen_stages(freeze) for module in (stage, *norms.get(stage, ()))]
     if modules:
         timms_freeze(model, modules)
+    if freeze_bn:
+        freeze_batch_norm_2d(model)
 
 
 def drop_by(model, masks: dict) -> None:

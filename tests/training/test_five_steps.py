@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from live import needs_timm, timm, torch
 from make_golden import golden_parameters
-from timm_training import drop_by, freeze_stages, timms_parts
+from timm_training import drop_by, freeze_parts, timms_parts
 
 from npefficient.network.architecture import build
 from npefficient.network.parameters import TRACKED, Source, Weights
@@ -31,7 +31,8 @@ OPTIMIZERS = {  # options, and the learning rates in float64 and in float32
     "sgd": (dict(opt="sgd"), 1e-3, 3e-5),
     "rmsproptf": (dict(opt="rmsproptf", opt_eps=1e-3, sched="step", decay_epochs=1.5, decay_rate=0.5), 1e-3, 3e-5),
     "adamw": (dict(opt="adamw", opt_eps=1e-3), 1e-3, 3e-5),
-    "frozen": (dict(opt="sgd", freeze="3"), 1e-3, 3e-5)}
+    "frozen": (dict(opt="sgd", freeze="3"), 1e-3, 3e-5),
+    "frozen-bn": (dict(opt="sgd", freeze_bn=True), 1e-3, 3e-5)}
 EACH = pytest.mark.parametrize("name", OPTIMIZERS)
 
 
@@ -86,7 +87,7 @@ def timms_run(recipe, weights, data):
     model = timm.create_model("tf_efficientnet_lite0", num_classes=CLASSES, drop_path_rate=recipe.drop_path).train()
     model.to(torch.from_numpy(data[0].x).dtype).load_state_dict(
         {name: torch.from_numpy(array.copy()) for name, array in weights.items()}, strict=True)
-    freeze_stages(model, recipe.freeze)
+    freeze_parts(model, recipe.freeze, recipe.freeze_bn)
     masks, losses = {}, []
     drop_by(model, masks)
     optimizer, scheduler, average = timms_parts(model, recipe)

@@ -1,7 +1,7 @@
 """What is trained while stages are frozen, against what timm's `freeze` leaves trainable."""
 import pytest
 from live import needs_timm, timm
-from timm_training import freeze_stages
+from timm_training import freeze_parts
 
 from npefficient.errors import ArgumentError
 from npefficient.network.architecture import build
@@ -9,13 +9,15 @@ from npefficient.training.freeze import FREEZABLE, frozen_stages, trained
 
 
 @needs_timm
-@pytest.mark.parametrize("freeze", ["0", "1", "3", "9", "conv_head", "blocks.6,conv_stem"])
-def test_what_is_trained_is_what_timm_leaves_trainable(freeze):
+@pytest.mark.parametrize("freeze, freeze_bn", [
+    ("0", False), ("1", False), ("3", False), ("9", False), ("conv_head", False), ("blocks.6,conv_stem", False),
+    ("0", True), ("3", True)])
+def test_what_is_trained_is_what_timm_leaves_trainable(freeze, freeze_bn):
     from timm.layers import FrozenBatchNormAct2d
 
     model = timm.create_model("tf_efficientnet_lite1", num_classes=3)
-    freeze_stages(model, freeze)
-    got = trained(build("lite1", num_classes=3), freeze)
+    freeze_parts(model, freeze, freeze_bn)
+    got = trained(build("lite1", num_classes=3), freeze, freeze_bn)
     assert list(got.parameters) == [name for name, parameter in model.named_parameters() if parameter.requires_grad]
     assert list(got.frozen_norms) == [name for name, module in model.named_modules()
                                       if isinstance(module, FrozenBatchNormAct2d)]

@@ -11,7 +11,8 @@ from npefficient.training.recipes import Recipe, changed
 RECIPES = {
     "default": Recipe(),
     "values": Recipe(epochs=7, opt="adamw", opt_eps=1e-7, lr=1 / 3, warmup_epochs=0, clip_grad=5.0, model_ema=True,
-                     scale=(1e-5, 2 / 3), aa="rand-m9-mstd0.5", freeze="conv_stem,blocks.0"),
+                     scale=(1e-5, 2 / 3), aa="rand-m9-mstd0.5", freeze="conv_stem,blocks.0",
+                     freeze_bn=True),
     **{name: read_recipe(name) for name in PACKAGED}}
 
 

@@ -230,6 +230,7 @@ def test_force_begins_anew(begun, undisturbed):
     (dict(batch_size=40, grad_accum_steps=1), "batch_size 40: there are 27 photos to train on"),
     (dict(batch_size=1, mixup=0.0, cutmix=0.0), "batch-size 1 for pictures of 32 x 32 pixels"),
     (dict(weights="nothing", freeze="3"), "freeze '3' with random weights: .* would stay random; use --freeze 0"),
+    (dict(weights="nothing", freeze_bn=True), "freeze-bn with random weights: .* use --no-freeze-bn"),
     (dict(recipe="finetun"), "neither a file nor a packaged recipe .did you mean 'finetune'"),
     (dict(model="lite1"), "model 'lite1' from 'seed 0', which is tf_efficientnet_lite0"),
     (dict(model="lite9"), "unknown model 'lite9'"), (dict(val_split=2), "val_split 2"),

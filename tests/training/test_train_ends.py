@@ -5,6 +5,7 @@ from PIL import Image
 from small import small_weights
 from training_runs import photos, same, stopping, train
 
+from npefficient.errors import ArgumentError
 from npefficient.training import run_pictures
 from npefficient.training.freeze import trained
 from npefficient.training.learner import Learner
@@ -56,6 +57,25 @@ def test_frozen_stages_stay_and_the_others_change(folder, freeze):
 def test_frozen_stages_have_the_same_bits_for_any_number_of_threads(folder):
     one, other = (train(folder, f"{threads}.h5", freeze="4", epochs=2, num_threads=threads) for threads in (1, 2))
     assert same(one, other)
+
+
+def test_frozen_batch_norms_stay_and_a_resumed_run_has_the_same_bits(folder, monkeypatch):
+    def stop():
+        raise KeyboardInterrupt
+
+    options, base = dict(freeze_bn=True, epochs=2), small_weights()
+    whole = train(folder, "whole.h5", **options)
+    changed = {name for name, array in base.parameters.items()
+               if not np.array_equal(array, whole.weights.parameters[name])}
+    assert changed == {f"{conv.name}.weight" for conv in base.architecture.convs} | {
+        "classifier.weight", "classifier.bias"}
+    with monkeypatch.context() as patched:
+        patched.setattr(Learner, "compute", stopping(3, stop))
+        with pytest.raises(KeyboardInterrupt):
+            train(folder, **options)
+    with pytest.raises(ArgumentError, match="was begun with freeze_bn True, and now False"):
+        train(folder, resume=True, epochs=2)
+    assert same(train(folder, resume=True, num_threads=2, **options), whole)
 
 
 def test_without_matplotlib_there_are_no_pictures_and_a_hint(folder, monkeypatch):
