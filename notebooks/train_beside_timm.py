@@ -5,15 +5,17 @@
     python notebooks/train_beside_timm.py textures
 
 digits: scikit-learn's handwritten digits, 64x64, from random weights, as `train_digits.py` trains the embedded model.
-textures: ten surfaces out of scikit-image's pictures, 20 crops of each, from the ImageNet weights. The crops to train
-on are from the left half of a picture, those held out from its right half. First the classifier alone is fitted
-(`npefficient finetune`), and from there all weights are trained.
+textures: ten surfaces out of scikit-image's pictures, 20 crops of each, from the ImageNet weights. A picture is cut
+into vertical strips. Of three, the first has the crops to train on, the third those held out. First the classifier
+alone is fitted (`npefficient finetune`), and from there the network is trained by the recipe few-photos.
+textures-validation: the same, but measured on crops from the second of three strips. The recipe was chosen by these.
 
 timm's run has timm's model, initial weights, transform, loss, optimizer and schedule, put together as its `train.py`
 does. It draws other random numbers, so the two runs of a seed differ as those of two seeds do. What is compared is the
 accuracy after the last epoch.
 """
 import argparse
+import functools
 import random
 import tempfile
 from dataclasses import replace
@@ -24,13 +26,14 @@ import train_digits
 from PIL import Image
 
 import npefficient
+from npefficient.training.recipe_files import read_recipe
 
 SURFACES = ("brick", "grass", "gravel", "ihc", "hubble_deep_field", "retina", "moon", "coins", "motorcycle_left",
             "coffee")  # scikit-image's file names
-CROP, EACH = 32, 20  # pixels, rows and columns of a crop; crops of a surface and a half
-TEXTURES = dict(model="lite0", weights="lite0", img_size=64, crop_pct=1.0, epochs=10, batch_size=16, opt="sgd",
-                lr=0.004, sched="cosine", warmup_epochs=0, weight_decay=1e-4, smoothing=0.1, drop=0.0,
-                freeze="0", scale=(0.5, 1.0), hflip=0.5, color_jitter=0.2, aa=None)  # of `npefficient.train`
+STRIP, CROP, EACH = 64, 32, 20  # columns of a strip; rows and columns of a crop; crops of a surface in each part
+# options of `npefficient.train`
+DIGITS = vars(read_recipe("finetune")) | train_digits.OPTIONS
+TEXTURES = vars(read_recipe("few-photos")) | dict(model="lite0", weights="lite0", img_size=64, crop_pct=1.0)
 
 
 # ---- the pictures: folder/train and folder/held_out, with a folder for each class ----
@@ -40,7 +43,8 @@ def write_digits(folder):
         train_digits.write_photos(folder / name, *part)
 
 
-def write_textures(folder):
+def write_textures(folder, held_out=2):
+    """`held_out`: which of three strips, 1 or 2, is held out; 0 is to train on."""
     import skimage
 
     rng = np.random.default_rng(0)
@@ -48,15 +52,17 @@ def write_textures(folder):
         (file,) = (Path(skimage.__file__).parent / "data").glob(f"{name}.*")
         picture = Image.open(file).convert("L")
         width, height = picture.size
-        for part, first, end in (("train", 0, width // 2), ("held_out", width // 2, width)):
+        for part, first in (("train", 0), ("held_out", held_out)):
+            strips = np.arange(first, width // STRIP, 3) * STRIP
             place = folder / part / name
             place.mkdir(parents=True)
             for number in range(EACH):
-                x, y = rng.integers(first, end - CROP + 1), rng.integers(0, height - CROP + 1)
+                x, y = rng.choice(strips) + rng.integers(STRIP - CROP + 1), rng.integers(height - CROP + 1)
                 picture.crop((x, y, x + CROP, y + CROP)).save(place / f"{number:02}.png")
 
 
-TASKS = {"digits": (write_digits, train_digits.OPTIONS), "textures": (write_textures, TEXTURES)}
+TASKS = {"digits": (write_digits, DIGITS), "textures": (write_textures, TEXTURES),
+         "textures-validation": (functools.partial(write_textures, held_out=1), TEXTURES)}
 
 
 # ---- the runs: each returns the accuracy on the held-out pictures ----
@@ -83,6 +89,7 @@ def train_with_timm(folder, options, seed, threads):
     from timm.loss import LabelSmoothingCrossEntropy
     from timm.optim import create_optimizer_v2
     from timm.scheduler import create_scheduler_v2
+    from timm.utils.model import freeze_batch_norm_2d
 
     torch.set_num_threads(threads)
     for start in (random.seed, np.random.seed, torch.manual_seed):
@@ -92,6 +99,8 @@ def train_with_timm(folder, options, seed, threads):
     if options["weights"] != "nothing":
         parameters = npefficient.load_weights(options["weights"]).parameters
         model.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in parameters.items()})
+    if options["freeze_bn"]:
+        freeze_batch_norm_2d(model)
     model = model.to(memory_format=torch.channels_last)
     how = dict(input_size=(3, options["img_size"], options["img_size"]), batch_size=options["batch_size"],
                mean=(0.5,) * 3, std=(0.5,) * 3, use_prefetcher=False, num_workers=0, persistent_workers=False,
@@ -103,7 +112,7 @@ def train_with_timm(folder, options, seed, threads):
                              interpolation="bicubic", **how)
     optimizer = create_optimizer_v2(model, options["opt"], options["lr"], options["weight_decay"])
     schedule, _ = create_scheduler_v2(optimizer, options["sched"], options["epochs"],
-                                      warmup_epochs=options["warmup_epochs"])
+                                      warmup_epochs=options["warmup_epochs"], warmup_lr=options["warmup_lr"])
     loss_of = LabelSmoothingCrossEntropy(options["smoothing"])
     for epoch in range(options["epochs"]):
         model.train()
@@ -144,9 +153,11 @@ def main(arguments=None):
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="a run each (default: 0 1 2)")
     parser.add_argument("--runs", nargs="+", choices=RUNS, default=list(RUNS), help="default: both")
     parser.add_argument("--threads", type=int, default=1, help="processors to use (default: %(default)s)")
+    parser.add_argument("--no-freeze-bn", action="store_false", dest="freeze_bn", help="train batch norm in each task")
     arguments = parser.parse_args(arguments)
 
     write, options = TASKS[arguments.task]
+    options = options | {"freeze_bn": options["freeze_bn"] and arguments.freeze_bn}
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         write(folder)

@@ -1,11 +1,12 @@
 """Train a network on your own classes, from a folder of photos for each class.
 
 PHOTOS_DIR has a sub-folder for each class, named after it, with its photos in it or below. A part of each class, or the
-folder --val-dir, is held out. All weights are trained but those of the stages that --freeze names. They start as those
-of --from, with a new classifier unless they are for the same classes. After each epoch the network is measured on the
-held-out photos. OUT.h5 has the weights of the best epoch, so its accuracy is slightly optimistic. Beside it,
-OUT-last.h5 has the weights after the last epoch, and OUT.csv a line for each epoch. Where matplotlib is installed,
-OUT-curves.png and OUT-confusion.png show losses, accuracy and confused classes.
+folder --val-dir, is held out. All weights are trained but those of the stages that --freeze names and, with
+--freeze-bn, those of batch norm. They start as those of --from, with a new classifier unless they are for the same
+classes. After each epoch the network is measured on the held-out photos. OUT.h5 has the weights of the best epoch, so
+its accuracy is slightly optimistic. Beside it, OUT-last.h5 has the weights after the last epoch, and OUT.csv a line for
+each epoch. Where matplotlib is installed, OUT-curves.png and OUT-confusion.png show losses, accuracy and confused
+classes.
 
 A recipe is a file with an option on each line, such as "lr = 0.01"; --print-recipe writes one. Options on the command
 line take the place of the recipe's. Their names and meanings are those of timm's train.py.
@@ -51,7 +52,7 @@ def add_arguments(parser):
                              "(.h5) or checkpoint (.pth, .safetensors), or nothing, for random weights (default: the "
                              "official weights of --model)")
     parser.add_argument("--recipe", metavar="NAME|FILE", default="finetune",
-                        help="finetune, efficientnet or a file (default: %(default)s)")
+                        help="finetune, few-photos, efficientnet or a file (default: %(default)s)")
     parser.add_argument("--print-recipe", action="store_true", help="print all options as a recipe file, and stop")
     held_out = parser.add_mutually_exclusive_group()
     held_out.add_argument("--val-dir", metavar="DIR",

@@ -47,7 +47,7 @@ class Learner:
     """One network in training.
 
     weights: float32, which are copied
-    recipe: of what concerns updates: the optimizer, mixup, smoothing, dropout, clipping, EMA and frozen stages
+    recipe: of what concerns updates: the optimizer, mixup, smoothing, dropout, clipping, EMA and what is frozen
     num_threads: of the compiled kernels
 
     Raises ArgumentError where a batch has one value only for each channel, for a batch norm that is not frozen.

@@ -18,7 +18,7 @@ from ..errors import ArgumentError
 from .recipes import OPTIONS, Recipe, changed
 
 MOST = 2**16  # bytes of a file
-PACKAGED = ("efficientnet", "finetune")
+PACKAGED = ("efficientnet", "few-photos", "finetune")
 PLACE = Path(__file__).parents[1] / "data" / "recipes"
 
 
@@ -31,7 +31,7 @@ def read_recipe(recipe: StrPath) -> Recipe:
     path = PLACE / f"{recipe}.txt" if recipe in PACKAGED else path_of("recipe", recipe)
     if not os.path.exists(path):
         raise ArgumentError(f"recipe {quoted(str(path))}: it is neither a file nor a packaged recipe"
-                            f"{meant(str(path), PACKAGED)}; those are {' and '.join(PACKAGED)}")
+                            f"{meant(str(path), PACKAGED)}; those are {', '.join(PACKAGED)}")
     lines = read_lines(path, "recipe", MOST, "write one option on each line")
     try:
         return changed(Recipe(), _options(lines))

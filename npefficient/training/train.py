@@ -77,8 +77,8 @@ def train(photos_dir: StrPath, output: StrPath, *, model: str | None = None, wei
     weights: what to start from: a weight file, a checkpoint or `parameters.Weights`; the name of a variant, for its
         official weights; "nothing", for random weights as timm's. None: the official weights of `model`. The classifier
         is a new one, unless the weights are for the same classes
-    recipe: "finetune", "efficientnet", a file or a `recipes.Recipe`; `options` take the place of some of its options,
-        by their names in Python, such as epochs=5, lr=0.01, model_ema=True
+    recipe: "finetune", "few-photos", "efficientnet", a file or a `recipes.Recipe`; `options` take the place of some of
+        its options, by their names in Python, such as epochs=5, lr=0.01, model_ema=True
     val_dir: a folder with the photos to validate on, in sub-folders named like some of the classes
     val_split: without `val_dir`, the share of each class that is kept out to validate on
     resume: go on with the run that was begun with this output and the same arguments, at the last state that it kept:
@@ -99,8 +99,10 @@ def train(photos_dir: StrPath, output: StrPath, *, model: str | None = None, wei
     can't be written. The last good state is kept then.
     """
     chosen = chosen_recipe(recipe, options)
-    if isinstance(weights, str) and weights == NOTHING:
-        _check_random(chosen)
+    if isinstance(weights, str) and weights == NOTHING and (frozen_stages(chosen.freeze) or chosen.freeze_bn):
+        raise ArgumentError(f"freeze {chosen.freeze!r} and freeze-bn {str(chosen.freeze_bn).lower()} with random "
+                            "weights: what is not trained would stay random; use --freeze 0 --no-freeze-bn "
+                            "(freeze='0', freeze_bn=False)")
     check_run_files(output, resume=resume, force=force)
     num_threads = check_threads(num_threads)
     dataset, warnings = read_dataset(photos_dir, val_dir, val_split=val_split, seed=chosen.seed), list[str]()
@@ -133,16 +135,6 @@ def train(photos_dir: StrPath, output: StrPath, *, model: str | None = None, wei
     return TrainResult(weights_of_best, dataset.labels, tuple(run.epochs), best(run.epochs),
                        (files.best, files.last, files.table), confusion, pictures, len(training.photos),
                        [*training.bad.items(), *validation.bad.items()], warnings)
-
-
-def _check_random(recipe: Recipe) -> None:
-    """Raise ArgumentError for a recipe that would leave a part of random weights as it is."""
-    if frozen_stages(recipe.freeze):
-        raise ArgumentError(f"freeze {recipe.freeze!r} with random weights: stages that are not trained would stay "
-                            "random; use --freeze 0 (freeze='0')")
-    if recipe.freeze_bn:
-        raise ArgumentError("freeze-bn with random weights: their batch norms have no statistics to keep; use "
-                            "--no-freeze-bn (freeze_bn=False)")
 
 
 def chosen_recipe(recipe: Recipe | StrPath, options: dict[str, Any]) -> Recipe:

@@ -11,8 +11,7 @@ from npefficient.training.recipes import Recipe, changed
 RECIPES = {
     "default": Recipe(),
     "values": Recipe(epochs=7, opt="adamw", opt_eps=1e-7, lr=1 / 3, warmup_epochs=0, clip_grad=5.0, model_ema=True,
-                     scale=(1e-5, 2 / 3), aa="rand-m9-mstd0.5", freeze="conv_stem,blocks.0",
-                     freeze_bn=True),
+                     scale=(1e-5, 2 / 3), aa="rand-m9-mstd0.5", freeze="conv_stem,blocks.0", freeze_bn=True),
     **{name: read_recipe(name) for name in PACKAGED}}
 
 
@@ -70,7 +69,7 @@ def test_a_broken_file_is_refused(data, text, tmp_path, monkeypatch):
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(ArgumentError, match=r"recipe 'efficientne': it is neither a file nor a packaged recipe "
-                                            r"\(did you mean 'efficientnet'\?\); those are efficientnet and finetune"):
+                                            r"\(did you mean 'efficientnet'\?\); those are efficientnet, few-photos, "):
         read_recipe("efficientne")
     for missing in (tmp_path / "none.txt", "a\0b", "x" * 5000):
         with pytest.raises(ArgumentError, match="recipe .*: it is neither a file nor"):

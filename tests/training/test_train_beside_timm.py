@@ -27,7 +27,7 @@ def write_few(folder):
 @needs_imagenet
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")  # timm's dataset leaves them to the collector
 def test_a_line_for_each_seed(monkeypatch, capsys):
-    options = script.TEXTURES | {"epochs": 1, "batch_size": 4, "lr": 1e-3}
+    options = script.TEXTURES | {"epochs": 1, "batch_size": 4, "warmup_epochs": 0}
     monkeypatch.setitem(script.TASKS, "textures", (write_few, options))
     script.main(["textures", "--seeds", "3", "5"])
     title, *lines = capsys.readouterr().out.splitlines()
@@ -37,15 +37,15 @@ def test_a_line_for_each_seed(monkeypatch, capsys):
         assert int(found[1]) == seed and {float(share) for share in found.groups()[1:]} <= {0, 25, 50, 75, 100}
 
 
-def test_crops_to_train_on_and_held_out_are_from_different_halves(monkeypatch, tmp_path):
+@pytest.mark.parametrize("task, held_out", [("textures", 200), ("textures-validation", 100)])
+def test_crops_to_train_on_and_held_out_are_from_different_strips(monkeypatch, tmp_path, task, held_out):
     (tmp_path / "data").mkdir()
+    strips = np.repeat(np.tile(np.uint8([0, 100, 200]), 2), script.STRIP)[None]
     for name in script.SURFACES:
-        halves = np.zeros((70, 99), np.uint8)
-        halves[:, 49:] = 255
-        Image.fromarray(halves).save(tmp_path / "data" / f"{name}.png")
+        Image.fromarray(np.repeat(strips, 70, axis=0)).save(tmp_path / "data" / f"{name}.png")
     monkeypatch.setitem(sys.modules, "skimage", SimpleNamespace(__file__=str(tmp_path / "__init__.py")))
-    script.write_textures(tmp_path / "textures")
-    for part, value in (("train", 0), ("held_out", 255)):
+    script.TASKS[task][0](tmp_path / "textures")
+    for part, value in (("train", 0), ("held_out", held_out)):
         crops = list((tmp_path / "textures" / part).rglob("*.png"))
         assert len(crops) == len(script.SURFACES) * script.EACH
         for crop in crops:
