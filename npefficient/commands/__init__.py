@@ -75,8 +75,11 @@ def _parsed(arguments: list[str]) -> argparse.Namespace:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
-    with terminal.guarded():
-        return _run(sys.argv[1:] if arguments is None else arguments)
+    try:
+        with terminal.guarded():
+            return _run(sys.argv[1:] if arguments is None else arguments)
+    finally:
+        starting.quiet()
 
 
 def _run(arguments: list[str]) -> int:
@@ -101,6 +104,7 @@ def _run(arguments: list[str]) -> int:
     except MemoryError:
         terminal.say("error: there is not enough memory")
     except KeyboardInterrupt as stop:
+        starting.quiet()  # a second one
         terminal.say("interrupted" + (f": {stop}" if str(stop) else ""))
         return TERMINATED if isinstance(stop, terminal.Terminated) else INTERRUPTED
     except Exception as fault:

@@ -1,4 +1,4 @@
-"""Ctrl-C while the command `npefficient` still imports its modules; and that nothing changes for other programs."""
+"""Ctrl-C while the command `npefficient` imports its modules and after its end; other programs stay as they are."""
 import os
 import signal
 import subprocess
@@ -7,9 +7,9 @@ import sys
 import pytest
 from fresh import ROOT, environment
 
-# Python runs this at its start: the first import of a module of this name interrupts the process.
+# Python runs this at its start: the first import of a module of this name interrupts the process, or its exit.
 CUSTOMIZE = """
-import os, signal, sys
+import atexit, os, signal, sys
 
 class Interrupting:
     def find_spec(self, name, path=None, target=None):
@@ -18,6 +18,8 @@ class Interrupting:
             os.kill(os.getpid(), signal.SIGINT)
 
 sys.meta_path.insert(0, Interrupting())
+if os.environ["INTERRUPTED_AT"] == "exit":
+    atexit.register(os.kill, os.getpid(), signal.SIGINT)
 """
 SCRIPT = "import sys\nfrom npefficient.commands import main\nif __name__ == '__main__':\n    sys.exit(main())\n"
 PROGRAM = "import npefficient\n"
@@ -45,6 +47,15 @@ def test_a_command_ends_quietly(tmp_path, way, at):
 def test_once_it_runs_a_command_says_that_it_was_interrupted(tmp_path):
     done = run(tmp_path, "-m", "npefficient", "list", at="npefficient.commands.list")
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "npefficient: interrupted\n")
+
+
+@posix
+@pytest.mark.parametrize("way", ["script", "module"])
+def test_after_its_end_a_command_is_quiet_too(tmp_path, way):
+    (tmp_path / "npefficient").write_text(SCRIPT)
+    done = run(tmp_path, *([tmp_path / "npefficient"] if way == "script" else ["-m", "npefficient"]), "--version",
+               at="exit")
+    assert (done.returncode, done.stderr) == (130, "") and done.stdout.startswith("npefficient ")
 
 
 @posix
