@@ -1,5 +1,4 @@
 """Pictures that commands draw with matplotlib: their formats, and whether it is installed."""
-from importlib.util import find_spec
 from pathlib import Path
 
 from ..errors import ArgumentError
@@ -17,7 +16,12 @@ def check_picture(path) -> str:
 
 
 def matplotlib_is_there() -> bool:
-    return find_spec("matplotlib") is not None
+    """Whether it can be imported; files without what they need themselves don't count."""
+    try:
+        import matplotlib  # noqa: F401
+    except ImportError:
+        return False
+    return True
 
 
 def check_matplotlib(extra: str) -> None:

@@ -1,5 +1,6 @@
 """The ladders' benchmark and its pictures: what is asked for, what is refused, what is counted; never how fast."""
 import json
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -250,7 +251,7 @@ def test_a_picture_needs_a_place(run, tmp_path, name, message, expected):
 
 
 def test_a_picture_needs_matplotlib(monkeypatch, run, tmp_path):
-    monkeypatch.setattr("npefficient.common.picture_files.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     code, _, err, tables = run("--layer", "blocks.3.1.conv_pw", "--plot", tmp_path / "ladder.png")
     assert code == 1 and 'python -m pip install matplotlib' in err and tables is None
 

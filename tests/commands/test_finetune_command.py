@@ -127,7 +127,7 @@ def test_an_extra_that_is_missing_is_said_before_any_work(command, before_any_wo
         without.setitem(sys.modules, "sklearn.linear_model", None)
         code, _, err = command("finetune", photos, "-o", "m.h5", "--weights", "x.h5")
         assert code == 1 and 'python -m pip install matplotlib scikit-learn' in err
-    monkeypatch.setattr("npefficient.common.picture_files.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     code, _, err = command("finetune", photos, "-o", "m.h5", "--weights", "x.h5", "--report", "c.png")
     assert code == 1 and 'matplotlib: python -m pip install matplotlib scikit-learn' in err
 

@@ -9,8 +9,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SOURCES = sorted([*ROOT.glob("npefficient/**/*.py"), *ROOT.glob("weights_convert/*.py")])
 FOREIGN = {"torch", "timm", "torchvision", "safetensors", "scipy", "sklearn", "matplotlib", "pickle"}
-EXTRAS = {"linear_classifier.py": {"sklearn"}, "confusion_picture.py": {"matplotlib"},
-          "run_pictures.py": {"matplotlib"}, "plots.py": {"matplotlib"}}  # inside functions
+EXTRAS = {"linear_classifier.py": {"sklearn"}} | dict.fromkeys(  # inside functions
+    ("confusion_picture.py", "picture_files.py", "plots.py", "run_pictures.py"), {"matplotlib"})
 
 
 def imports(path, text=None):

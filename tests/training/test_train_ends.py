@@ -1,4 +1,6 @@
 """Runs that stop early, with frozen stages, and what is drawn at their end."""
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -80,7 +82,7 @@ def test_frozen_batch_norms_stay_and_a_resumed_run_has_the_same_bits(folder, mon
 
 def test_without_matplotlib_there_are_no_pictures_and_a_hint(folder, monkeypatch):
     said = []
-    monkeypatch.setattr(run_pictures, "matplotlib_is_there", lambda: False)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     result = train(folder, epochs=1, warmup_epochs=0, say=said.append)
     assert result.pictures == () and "drawing them needs matplotlib: python -m pip install matplotlib" in said[-1]
     assert not list(folder.glob("*.png"))

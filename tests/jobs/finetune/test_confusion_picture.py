@@ -103,7 +103,7 @@ def test_a_picture_that_exists_stays(tmp_path):
 
 
 def test_without_matplotlib_the_extra_is_named(monkeypatch):
-    monkeypatch.setattr("npefficient.common.picture_files.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(ArgumentError, match=r'matplotlib: python -m pip install matplotlib scikit-learn'):
         draw_confusion(confusion(2), "ab", "c.png")
     with pytest.raises(ArgumentError, match=r'pip install matplotlib$'):
