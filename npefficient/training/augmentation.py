@@ -132,9 +132,9 @@ def check_augmentation(augmentation: Augmentation) -> None:
         raise ArgumentError(f"augmentation {field}={shown(getattr(a, field))}: it must be {rule}")
 
     if not _range(a.scale) or a.scale[1] > 1:
-        refuse("scale", "two numbers, the least and the largest share of the area, above 0 and at most 1")
+        refuse("scale", "two numbers, the least and the largest share of the area, of at least 1e-06 and at most 1")
     if not _range(a.ratio):
-        refuse("ratio", "two numbers above 0, the least and the largest width / height")
+        refuse("ratio", "two numbers from 1e-06 to 1e+06, the least and the largest width / height")
     for field in ("hflip", "re_prob"):
         if not _number(getattr(a, field), 0, 1):
             refuse(field, "a probability from 0 to 1")

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from ..common.text import quoted
 from ..errors import ArgumentError
 from .operations import ARGUMENTS, GEOMETRIC, SIGNED, Operation
 
@@ -97,13 +98,13 @@ def parse_rand_augment(text: str) -> RandAugment:
     given: dict[str, Any] = {}
     policy, *sections = text.split("-")
     if policy != "rand":
-        _refuse(text, f"it starts with {policy!r}", "only RandAugment is known, such as 'rand-m9-mstd0.5'")
+        _refuse(text, f"it starts with {quoted(policy)}", "only RandAugment is known, such as 'rand-m9-mstd0.5'")
     for section in sections:
         found = re.fullmatch(r"(t)(.+)|([a-z]+)([0-9]{1,9}(?:\.[0-9]{1,9})?)", section)
         key, value = (part for part in found.groups() if part is not None) if found else ("", "")
         if key not in kinds or key in given or kinds[key] is int and not value.isdecimal():
-            _refuse(text, f"section {section!r}", "each is one of m9, n2, p0.5, mstd0.5, mmax10, inc1 and tweights, "
-                    "given once, with a whole number after m, n, mmax and inc")
+            _refuse(text, f"section {quoted(section)}", "each is one of m9, n2, p0.5, mstd0.5, mmax10, inc1 and "
+                    "tweights, given once, with a whole number after m, n, mmax and inc")
         given[key] = kinds[key](value)
     made = RandAugment(**given)
     _check(text, made)
@@ -112,7 +113,7 @@ def parse_rand_augment(text: str) -> RandAugment:
 
 def _check(text: str, made: RandAugment) -> None:
     if made.t and made.t not in SETS:
-        _refuse(text, f"set of operations {made.t!r}", f"it must be one of {', '.join(SETS)}")
+        _refuse(text, f"set of operations {quoted(made.t)}", f"it must be one of {', '.join(SETS)}")
     if made.inc > 1 or made.p > 1 or made.mmax < 1:
         _refuse(text, f"inc{made.inc}, p{made.p:g}, mmax{made.mmax}",
                 "inc must be 0 or 1, p a probability and mmax at least 1")
@@ -122,4 +123,4 @@ def _check(text: str, made: RandAugment) -> None:
 
 
 def _refuse(text: str, what: str, rule: str) -> None:
-    raise ArgumentError(f"RandAugment {text!r}: {what}; {rule}")
+    raise ArgumentError(f"RandAugment {quoted(text)}: {what}; {rule}")

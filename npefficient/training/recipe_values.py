@@ -1,5 +1,4 @@
 """The kinds of values that the options of a recipe have: what each reads from text, accepts and writes."""
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +8,7 @@ from ..common.checks import is_whole
 from ..common.text import shown
 from ..errors import ArgumentError
 from .freeze import frozen_stages
+from .rand_augment import parse_rand_augment
 
 NONE = "none"
 
@@ -146,14 +146,17 @@ class Word(Kind):
 
 @dataclass(frozen=True)
 class Policy(Kind):
-    """A policy of RandAugment in timm's words."""
+    """A policy of RandAugment in timm's words, as `parse_rand_augment` reads them."""
 
     def rule(self) -> str:
         return "RandAugment in timm's words, such as rand-m9-mstd0.5"
 
     def accepts(self, value: Any) -> bool:
-        parts = r"(-(m|n|mmax|inc)\d{1,3}|-(mstd|p)\d{1,3}(\.\d{1,9})?|-t[a-z0-9]{1,20}){0,9}"
-        return isinstance(value, str) and bool(re.fullmatch("rand" + parts, value, re.ASCII))
+        return isinstance(value, str)
+
+    def check(self, name: str, value: Any) -> str:
+        parse_rand_augment(super().check(name, value))
+        return str(value)
 
 
 @dataclass(frozen=True)

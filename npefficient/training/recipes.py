@@ -70,7 +70,7 @@ class Recipe:
                                    "rows and columns of the network's input; none: the model's own")
     crop_pct: float | None = _option(None, OrNone(Number(0.01, 1.0)), "share of a photo's rows and columns that is kept"
                                      " to validate and to use the network; none: the model's own")
-    scale: tuple[float, float] = _option((0.08, 1.0), Range(Number(0.0, 1.0, open_least=True)),
+    scale: tuple[float, float] = _option((0.08, 1.0), Range(Number(1e-6, 1.0)),
                                          "area of the random crop, as a share of the photo's")
     ratio: tuple[float, float] = _option((3 / 4, 4 / 3), Range(Number(0.01, 100.0)), "width / height of that crop")
     hflip: float = _option(0.5, SHARE, "probability of a horizontal flip")

@@ -98,7 +98,7 @@ def test_the_smallest_photos_have_a_crop(h, w):
 
 @pytest.mark.parametrize("field, value, rule", [
     ("scale", (0.0, 1.0), "two numbers"), ("scale", (0.5, 0.4), "two numbers"), ("scale", (0.5, 1.1), "at most 1"),
-    ("scale", 0.5, "two numbers"), ("ratio", (0, 1), "two numbers above 0"), ("ratio", (1, float("nan")), "numbers"),
+    ("scale", 0.5, "two numbers"), ("ratio", (0, 1), "two numbers from 1e-06"), ("ratio", (1, float("nan")), "numbers"),
     ("hflip", -0.1, "a probability"), ("hflip", True, "a probability"), ("re_prob", 1.5, "a probability"),
     ("re_prob", float("nan"), "a probability"), ("color_jitter", -1, "a strength"),
     ("color_jitter", (1, 1), "a strength"), ("color_jitter", (1, 1, 1, 0.6), "hue of at most 0.5"),
