@@ -38,12 +38,12 @@ def word(what: str, value, words) -> str:
     return value
 
 
-def path_of(what: str, value) -> Path:
+def path_of(what: str, value, of: str = "a file") -> Path:
     """A path, from text or a `pathlib.Path`; whether a file can have it shows when it is opened."""
     try:
         return Path(value)
     except TypeError:
-        raise ArgumentError(f"{what} {quoted(value)}: it must be the path of a file, text or a pathlib.Path") from None
+        raise ArgumentError(f"{what} {quoted(value)}: it must be the path of {of}, text or a pathlib.Path") from None
 
 
 def can_be_a_name(path: Path) -> bool:

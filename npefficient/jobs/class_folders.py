@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..common.checks import path_of
 from ..common.paths import StrPath
 from ..errors import ArgumentError, WeightsError
 from ..images.photo_file import photo_suffixes
@@ -45,7 +46,7 @@ def read_classes(directory) -> ClassFolders:
     none; hidden sub-folders are skipped. Raises ArgumentError where `directory` is missing or not a folder, where it
     has no sub-folder, and where none of these has a photo.
     """
-    directory = Path(directory)
+    directory = check_folder(directory, "a sub-folder for each class")
     names, suffixes = _listed(directory), photo_suffixes()
     labels = tuple(sorted((name for name in names if (directory / name).is_dir()), key=_natural))
     loose = sum((directory / name).is_file() and Path(name).suffix.lower() in suffixes for name in names)
@@ -110,7 +111,7 @@ def split(classes: np.ndarray, share: float, seed: int) -> np.ndarray:
 
 def check_folder(directory, holds: str = "the photos") -> Path:
     """The path of a folder; raises ArgumentError where it is missing or not a folder. `holds`: what should be in it."""
-    directory = Path(directory)
+    directory = path_of("folder", directory, "a folder")
     if not os.path.lexists(directory):
         raise ArgumentError(f"folder {str(directory)!r}: there is no such folder; check the path")
     if not directory.is_dir():
@@ -126,7 +127,6 @@ def _natural(name: str) -> tuple[list, str]:
 
 def _listed(directory: Path) -> list[str]:
     """The sorted names in `directory`, without hidden ones."""
-    check_folder(directory, "a sub-folder for each class")
     try:
         return sorted(name for name in os.listdir(directory) if not name.startswith("."))
     except OSError as problem:

@@ -11,7 +11,7 @@ import numpy as np
 from ..common.checks import whole
 from ..common.paths import StrPath
 from ..errors import ArgumentError
-from ..jobs.class_folders import check_classes, check_val_split, read_classes, split
+from ..jobs.class_folders import check_classes, check_folder, check_val_split, read_classes, split
 from ..jobs.validate.labelled_photos import ClassNames, labelled_photos
 
 Photos = list[tuple[Path, int]]  # photo, index of its class
@@ -45,7 +45,8 @@ def read_dataset(photos_dir: StrPath, val_dir: StrPath | None = None, *, val_spl
     check_classes(folders, photos_dir, measured=val_dir is None)
     warnings = [*folders.unlisted, *folders.warnings]
     if val_dir is not None:
-        if Path(val_dir).resolve() == Path(photos_dir).resolve():
+        val_dir = check_folder(val_dir, "a sub-folder for each class")
+        if val_dir.resolve() == Path(photos_dir).resolve():
             raise ArgumentError(f"folder {str(val_dir)!r} is the one to train on: name another one to validate on, or "
                                 "none, and a part of each class is kept out")
         held_out = labelled_photos(val_dir, ClassNames(folders.labels))

@@ -61,9 +61,16 @@ def test_the_same_folder_to_train_and_to_validate(tmp_path):
         read_dataset(tmp_path / "a", f"{tmp_path}/a/../a")
 
 
+@pytest.mark.parametrize("folder", [3, None, b"photos"])
+def test_what_is_no_path_of_a_folder(folder):
+    with pytest.raises(ArgumentError, match="it must be the path of a folder, text or a pathlib.Path"):
+        read_dataset(folder)
+
+
 @pytest.mark.parametrize("options, text", [
     ({"val_split": 0}, "val_split 0: it must be a share"), ({"val_split": "0.2"}, "val_split '0.2'"),
-    ({"seed": -1}, "seed -1"), ({"seed": 1.0}, "seed 1.0")], ids=str)
+    ({"seed": -1}, "seed -1"), ({"seed": 1.0}, "seed 1.0"),
+    ({"val_dir": 3}, "folder 3: it must be the path of a folder"), ({"val_dir": "\0"}, "no such folder")], ids=repr)
 def test_options_that_can_not_be_used(tmp_path, options, text):
     with pytest.raises(ArgumentError, match=text):
         read_dataset(save_classes(tmp_path, a=2, b=2), **options)
