@@ -11,6 +11,7 @@ from ..common.checks import whole
 from ..common.text import counted
 
 # Where threads can be bound to processors by their ids: under Linux, unless Python was built without these calls.
+MOST_THREADS = 1 << 16  # more than any system gives a process
 BINDING = sys.platform == "linux" and hasattr(os, "sched_setaffinity")
 sched_getcpu = getattr(ctypes.CDLL(None), "sched_getcpu", None) if BINDING else None
 
@@ -23,7 +24,7 @@ def check_threads(num_threads: int | None) -> int:
     available = available_threads()
     if num_threads is None:
         return available
-    num_threads = whole("num_threads", num_threads, 1,
+    num_threads = whole("num_threads", num_threads, 1, MOST_THREADS,
                         more=f", or None for all {available} that this process may use")
     if num_threads > available:
         warnings.warn(f"{num_threads} threads: this process may use {counted(available, 'processor')}, so they take "
