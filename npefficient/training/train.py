@@ -176,5 +176,13 @@ def _settings(base: Weights, recipe: Recipe, dataset: Dataset, folders: tuple[St
 
 def _listing(photos: Photos, folder: StrPath) -> str:
     """Their number, and a hash of their paths below the folder, their sizes and their classes."""
-    rows = [(os.fsencode(os.path.relpath(path, folder)), os.stat(path).st_size, index) for path, index in photos]
+    rows = [(os.fsencode(os.path.relpath(path, folder)), _size(path), index) for path, index in photos]
     return f"{len(rows)} ({hashlib.sha256(repr(rows).encode()).hexdigest()[:16]})"
+
+
+def _size(path: Path) -> int | None:
+    """The bytes of a photo; None for a broken link, which is reported when it is opened."""
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return None

@@ -1,4 +1,5 @@
 """A training run: what it writes, what it refuses, and that neither threads nor a stop change a bit of it."""
+import contextlib
 import csv
 import errno
 import subprocess
@@ -247,9 +248,15 @@ def test_refused(folder, changes, message):
 
 def test_photos_that_can_not_be_read_are_named_and_counted(folder):
     (folder / "photos" / "red" / "05.png").write_text("no picture")
+    broken = folder / "photos" / "blue" / "00.png"
+    broken.unlink()
+    with contextlib.suppress(OSError):  # Windows may not allow it
+        broken.symlink_to(folder / "nowhere.png")
     said = []
     result = train(folder, epochs=2, say=said.append)
-    assert [path.name for path, _ in result.bad] == ["05.png"] and "05.png': not an image" in said[0]
+    bad = {path.name: why for path, why in result.bad}
+    assert "not an image" in bad.pop("05.png") and all("00.png': no such file" in why for why in bad.values())
+    assert len(bad) == broken.is_symlink() and len(said) == len(bad) + 1
     for path in (folder / "photos").glob("*/*.png"):
         path.write_text("no picture")
     with pytest.raises(npefficient.ImageError, match="20 photos in a row can't be read"):
