@@ -101,7 +101,7 @@ def run(args) -> int:
     if start is not None and start != "nothing" and not is_file_name(start):
         with refusing(args):
             start = canonical_name(start)
-    check_run_files(args.output, resume=args.resume, force=args.force)
+    check_run_files(args.output, start, resume=args.resume, force=args.force)
     check_folder(args.photos_dir, "a sub-folder for each class")
     threads, how = check_threads(args.threads), reading(args)
     compile_kernels(training=True)

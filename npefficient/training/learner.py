@@ -50,7 +50,8 @@ class Learner:
     recipe: of what concerns updates: the optimizer, mixup, smoothing, dropout, clipping, EMA and what is frozen
     num_threads: of the compiled kernels
 
-    Raises ArgumentError where a batch has one value only for each channel, for a batch norm that is not frozen.
+    Raises ArgumentError where a batch has one value only for each channel, for a batch norm that is not frozen, and
+    where there is not enough memory.
     """
 
     def __init__(self, weights: Weights, recipe: Recipe, num_threads: int):
@@ -71,7 +72,12 @@ class Learner:
             recipe.model_ema) else None
         self.mixup = Mixup(recipe.mixup, recipe.cutmix, network.num_classes, recipe.smoothing) if (
             recipe.mixup or recipe.cutmix) else None
-        self.engine = TrainingEngine(network, (recipe.batch_size, height, width, network.in_chans), num_threads)
+        try:
+            self.engine = TrainingEngine(network, (recipe.batch_size, height, width, network.in_chans), num_threads)
+        except MemoryError as problem:
+            raise ArgumentError(f"batch-size {recipe.batch_size} for pictures of {height} x {width} pixels: there is "
+                                "not enough memory; use a smaller batch-size, with grad-accum-steps, or img-size"
+                                ) from problem
         self.updates = 0
 
     @property

@@ -9,7 +9,7 @@ import contextlib
 import functools
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -60,34 +60,45 @@ class Run:
         if not resume:
             self._save()
             return
-        state = self.files.load()
+        state = self.files.load(self.learner.state())
+        place, starts = state.place, self._starts
+        if place.epoch != len(state.epochs) or place.epoch > self.recipe.epochs or place.batch not in starts or (
+                place.updates != place.epoch * (len(starts) - 1) + starts.index(place.batch)):
+            raise self.files.damaged(f"this run is never {place} with {counted(place.updates, 'update')}")
+        if state.epochs and not self.files.best.is_file():
+            raise ArgumentError(f"{str(self.files.best)!r} is missing, which had the weights of epoch "
+                                f"{best(state.epochs).epoch}, the best so far: put it back, or {ANEW}")
         self.learner.load_state(state.arrays)
-        self.place, self.epochs, self.kept = state.place, state.epochs, str(state.place)
+        self.place, self.epochs, self.kept = place, state.epochs, str(place)
         self.learner.updates = state.place.updates
         self.files.write_table(self.epochs)
 
     def go(self, progress: bool) -> None:
-        """Train and validate until the last epoch is over.
-
-        After an interrupt or an error, the state of that moment is saved before it is raised again.
-        """
+        """Train and validate until the last epoch is over."""
         size, batches = self.loader.batch_size, len(self.loader)
         done = (self.place.epoch * batches + self.place.batch) * size
         shown = Shown(self.recipe.epochs * batches * size, done=done) if progress else contextlib.nullcontext()
+        with shown as counter:
+            while not self.over:
+                self._epoch(counter)
+            if counter and self.place.epoch < self.recipe.epochs:
+                counter.say(f"stopped after epoch {self.place.epoch} of {self.recipe.epochs}, as none since epoch "
+                            f"{best(self.epochs).epoch} was better")
+
+    @contextlib.contextmanager
+    def keeping(self) -> Iterator[None]:
+        """After an interrupt or an error in the block, save the state of that moment, and say so in what is raised."""
         try:
-            with shown as counter:
-                while not self.over:
-                    self._epoch(counter)
-                if counter and self.place.epoch < self.recipe.epochs:
-                    counter.say(f"stopped after epoch {self.place.epoch} of {self.recipe.epochs}, as none since epoch "
-                                f"{best(self.epochs).epoch} was better")
+            yield
         except DivergedError as problem:
             last = f"; {str(self.files.last)!r} has the weights of epoch {self.place.epoch}" * bool(self.epochs)
-            raise DivergedError(f"epoch {self.place.epoch + 1}, batch {self.place.batch + 1}, learning rate "
-                                f"{self._lr():.3g}: {problem}. Use a lower lr, more warmup-epochs or clip-grad 1, and "
-                                f"{ANEW}{last}") from problem
+            batch = min(self.place.batch + 1, len(self.loader))  # after the last one, that is what made it diverge
+            raise DivergedError(f"epoch {self.place.epoch + 1}, batch {batch}, learning rate {self._lr():.3g}: "
+                                f"{problem}. Use a lower lr, more warmup-epochs or clip-grad 1, and {ANEW}{last}"
+                                ) from problem
         except KeyboardInterrupt as stop:
-            self._save_if_whole()
+            with contextlib.suppress(KeyboardInterrupt):  # a second one: the state before is still there
+                self._save_if_whole()
             raise type(stop)(f"the run is kept {self.kept}; the same command with --resume continues") from stop
         except Exception as problem:
             self._save_if_whole()
@@ -114,7 +125,7 @@ class Run:
         self.kept, self.whole = str(self.place), True
 
     def _save_if_whole(self) -> None:
-        if not self.whole:
+        if not self.whole or self.kept == str(self.place):
             return
         try:
             self._save()
@@ -147,11 +158,16 @@ class Run:
             counter.say(f"epoch {epoch.epoch} of {self.recipe.epochs}: learning rate {epoch.lr:.3g}, loss "
                         f"{epoch.train_loss:.4f}, validation loss {loss:.4f}, top-1 {top1:.2%}, {speed:,.1f} photos/s")
 
+    @functools.cached_property
+    def _starts(self) -> list[int]:
+        """The batches of an epoch at which its updates start, and the number of all, where the last one ends."""
+        return list(itertools.accumulate(parts_of_updates(len(self.loader), self.recipe.grad_accum_steps), initial=0))
+
     def _train(self, counter: Shown | None) -> None:
         """The rest of an epoch's updates."""
         saved = time.monotonic()
         parts = parts_of_updates(len(self.loader), self.recipe.grad_accum_steps)
-        before = list(itertools.accumulate(parts, initial=0)).index(self.place.batch)  # updates of this epoch
+        before = self._starts.index(self.place.batch)  # updates of this epoch
         with contextlib.closing(self.loader.batches(self.place.epoch, self.place.batch)) as batches:
             numbered = enumerate(batches, self.place.batch)
             for count in parts[before:]:

@@ -15,6 +15,8 @@ import csv
 import io
 import json
 import os
+import zipfile
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -22,13 +24,15 @@ from typing import Any
 import numpy as np
 
 from ..common.paths import StrPath, check_target, replacing
-from ..errors import ArgumentError, WeightsError
+from ..common.text import short
+from ..errors import ArgumentError, NpefficientError, WeightsError
 from ..jobs.output.journal import Journal
 from ..jobs.output.own_file import open_own
 from ..jobs.output.settings import check_settings
 from ..weights.weight_file import weight_target
 
 ANEW = "begin anew with --force (force=True)"
+MOST = 1 << 24  # bytes of a state beside the learner's arrays: settings, a line for each epoch, and headers
 
 
 @dataclass(frozen=True)
@@ -117,24 +121,37 @@ class RunFiles:
         with replacing(self.state, force=True) as part, open(part, "wb") as file:
             np.savez(file, **arrays)
 
-    def load(self) -> State:
-        """Read the state. Raises ArgumentError for one of other settings, WeightsError for a damaged file."""
+    def load(self, learner: Mapping[str, np.ndarray]) -> State:
+        """Read the state of a run whose learner has arrays like these.
+
+        Raises ArgumentError for one of other settings, WeightsError for a damaged file; no more is read than a state of
+        this learner can have.
+        """
         with open_own(self.state) as file:
             try:
+                sizes = {info.filename: info.file_size for info in zipfile.ZipFile(file).infolist()}
                 with np.load(file, allow_pickle=False) as stored:
+                    if sizes["settings.npy"] > MOST:
+                        raise ValueError(f"settings of {sizes['settings.npy']:,} bytes")
+                    settings = dict(json.loads(stored["settings"].tobytes()))
+                    check_settings(self.best, settings, self.settings)
+                    if sum(sizes.values()) > MOST + sum(array.nbytes for array in learner.values()):
+                        raise ValueError(f"{sum(sizes.values()):,} bytes")
                     arrays = dict(stored)
-                settings = json.loads(arrays.pop("settings").tobytes())
-                epoch, batch, updates, loss = arrays.pop("place").tolist()
-                place = Place(int(epoch), int(batch), int(updates), loss)
+                epoch, batch, updates, loss = _numbers(arrays.pop("place"), (4,))
                 epochs = [Epoch(int(first), *rest, int(count), speed)
-                          for first, *rest, count, speed in arrays.pop("epochs").tolist()]
-                learner = {name.removeprefix("learner/"): array for name, array in arrays.items()}
+                          for first, *rest, count, speed in _numbers(arrays.pop("epochs"), (-1, len(fields(Epoch))))]
+                del arrays["settings"]
+                return State({name.removeprefix("learner/"): array for name, array in arrays.items()},
+                             Place(int(epoch), int(batch), int(updates), loss), epochs)
+            except NpefficientError:
+                raise
             except Exception as problem:  # a broken zip or array raises a dozen different classes
-                raise WeightsError(f"{str(self.state)!r} is damaged ({type(problem).__name__}: {problem}), and the run "
-                                   f"can't be resumed; {ANEW}, from the weights in {str(self.last)!r} if it is there"
-                                   ) from problem
-        check_settings(self.best, settings, self.settings)
-        return State(learner, place, epochs)
+                raise self.damaged(f"{type(problem).__name__}: {problem}") from problem
+
+    def damaged(self, why: str) -> WeightsError:
+        return WeightsError(f"{str(self.state)!r} is damaged ({short(why)}), and the run can't be resumed; {ANEW}, "
+                            f"from the weights in {str(self.last)!r} if it is there")
 
     def finish(self) -> None:
         """Delete what only a resumed run needs."""
@@ -150,24 +167,42 @@ def paths(output: StrPath) -> tuple[Path, Path, Path, Path, Path, Path]:
             path.with_name(f".{path.name}.state.npz"))
 
 
-def check_run_files(output: StrPath, *, resume: bool, force: bool) -> None:
+def check_run_files(output: StrPath, start: Any, *, resume: bool, force: bool) -> None:
     """Raise ArgumentError if a run can't have its files: to be called before any work.
 
-    There may be none yet, unless `resume` goes on with the run that they are of, or `force` begins anew.
+    There may be none yet, unless `resume` goes on with the run that they are of, or `force` begins anew. The file that
+    it starts from, if `start` is one, can't be one of them.
     """
     if resume and force:
         raise ArgumentError("resume and force: go on with the run that is there, or begin anew")
     path, *_, state = every = paths(output)
     for other in every:
         check_target(other, force=True)
+        if isinstance(start, (str, os.PathLike)) and _is_same(other, start):
+            raise ArgumentError(f"{str(other)!r} is what the run starts from, and it would be overwritten: a resumed "
+                                "run needs it as it is; name another file to write")
     if resume and not os.path.lexists(state):
         has = "it has ended" if os.path.lexists(path) else "none was begun"
         raise ArgumentError(f"{str(path)!r}: there is no run to resume, since {str(state)!r} is missing ({has}); leave "
                             "out --resume")
     there = next((other for other in every if os.path.lexists(other)), None)
     if there and not (resume or force):
-        raise ArgumentError(f"{str(there)!r} exists already: continue with --resume, start again with --force, or name "
-                            "another file")
+        resumed = "continue with --resume, " * os.path.lexists(state)
+        raise ArgumentError(f"{str(there)!r} exists already: {resumed}start again with --force, or name another file")
+
+
+def _is_same(path: Path, other: StrPath) -> bool:
+    try:
+        return os.path.samefile(path, other)
+    except (OSError, ValueError):  # one of them is not there, or can't be a name
+        return False
+
+
+def _numbers(array: np.ndarray, shape: tuple[int, ...]) -> list:
+    """The numbers of a float64 array with this shape, as lists; raises ValueError for another one."""
+    if array.dtype != np.float64:
+        raise ValueError(f"numbers of dtype {array.dtype}")
+    return array.reshape(shape).tolist()
 
 
 def _line(values: Any) -> bytes:

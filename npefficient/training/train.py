@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..common.paths import StrPath
-from ..common.text import counted, meant, quoted
+from ..common.text import counted, meant, quoted, shown
 from ..engine.cpus import check_threads
 from ..errors import ArgumentError
 from ..jobs.photo_marks import count_marked
@@ -98,12 +98,14 @@ def train(photos_dir: StrPath, output: StrPath, *, model: str | None = None, wei
     place, the learning rate and what to change; ImageError where 20 photos in a row can't be read; OSError where a file
     can't be written. The last good state is kept then.
     """
+    if not callable(say):
+        raise ArgumentError(f"say {shown(say)}: it must be a function that is called with a text, such as print")
     chosen = chosen_recipe(recipe, options)
     if isinstance(weights, str) and weights == NOTHING and (frozen_stages(chosen.freeze) or chosen.freeze_bn):
         raise ArgumentError(f"freeze {chosen.freeze!r} and freeze-bn {str(chosen.freeze_bn).lower()} with random "
                             "weights: what is not trained would stay random; use --freeze 0 --no-freeze-bn "
                             "(freeze='0', freeze_bn=False)")
-    check_run_files(output, resume=resume, force=force)
+    check_run_files(output, weights, resume=resume, force=force)
     num_threads = check_threads(num_threads)
     dataset, warnings = read_dataset(photos_dir, val_dir, val_split=val_split, seed=chosen.seed), list[str]()
 
@@ -127,10 +129,11 @@ def train(photos_dir: StrPath, output: StrPath, *, model: str | None = None, wei
     with RunFiles(output, settings, resume=resume) as files:
         run = Run(base, Path(photos_dir).resolve().name, chosen, learner, training, validation, files, say)
         run.begin(resume)
-        run.go(progress)
-        weights_of_best = read_weights(files.best)
-        _, confusion = run.validate(weights_of_best)
-        pictures = draw(files, run.epochs, confusion, dataset.labels, warn)
+        with run.keeping():
+            run.go(progress)
+            weights_of_best = read_weights(files.best)
+            _, confusion = run.validate(weights_of_best)
+            pictures = draw(files, run.epochs, confusion, dataset.labels, warn)
         files.finish()
     return TrainResult(weights_of_best, dataset.labels, tuple(run.epochs), best(run.epochs),
                        (files.best, files.last, files.table), confusion, pictures, len(training.photos),

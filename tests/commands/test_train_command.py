@@ -37,7 +37,7 @@ def test_train_and_classify(command, small, photos, tmp_path):
     code, out, _ = command("classify", photos / "red" / "00.png", "--weights", mine, "--topk", 1)
     assert code == 0 and any(label in out for label in ("red", "green", "blue"))
     code, _, err = command("train", photos, "-o", mine, "--from", small, *RUN)
-    assert code == 1 and "mine.h5' exists already: continue with --resume, start again with --force" in err
+    assert code == 1 and "mine.h5' exists already: start again with --force" in err
 
 
 def test_the_options_reach_the_recipe(command, tmp_path):

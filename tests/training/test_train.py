@@ -181,7 +181,7 @@ def test_a_second_run_with_the_same_output_is_refused(folder, monkeypatch):
 
 def test_what_is_there_is_kept_without_resume_or_force(undisturbed):
     folder, result = undisturbed
-    with pytest.raises(ArgumentError, match="m.h5' exists already: continue with --resume, start again with --force"):
+    with pytest.raises(ArgumentError, match="m.h5' exists already: start again with --force"):
         train(folder)
     with pytest.raises(ArgumentError, match="there is no run to resume, since .*state.npz' is missing .it has ended.;"):
         train(folder, resume=True)
@@ -213,6 +213,11 @@ def test_a_run_is_not_resumed_with_other_settings(begun):
         train(begun, resume=True)
 
 
+def test_a_run_that_has_not_ended_can_be_resumed(begun):
+    with pytest.raises(ArgumentError, match="m.csv' exists already: continue with --resume, start again with --force"):
+        train(begun)
+
+
 def test_a_damaged_state_is_named(begun):
     state = begun / ".m.h5.state.npz"
     data = bytearray(state.read_bytes())
@@ -232,6 +237,7 @@ def test_force_begins_anew(begun, undisturbed):
     (dict(batch_size=1, mixup=0.0, cutmix=0.0), "batch-size 1 for pictures of 32 x 32 pixels"),
     (dict(weights="nothing", freeze="3"), "freeze '3' and freeze-bn false with random weights: what is not trained"),
     (dict(weights="nothing", freeze_bn=True), "freeze '0' and freeze-bn true .*; use --freeze 0 --no-freeze-bn"),
+    (dict(say=None), "say None: it must be a function that is called with a text"),
     (dict(recipe="finetun"), "neither a file nor a packaged recipe .did you mean 'finetune'"),
     (dict(model="lite1"), "model 'lite1' from 'seed 0', which is tf_efficientnet_lite0"),
     (dict(model="lite9"), "unknown model 'lite9'"), (dict(val_split=2), "val_split 2"),
