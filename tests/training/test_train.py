@@ -160,8 +160,8 @@ def test_a_loss_that_is_not_finite_stops_with_the_place_and_the_remedy(folder):
     with pytest.raises(WeightsError, match=r"epoch \d, batch \d, learning rate .*: .* finite. Use a lower lr") as told:
         train(folder, **diverging)
     assert "begin anew with --force" in str(told.value)
-    state = np.load(folder / ".m.h5.state.npz")
-    assert all(np.isfinite(array).all() for array in state.values())
+    with np.load(folder / ".m.h5.state.npz") as state:
+        assert all(np.isfinite(array).all() for array in state.values())
 
 
 # --- refused ---------------------------------------------------------------------------------------------------------
