@@ -26,6 +26,7 @@ import train_digits
 from PIL import Image
 
 import npefficient
+from npefficient.bench.peers.engines import import_timm
 from npefficient.training.recipe_files import read_recipe
 
 SURFACES = ("brick", "grass", "gravel", "ihc", "hubble_deep_field", "retina", "moon", "coins", "motorcycle_left",
@@ -125,23 +126,6 @@ def train_with_timm(folder, options, seed, threads):
     with torch.inference_mode():
         hits = [int((model(x).argmax(1) == labels).sum()) for x, labels in held_out]
     return sum(hits) / len(held_out.dataset)
-
-
-def import_timm():
-    """Import timm, also beside a CPU build of torch whose torchvision has no compiled operators; returns it and torch.
-    """
-    import torch
-
-    try:
-        import torchvision  # noqa: F401
-    except RuntimeError:  # "operator torchvision::nms does not exist": declare it and its sibling, and timm imports
-        library = torch.library.Library("torchvision", "FRAGMENT")
-        for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        import_timm.operators = library  # they live as long as this object does
-    import timm
-
-    return timm, torch
 
 
 RUNS = {"npefficient": train_here, "timm": train_with_timm}

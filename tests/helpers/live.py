@@ -6,16 +6,10 @@ import functools
 
 import pytest
 
-try:
-    import torch
+from npefficient.bench.peers.engines import import_timm
 
-    try:
-        import torchvision  # noqa: F401
-    except RuntimeError:  # with a CPU torch two operators are missing: timm imports once they are declared
-        _operators = torch.library.Library("torchvision", "FRAGMENT")
-        for _name in ("nms", "qnms"):
-            _operators.define(f"{_name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    import timm
+try:
+    timm, torch = import_timm()
 except ModuleNotFoundError as missing:
     if missing.name not in ("torch", "torchvision", "timm"):
         raise

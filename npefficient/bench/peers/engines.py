@@ -45,28 +45,35 @@ def torch_compile(file: str, precision: str, threads: int):
 
 def timm_model(file: str, threads: int):
     """torch, and timm's model with the weights of the file, in training mode and channels last."""
-    import torch
-
     from ...weights.weight_file import read_weights
 
+    timm, torch = import_timm()
     torch.set_num_threads(threads)
     torch.set_num_interop_threads(1)
     torch.set_float32_matmul_precision("highest")
-    try:
-        importlib.import_module("torchvision")
-    except RuntimeError:  # built for a CUDA torch: declare the missing operators, for this module's lifetime
-        for name in ("nms", "qnms"):
-            _operators(torch).define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    import timm
-
     weights = read_weights(file)
     model = timm.create_model(weights.architecture.name, num_classes=weights.architecture.num_classes)
     model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.parameters.items()})
     return torch, model.to(memory_format=torch.channels_last)
 
 
+def import_timm():
+    """The modules `timm` and `torch`, also where torch is a CPU build and torchvision is not."""
+    import torch
+
+    try:
+        importlib.import_module("torchvision")
+    except RuntimeError:  # "operator torchvision::nms does not exist": declare it and its sibling, and timm imports
+        for name in ("nms", "qnms"):
+            _operators(torch).define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    import timm
+
+    return timm, torch
+
+
 @functools.cache
 def _operators(torch):
+    """What declares operators of torchvision; they live as long as it does."""
     return torch.library.Library("torchvision", "FRAGMENT")
 
 
