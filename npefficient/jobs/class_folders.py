@@ -7,6 +7,7 @@ import numbers
 import os
 import re
 from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,19 @@ def check_classes(folders: ClassFolders, photos_dir: StrPath, measured: bool = T
         if count < 1 + measured:
             has = "has one photo only" if count else "has no photo"
             raise ArgumentError(f"class {label!r} {has}: it needs {needs}, and {FEW} or more to be any good")
+
+
+def warn_of_few(labels: Sequence[str], counts: Iterable[int], warn: Callable[[str], None],
+                measured: bool = True) -> None:
+    """Warn of the classes with fewer than FEW photos.
+
+    counts: photos of each class; measured: some of these are kept out to measure with
+    """
+    few = [repr(label) for label, count in zip(labels, counts) if count < FEW]
+    if few:
+        more = f" and {len(few) - 3} more" if len(few) > 3 else ""
+        accuracy = ", and their accuracy is hardly known" * measured
+        warn(f"fewer than {FEW} photos of {', '.join(few[:3])}{more}: there is little to learn from{accuracy}")
 
 
 def check_val_split(val_split: Any) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from ..common.checks import whole
 from ..common.paths import StrPath
 from ..errors import ArgumentError
-from ..jobs.class_folders import check_classes, check_folder, check_val_split, read_classes, split
+from ..jobs.class_folders import check_classes, check_folder, check_val_split, read_classes, split, warn_of_few
 from ..jobs.validate.labelled_photos import ClassNames, labelled_photos
 
 Photos = list[tuple[Path, int]]  # photo, index of its class
@@ -24,7 +24,7 @@ class Dataset:
     labels: tuple[str, ...]  # names of the classes, in timm's order
     training: Photos
     validation: Photos
-    warnings: list[str]  # about the folders, those that can't be listed among them
+    warnings: list[str]  # about the folders: what can't be listed, classes with few photos ..
 
 
 def read_dataset(photos_dir: StrPath, val_dir: StrPath | None = None, *, val_split: float = 0.2,
@@ -44,6 +44,7 @@ def read_dataset(photos_dir: StrPath, val_dir: StrPath | None = None, *, val_spl
     folders = read_classes(photos_dir)
     check_classes(folders, photos_dir, measured=val_dir is None)
     warnings = [*folders.unlisted, *folders.warnings]
+    warn_of_few(folders.labels, folders.counts(), warnings.append, measured=val_dir is None)
     if val_dir is not None:
         val_dir = check_folder(val_dir, "a sub-folder for each class")
         if val_dir.resolve() == Path(photos_dir).resolve():

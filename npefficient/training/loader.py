@@ -120,7 +120,7 @@ class TrainingLoader(_Loader):
         super().__init__(photos, transform.shape, batch_size, workers, exif, max_pixels, report)
         self.transform, self.seed = transform, whole("seed", seed, 0)
         if len(self) < 1:
-            raise ArgumentError(f"batch_size {self.batch_size}: there are {len(self.photos)} photos to train on, and "
+            raise ArgumentError(f"batch-size {self.batch_size}: there are {len(self.photos):,} photos to train on, and "
                                 "an incomplete batch is dropped; use a smaller batch, or add photos")
 
     def __len__(self) -> int:

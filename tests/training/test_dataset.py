@@ -13,7 +13,9 @@ def test_the_validation_part_is_that_of_finetune(tmp_path):
     photos = read_classes(tmp_path).photos
     chosen = split(np.array([index for _, index in photos]), 0.4, 7)
     got = read_dataset(tmp_path, val_split=0.4, seed=7)
-    assert got.labels == ("Bird", "cat", "dog") and got.warnings == []
+    assert got.labels == ("Bird", "cat", "dog")
+    assert got.warnings == ["fewer than 10 photos of 'Bird', 'cat': there is little to learn from, and their accuracy "
+                            "is hardly known"]
     assert got.training == [photo for photo, held_out in zip(photos, chosen) if not held_out]
     assert got.validation == [photo for photo, held_out in zip(photos, chosen) if held_out]
     assert [sum(index == i for _, index in got.validation) for i in range(3)] == [1, 2, 4]
@@ -21,12 +23,13 @@ def test_the_validation_part_is_that_of_finetune(tmp_path):
 
 
 def test_a_folder_of_its_own_to_validate_on(tmp_path):
-    save_classes(tmp_path / "train", dog=2, cat=1, **{"10": 1})
+    save_classes(tmp_path / "train", dog=10, cat=9, **{"10": 1})
     save_classes(tmp_path / "val", dog=3, cat=0)
     got = read_dataset(tmp_path / "train", tmp_path / "val")
-    assert got.labels == ("10", "cat", "dog") and len(got.training) == 4
+    assert got.labels == ("10", "cat", "dog") and len(got.training) == 20
     assert got.validation == [(tmp_path / "val" / "dog" / f"{i:02}.png", 2) for i in range(3)]
-    assert got.warnings == ["class folders with no photo: 'cat'"]
+    assert got.warnings == ["fewer than 10 photos of '10', 'cat': there is little to learn from",
+                            "class folders with no photo: 'cat'"]
 
 
 def test_warnings_of_both_folders(tmp_path, unlistable):
@@ -35,7 +38,7 @@ def test_warnings_of_both_folders(tmp_path, unlistable):
         (tmp_path / part / "loose.png").touch()
     (tmp_path / "val" / "dog" / "more").mkdir()
     unlistable(tmp_path / "val" / "dog" / "more")
-    loose, listed, other = read_dataset(tmp_path / "train", tmp_path / "val").warnings
+    loose, _, listed, other = read_dataset(tmp_path / "train", tmp_path / "val").warnings
     assert loose == other == "photos outside the class folders, which belong to no class and are left out: 1"
     assert "more': it can't be listed (Permission denied)" in listed
 

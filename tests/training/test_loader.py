@@ -187,7 +187,7 @@ def test_too_many_bad_photos_in_a_row_end_the_training(photos):
 
 
 @pytest.mark.parametrize("options, text", [
-    ({"batch_size": 24}, "batch_size 24: there are 23 photos"), ({"batch_size": 0}, "batch_size 0"),
+    ({"batch_size": 24}, "batch-size 24: there are 23 photos"), ({"batch_size": 0}, "batch_size 0"),
     ({"batch_size": 2.0}, "batch_size 2.0"), ({"workers": 0}, "workers 0"), ({"seed": -1}, "seed -1"),
     ({"max_pixels": 0}, "max_pixels 0")], ids=str)
 def test_training_refuses(photos, options, text):

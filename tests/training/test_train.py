@@ -233,7 +233,7 @@ def test_force_begins_anew(begun, undisturbed):
 
 @pytest.mark.parametrize("changes, message", [
     (dict(epoch=3), "'epoch' is no argument of train or option of a recipe .did you mean 'epochs'"),
-    (dict(batch_size=40, grad_accum_steps=1), "batch_size 40: there are 27 photos to train on"),
+    (dict(batch_size=40, grad_accum_steps=1), "batch-size 40: there are 27 photos to train on"),
     (dict(batch_size=1, mixup=0.0, cutmix=0.0), "batch-size 1 for pictures of 32 x 32 pixels"),
     (dict(weights="nothing", freeze="3"), "freeze '3' and freeze-bn false with random weights: what is not trained"),
     (dict(weights="nothing", freeze_bn=True), "freeze '0' and freeze-bn true .*; use --freeze 0 --no-freeze-bn"),

@@ -19,7 +19,7 @@ from ...images.photo_file import check_in_chans
 from ...network.parameters import Source, Weights
 from ...weights.adapt import classifier_arrays, with_classifier
 from ..accuracy import confusion_matrix
-from ..class_folders import FEW, ClassFolders, check_classes, check_val_split, read_classes, split
+from ..class_folders import ClassFolders, check_classes, check_val_split, read_classes, split, warn_of_few
 from ..photo_marks import photo_marks
 from . import linear_classifier
 from .embeddings import Embeddings, Store, embed
@@ -81,7 +81,7 @@ def finetune(photos_dir: StrPath, output: StrPath | None = None, *, model: str |
                        progress=progress)
     classes = np.array([index for _, index in folders.photos])[embeddings.places]
     _check_readable(folders, classes, embeddings)
-    _warn_of_few(folders, classes, warn)
+    warn_of_few(folders.labels, np.bincount(classes, minlength=len(folders.labels)), warn)
 
     x, validation = embeddings.values, split(classes, val_split, seed)
     fitted, trials = linear_classifier.choose(x, classes, validation)
@@ -122,14 +122,6 @@ def _check_readable(folders: ClassFolders, classes: np.ndarray, embeddings: Embe
             why = next(why for photo, why in embeddings.bad if (photo, index) in folders.photos)
             raise ArgumentError(f"class {label!r}: {readable[index]} of its {count} photos can be read, and it needs "
                                 f"two or more; the first error: {why}")
-
-
-def _warn_of_few(folders: ClassFolders, classes: np.ndarray, warn: Callable[[str], None]) -> None:
-    counts = np.bincount(classes, minlength=len(folders.labels))
-    if counts.min() < FEW:
-        few = [label for label, count in zip(folders.labels, counts) if count < FEW]
-        more = f" and {len(few) - 3} more" if len(few) > 3 else ""
-        warn(f"fewer than {FEW} photos of {', '.join(map(repr, few[:3]))}{more}: their accuracy is hardly known")
 
 
 def _base(model: str | None, weights: Weights | StrPath | None) -> Weights:

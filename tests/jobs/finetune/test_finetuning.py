@@ -136,7 +136,8 @@ def test_unreadable_photos_are_left_out_and_listed(tmp_path):
 def test_few_photos_are_warned_of(tmp_path):
     save_classes(tmp_path, a=2, b=9, c=10, d=3, e=4)
     got = finetune(tmp_path, weights=small_weights())
-    assert got.warnings == ["fewer than 10 photos of 'a', 'b', 'd' and 1 more: their accuracy is hardly known"]
+    assert got.warnings == ["fewer than 10 photos of 'a', 'b', 'd' and 1 more: there is little to learn from, and "
+                            "their accuracy is hardly known"]
 
 
 def test_a_regression_that_does_not_converge_is_warned_of(tmp_path, monkeypatch):
