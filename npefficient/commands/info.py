@@ -93,7 +93,7 @@ def _print_file(path, weights) -> None:
     path = path if converted else find_checkpoint(path)
     dtypes = sorted({str(array.dtype) for name, array in weights.parameters.items() if "tracked" not in name})
     print(f"file             {plain(path)}, {os.path.getsize(path):,} bytes, {', '.join(dtypes)}")
-    print((f"converted from   {short(source.name)} ({source.kind})" if converted else
+    print((f"weights from     {short(source.name)} ({source.kind})" if converted else
            f"checkpoint       {source.kind}") + (f", sha256 {source.sha256}" if source.sha256 else ""))
     if isinstance(weights, QuantizedWeights):
         print(f"quantised        {len(weights.layers)} layers in int8; {', '.join(weights.float_layers)} in float32")

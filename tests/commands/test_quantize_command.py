@@ -67,7 +67,7 @@ def test_quantize_takes_the_embedded_model(command, tmp_path):
 
 
 @pytest.mark.parametrize("arguments, shown", [
-    (["info", "digits"], "converted from   digits.pth"), (["compare", "digits", "digits"], "classes         10  "),
+    (["info", "digits"], "weights from     digits.pth"), (["compare", "digits", "digits"], "classes         10  "),
     (["export", "digits", "{}/out.safetensors"], "read     digits: tf_efficientnet_lite0, 10 classes"),
 ], ids=lambda value: value[0] if isinstance(value, list) else None)
 def test_other_commands_take_the_embedded_model(command, tmp_path, arguments, shown):
@@ -109,7 +109,7 @@ def test_info(command, place):
     assert code == 0 and out.startswith("tf_efficientnet_lite0: 5 classes, 3 input channels, at 32 x 32\n")
     assert out.endswith(f"""
 file             int8.h5, {size:,} bytes, float32, int8
-converted from   seed 0 (random)
+weights from     seed 0 (random)
 quantised        48 layers in int8; conv_stem, blocks.0.0.conv_dw in float32
 labels           none in the file; numbers are used: class 0, class 1, class 2, class 3, class 4
 checksums        all hold
