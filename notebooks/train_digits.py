@@ -34,7 +34,7 @@ from npefficient.weights.weight_file import write_weights
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SIZE = 64  # pixels, rows and columns of the network's input
 REQUIRED = 0.99  # accuracy on the held-out digits, after rounding to float16
-OPTIONS = dict(model="lite0", weights="nothing", img_size=SIZE, crop_pct=1.0, seed=0, epochs=20, batch_size=16,
+OPTIONS = dict(model="lite0", weights="nothing", img_size=SIZE, crop_pct=1.0, seed=0, epochs=40, batch_size=16,
                opt="sgd", lr=0.02, sched="cosine", warmup_epochs=0, weight_decay=1e-4, smoothing=0.1, drop=0.0,
                freeze="0", scale=(0.8, 1.0), hflip=0.0, color_jitter=0.0,
                aa="rand-m5-n1-mstd0.5-tweights")  # of `train`

@@ -67,7 +67,7 @@ def test_quantize_takes_the_embedded_model(command, tmp_path):
 
 
 @pytest.mark.parametrize("arguments, shown", [
-    (["info", "digits"], "weights from     digits.pth"), (["compare", "digits", "digits"], "classes         10  "),
+    (["info", "digits"], "weights from     train_digits.py"), (["compare", "digits", "digits"], "classes         10  "),
     (["export", "digits", "{}/out.safetensors"], "read     digits: tf_efficientnet_lite0, 10 classes"),
 ], ids=lambda value: value[0] if isinstance(value, list) else None)
 def test_other_commands_take_the_embedded_model(command, tmp_path, arguments, shown):

@@ -89,5 +89,6 @@ def test_names_stay_in_a_line(name):
 
 
 def test_models():
-    assert in_a_line(digits()) == "Model(tf_efficientnet_lite0, 10 classes, 64x64x3, weights from digits.pth, engine)"
+    assert in_a_line(digits()) == ("Model(tf_efficientnet_lite0, 10 classes, 64x64x3, weights from train_digits.py, "
+                                   "engine)")
     in_a_line(npefficient.create_model("lite0", features_only=True))

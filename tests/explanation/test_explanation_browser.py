@@ -15,6 +15,12 @@ def written():
     return digit("three").to_html()
 
 
+@pytest.fixture(scope="module")
+def labels():
+    """The five most probable classes, as the page lists them."""
+    return [one.label for one in digit("three").classes]
+
+
 def pressed(page):
     return [button.text.splitlines()[0] for button in page.all('.class[aria-pressed="true"]')]
 
@@ -39,33 +45,34 @@ def test_hostile_names_run_nothing(page, name):
     assert page.too_wide() == 0
 
 
-def test_click_on_a_class_changes_the_map(page, written):
+def test_click_on_a_class_changes_the_map(page, written, labels):
     page.open(written)
+    third = labels[2]
     before, falls = (image.get_attribute("src") for image in page.shown(".heat"))
     said = page.all("#says")[0].text
     assert pressed(page) == ["three"]
     page.all(".class")[2].click()
     after = page.shown(".heat")
     assert not {before, falls} & {image.get_attribute("src") for image in after}
-    assert after[0].get_attribute("alt").startswith("Class activation map of four")
-    assert after[1].get_attribute("alt").startswith("Occlusion for four")
-    assert pressed(page) == ["four"] and page.all("#says")[0].text != said
-    assert page.all("#says")[0].text.startswith("four, ")
+    assert after[0].get_attribute("alt").startswith(f"Class activation map of {third}")
+    assert after[1].get_attribute("alt").startswith(f"Occlusion for {third}")
+    assert pressed(page) == [third] and page.all("#says")[0].text != said
+    assert page.all("#says")[0].text.startswith(f"{third}, ")
     assert page.all("#says")[0].get_attribute("aria-live") == "polite"
 
 
-def test_keys_change_the_map(page, written):
+def test_keys_change_the_map(page, written, labels):
     page.open(written)
     page.run("arguments[0].focus()", page.all(".class")[0])
     page.press("ARROW_DOWN")
-    assert pressed(page) == ["zero"] == [page.focused().text.splitlines()[0]]
+    assert pressed(page) == [labels[1]] == [page.focused().text.splitlines()[0]]
     page.press("ARROW_UP", "ARROW_UP")
-    assert pressed(page) == ["eight"], "round the end"
+    assert pressed(page) == [labels[4]], "round the end"
     page.press("TAB")
     page.run("arguments[0].focus()", page.all(".class")[3])
-    assert pressed(page) == ["eight"], "the focus alone chooses nothing"
+    assert pressed(page) == [labels[4]], "the focus alone chooses nothing"
     page.press("SPACE")
-    assert pressed(page) == ["six"] and len(page.shown(".heat")) == 2
+    assert pressed(page) == [labels[3]] and len(page.shown(".heat")) == 2
 
 
 def minus(page, name):
@@ -74,12 +81,13 @@ def minus(page, name):
     option.click()
 
 
-def test_one_class_minus_another(page, written):
+def test_one_class_minus_another(page, written, labels):
     page.open(written)
     explanation = digit("three")
     (disabled,) = [option.text for option in page.all("#minus option") if not option.is_enabled()]
     assert disabled == "three", "no class minus itself"
-    minus(page, "zero")
+    _, second, third, *_ = labels
+    minus(page, second)
     view = explanation.classes[0].minus(explanation.classes[1])
     assert page.all("#says")[0].text.splitlines() == [
         wording.says_difference(view),
@@ -88,9 +96,9 @@ def test_one_class_minus_another(page, written):
     largest = [np.abs(values).max() for values in (view.map, view.occlusion)]
     assert ends == [wording.signed(sign * value, 1) for value in largest for sign in (-1, 1)]
     page.all(".class")[2].click()
-    assert page.all("#says")[0].text.startswith("four minus zero. ")
+    assert page.all("#says")[0].text.startswith(f"{third} minus {second}. ")
     page.all(".class")[1].click()
-    assert page.all("#says")[0].text.startswith("zero, "), "nothing is left to subtract"
+    assert page.all("#says")[0].text.startswith(f"{second}, "), "nothing is left to subtract"
     assert page.run("return document.getElementById('minus').value") == ""
 
 
@@ -267,7 +275,7 @@ def test_checks_of_width_and_contrast_can_fail(page, written):
     page.open(written)
     page.run("document.querySelector('.says').style.color = '#999'")
     found = page.low_contrast()
-    assert [text[:11] for text, _ in found] == ["three, 94.8", "Without one"]
+    assert [text[:11] for text, _ in found] == ["three, 92.8", "Without one"]
     assert all(2 < ratio < 3 for _, ratio in found)
     page.run("document.querySelector('main').style.minWidth = '1400px'")
     assert page.too_wide() > 100

@@ -33,18 +33,19 @@ def held_out(training, model):
 
 def test_embedded_file_is_a_small_float16_lite0(model):
     weights = read_weights(demo.weights_path())
-    kinds = {array.dtype for name, array in weights.parameters.items() if not name.endswith("tracked")}
-    assert kinds == {np.dtype(np.float16)}
+    for name, array in weights.parameters.items():
+        if not name.endswith("tracked"):  # a variance may be too large for float16
+            assert array.dtype == (np.float32 if ".running_" in name else np.float16), name
     assert demo.weights_path().stat().st_size <= 8e6
     assert model.architecture.name == "tf_efficientnet_lite0" and model.labels == NAMES
     assert model.preprocessing.input_size == (64, 64)
 
 
-def test_embedded_accuracy_on_the_whole_held_out_set(model, held_out):
+def test_embedded_accuracy_on_the_whole_held_out_set(training, model, held_out):
     x, labels = held_out
     got = np.concatenate([model(part) for part in np.array_split(x, 9)]).argmax(axis=1)
     assert len(labels) == 450
-    assert (got == labels).mean() >= 0.98
+    assert (got == labels).mean() >= training.REQUIRED
 
 
 @needs_timm

@@ -26,7 +26,7 @@ THREADS = pytest.mark.parametrize("threads", [1, 2])
 
 EXPECTED = {
     "official lite0": "e716420894d91072e06f78fc10443af5c39c68fdb223b9fdaad6d38c3081a84e",
-    "digits": "da9069e56534a96a09edd9e57f4e85405d25655ad20ca74180cb2c43fde21b7a",
+    "digits": "23ce71ebd203243c1807f53acaf96ae3a8059c959bc0c1e8c1dc708b77e9088a",
     "lite0": "efc5361885e5dc3e613042a041f9173304fdf30e1fa125aadd40aad22f9cc749",
     "lite4": "d7e7573185ad0e3eb3c9ad09da05d9d5d781fa639b12bb7e863a468cbf21c42f",
 }

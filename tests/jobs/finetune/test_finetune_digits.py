@@ -81,7 +81,7 @@ def test_the_file_is_the_base_with_another_last_layer(digits, tmp_path):
             assert made.parameters[name].tobytes() == array.tobytes() and made.parameters[name].dtype == array.dtype
     assert made.parameters["classifier.weight"].dtype == np.float32
     assert made.source.kind == "finetuned" and made.source.sha256 == ""
-    assert made.source.name == f"digits.pth, classifier fitted to 190 photos of {digits.name}"
+    assert made.source.name == f"train_digits.py, classifier fitted to 190 photos of {digits.name}"
     assert all(got.weights.parameters[name].tobytes() == array.tobytes() for name, array in made.parameters.items())
 
 
