@@ -14,11 +14,10 @@ and backward, from its two sums in each strip,
 N is the number of values in the batch. A variance is a sum of squares of distances: no digits cancel out in it.
 """
 import functools
-import math
 
 from ..kernels.lanes import arithmetic, routine
 from ..kernels.layout import FLOAT, Layout
-from ..kernels.scalars import DOUBLE, load_double, load_float, store_double, store_float
+from ..kernels.scalars import DOUBLE, load_double, load_float, square_root, store_double, store_float
 from ..network.architecture import BN_EPS
 from .training_steps import (
     BATCH_MEAN,
@@ -86,7 +85,7 @@ def make_norm_chunks(layout: Layout):
         keep(step, BATCH_VARIANCE, channel, variance)
         if not step.by_batch:
             mean, variance = get(step, RUNNING_MEAN, channel), get(step, RUNNING_VARIANCE, channel)
-        deviation = math.sqrt(variance + BN_EPS)
+        deviation = square_root(variance + BN_EPS)
         scale = get(step, GAMMA, channel) / deviation
         keep(step, DEVIATION, channel, deviation)
         keep(step, EXACT_SCALE, channel, scale)

@@ -26,6 +26,16 @@ load_double = _loader(DOUBLE, types.float64, ir.DoubleType())
 
 
 @intrinsic
+def square_root(typing_context, value):
+    """Of a float64, by the processor: for `math.sqrt`, some versions of Numba call a C library."""
+
+    def generate(context, builder, signature, arguments):
+        return builder.call(builder.module.declare_intrinsic("llvm.sqrt", [ir.DoubleType()]), arguments)
+
+    return types.float64(types.float64), generate
+
+
+@intrinsic
 def store_double(typing_context, value, address):
     def generate(context, builder, signature, arguments):
         pointer = builder.inttoptr(arguments[1], ir.DoubleType().as_pointer())
