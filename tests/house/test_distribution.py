@@ -30,7 +30,8 @@ def built(tmp_path_factory):
     build(tree, place, "sdist")
     (archive,) = place.glob("*.tar.gz")
     with tarfile.open(archive) as opened:
-        opened.extractall(place, filter="data")
+        opened.extraction_filter = getattr(tarfile, "data_filter", None)  # Python has it since 3.10.12 and 3.11.4
+        opened.extractall(place)
         files = [name.split("/", 1) for name in opened.getnames()]
     source = next(path for path in place.iterdir() if path.is_dir() and (path / "PKG-INFO").is_file())
     wheel = build(source, place, "wheel")
