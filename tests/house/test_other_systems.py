@@ -22,9 +22,11 @@ PLACES = {"fcntl": {"file_lock.py"}, "msvcrt": {"file_lock.py"}, "grp": {"privat
           "pwd": {"private_directory.py"}, "resource": {"machine.py"}, "mmap": {"machine_code.py"}}
 ELSEWHERE = {"termios", "tty", "pty", "syslog", "posix", "nt", "winreg", "_winapi"}
 
-# Takes away the modules and functions that Windows lacks, as far as Python itself can do without them here.
+# Takes away the modules and functions that Windows lacks, as far as Python itself can do without them here. There,
+# a child process is killed as it is terminated.
 TAKEN = """
-import os, signal, sys
+import os, signal, subprocess, sys
+subprocess.Popen.kill = subprocess.Popen.terminate
 for name in ("fcntl", "grp", "pwd", "resource", "termios"):
     sys.modules[name] = None
 for name in ("O_CLOEXEC", "O_DIRECTORY", "O_NOFOLLOW", "O_NONBLOCK", "fchmod", "fchown", "fork", "getegid", "geteuid",
