@@ -4,12 +4,12 @@ import json
 import numpy as np
 import pytest
 
-from npefficient import commands
 from npefficient.bench import process
 from npefficient.bench.peers import engines, graph, installed, ncnn_file, peer
 from npefficient.bench.peers import rounds as run
 from npefficient.bench.peers.peer import Needs, Peer
 from npefficient.bench.subject import make_subject
+from npefficient.commands import bench
 from npefficient.errors import NpefficientError
 from npefficient.network import architecture, reference
 from npefficient.network.parameters import random_weights
@@ -186,7 +186,7 @@ def test_the_table_is_whole_and_progress_is_beside_it(bench, monkeypatch, small)
 
 
 def test_help_names_every_peer():
-    assert commands.bench.PEERS == tuple(one.engine for one in peer.PEERS)
+    assert bench.PEERS == tuple(one.engine for one in peer.PEERS)
 
 
 def test_a_model_that_cannot_be_made_is_named(monkeypatch, small, capsys):
