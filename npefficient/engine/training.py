@@ -1,7 +1,7 @@
 """Forward and backward passes over batches, by compiled kernels (`training_chunks.py`).
 
-Each convolution and each batch norm is one compiled step over all pictures. The memory that steps point into stays, so
-they are made once: what is left to do for each layer and batch is to pack its weights and to unpack its gradients.
+Each convolution and each batch norm is one compiled step over all pictures, and so are packing weights and unpacking
+their gradients. The memory that steps point into stays, so they are made once.
 
 Every bit of the result is the same for any number of threads. It is also the same for vectors of any width: each
 channel has a lane of its own, and neither strips nor parts depend on the number of lanes.
@@ -10,17 +10,17 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 
-from ..kernels.layout import FLOAT, TRAINING, Layout
+from ..kernels.layout import TRAINING, Layout
 from ..kernels.memory import aligned
-from ..kernels.packing import pack_weight, packed_size
-from ..network.architecture import Architecture, same_padding
+from ..kernels.packing import packed_size
+from ..network.architecture import Architecture
 from ..network.backward import global_pool_backward, new_running_statistics
 from ..network.folding import bn_parameters
 from ..network.parameters import TRACKED
 from ..network.reference import global_pool
 from . import training_steps as steps
 from .engine import Sharing
-from .training_layers import Layer, Maps, make_layers, panels
+from .training_layers import Layer, Maps, make_layers, panels, weight_fields
 
 FORWARD = {"stem": steps.FORWARD_STEM, "depthwise": steps.FORWARD_DEPTHWISE, "pointwise": steps.FORWARD_POINTWISE}
 BACKWARD = {"stem": steps.BACKWARD_STEM, "depthwise": steps.BACKWARD_DEPTHWISE,
@@ -77,23 +77,25 @@ class TrainingEngine(Sharing):
         self._run(self._once("activate", lambda: self._pass(0, {
             "op": steps.ACTIVATE, "chunks": last.maps.pictures, "x_kind": steps.RELU6, "y": self.features,
             "height": last.maps.height, "width": last.maps.width, **last.as_source()})))
-        pooled = global_pool(last.maps.read(self.features), self.network.global_pool)
+        self.before_pool = last.maps.read(self.features)
+        pooled = global_pool(self.before_pool, self.network.global_pool)
         self.pooled.write(self.inputs, (pooled * self.masks.get("classifier", np.float32(1)))[None, None])
-        weight = self._packed("classifier", "pointwise", self._classifier_weight())
-        self._run(self._once("classifier, forward", lambda: self._pass(0, {
-            "op": steps.FORWARD_POINTWISE, "chunks": 1, "weight": weight, **self._classifier_fields()})))
+        weight = self._weight("classifier")
+        run = self._once("classifier, forward", lambda: self._classifier_forward(weight))
+        run.set(steps.PACK, plain=weight)
+        self._run(run)
         return self.logits.read(self.outputs)[0, 0, :, : self.network.num_classes] + parameters["classifier.bias"]
 
     def _forward(self, layer: Layer) -> None:
         conv, m = layer.conv, layer.conv.out_channels
-        weight = self._packed(conv.name, conv.op, self.parameters[f"{conv.name}.weight"])
+        weight = self._weight(conv.name)
         for row, values in zip(steps.NORM_OF, bn_parameters(conv, self.parameters), strict=True):
             layer.exact[row, :m] = values
         run = self._once(f"{conv.name}, forward", lambda: self._forward_pass(layer, weight))
+        run.set(steps.PACK, plain=weight)
         if layer.source is None:
-            self._padded(layer)[:] = self.x  # backward
-            run.set(0, x=self.x, x_picture=self.x[0].nbytes)
-        run.set(1, by_batch=layer.by_batch)
+            run.set(steps.FORWARD_STEM, **self._pictures())
+        run.set(steps.FORWARD_NORM, by_batch=layer.by_batch)
         self._run(run)
         if layer.by_batch:
             mean, variance, new_mean, new_variance = layer.exact[
@@ -105,14 +107,20 @@ class TrainingEngine(Sharing):
             self.running[f"{conv.bn}.{TRACKED}"] = self.parameters[f"{conv.bn}.{TRACKED}"] + 1
 
     def _forward_pass(self, layer: Layer, weight: np.ndarray) -> steps.Pass:
-        """The convolution, and then its batch norm."""
+        """Packing of the weights, the convolution, and then its batch norm."""
         op, (count, pixels, _) = layer.conv.op, layer.strips
         gathered = self._gathered(layer, count)
         chunks = layer.maps.pictures * (layer.maps.vectors if op == "depthwise" else count)
-        convolution = {"op": FORWARD[op], "chunks": chunks, "weight": weight, "gathered": gathered,
+        pack = self._pack_step(op, weight)
+        convolution = {"op": FORWARD[op], "chunks": chunks, "weight": pack["weight"], "gathered": gathered,
                        "shares": np.float32(1) / np.array(pixels, np.float32)}
         norm = {"op": steps.FORWARD_NORM, "strips": count, "gathered": gathered, "pixels": np.array(pixels, np.float64)}
-        return self._pass(layer.scratch[0], layer.fields() | convolution, self._norm_step(layer) | norm)
+        return self._pass(layer.scratch[0], pack, layer.fields() | convolution, self._norm_step(layer) | norm)
+
+    def _classifier_forward(self, weight: np.ndarray) -> steps.Pass:
+        pack = self._pack_step("pointwise", weight)
+        return self._pass(0, pack, {"op": steps.FORWARD_POINTWISE, "chunks": 1, "weight": pack["weight"],
+                                    **self._classifier_fields()})
 
     # --- backward
 
@@ -129,8 +137,10 @@ class TrainingEngine(Sharing):
         if first is None:
             return gradients
         last.dy = self._take(maps)
-        maps.write(last.dy, global_pool_backward(dpooled, maps.read(self.features), self.network.global_pool))
-        self._run_backward(self._once("sums", self._sums_pass), last, gradients, x_dy=last.dy)
+        maps.write(last.dy, global_pool_backward(dpooled, self.before_pool, self.network.global_pool))
+        run = self._once("sums", self._sums_pass)
+        run.set(steps.SUMS, x_dy=last.dy)
+        self._run_to_norm(run, last, gradients)
         for layer in reversed(self.layers):
             self._backward(layer, gradients, layer is first)
             if layer is first:
@@ -152,17 +162,26 @@ class TrainingEngine(Sharing):
 
     def _backward_classifier(self, dlogits, gradients) -> np.ndarray:
         """Returns the gradient for the pooled features, (N, features)."""
-        weight, classes = self._classifier_weight(), self.network.num_classes
+        weight = self._weight("classifier")
+        turned, dweight = weight.transpose(1, 0, 2, 3), np.empty_like(weight)
         dy, dx = self.logits.memory(), self.pooled.memory()
         self.logits.write(dy, np.pad(dlogits, ((0, 0), (0, self.more_classes)))[None, None])
-        turned = self._packed("classifier, turned", "pointwise", weight.transpose(1, 0, 2, 3))
-        dweight = self._zeros("classifier", self.logits.vectors * self.layout.vector * self.pooled.channels)
-        dweight = dweight.view(np.float32)
-        self._run(self._pass(0, {"op": steps.BACKWARD_POINTWISE, "chunks": 1, "dy": dy, "turned": turned,
-                                 "dweight": dweight, "x_dy": dx, **self._classifier_fields()}))
-        gradients["classifier.weight"] = self._unpacked("pointwise", weight.shape, dweight)[:classes, :, 0, 0]
+        run = self._once("classifier, backward", lambda: self._classifier_backward(turned, dweight))
+        run.set(steps.PACK, plain=turned)
+        run.set(steps.BACKWARD_POINTWISE, dy=dy, x_dy=dx)
+        run.set(steps.ADD_UP, plain=dweight)
+        self._run(run)
+        gradients["classifier.weight"] = dweight[:, :, 0, 0]
         gradients["classifier.bias"] = dlogits.sum(0)
         return self.pooled.read(dx)[0, 0] * self.masks.get("classifier", np.float32(1))
+
+    def _classifier_backward(self, turned: np.ndarray, dweight: np.ndarray) -> steps.Pass:
+        size = self.logits.vectors * self.layout.vector * self.pooled.channels
+        pack = self._pack_step("pointwise", turned, self.more_classes)
+        add_up = self._add_up_step("pointwise", dweight, 1, size)
+        return self._pass(0, pack, {
+            "op": steps.BACKWARD_POINTWISE, "chunks": 1, "turned": pack["weight"], "dweight": add_up["dweight"],
+            "dweight_size": size, **self._classifier_fields()}, add_up)
 
     def _sums_pass(self) -> steps.Pass:
         """The sums of the gradient that the pool gives, and then the last batch norm."""
@@ -176,24 +195,23 @@ class TrainingEngine(Sharing):
     def _backward(self, layer: Layer, gradients, weights_alone: bool) -> None:
         """The gradient of a layer's weights and, unless `weights_alone`, of what the layer before gave, with its sums.
         """
-        conv, source = layer.conv, layer.source
-        weight, floats, parts = self.parameters[f"{conv.name}.weight"], layer.weight_floats(), layer.parts
-        dweight = self._zeros(conv.name, parts * floats * FLOAT).view(np.float32).reshape(parts, floats)
+        conv, source, weight = layer.conv, layer.source, self._weight(layer.conv.name)
+        dweight = np.empty_like(weight)
         if source is None or weights_alone:
             run = self._once(f"{conv.name}, weights alone", lambda: self._backward_pass(layer, dweight))
-            run.set(0, dy=layer.dy)
+            run.set(BACKWARD[conv.op], dy=layer.dy, **(self._pictures() if source is None else {}))
+            run.set(steps.ADD_UP, plain=dweight)
             self._run(run)
         else:
             turned = weight.transpose(1, 0, 2, 3) if conv.op == "pointwise" else weight[:, :, ::-1, ::-1]
-            turned = self._packed(f"{conv.name}, turned", conv.op, turned)
             run = self._once(f"{conv.name}, backward", lambda: self._backward_pass(layer, dweight, turned))
             source.dy = self._take(source.maps)
-            self._run_backward(run, source, gradients, dy=layer.dy, x_dy=source.dy,
-                               skip=layer.block_end.dy if layer.block_end else None)
-        total = dweight[0]
-        for part in dweight[1:]:
-            total += part
-        gradients[f"{conv.name}.weight"] = self._unpacked(conv.op, weight.shape, total)
+            run.set(steps.PACK, plain=turned)
+            run.set(BACKWARD[conv.op], dy=layer.dy, x_dy=source.dy,
+                    skip=layer.block_end.dy if layer.block_end else None)
+            run.set(steps.ADD_UP, plain=dweight)
+            self._run_to_norm(run, source, gradients)
+        gradients[f"{conv.name}.weight"] = dweight
         # The gradient of a block's output is read by its last layer and, through the shortcut, by its first one.
         for done in ([] if layer.has_shortcut else [layer]) + ([layer.block_end] if layer.block_end else []):
             self.free.append(done.dy)
@@ -202,24 +220,21 @@ class TrainingEngine(Sharing):
     def _backward_pass(self, layer: Layer, dweight: np.ndarray, turned: np.ndarray | None = None) -> steps.Pass:
         """The convolution and, with turned weights, its input's gradient and the batch norm of the layer before."""
         op, source, fields, (x_size, scratch_size) = layer.conv.op, layer.source, layer.fields(), layer.scratch
+        add_up = self._add_up_step(op, dweight, layer.parts, layer.weight_size())
         chunks = layer.parts * (layer.maps.vectors if op == "depthwise" else 1)
-        fields |= {"op": BACKWARD[op], "chunks": chunks, "parts": layer.parts, "dweight": dweight,
-                   "dweight_size": dweight[0].nbytes, "scratch_dz": x_size}
-        if source is None:
-            x = self._padded(layer).base
-            fields |= {"x": x, "x_picture": x[0].nbytes, "width": x.shape[2]}
+        fields |= {"op": BACKWARD[op], "chunks": chunks, "scratch_dz": x_size,
+                   **{name: add_up[name] for name in ("parts", "dweight", "dweight_size")}}
         if turned is None:
-            return self._pass(scratch_size, fields)
+            return self._pass(scratch_size, fields, add_up)
         strips = layer.strips[0]
-        gathered = self._gathered(source, strips)
+        gathered, pack = self._gathered(source, strips), self._pack_step(op, turned)
         norm = {"op": steps.BACKWARD_NORM, "strips": strips, "gathered": gathered}
-        return self._pass(scratch_size, fields | {"turned": turned, "gathered": gathered},
-                          self._norm_step(source) | norm)
+        return self._pass(scratch_size, pack, fields | {"turned": pack["weight"], "gathered": gathered},
+                          self._norm_step(source) | norm, add_up)
 
-    def _run_backward(self, run: steps.Pass, layer: Layer, gradients, **fields) -> None:
-        """Run steps that end with a layer's batch norm, and take the gradients of its parameters."""
-        run.set(0, **fields)
-        run.set(1, by_batch=layer.by_batch)
+    def _run_to_norm(self, run: steps.Pass, layer: Layer, gradients) -> None:
+        """Run steps with a layer's batch norm among them, and take the gradients of its parameters."""
+        run.set(steps.BACKWARD_NORM, by_batch=layer.by_batch)
         self._run(run)
         for leaf, row in (("weight", steps.DGAMMA), ("bias", steps.DBETA)):
             gradients[f"{layer.conv.bn}.{leaf}"] = layer.exact[row, : layer.conv.out_channels].astype(np.float32)
@@ -242,42 +257,26 @@ class TrainingEngine(Sharing):
             self.kept[name] = make()
         return self.kept[name]
 
-    def _memory(self, name: str, size: int) -> np.ndarray:
-        """Bytes, at first zeros."""
-        return self._once(name, lambda: aligned(size))
+    def _pictures(self) -> steps.Fields:
+        return {"x": self.x, "x_picture": self.x[0].nbytes}
 
-    def _padded(self, layer: Layer) -> np.ndarray:
-        """The place of the pictures in the stem's padded input, its `base`: (N, H, W, C)."""
-        (top, bottom), (left, right) = (same_padding(size, layer.conv.kernel, layer.conv.stride)
-                                        for size in (layer.height, layer.width))
-        shape = (layer.maps.pictures, top + layer.height + bottom, left + layer.width + right, layer.conv.in_channels)
-        x = self._once("padded pictures", lambda: np.zeros(shape, np.float32))
-        return x[:, top : top + layer.height, left : left + layer.width]
+    def _weight(self, name: str) -> np.ndarray:
+        """The weights of a convolution, or of the classifier as a 1x1 convolution: (M, C, K, K), C-contiguous."""
+        weight = np.ascontiguousarray(self.parameters[f"{name}.weight"], np.float32)
+        return weight.reshape(*weight.shape, *[1] * (4 - weight.ndim))
 
-    def _zeros(self, name: str, size: int) -> np.ndarray:
-        """Memory for the gradient of a layer's weights."""
-        memory = self._memory(f"gradient of {name}", size)
-        memory[:] = 0
-        return memory
+    def _pack_step(self, op: str, weight: np.ndarray, more_rows: int = 0) -> steps.Fields:
+        """more_rows: input channels of zeros, at the end"""
+        fields = weight_fields(self.layout, op, weight)
+        m, c, *kernel = weight.shape
+        # Only values are written: what lies between them stays zero.
+        packed = aligned(packed_size(self.layout, op, (m, c + more_rows, *kernel)))
+        return fields | {"op": steps.PACK, "weight": packed, "panel_rows": fields["panel_rows"] + more_rows}
 
-    def _packed(self, name: str, op: str, weight: np.ndarray) -> np.ndarray:
-        """Packed weights; only their values are written, so that what lies between them stays zero."""
-        out = self._memory(name, packed_size(self.layout, op, weight.shape))
-        pack_weight(self.layout, op, weight, out)
-        return out
-
-    def _unpacked(self, op: str, shape, packed: np.ndarray) -> np.ndarray:
-        """A gradient, in panels of whole vectors -> (M, C, K, K), a copy."""
-        m, c, k, _ = shape
-        if op == "depthwise":
-            return packed.reshape(-1, k, k, self.layout.lanes).transpose(0, 3, 1, 2).reshape(-1, 1, k, k)[:m].copy()
-        ends = np.cumsum(self.layout.panel_sizes(self.layout.vectors(m))) * self.layout.lanes * c * k * k
-        parts = np.split(packed, ends[:-1])
-        return np.concatenate([part.reshape(k, k, c, -1).transpose(3, 2, 0, 1) for part in parts])[:m]
-
-    def _classifier_weight(self) -> np.ndarray:
-        """As that of a 1x1 convolution, with all its output channels."""
-        return np.pad(self.parameters["classifier.weight"], ((0, self.more_classes), (0, 0)))[:, :, None, None]
+    def _add_up_step(self, op: str, dweight: np.ndarray, parts: int, size: int) -> steps.Fields:
+        """The parts of a gradient, `size` bytes each, become `dweight`."""
+        return weight_fields(self.layout, op, dweight) | {
+            "op": steps.ADD_UP, "half": 0, "parts": parts, "dweight": aligned(parts * size), "dweight_size": size}
 
     def _classifier_fields(self) -> steps.Fields:
         pooled, logits = self.pooled, self.logits

@@ -7,9 +7,11 @@ from ..kernels.formats import training_kernels
 from ..kernels.lanes import arithmetic, routine
 from ..kernels.layout import FLOAT, Layout
 from ..kernels.normalise import SIDE_BY_SIDE
+from ..kernels.scalars import load_float, store_float
 from .training_norms import make_norm_chunks
 from .training_steps import (
     ACTIVATE,
+    ADD_UP,
     AS_IT_IS,
     BACKWARD_DEPTHWISE,
     BACKWARD_NORM,
@@ -22,11 +24,13 @@ from .training_steps import (
     FORWARD_STEM,
     MEAN,
     MOMENTS,
+    PACK,
     RELU6,
     SCALE,
     SHIFT,
     SLOPE,
 )
+from .training_weights import make_weight_chunks
 
 
 @functools.cache
@@ -51,6 +55,8 @@ def make_training_chunk(layout: Layout):
         """(first vector, vectors) of a panel, as in `chunks.py`."""
         first = panel_size * min(panel, wide_panels) + 2 * max(panel - wide_panels, 0)
         return first, min(panel_size if panel < wide_panels else 2, vectors - first)
+
+    pack, add_up = make_weight_chunks(layout, panel_at)
 
     @routine
     def activated(step, n, at, pixels, scratch):
@@ -78,13 +84,13 @@ def make_training_chunk(layout: Layout):
                 pixels % SIDE_BY_SIDE)
 
     @routine
-    def gather_sums(step, n, v, slot, at, pixels):
-        """The gradient before ReLU6 in place of that after it, and its sums, stored at their place, `slot`."""
+    def gather_sums(step, n, v, slot, at, pixels, dy):
+        """Turn the gradient after ReLU6, dy, into that before it, and store its sums at their place, `slot`."""
         gathered = step.gathered + (slot * step.x_vectors + v) * MOMENTS * vector
         norm, size, here = step.x_norm + v * vector, step.x_norm_size, at + v * step.x_plane
         activate_gradient(int(step.x_kind == RELU6), step.x + here, norm + SCALE * size, norm + SHIFT * size,
-                          norm + MEAN * size, step.x_factors + n * FLOAT, step.x_dy + here, gathered,
-                          gathered + vector, pixels // SIDE_BY_SIDE, pixels % SIDE_BY_SIDE)
+                          norm + MEAN * size, step.x_factors + n * FLOAT, dy, int(step.skip != 0), step.skip + here,
+                          step.x_dy + here, gathered, gathered + vector, pixels // SIDE_BY_SIDE, pixels % SIDE_BY_SIDE)
 
     @routine
     def normalised(step, n, v, at, pixels, out, out_pixel):
@@ -160,28 +166,33 @@ def make_training_chunk(layout: Layout):
     @routine
     def sums_alone(step, n):
         """The sums of a gradient that no convolution led back: of the last one's output."""
+        at = n * step.x_picture
         for v in range(step.x_vectors):
-            gather_sums(step, n, v, n, n * step.x_picture, step.height * step.width)
+            gather_sums(step, n, v, n, at, step.height * step.width, step.x_dy + at + v * step.x_plane)
 
     @routine
-    def gradient_of_input(step, n, strip, x_at, pixels, dz, plane):
+    def gradient_of_input(step, n, strip, x_at, pixels, dz, plane, scratch):
         """Of a pointwise convolution, for some pixels of picture n."""
+        dx, dx_plane = step.x_dy + x_at, step.x_plane
+        if step.x_norm:
+            dx, dx_plane = scratch, (pixels + 1) * vector
         for panel in range(step.x_panels):
             first, vectors = panel_at(panel, step.x_wide_panels, step.x_vectors)
-            weight, here = step.turned + first * vector * step.out_channels, x_at + first * step.x_plane
+            weight = step.turned + first * vector * step.out_channels
             pointwise(x=dz, x_plane=plane, weight=weight,
                       next_weight=weight + vectors * vector * step.out_channels, bias=step.zeros, relu6=0,
-                      has_residual=int(step.skip != 0), residual=step.skip + here, out=step.x_dy + here,
-                      out_plane=step.x_plane, steps=step.out_channels // unroll, pixels=pixels, vectors=vectors,
+                      has_residual=0, residual=0, out=dx + first * dx_plane, out_plane=dx_plane,
+                      steps=step.out_channels // unroll, pixels=pixels, vectors=vectors,
                       half=step.x_half if first + vectors == step.x_vectors else 0, calls_before=0)
         if step.x_norm:
             for v in range(step.x_vectors):
-                gather_sums(step, n, v, n * step.strips + strip, x_at, pixels)
+                gather_sums(step, n, v, n * step.strips + strip, x_at, pixels, dx + v * dx_plane)
 
     @routine
     def backward_pointwise(step, part, scratch):
         """The gradients of weights, summed over one part of the pictures, and of the input, if it has a place."""
         size, dweight = step.out_height * step.out_width, step.dweight + part * step.dweight_size
+        zero(dweight, step.dweight_size // vector)
         for n in range(cut_at(step.pictures, part, step.parts), cut_at(step.pictures, part + 1, step.parts)):
             for strip in range(step.strips):
                 p = cut_at(size, strip, step.strips)
@@ -199,7 +210,7 @@ def make_training_chunk(layout: Layout):
                                        out=dweight + first * vector * step.in_channels, in_channels=step.in_channels,
                                        pixels=pixels, vectors=vectors)
                 if step.x_dy:
-                    gradient_of_input(step, n, strip, x_at, pixels, dz, plane)
+                    gradient_of_input(step, n, strip, x_at, pixels, dz, plane, scratch)
 
     @routine
     def backward_depthwise(step, chunk, scratch):
@@ -207,6 +218,7 @@ def make_training_chunk(layout: Layout):
         part, v = chunk // step.z_vectors, chunk % step.z_vectors
         taps = step.kernel * step.kernel * vector
         dweight = step.dweight + part * step.dweight_size + v * taps
+        zero(dweight, step.kernel * step.kernel)
         x_rows, dz_rows = scratch, scratch + step.scratch_dz
         dz_row = (step.width + step.kernel - 1) * vector
         above, before = step.kernel - 1 - step.top, step.kernel - 1 - step.left  # padding of dz
@@ -228,26 +240,32 @@ def make_training_chunk(layout: Layout):
                 if step.x_dy:
                     at = n * step.x_picture + h * step.width * vector
                     depthwise(x=dz_rows, x_row=dz_row, weight=step.turned + v * taps, bias=step.zeros,
-                              out=step.x_dy + at + v * step.x_plane, rows=h_end - h, columns=step.width,
-                              kernel=step.kernel, stride=1)
-                    gather_sums(step, n, v, n * step.strips + strip, at, (h_end - h) * step.width)
+                              out=x_rows, rows=h_end - h, columns=step.width, kernel=step.kernel, stride=1)
+                    gather_sums(step, n, v, n * step.strips + strip, at, (h_end - h) * step.width, x_rows)
 
     @routine
     def backward_stem(step, part, scratch):
-        """The gradient of the weights alone."""
-        dweight, row = step.dweight + part * step.dweight_size, step.width * step.in_channels * FLOAT
+        """The gradient of the weights alone. The input is copied between zeros."""
+        dweight = step.dweight + part * step.dweight_size
+        zero(dweight, step.dweight_size // vector)
+        x_pixel, dz_rows = step.in_channels * FLOAT, scratch + step.scratch_dz
+        line, x_row = step.width * x_pixel, ((step.out_width - 1) * step.stride + step.kernel) * x_pixel
         for n in range(cut_at(step.pictures, part, step.parts), cut_at(step.pictures, part + 1, step.parts)):
             for strip in range(step.strips):
                 q, end = cut_at(step.out_height, strip, step.strips), cut_at(step.out_height, strip + 1, step.strips)
-                pixels = (end - q) * step.out_width
+                pixels, h = (end - q) * step.out_width, q * step.stride - step.top
+                zero(scratch, step.scratch_dz // vector)
+                for row in range(max(h, 0), min(h + (end - q - 1) * step.stride + step.kernel, step.height)):
+                    x, place = step.x + n * step.x_picture + row * line, (row - h) * x_row + step.left * x_pixel
+                    for at in range(0, line, FLOAT):
+                        store_float(load_float(x + at), scratch + place + at)
                 for v in range(step.z_vectors):
                     normalised(step, n, v, n * step.z_picture + v * step.z_plane + q * step.out_width * vector, pixels,
-                               scratch + v * pixels * vector, vector)
+                               dz_rows + v * pixels * vector, vector)
                 for panel in range(step.panels):
                     first, vectors = panel_at(panel, step.wide_panels, step.z_vectors)
-                    stem_gradient(x=step.x + n * step.x_picture + q * step.stride * row, x_row=row,
-                                  channels=step.in_channels, dy=scratch + first * pixels * vector,
-                                  dy_plane=pixels * vector,
+                    stem_gradient(x=scratch, x_row=x_row, channels=step.in_channels,
+                                  dy=dz_rows + first * pixels * vector, dy_plane=pixels * vector,
                                   out=dweight + first * vector * step.in_channels * step.kernel * step.kernel,
                                   rows=end - q, columns=step.out_width, vectors=vectors)
 
@@ -264,6 +282,10 @@ def make_training_chunk(layout: Layout):
             forward_norm(step, chunk)
         elif step.op == BACKWARD_NORM:
             backward_norm(step, chunk)
+        elif step.op == PACK:
+            pack(step, chunk)
+        elif step.op == ADD_UP:
+            add_up(step, chunk)
         elif step.op == ACTIVATE:
             activated(step, chunk, chunk * step.x_picture, step.height * step.width, scratch)
         elif step.op == BACKWARD_POINTWISE:

@@ -88,10 +88,9 @@ class Layer:
         """How the input is made of what the layer before gives."""
         return AS_IT_IS if self.source is None else RELU6 if self.source.conv.relu6 else LINEAR
 
-    def weight_floats(self) -> int:
-        """Values of the weights' gradient, as its kernel writes it."""
-        conv, lanes = self.conv, self.maps.layout.lanes
-        return self.maps.vectors * lanes * conv.weight_shape[1] * conv.kernel**2
+    def weight_size(self) -> int:
+        """Bytes of the weights' gradient, as its kernel writes it."""
+        return self.maps.vectors * self.maps.layout.vector * math.prod(self.conv.weight_shape[1:])
 
     @property
     def parts(self) -> int:
@@ -128,7 +127,9 @@ class Layer:
         conv, maps, vector = self.conv, self.maps, self.maps.layout.vector
         _, outside, inside = self.strips
         if conv.op == "stem":
-            return 0, max(outside) * vector * maps.vectors
+            rows, columns = ((n - 1) * conv.stride + conv.kernel for n in (max(outside) // maps.width, maps.width))
+            x = -(-rows * columns * conv.in_channels * FLOAT // CACHE_LINE) * CACHE_LINE
+            return x, x + max(outside) * vector * maps.vectors
         if conv.op == "pointwise":
             plane = (max(outside) + 1) * vector
             x = plane * maps.layout.vectors(conv.in_channels)
@@ -166,6 +167,19 @@ def panels(layout: Layout, channels: int, of: str = "") -> Fields:
     """How packed weights with so many output channels are cut."""
     wide, total = layout.panels(layout.vectors(channels))
     return {f"{of}panels": total, f"{of}wide_panels": wide, f"{of}half": int(layout.is_half(channels))}
+
+
+def weight_fields(layout: Layout, op: str, weight: np.ndarray) -> Fields:
+    """The fields of a step that packs weights of a convolution, (M, C, K, K) or a view of that shape, or adds them up.
+    """
+    m, c, kernel, _ = weight.shape
+    lane, channel, _, tap = weight.strides
+    fields = {"plain": weight, "plain_lane": lane, "plain_channel": channel, "plain_tap": tap, "out_channels": m,
+              "in_channels": c, "kernel": kernel, "panel_rows": c * kernel**2, "z_vectors": layout.vectors(m)}
+    if op == "depthwise":
+        return fields | {"chunks": layout.vectors(m), "by_block": 1}
+    cut = panels(layout, m)
+    return fields | {"chunks": cut["panels"], **cut}
 
 
 def _sizes(total: int, count: int) -> list[int]:

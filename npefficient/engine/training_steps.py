@@ -13,7 +13,8 @@ Backward, a step gets dy, the gradient of what its own activation gave, with ReL
                 dz -> gradient of the input -> activate_gradient -> dy of the layer before, and its sums
 
 Between two convolutions, a step of its own makes the vectors of a batch norm from its moments or sums, in float64:
-these are a few numbers for each channel (`training_norms.py`).
+these are a few numbers for each channel (`training_norms.py`). One more packs the weights before a convolution, and one
+adds up the parts of their gradient and unpacks it (`training_weights.py`).
 
 A step is all of a batch. Its chunks are one picture's *strips* of pixels or rows, or *parts*, some pictures each, where
 a chunk adds up a gradient. Neither depends on the number of threads, so no bit of the result does.
@@ -28,6 +29,7 @@ from .records import COUNTERS_SIZE, EPOCH_BITS
 
 FORWARD_STEM, FORWARD_DEPTHWISE, FORWARD_POINTWISE, FORWARD_NORM, ACTIVATE = range(5)  # what a step does
 BACKWARD_STEM, BACKWARD_DEPTHWISE, BACKWARD_POINTWISE, BACKWARD_NORM, SUMS = range(5, 10)
+PACK, ADD_UP = range(10, 12)
 AS_IT_IS, RELU6, LINEAR = range(3)  # how x becomes the input: LINEAR is + residual, and is kept at y
 MOMENTS = 2  # vectors for each block of channels and strip: mean and squares, or two sums
 
@@ -51,6 +53,9 @@ STEP = np.dtype([(name, np.int64) for name in (
     "panels", "wide_panels", "half", "out_height", "out_width", "in_channels", "out_channels", "kernel", "stride",
     "top", "left", "weight", "turned", "dweight", "dweight_size", "zeros", "gathered", "shares", "pixels",
     "scratch_dz",
+    # weights as they are outside, (M, C, K, K), and the distances of their axes; of packed ones, M, C and K as above,
+    # and `panel_rows`, the vectors K K C of each block
+    "plain", "plain_lane", "plain_channel", "plain_tap", "panel_rows", "by_block",
 )])  # fmt: skip
 
 
@@ -58,7 +63,8 @@ Fields = dict[str, int | np.ndarray | None]  # of a step: an array stands for it
 
 
 class Pass:
-    """Some steps over a batch, as `workers` take them: a run with a plan of these steps. It can be run many times.
+    """Some steps over a batch, as `workers` take them: a run with a plan of these steps, each of another kind. It can
+    be run many times.
 
     It keeps the arrays alive that its steps point into, as a worker may outlive an interrupted caller.
     """
@@ -68,13 +74,16 @@ class Pass:
         self.layout, self.scratch_size = layout, scratch_size
         self.steps, self.holds = np.zeros(len(steps), STEP), [Fields() for _ in steps]
         self.counters = aligned(len(steps) * COUNTERS_SIZE).view(np.int64)
-        for i, fields in enumerate(steps):
-            self.set(i, **fields)
+        self.places = {fields["op"]: i for i, fields in enumerate(steps)}
+        self.steps["op"] = list(self.places)
+        for fields in steps:
+            self.set(**fields)
         self.fields = {"layout": layout.number, "steps": self.steps.ctypes.data, "count": len(steps), "epoch": 0,
                        "counters": self.counters.ctypes.data, "weights": 0, "arena": 0, "picture": 0}
 
-    def set(self, i: int, **fields: int | np.ndarray | None) -> None:
-        """Change some fields of step i."""
+    def set(self, op: int, **fields: int | np.ndarray | None) -> None:
+        """Change some fields of the step that does `op`."""
+        i = self.places[op]
         for name, value in fields.items():
             self.steps[i][name] = value.ctypes.data if isinstance(value, np.ndarray) else value or 0
         self.holds[i] |= fields

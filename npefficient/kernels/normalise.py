@@ -55,20 +55,29 @@ def moments(t, x, share, mean, squares, times, rest):
     t.store(total, squares)
 
 
-def activate_gradient(t, x, scale, shift, mean, factor, dy, dbeta, dcentred, times, rest, *, RELU6):
-    """The sums over some pixels of du and of du (x - mean). With ReLU6, du replaces dy."""
+def activate_gradient(t, x, scale, shift, mean, factor, dy, has_skip, skip, out, dbeta, dcentred, times, rest, *,
+                      RELU6):
+    """The sums over some pixels of du and of du (x - mean). What is stored at `out` is du with ReLU6, else dy.
+
+    skip: address of a gradient that is added to dy, through a shortcut from here; without ReLU6 only
+
+    `out` is streamed: it is read again after all pictures, when it has long left the caches, and a store through them
+    would first load what it replaces.
+    """
     scales, shifts, middle = t.load(scale), t.load(shift), t.load(mean)
 
-    def pixel(x, dy):
+    def pixel(x, dy, skip, out):
         value, gradient = t.load(x), t.load(dy)
         if RELU6:
             gradient = gradient.where_inside(t.fma(value, scales, shifts), 6.0)
-            t.store(gradient, dy)
+        else:
+            [gradient] = t.when(has_skip, lambda gradient: [gradient + t.load(skip)], gradient)
+        t.stream(gradient, out)
         return [gradient, gradient * (value - middle)]
 
-    totals = sums(t, times, rest, pixel, 2, x, dy)
-    for total, out in zip(totals, (dbeta, dcentred)):
-        t.store(total if RELU6 else total * t.splat(factor), out)
+    totals = sums(t, times, rest, pixel, 2, x, dy, skip, out)
+    for total, place in zip(totals, (dbeta, dcentred)):
+        t.store(total if RELU6 else total * t.splat(factor), place)
 
 
 def normalise_gradient(t, x, mean, scale, slope, constant, factor, dy, dx, dx_pixel, pixels):

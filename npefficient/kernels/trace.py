@@ -147,6 +147,12 @@ class Trace(IntegerTrace):
     def store(self, vector, address) -> None:
         self.builder.store(vector.value, self._pointer(address, vector.value.type), align=self.layout.item)
 
+    def stream(self, vector, address) -> None:
+        """Store a whole vector past the caches, at a multiple of its size. An atomic operation that counts it done
+        makes it visible, as it does other stores."""
+        written = self.builder.store(vector.value, self._pointer(address, vector.value.type), align=self.layout.vector)
+        written.set_metadata("nontemporal", self.builder.module.add_metadata([_I32(1)]))
+
     def store_relu6(self, pixels, address) -> None:
         """Store ReLU6 of neighbouring pixels, a vector each, as values of the layout; in training, the pixels as they
         are.

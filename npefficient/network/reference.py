@@ -81,9 +81,13 @@ def linear(x, weight, bias):
 
 def global_pool(x, how: str):
     """(N, H, W, C) -> (N, C), or (N, 2 C) for "catavgmax": one of timm's pools; the official weights have "avg"."""
-    average, largest = global_average_pool(x), x.max(axis=(1, 2))
-    return {"avg": average, "max": largest, "avgmax": average * x.dtype.type(0.5) + largest * x.dtype.type(0.5),
-            "catavgmax": np.concatenate([average, largest], axis=1)}[how]
+    if how == "avg":
+        return global_average_pool(x)
+    largest = x.max(axis=(1, 2))
+    if how == "max":
+        return largest
+    average, half = global_average_pool(x), x.dtype.type(0.5)
+    return average * half + largest * half if how == "avgmax" else np.concatenate([average, largest], axis=1)
 
 
 # --- the network -----------------------------------------------------------------------------------------------------

@@ -4,13 +4,13 @@ import json
 import numpy as np
 import pytest
 
-from npefficient import commands
 from npefficient.bench import process
 from npefficient.bench.peak import Core
 from npefficient.bench.peers import peer, training, training_check, training_costs, training_engines
 from npefficient.bench.peers.peer import OURS, Needs, Peer
 from npefficient.bench.subject import make_subject
 from npefficient.bench.verify import LOGITS, tolerance
+from npefficient.commands import bench
 from npefficient.engine import training_steps
 from npefficient.engine.training import TrainingEngine
 from npefficient.errors import NpefficientError
@@ -65,8 +65,7 @@ def test_bytes_moved_are_those_of_the_maps_that_the_engines_steps_are_given(monk
     head, floats = layers["conv_head"].activations, 0
     for step in np.concatenate([one.steps for one in passes]):
         z = int(step["out_height"] * step["out_width"] * channels.get(int(step["z"]), 0))
-        inside = layers["conv_stem"].width if step["op"] == training_steps.BACKWARD_STEM else int(step["width"])
-        x = int(step["height"]) * inside * channels.get(int(step["x"]), 3)
+        x = int(step["height"] * step["width"]) * channels.get(int(step["x"]), 3)
         if step["op"] == training_steps.ACTIVATE:
             floats += 2 * x
         elif step["op"] == training_steps.SUMS:
@@ -239,7 +238,7 @@ def test_figures_are_of_a_picture_and_ratios_of_a_round(small):
 
 
 def test_help_names_every_engine_that_trains():
-    assert commands.bench.TRAINING_PEERS == tuple(one.engine for one in TRAINERS)
+    assert bench.TRAINING_PEERS == tuple(one.engine for one in TRAINERS)
     for one in (OURS, *TRAINERS):
         assert one.trains and callable(getattr(training_engines, one.engine))
 

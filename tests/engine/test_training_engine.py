@@ -146,8 +146,8 @@ def test_a_pass_keeps_the_arrays_alive_that_its_steps_point_into():
     """A worker may still be in it when the caller, interrupted, has let them go."""
     array = np.zeros(8, F)
     kept = weakref.ref(array)
-    made = steps.Pass(TRAINING, 0, [{"y": None, "width": 8}, {}])
-    made.set(1, x=array)
+    made = steps.Pass(TRAINING, 0, [{"op": steps.PACK, "y": None, "width": 8}, {"op": steps.SUMS}])
+    made.set(steps.SUMS, x=array)
     address = array.ctypes.data
     del array
     assert made.steps[["x", "y", "width"]].tolist() == [(0, 0, 8), (address, 0, 0)] and kept() is not None

@@ -2,9 +2,9 @@
 from ...kernels.layout import FLOAT
 from ...network.architecture import Architecture
 
-# Reads and writes of each parameter in one step: forward 1, backward 1, its gradient written 1 and read 1, the momentum
-# 2, the parameter 2.
-PARAMETER_PASSES = 8
+# Reads and writes of each parameter in one step: packing 2 and the convolution 1, both forward and backward; of its
+# gradient 1, unpacking it 2; the optimizer 5: the gradient 1, the momentum 2, the parameter 2.
+PARAMETER_PASSES = 14
 
 
 def step_macs(network: Architecture, height: int, width: int) -> int:
