@@ -45,7 +45,7 @@ def read_classes(directory) -> ClassFolders:
 
     Each of its sub-folders is a class with all the photos in it and below, as `find_photos` finds them, which may be
     none; hidden sub-folders are skipped. Raises ArgumentError where `directory` is missing or not a folder, where it
-    has no sub-folder, and where none of these has a photo.
+    has no sub-folder, where none of these has a photo, and where a link makes photos belong to two classes.
     """
     directory = check_folder(directory, "a sub-folder for each class")
     names, suffixes = _listed(directory), photo_suffixes()
@@ -61,12 +61,24 @@ def read_classes(directory) -> ClassFolders:
     if not photos:
         raise ArgumentError("; ".join([f"folder {str(directory)!r}: there is no photo in any of its sub-folders",
                                        *unlisted, *warnings]))
+    _check_links(photos, labels)
     if PARTS.issuperset(label.lower() for label in labels):
         warnings.append(f"the sub-folders {', '.join(map(repr, labels))} are used as classes, but are named like the "
                        f"splits of a data set: if they are, name one of them, {str(directory / labels[-1])!r}")
     if loose:
         warnings.append(f"photos outside the class folders, which belong to no class and are left out: {loose:,}")
     return ClassFolders(labels, photos, warnings, unlisted)
+
+
+def _check_links(photos: list[tuple[Path, int]], labels: Sequence[str]) -> None:
+    """Raise ArgumentError where one folder, by a link, is in two classes."""
+    owners: dict[str, tuple[Path, int]] = {}
+    for folder, index in dict.fromkeys((photo.parent, index) for photo, index in photos):
+        first, owner = owners.setdefault(os.path.realpath(folder), (folder, index))
+        if owner != index:
+            raise ArgumentError(f"folders {str(first)!r} and {str(folder)!r} are the same one, by a link, so that its "
+                                f"photos would be of two classes, {labels[owner]!r} and {labels[index]!r}; remove the "
+                                "link")
 
 
 def check_classes(folders: ClassFolders, photos_dir: StrPath, measured: bool = True) -> None:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..common.checks import whole
+from ..common.text import counted
 from ..errors import ArgumentError, ImageError
 from ..images.image import transform
 from ..images.photo_file import check_in_chans, check_max_pixels, open_image
@@ -177,6 +178,18 @@ class ValidationLoader(_Loader):
     def __len__(self) -> int:
         """Batches, where all photos can be read."""
         return -(-len(self.photos) // self.batch_size)
+
+    def check(self) -> None:
+        """Raise ArgumentError where none of the first RETRIES photos can be read: before an epoch, not after it."""
+        first, why = self.photos[:RETRIES], ""
+        for path, _ in first:
+            try:
+                open_image(path, **self.how)
+                return
+            except ImageError as error:
+                why = str(error)
+        raise ArgumentError(f"none of the first {counted(len(first), 'photo')} to validate on can be read: repair "
+                            f"them, or name others with --val-dir; the last one: {why}")
 
     def batches(self) -> Generator[Batch, None, None]:
         """Return an iterator of the batches; close it as that of `TrainingLoader.batches`."""

@@ -90,6 +90,7 @@ class RunFiles:
         self.settings = json.loads(json.dumps(settings))
         self.best, self.last, self.table, self.curves, self.confusion, self.state = paths(output)
         self._journal = Journal(self.table)
+        self.begun = resume  # there is a state
         if not resume:
             self.state.unlink(missing_ok=True)
             self.write_table([])
@@ -99,6 +100,8 @@ class RunFiles:
 
     def __exit__(self, *error: Any) -> None:
         self._journal.close()
+        if not self.begun:  # and nothing to resume
+            self.table.unlink(missing_ok=True)
 
     def write_table(self, epochs: list[Epoch]) -> None:
         """Write the whole table anew."""
@@ -120,6 +123,7 @@ class RunFiles:
         arrays["settings"] = np.frombuffer(json.dumps(self.settings).encode(), np.uint8)
         with replacing(self.state, force=True) as part, open(part, "wb") as file:
             np.savez(file, **arrays)
+        self.begun = True
 
     def load(self, learner: Mapping[str, np.ndarray]) -> State:
         """Read the state of a run whose learner has arrays like these.

@@ -83,7 +83,8 @@ def train(photos_dir: StrPath, output: StrPath, *, model: str | None = None, wei
     val_split: without `val_dir`, the share of each class that is kept out to validate on
     resume: go on with the run that was begun with this output and the same arguments, at the last state that it kept:
         after each epoch, every five minutes, and where it was interrupted or failed. It ends with the same bits as
-        without a stop, for any number of threads, with the same versions of NumPy, Pillow and npefficient.
+        without a stop, for any number of threads, with the same versions of NumPy, Pillow and npefficient. The photos
+        have to be the same: their paths and sizes are compared.
     force: begin anew, and replace the files that are there
     exif: rotate photos by their EXIF orientation; then use the network with upright photos, too
     max_pixels: as for `open_image`
@@ -107,6 +108,7 @@ def train(photos_dir: StrPath, output: StrPath, *, model: str | None = None, wei
                             "(freeze='0', freeze_bn=False)")
     check_run_files(output, weights, resume=resume, force=force)
     num_threads = check_threads(num_threads)
+    _check_place(output, photos_dir)
     dataset, warnings = read_dataset(photos_dir, val_dir, val_split=val_split, seed=chosen.seed), list[str]()
 
     def warn(text: str) -> None:
@@ -124,6 +126,7 @@ def train(photos_dir: StrPath, output: StrPath, *, model: str | None = None, wei
              "give the seed with which its photos were held out, or other photos with --val-dir")
     training, validation = _loaders(dataset, base, chosen, say, workers=num_threads if workers is None else workers,
                                     exif=exif, max_pixels=max_pixels)
+    validation.check()
     learner = Learner(base, chosen, num_threads)
     settings = _settings(base, chosen, dataset, (photos_dir, val_dir), exif=exif)
     with RunFiles(output, settings, resume=resume) as files:
@@ -138,6 +141,14 @@ def train(photos_dir: StrPath, output: StrPath, *, model: str | None = None, wei
     return TrainResult(weights_of_best, dataset.labels, tuple(run.epochs), best(run.epochs),
                        (files.best, files.last, files.table), confusion, pictures, len(training.photos),
                        [*training.bad.items(), *validation.bad.items()], warnings)
+
+
+def _check_place(output: StrPath, photos_dir: StrPath) -> None:
+    """Raise ArgumentError for an output in a class's folder, where its pictures would be photos of the next run."""
+    folder = Path(photos_dir).resolve()
+    if folder in Path(output).resolve().parent.parents:
+        raise ArgumentError(f"{str(output)!r}: it is in a folder of photos to train on, and the pictures beside it "
+                            f"would become photos of that class; name a place outside {str(photos_dir)!r}")
 
 
 def chosen_recipe(recipe: Recipe | StrPath, options: dict[str, Any]) -> Recipe:

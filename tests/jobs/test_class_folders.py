@@ -52,6 +52,17 @@ def test_order_is_that_of_timms_reader(tmp_path, names):
     assert sorted(got.photos) == sorted((Path(path), index) for path, index in expected.samples)
 
 
+@pytest.mark.parametrize("link, to, message", [
+    ("a/up", ".", "a/up/b' and .*/b' are the same one, by a link, .* two classes, 'a' and 'b'; remove"),
+    ("b/same", "a", "/a' and .*/b/same' are the same one, by a link, .* two classes, 'a' and 'b'; remove"),
+    ("c", "a", "/a' and .*/c' are the same one, by a link, .* two classes, 'a' and 'c'; remove")], ids=["a", "b", "c"])
+def test_a_link_that_makes_photos_belong_to_two_classes_is_refused(tmp_path, link, to, message):
+    save_classes(tmp_path, a=2, b=2)
+    os.symlink(tmp_path / to, tmp_path / link)
+    with pytest.raises(ArgumentError, match=message):
+        read_classes(tmp_path)
+
+
 def test_read_classes_takes_a_relative_name_and_links(tmp_path, monkeypatch):
     save_classes(tmp_path / "photos", dog=1)
     save_classes(tmp_path / "elsewhere", cat=1)

@@ -1,5 +1,4 @@
 """A training run: what it writes, what it refuses, and that neither threads nor a stop change a bit of it."""
-import contextlib
 import csv
 import errno
 import subprocess
@@ -229,44 +228,6 @@ def test_a_damaged_state_is_named(begun):
 
 def test_force_begins_anew(begun, undisturbed):
     assert same(train(begun, force=True), undisturbed[1])
-
-
-@pytest.mark.parametrize("changes, message", [
-    (dict(epoch=3), "'epoch' is no argument of train or option of a recipe .did you mean 'epochs'"),
-    (dict(batch_size=40, grad_accum_steps=1), "batch-size 40: there are 27 photos to train on"),
-    (dict(batch_size=1, mixup=0.0, cutmix=0.0), "batch-size 1 for pictures of 32 x 32 pixels"),
-    (dict(weights="nothing", freeze="3"), "freeze '3' and freeze-bn false with random weights: what is not trained"),
-    (dict(weights="nothing", freeze_bn=True), "freeze '0' and freeze-bn true .*; use --freeze 0 --no-freeze-bn"),
-    (dict(say=None), "say None: it must be a function that is called with a text"),
-    (dict(recipe="finetun"), "neither a file nor a packaged recipe .did you mean 'finetune'"),
-    (dict(model="lite1"), "model 'lite1' from 'seed 0', which is tf_efficientnet_lite0"),
-    (dict(model="lite9"), "unknown model 'lite9'"), (dict(val_split=2), "val_split 2"),
-    (dict(val_dir="none"), "'none'"),
-    (dict(weights=5), "weight file 5: it must be the path"), (dict(num_threads=0), "num_threads 0"),
-    (dict(name="m.pth"), "m.pth': its name must end in .h5"),
-    (dict(name="none/m.h5"), "its directory does not exist"),
-], ids=lambda value: str(value)[:40] if isinstance(value, dict) else "")
-def test_refused(folder, changes, message):
-    with pytest.raises(ArgumentError, match=message):
-        train(folder, **changes)
-    assert [path.name for path in folder.iterdir()] == ["photos"]
-
-
-def test_photos_that_can_not_be_read_are_named_and_counted(folder):
-    (folder / "photos" / "red" / "05.png").write_text("no picture")
-    broken = folder / "photos" / "blue" / "00.png"
-    broken.unlink()
-    with contextlib.suppress(OSError):  # Windows may not allow it
-        broken.symlink_to(folder / "nowhere.png")
-    said = []
-    result = train(folder, epochs=2, say=said.append)
-    bad = {path.name: why for path, why in result.bad}
-    assert "not an image" in bad.pop("05.png") and all("00.png': no such file" in why for why in bad.values())
-    assert len(bad) == broken.is_symlink() and len(said) == len(bad) + 1
-    for path in (folder / "photos").glob("*/*.png"):
-        path.write_text("no picture")
-    with pytest.raises(npefficient.ImageError, match="20 photos in a row can't be read"):
-        train(folder, force=True)
 
 
 def test_a_folder_to_validate_on(folder):
