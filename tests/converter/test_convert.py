@@ -267,9 +267,11 @@ def test_shapes_far_beyond_any_network(tmp_path):
         convert(tmp_path / "model.pth")
 
 
-@pytest.mark.parametrize("source", [".", "", "/"])
-def test_source_without_a_name(source):
-    with pytest.raises(WeightsError, match="it is a directory"):
+@pytest.mark.parametrize("source, error, text", [
+    (".", WeightsError, "it is a directory"), ("/", WeightsError, "it is a directory"),
+    ("", ArgumentError, "checkpoint '': it is empty; give the path of a file")])
+def test_source_without_a_name(source, error, text):
+    with pytest.raises(error, match=text):
         convert(source)
 
 
