@@ -9,6 +9,7 @@ from numba import njit
 
 from npefficient.kernels.formats import training_kernels
 from npefficient.kernels.layout import FLOAT32, Layout
+from npefficient.kernels.memory import aligned
 from npefficient.kernels.normalise import SIDE_BY_SIDE
 
 # This processor's own vectors, and those of processors with shorter ones and fewer registers.
@@ -157,18 +158,22 @@ def activate_gradient_caller(layout, relu6):
     kernel = training_kernels(layout).activate_gradient
 
     @njit
-    def call(x, scale, shift, mean, factor, dy, dbeta, dcentred, times, rest):
-        kernel(relu6, x, scale, shift, mean, factor, dy, dbeta, dcentred, times, rest)
+    def call(x, scale, shift, mean, factor, dy, has_skip, skip, out, dbeta, dcentred, times, rest):
+        kernel(relu6, x, scale, shift, mean, factor, dy, has_skip, skip, out, dbeta, dcentred, times, rest)
 
     return call
 
 
-def call_activate_gradient(layout, relu6, x, scale, shift, mean, dy, factor=1.0):
-    """x and dy (P, lanes) -> what dy becomes (P, lanes), and the two sums (2, lanes)."""
-    du, sums, factor = dy.copy(), np.full((2, layout.lanes), UNTOUCHED), np.array([factor], np.float32)
+def call_activate_gradient(layout, relu6, x, scale, shift, mean, dy, factor=1.0, skip=None):
+    """x, dy and skip (P, lanes) -> what dy becomes (P, lanes), and the two sums (2, lanes)."""
+    sums, factor = np.full((2, layout.lanes), UNTOUCHED), np.array([factor], np.float32)
+    out = aligned((len(x) + GAP) * layout.vector).view(np.float32).reshape(-1, layout.lanes)  # it is streamed
+    out[:] = UNTOUCHED
     activate_gradient_caller(layout, relu6)(address(x), address(scale), address(shift), address(mean), address(factor),
-                                            address(du), address(sums[0]), address(sums[1]), *times_and_rest(len(x)))
-    return du, sums
+                                            address(dy), int(skip is not None), 0 if skip is None else address(skip),
+                                            address(out), address(sums[0]), address(sums[1]), *times_and_rest(len(x)))
+    assert (out[len(x) :] == UNTOUCHED).all(), "a kernel wrote past the last pixel"
+    return out[: len(x)], sums
 
 
 @functools.cache

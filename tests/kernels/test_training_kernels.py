@@ -103,6 +103,17 @@ def test_activate_gradient(layout, pixels, relu6):
 
 
 @each_layout
+@each_count
+def test_activate_gradient_adds_what_comes_through_a_shortcut(layout, pixels):
+    x, dy, skip, (scale, shift, mean) = *(normal(pixels + i, layout.lanes)[i:].copy() for i in range(3)), normal(
+        3, layout.lanes)
+    got, sums = call_activate_gradient(layout, 0, x, scale, shift, mean, dy, 1.25, skip)
+    expected, expected_sums = call_activate_gradient(layout, 0, x, scale, shift, mean, dy + skip, 1.25)
+    np.testing.assert_array_equal(got, expected)
+    np.testing.assert_array_equal(sums, expected_sums)
+
+
+@each_layout
 def test_gradient_at_the_corners_of_relu6_is_zero(layout):
     """As in torch; the neighbours in float32 are inside."""
     values = np.array([0, 6, np.nextafter(F(0), F(1)), np.nextafter(F(6), F(0)), -1, 7], F)
