@@ -40,7 +40,7 @@ def word(what: str, value, words) -> str:
 
 def path_of(what: str, value, of: str = "a file") -> Path:
     """A path, from text or a `pathlib.Path`; whether a file can have it shows when it is opened."""
-    if value == "":  # for a Path, that is the current folder
+    if isinstance(value, str) and not value:  # for a Path, that is the current folder
         raise ArgumentError(f"{what} '': it is empty; give the path of {of}")
     try:
         return Path(value)
