@@ -8,8 +8,10 @@
     loads per FMA: (PIXELS + VECTORS) / (PIXELS * VECTORS) = 11 / 24 and 7 / 12; NEON: (7 / 4 + 3) / 21
 
 Weights are packed in panels of 3 or 2 vectors of output channels, [panel][K][VECTORS * lanes], in the order in which a
-tile reads them. Each output is one chain of FMAs over k in order that starts at the bias, so its bits do not depend on
-the tile that computes it. Source of the scheme: Goto & van de Geijn 2008 (doi 10.1145/1356052.1356053).
+tile reads them. Every tile reads the whole panel. Where that would have to come from the second-level cache each time
+(`Layout.weights_at_once`), all tiles do a part of the input channels before the next part, and `out` holds their sums
+in between. Each output is one chain of FMAs over k in order that starts at the bias, so its bits depend neither on the
+tile that computes it nor on the parts. Source of the scheme: Goto & van de Geijn 2008 (doi 10.1145/1356052.1356053).
 """
 import functools
 
@@ -23,12 +25,13 @@ from .layout import CACHE_LINE, tile_pixels
 FETCHING_TILES = 6
 
 
-def pointwise_tile(t, x, x_plane, weight, next_weight, bias, relu6, has_residual, residual, out, out_plane, steps,
-                   tiles_before, tiles, *, VECTORS, HALF, PIXELS):
+def pointwise_tile(t, x, x_plane, weight, next_weight, start, start_plane, start_pixel, relu6, has_residual, residual,
+                   out, out_plane, steps, tiles_before, tiles, *, VECTORS, HALF, PIXELS):
     """`tiles` tiles of PIXELS neighbouring pixels by VECTORS vectors of output channels, the last one HALF or whole.
 
-    Addresses and planes in bytes; `steps` is K / unroll. `next_weight` is the panel to prefetch, and `tiles_before`
-    counts the tiles of this panel that came before these.
+    Addresses, planes and pixels in bytes; `steps` is the number of input channels / unroll. `start` is what the sums
+    start at: the bias, which is the same for all pixels, or the sums over the channels before. `next_weight` is what to
+    prefetch, and `tiles_before` counts the tiles that came before these.
     """
     layout = t.layout
     item, vector, unroll = layout.item, layout.vector, layout.unroll
@@ -43,7 +46,7 @@ def pointwise_tile(t, x, x_plane, weight, next_weight, bias, relu6, has_residual
     turns = layout.lanes // unroll  # iterations per block
     distances = [t.constant(unroll * item)] * (turns - 1) + [x_plane - (turns - 1) * unroll * item]
 
-    def tile(i, x, residual, out):
+    def tile(i, x, start, residual, out):
         part = next_weight + (tiles_before + i).at_most(FETCHING_TILES) * steps * (fetched * CACHE_LINE)
 
         def multiply_add(s, x, weight, *carried):
@@ -66,16 +69,16 @@ def pointwise_tile(t, x, x_plane, weight, next_weight, bias, relu6, has_residual
         def add_residual(*acc):
             return [a + t.load(residual + v * out_plane + p * vector) for a, (p, v) in zip(acc, places)]
 
-        acc = [t.load(bias + v * vector, lanes[v]) for p, v in places]
+        acc = [t.load(start + v * start_plane + p * start_pixel, lanes[v]) for p, v in places]
         _, _, *acc = t.loop(steps, multiply_add, x, weight, *acc, *distances)
         acc = [a.widen(layout.lanes) for a in acc[: len(places)]]
         acc = t.when(relu6, lambda *acc: [a.relu6() for a in acc], *acc)
         acc = t.when(has_residual, add_residual, *acc)
         for a, (p, v) in zip(acc, places):
             t.store(a, out + v * out_plane + p * vector)
-        return x + PIXELS * vector, residual + PIXELS * vector, out + PIXELS * vector
+        return x + PIXELS * vector, start + PIXELS * start_pixel, residual + PIXELS * vector, out + PIXELS * vector
 
-    t.loop(tiles, tile, x, residual, out)
+    t.loop(tiles, tile, x, start, residual, out)
 
 
 @functools.cache
@@ -83,6 +86,8 @@ def pointwise_kernel(layout):
     """The routine `pointwise` for one layout."""
     panel, longest = layout.panel, layout.longest_tile
     vector, registers, inputs_kept = layout.vector, layout.registers, layout.inputs_kept
+    unroll, turns = layout.unroll, layout.lanes // layout.unroll  # channels of a step, steps of a block
+    at_once = layout.weights_at_once
 
     def exists(VECTORS, HALF, PIXELS):
         """False for a tile that does not fit the registers, or a panel that no layer has."""
@@ -101,12 +106,21 @@ def pointwise_kernel(layout):
         """
         largest = largest_tile(vectors, registers, inputs_kept, longest)
         tiles_before = calls_before * ((pixels + largest - 1) // largest)
-        while pixels > 0:
-            size, count = cut(pixels, largest)
-            TILES(vectors, half, size, x, x_plane, weight, next_weight, bias, relu6, has_residual, residual, out,
-                  out_plane, steps, tiles_before, count)
-            tiles_before += count
-            done = count * size * vector
-            x, residual, out, pixels = x + done, residual + done, out + done, pixels - count * size
+        width = (vectors * vector - half * vector // 2) * unroll  # bytes of weights for a step
+        parts = (steps * width + at_once - 1) // at_once if pixels > largest else 1  # of the input channels
+        start, start_plane, start_pixel = bias, vector, 0
+        while parts > 0:
+            blocks = (steps + turns * parts - 1) // (turns * parts)
+            taken = min(steps, blocks * turns)
+            following = next_weight if parts == 1 else weight + taken * width
+            left, at, before = pixels, 0, tiles_before
+            while left > 0:
+                size, count = cut(left, largest)
+                TILES(vectors, half, size, x + at, x_plane, weight, following, start + at // vector * start_pixel,
+                      start_plane, start_pixel, relu6 * (parts == 1), has_residual * (parts == 1), residual + at,
+                      out + at, out_plane, taken, before, count)
+                before, at, left = before + count, at + count * size * vector, left - count * size
+            x, weight, steps, parts = x + blocks * x_plane, weight + taken * width, steps - taken, parts - 1
+            start, start_plane, start_pixel = out, out_plane, vector
 
     return pointwise

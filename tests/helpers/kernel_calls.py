@@ -94,10 +94,10 @@ def checked(out, *inputs):
 # --- the calls -------------------------------------------------------------------------------------------------------
 
 
-def call_pointwise(place, x, weight, bias, relu6=True, residual=None, sizes=None, only=None):
+def call_pointwise(place, x, weight, bias, relu6=True, residual=None, sizes=None, only=None, kernel=pointwise):
     """x (P, C), weight (M, C), bias (M,), residual (P, M) or None -> (P, M).
 
-    sizes: vectors of each panel; only: the number of the one panel to compute
+    sizes: vectors of each panel; only: the number of the one panel to compute; kernel: of a layout with LANES lanes
     """
     (p, c), m = x.shape, len(weight)
     sizes = sizes or panel_sizes(vectors(m))
@@ -111,9 +111,9 @@ def call_pointwise(place, x, weight, bias, relu6=True, residual=None, sizes=None
         first = sum(sizes[:i])
         if only in (None, i):
             there = first * out_plane
-            pointwise(x_at, (p + X_GAP) * VECTOR, weight_at + first * VECTOR * c, UNREADABLE, bias_at + first * VECTOR,
-                      int(relu6), len(residual_at), residual_at[0] + there if residual_at else UNREADABLE,
-                      out.address + there, out_plane, c // UNROLL, p, size, half * (i == len(sizes) - 1), first)
+            kernel(x_at, (p + X_GAP) * VECTOR, weight_at + first * VECTOR * c, UNREADABLE, bias_at + first * VECTOR,
+                   int(relu6), len(residual_at), residual_at[0] + there if residual_at else UNREADABLE,
+                   out.address + there, out_plane, c // UNROLL, p, size, half * (i == len(sizes) - 1), first)
     return channels(checked(out, *inputs), p, m, OUT_GAP)
 
 
