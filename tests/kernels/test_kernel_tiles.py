@@ -45,11 +45,11 @@ def recorded_pointwise(record, pixels, vectors, half):
     calls = record(pointwise_module, pointwise_module.pointwise_kernel, 1000, 1, 2, 9, 3, 1, 1, 3000, 5000, 4, 5,
                    pixels, vectors, half, 2)
     at, found, before = 0, [], 2 * -(-pixels // largest_tile(vectors))
-    for *tile, x, x_plane, weight, fetched, start, start_plane, start_pixel, relu6, has_residual, residual, out, plane, \
-            steps, done, n in calls:
+    for *tile, x, x_plane, weight, fetched, bias, bias_plane, bias_pixel, relu6, added, residual, out, plane, steps, \
+            done, n in calls:
         assert (x, residual, out) == (1000 + at, 3000 + at, 5000 + at)
-        assert (start, start_plane, start_pixel) == (3, VECTOR, 0)
-        assert (x_plane, weight, fetched, relu6, has_residual, plane, steps) == (1, 2, 9, 1, 1, 4, 5)
+        assert (x_plane, weight, fetched, bias, bias_plane, bias_pixel) == (1, 2, 9, 3, VECTOR, 0)
+        assert (relu6, added, plane, steps) == (1, 1, 4, 5)
         assert done == before + sum(tiles for *_, tiles in found)
         found.append((*tile, n))
         at += found[-1][2] * n * VECTOR
