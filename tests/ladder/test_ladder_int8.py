@@ -18,8 +18,7 @@ from npefficient.ladder.registry import LADDERS
 from npefficient.network.quantization import QuantizedLayer
 
 CHANNELS = [1, 3, 8, LANES - 1, LANES, LANES + 1]
-HAVING = [pytest.param(rung, id=rung.name, marks=pytest.mark.skipif(rung.lacking is not None, reason=str(rung.lacking)))
-          for rung in RUNGS]
+HAVING = [pytest.param(rung, id=rung.name) for rung in RUNGS if not rung.lacking]  # the others: see below
 ENDS = {"expand": (True, True, False), "project": (False, False, False), "shortcut": (False, False, True),
         "classifier": (True, False, False)}
 
