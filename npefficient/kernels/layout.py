@@ -74,8 +74,9 @@ class Layout:
         With AVX2, a tile of 4 pixels reads 3 vectors of weights, 96 bytes, for every 12 FMAs, or 6 cycles with two
         units. That is two thirds of what a Zen 3's second-level cache delivers, 24 bytes a cycle. So weights that are
         used again should stay in the first level: in 24 of the 32 KiB that processors with AVX2 have at least. On that
-        Zen 3, `npefficient bench model` takes 4 % less for lite0 and 7 % less for lite4 than with whole panels; 16 to
-        28 KiB are equally good. Tiles of 8 pixels, or vectors of 4 lanes, need half as much or less: whole panels.
+        Zen 3, this takes 4 % off the time of lite0 and 7 % off that of lite4 (`npefficient bench model`, with both in
+        turns); 16 to 28 KiB are equally good. Tiles of 8 pixels in vectors of 16 lanes were fast enough on a Zen 4,
+        which takes them in two passes, and vectors of 4 lanes need half as much: they take a panel as a whole.
         """
         return 24 << 10 if (self.lanes, self.item) == (8, FLOAT) else ALL_WEIGHTS
 
