@@ -65,10 +65,10 @@ def plain_array(what: str, value: Any) -> np.ndarray:
     """A NumPy array as it is; subclasses that are more than their numbers, such as masked arrays, are refused."""
     if not isinstance(value, np.ndarray):
         raise ArgumentError(f"{what} of type {type(value).__name__}: it must be a NumPy array")
-    if isinstance(value, np.ma.MaskedArray):
-        raise ArgumentError(f"{what} is a masked array, and no value can be left out: give array.filled(0), or "
-                            "another value for the gaps")
     if type(value) not in (np.ndarray, np.memmap):
+        if isinstance(value, np.ma.MaskedArray):
+            raise ArgumentError(f"{what} is a masked array, and no value can be left out: give array.filled(0), or "
+                                "another value for the gaps")
         raise ArgumentError(f"{what} of type {type(value).__name__}: it must be a plain NumPy array; give "
                             "np.asarray(array)")
     return value

@@ -1,12 +1,14 @@
 """Compile the driver and all kernels, for this processor or the one that NUMBA_CPU_NAME names.
 
 Where machine code needs no loader (`machine_code.IMAGE`), two processes share the work. In one, Numba compiles the
-driver, in which the kernels are only declared. In the other, LLVM compiles the kernels to one piece of machine code.
+driver, in which the kernels are only declared; LLVM optimises it once, and not each routine before that, as Numba does.
+In the other, LLVM compiles the kernels to one piece of machine code.
 This piece then becomes a constant in the driver's module, and each kernel the name of a place in it. Elsewhere, or
 where no process can be started, Numba compiles all of it in this process, which takes twice as much computing.
 """
 import gc
 import json
+import os
 import re
 import subprocess
 import sys
@@ -79,7 +81,7 @@ class _Process:
             # What goes wrong there does so again in this process, which then says it.
             self.process = subprocess.Popen(
                 own_process(__name__, "print_part", *arguments), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL)
+                stderr=subprocess.DEVNULL, env={**os.environ, "NUMBA_OPT": "0"})  # `driver_part` optimises
         except OSError:  # such as when there may be no more processes
             self.process = None
 
@@ -119,7 +121,7 @@ def driver_part(layout: Layout) -> dict:
     for write in lanes.writers(layout):  # Numba links what it compiles, but nobody calls it
         llvm.add_symbol(write.__name__, llvm.address_of_symbol("abort"))
     compiled = compile_driver(layout)
-    return {"text": compiled.inspect_llvm(), "name": compiled.native_name}
+    return {"text": machine_code.optimised(compiled.inspect_llvm()), "name": compiled.native_name}
 
 
 def kernels_part(layout: Layout) -> dict | None:

@@ -38,6 +38,16 @@ def emit(text: str, function: str) -> tuple[bytes, set[str]]:
     return code, foreign
 
 
+def optimised(text: str) -> str:
+    """LLVM IR after LLVM's optimisation passes for this processor; what is to be inlined is."""
+    import llvmlite.binding as llvm
+
+    module = llvm.parse_assembly(text)
+    passes = llvm.create_pass_builder(_machine(llvm), llvm.create_pipeline_tuning_options(speed_level=3))
+    passes.getModulePassManager().run(module, passes)
+    return str(module)
+
+
 def _machine(llvm):
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()

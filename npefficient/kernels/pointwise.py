@@ -16,7 +16,7 @@ tile that computes it nor on the parts. Source of the scheme: Goto & van de Geij
 import functools
 
 from .lanes import arithmetic, cut, family, routine
-from .layout import CACHE_LINE, tile_pixels
+from .layout import ALL_WEIGHTS, CACHE_LINE, tile_pixels
 
 # Weights are streamed from the third-level cache or from memory, once per picture. So each iteration of a tile's loop
 # prefetches a little of this thread's next panel, in order, and the first FETCHING_TILES tiles together fetch all of
@@ -99,28 +99,38 @@ def pointwise_kernel(layout):
 
     @routine
     def pointwise(x, x_plane, weight, next_weight, bias, relu6, has_residual, residual, out, out_plane, steps, pixels,
-                  vectors, half, calls_before):
+                  vectors, half, calls_before, start_plane=vector, start_pixel=0):
         """`pixels` pixels by one panel of `vectors` vectors, the last one `half` or whole.
 
+        bias: or what else the sums start at, with its distances, see `pointwise_tile`
         next_weight: the panel to prefetch; calls_before: earlier calls for this panel, each with as many pixels
         """
         largest = largest_tile(vectors, registers, inputs_kept, longest)
         tiles_before = calls_before * ((pixels + largest - 1) // largest)
+        left, at = pixels, 0
+        while left > 0:
+            size, count = cut(left, largest)
+            TILES(vectors, half, size, x + at, x_plane, weight, next_weight, bias + at // vector * start_pixel,
+                  start_plane, start_pixel, relu6, has_residual, residual + at, out + at, out_plane, steps,
+                  tiles_before, count)
+            tiles_before, at, left = tiles_before + count, at + count * size * vector, left - count * size
+
+    @routine
+    def pointwise_in_parts(x, x_plane, weight, next_weight, bias, relu6, has_residual, residual, out, out_plane, steps,
+                           pixels, vectors, half, calls_before):
+        """The same, a part of the input channels after the other."""
         width = (vectors * vector - half * vector // 2) * unroll  # bytes of weights for a step
-        parts = (steps * width + at_once - 1) // at_once if pixels > largest else 1  # of the input channels
+        several_tiles = pixels > largest_tile(vectors, registers, inputs_kept, longest)
+        parts = (steps * width + at_once - 1) // at_once if several_tiles else 1
         start, start_plane, start_pixel = bias, vector, 0
         while parts > 0:
             blocks = (steps + turns * parts - 1) // (turns * parts)
             taken = min(steps, blocks * turns)
-            following = next_weight if parts == 1 else weight + taken * width
-            left, at, before = pixels, 0, tiles_before
-            while left > 0:
-                size, count = cut(left, largest)
-                TILES(vectors, half, size, x + at, x_plane, weight, following, start + at // vector * start_pixel,
-                      start_plane, start_pixel, relu6 * (parts == 1), has_residual * (parts == 1), residual + at,
-                      out + at, out_plane, taken, before, count)
-                before, at, left = before + count, at + count * size * vector, left - count * size
+            last = parts == 1
+            pointwise(x, x_plane, weight, next_weight if last else weight + taken * width, start, relu6 * last,
+                      has_residual * last, residual, out, out_plane, taken, pixels, vectors, half, calls_before,
+                      start_plane, start_pixel)
             x, weight, steps, parts = x + blocks * x_plane, weight + taken * width, steps - taken, parts - 1
             start, start_plane, start_pixel = out, out_plane, vector
 
-    return pointwise
+    return pointwise if at_once == ALL_WEIGHTS else pointwise_in_parts

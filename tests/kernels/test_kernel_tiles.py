@@ -33,7 +33,8 @@ def record(monkeypatch):
     def run(module, make, *arguments):
         calls = []
         monkeypatch.setattr(module, "family", lambda *_, **axes: lambda *tile: calls.append(tile))
-        make.__wrapped__(FLOAT32).py_func(*arguments)
+        monkeypatch.setattr(module, "routine", lambda function: function)
+        make.__wrapped__(FLOAT32)(*arguments)
         monkeypatch.undo()
         return calls
 

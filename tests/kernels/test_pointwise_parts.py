@@ -51,9 +51,9 @@ def parts(monkeypatch, pixels, channels, size, half):
     """The channels of each part, after a check of what its tiles read and write."""
     calls = []
     monkeypatch.setattr(pointwise_module, "family", lambda *_, **axes: lambda *tile: calls.append(tile))
+    monkeypatch.setattr(pointwise_module, "routine", lambda function: function)
     make = pointwise_module.pointwise_kernel.__wrapped__
-    make(LAYOUT).py_func(10000, 700, 20000, 30000, 40000, 1, 1, 50000, 60000, 900, channels // UNROLL, pixels, size,
-                         half, 0)
+    make(LAYOUT)(10000, 700, 20000, 30000, 40000, 1, 1, 50000, 60000, 900, channels // UNROLL, pixels, size, half, 0)
     row = size * VECTOR - half * VECTOR // 2  # bytes of weights for a channel
     taken = sorted({call[5] for call in calls})  # addresses of weights
     ends = [*taken[1:], 20000 + channels * row]

@@ -8,7 +8,7 @@ from live import calibrated, needs_timm
 from npefficient.errors import WeightsError
 from npefficient.network.architecture import build
 from npefficient.network.folded_network import FoldedNetwork
-from npefficient.network.overflow import check_overflow
+from npefficient.network.overflow import check_overflow, largest_magnitude
 from npefficient.network.parameters import check_parameters, random_weights
 from npefficient.network.reference import Network
 from npefficient.network.variants import VARIANTS
@@ -100,3 +100,15 @@ def test_weights_that_overflow_are_not_written(tmp_path):
     with pytest.raises(WeightsError, match="layer 'classifier'"):
         write_weights(tmp_path / "x.h5", weights)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize("axis", [None, 0, (1, 2)])
+@pytest.mark.parametrize("special", [0.0, -0.0, 1e-7, -6e4, np.inf, -np.inf, np.nan, -np.nan])
+def test_largest_magnitude(dtype, axis, special):
+    array = np.random.default_rng(0).standard_normal((4, 5, 6)).astype(dtype)
+    array[1, 2] = special
+    for view in (array, array[::2, ::-1], array[..., 3], np.array(special, dtype)):
+        along = axis if view.ndim == 3 else None
+        got, expected = largest_magnitude(view, along), np.abs(view).max(along)
+        assert got.dtype == dtype and np.array_equal(got, expected, equal_nan=True)
