@@ -40,8 +40,7 @@ def add_arguments(parser):
     part = add("model", "Whole models: speed and its share of the peak, which is measured before and after, start-up "
                         "time, and memory", 3.0)
     _models(part, "lite0", several=True)
-    part.add_argument("--batch", metavar="N,..", type=wholes, default="1",
-                      help="pictures per call, one or more numbers such as 1,16 (default: %(default)s)")
+    _batches(part)
     _threads(part)
     _size(part)
     part.add_argument("--precision", metavar="P,..", type=_precisions, default="float32",
@@ -71,7 +70,7 @@ def add_arguments(parser):
     part.add_argument("--peer", metavar="NAME,..", type=_peer_list, default="all",
                       help=f"some of {', '.join(PEERS)} (default: all that are installed)")
     _threads(part)
-    part.add_argument("--batch", metavar="N", type=whole, default=1, help="pictures per call (default: %(default)s)")
+    _batches(part)
     part.add_argument("--precision", choices=("float32", "int8"), default="float32",
                       help="int8: each engine with 8 bits as its own tools make them, and how far its logits for four "
                            "photographs are from those in float32 (default: %(default)s)")
@@ -95,6 +94,11 @@ def _models(part, default, several):
                       type=model_names if several else model_name,
                       help=f"lite0 to lite4{', several separated by commas, or all' if several else ''} "
                            "(default: %(default)s)")
+
+
+def _batches(part):
+    part.add_argument("--batch", metavar="N,..", type=wholes, default="1",
+                      help="pictures per call, one or more numbers such as 1,16 (default: %(default)s)")
 
 
 def _threads(part):

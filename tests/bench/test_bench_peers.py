@@ -157,9 +157,13 @@ def test_what_is_not_installed_is_named(bench, monkeypatch, small):
                                       Peer("single", "numpy", Needs(("numpy",)), batches=False)))
     monkeypatch.setattr(run, "time_peer", lambda *arguments: result(1.0))
     monkeypatch.setattr(run, "make_subject", lambda name, directory: small)
-    code, out, err = bench("peers", "--batch", "2", "--rounds", "1")
-    assert code == 0 and "left out: ghost (not installed: no_such_module)" in err
-    assert "left out: single (takes one picture at a time)" in err and "npefficient" in out
+    code, out, err = bench("peers", "--batch", "1,2", "--threads", "1,2", "--rounds", "1")
+    assert code == 0 and err.count("left out: ghost (not installed: no_such_module)") == 1
+    assert err.count("left out: single (takes one picture at a time, not 2)") == 1
+    rows = [line.split() for line in out.splitlines() if line.startswith("lite0 ")]
+    assert [(engine, threads, batch) for _, _, engine, _, threads, batch, *_ in rows] == [
+        ("npefficient", "1", "1"), ("single", "1", "1"), ("npefficient", "2", "1"), ("single", "2", "1"),
+        ("npefficient", "1", "2"), ("npefficient", "2", "2")]
 
 
 def test_the_table_is_whole_and_progress_is_beside_it(bench, monkeypatch, small):

@@ -214,7 +214,7 @@ def test_why_a_peer_is_left_out():
     ghost = Peer("ghost", "ghost", Needs(("numpy",)), Needs(("numpy", "no_such_module")), batches=False)
     assert ghost.obstacle("int8", 2) == "not installed: no_such_module"
     assert ghost.obstacle("float32", 1) is None
-    assert ghost.obstacle("float32", 2) == "takes one picture at a time"
+    assert ghost.obstacle("float32", 2) == "takes one picture at a time, not 2"
 
 
 def test_no_two_engines_read_each_others_files(small):

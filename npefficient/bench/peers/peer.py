@@ -35,7 +35,7 @@ class Peer:
         missing = [module for module in needs.modules if importlib.util.find_spec(module) is None]
         if missing:
             return f"not installed: {', '.join(missing)}"
-        return "takes one picture at a time" if batch > 1 and not self.batches else None
+        return f"takes one picture at a time, not {batch}" if batch > 1 and not self.batches else None
 
 
 OURS = Peer("npefficient", "npefficient", int8=Needs(), trains=True)

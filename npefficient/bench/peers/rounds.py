@@ -1,4 +1,5 @@
 """Time every engine in interleaved rounds and compare it with ours."""
+import itertools
 import tempfile
 import time
 from dataclasses import dataclass
@@ -58,18 +59,21 @@ class Case:
         return f"{self.subject.title}, {self.precision}, batch {self.batch}, {counted(self.threads, 'thread')}"
 
 
-def run(report, names, peers, threads, batch: int = 1, rounds: int = 3, seconds: float = 2.0,
+def run(report, names, peers, threads, batches=(1,), rounds: int = 3, seconds: float = 2.0,
         precision: str = "float32") -> None:
-    """Time every model with every number of threads; one row per engine. Raises NpefficientError for wrong logits."""
-    there, found = usable(peers, precision, batch), []
+    """Time every model with every batch and number of threads; one row per engine.
+
+    Raises NpefficientError for wrong logits.
+    """
+    there, found = usable(peers, precision, batches), []
     try:
         for name in names:
             with tempfile.TemporaryDirectory() as directory:
                 subject = (make_subject if precision == "float32" else make_photo_subject)(name, directory)
                 random = bool(read_weights(subject.weights).source.random)
-                cases = [Case(subject, precision, batch, count, random) for count in threads]
-                ready = [peer for peer in there if prepared(peer, cases[0])]
-                for case in cases:
+                for batch, count in itertools.product(batches, threads):
+                    case = Case(subject, precision, batch, count, random)
+                    ready = [peer for peer in there[batch] if prepared(peer, case)]
                     found.append((case, run_rounds(case, ready, rounds, seconds)))
     finally:  # after an interrupt, still print the results so far: they took minutes
         if found:

@@ -77,14 +77,14 @@ def run(report, names, peers, threads, batches, rounds: int = 3, seconds: float 
 
     Raises NpefficientError for a wrong loss or gradient.
     """
-    there, found = usable(peers, "float32", max(batches)), []
+    there, found = usable(peers, "float32", batches), []
     try:
         for name in names:
             with tempfile.TemporaryDirectory() as directory:
                 subject = make_subject(name, directory, precisions=())
                 isolated(f"{PACKAGE}.training_check", "check", file=str(subject.weights), threads=threads)
                 for batch, count in itertools.product(batches, threads):
-                    found.append(run_case(Case(subject, batch, count), there, rounds, seconds))
+                    found.append(run_case(Case(subject, batch, count), there[batch], rounds, seconds))
     finally:  # after an interrupt, still print the results so far: they took minutes
         if found:
             table = report.table(f"training, {counted(rounds, 'round')} of {seconds:g} s", COLUMNS, "training")

@@ -6,15 +6,14 @@ from ..report import progress
 from .peer import OURS, Peer
 
 
-def usable(peers: Iterable[Peer], precision: str, batch: int) -> list[Peer]:
-    """Those that can take part; reports why the others can't."""
-    there = []
-    for peer in peers:
-        if obstacle := peer.obstacle(precision, batch):
-            progress(f"left out: {peer.engine} ({obstacle})")
-        else:
-            there.append(peer)
-    return there
+def usable(peers: Iterable[Peer], precision: str, batches: Iterable[int]) -> dict[int, list[Peer]]:
+    """batch -> those that can take part; reports why the others can't."""
+    obstacles = {batch: {peer: peer.obstacle(precision, batch) for peer in peers} for batch in batches}
+    left_out = [f"left out: {peer.engine} ({obstacle})"
+                for found in obstacles.values() for peer, obstacle in found.items() if obstacle]
+    for line in dict.fromkeys(left_out):  # each once
+        progress(line)
+    return {batch: [peer for peer, obstacle in found.items() if not obstacle] for batch, found in obstacles.items()}
 
 
 def take_turns(peers: Iterable[Peer], rounds: int, title: str,
