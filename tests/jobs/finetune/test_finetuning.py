@@ -113,6 +113,18 @@ def test_a_finetuned_file_is_a_base_like_any_other(tmp_path):
         marks[at:at + 8] for marks in (known, both[0]) for at in range(0, len(marks), 8)}
 
 
+def test_a_base_that_was_fitted_to_what_is_held_out_is_warned_of(tmp_path):
+    save_classes(tmp_path / "photos", **SMALL)
+    first = finetune(tmp_path / "photos", tmp_path / "1.h5", weights=small_weights())
+    assert finetune(tmp_path / "photos", weights=tmp_path / "1.h5").warnings == first.warnings == []
+    said = []
+    again = finetune(tmp_path / "photos", weights=tmp_path / "1.h5", seed=7, say=said.append)
+    both = sum(one and not other for one, other in zip(again.validation, first.validation))
+    assert 0 < both < again.measured == 7
+    (text,) = again.warnings
+    assert said == [text] and f"was fitted to {both} of the 7 photos held out" in text and "the seed" in text
+
+
 def test_two_classes_have_opposite_rows(tmp_path):
     save_classes(tmp_path, a=10, b=10)
     got = finetune(tmp_path, weights=small_weights())
