@@ -60,9 +60,6 @@ def export(source_h5: StrPath, target: StrPath, *, force: bool = False) -> Expor
 
 def _write(target: Path, data: bytes, force: bool) -> None:
     with replacing(target, force=force) as part:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
+        part.write_bytes(data)
         if part.read_bytes() != data:
             raise WeightsError(f"what is read back from {str(target)!r} differs from what was written: check the disk")

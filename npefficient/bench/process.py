@@ -29,9 +29,12 @@ def isolated(module: str, function: str, environment: dict | None = None, **kwar
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     with tempfile.TemporaryDirectory() as directory:
         out = Path(directory) / "result.json"
-        done = subprocess.run([sys.executable, "-m", __name__, module, function, str(out)], input=json.dumps(kwargs),
-                              env={**os.environ, "PYTHONPATH": path, **(environment or {})}, text=True,
-                              capture_output=True, timeout=TIMEOUT)
+        try:
+            done = subprocess.run([sys.executable, "-m", __name__, module, function, str(out)],
+                                  input=json.dumps(kwargs), text=True, capture_output=True, timeout=TIMEOUT,
+                                  env={**os.environ, "PYTHONPATH": path, **(environment or {})})
+        except subprocess.TimeoutExpired:
+            raise ProcessFailed(f"no result within {TIMEOUT:,} s") from None
         answer = json.loads(out.read_text()) if out.exists() else {"failed": _last_line(done)}
     if "wrong" in answer:
         raise NpefficientError(answer["wrong"])

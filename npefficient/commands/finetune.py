@@ -31,10 +31,10 @@ from .options import (
     ending,
     number,
     reading,
+    share,
 )
 from .terminal import say
 
-share = number(float, "a share above 0 and below 1, such as 0.2", lambda value: 0 < value < 1)
 seed = number(int, "a whole number of at least 0", lambda value: value >= 0)
 
 

@@ -67,6 +67,7 @@ def number(kind, rule: str, holds):
 
 
 whole = number(int, "a whole number of at least 1", lambda value: value >= 1)
+share = number(float, "a share above 0 and below 1, such as 0.2", lambda value: 0 < value < 1)
 seconds = number(float, "a number of seconds above 0 and below an hour", lambda value: 0 < value < 3600)
 
 

@@ -32,13 +32,11 @@ from .options import (
     ending,
     is_file_name,
     model_name,
-    number,
     reading,
     refusing,
+    share,
 )
 from .terminal import say
-
-share = number(float, "a share above 0 and below 1, such as 0.2", lambda value: 0 < value < 1)
 
 
 def add_arguments(parser):

@@ -10,8 +10,8 @@ Beware of the ground truth in ILSVRC's development kit: it numbers the classes i
 
 Accuracies have a 95 % confidence interval (Wilson). For the official weights, timm's published figures for all 50,000
 photos of ImageNet's validation set are printed beside them. Top-5 needs at least five classes. A warning says how many
-of the photos were used to fit the weights with `npefficient finetune`. Photos that can't be read and folders that can't
-be listed are named on stderr and left out, and the exit code is 1.
+of the photos were used to fit the weights with `npefficient finetune` or `train`. Photos that can't be read and folders
+that can't be listed are named on stderr and left out, and the exit code is 1.
 
 --preprocess tf prepares photos as TensorFlow does: it crops first, then resizes without antialiasing.
 """

@@ -10,6 +10,7 @@ from ..kernels.formats import kernels_for
 from ..kernels.lanes import arithmetic, routine
 from ..kernels.layout import FLOAT, Layout
 from ..kernels.stem import KERNEL
+from ..kernels.tiles import make_panel_at
 from .plan import DEPTHWISE, EXPANDED, FROM_PICTURE, POINTWISE, QUANTIZE, STEM
 
 
@@ -20,19 +21,14 @@ def make_run_chunk(layout: Layout):
     pointwise, depthwise, first_depthwise = kernels.pointwise, kernels.depthwise, kernels.first_depthwise
     stem_row, pool, quantize = kernels.stem_row, kernels.pool, kernels.quantize
     zero, zero_columns, copy = kernels.zero, kernels.zero_columns, kernels.copy
-    vector, floats, unroll, panel_size = layout.vector, layout.floats, layout.unroll, layout.panel  # two in bytes
+    panel_at = make_panel_at(layout)
+    vector, floats, unroll = layout.vector, layout.floats, layout.unroll  # the first two in bytes
     bias_size = floats if layout.item == FLOAT else 3 * floats
-
-    @arithmetic
-    def panel_at(step, panel):
-        """(first vector, vectors) of a panel: `panel_size` in each wide one, then 2 each, or one at the end."""
-        first = panel_size * min(panel, step.wide_panels) + 2 * max(panel - step.wide_panels, 0)
-        return first, min(panel_size if panel < step.wide_panels else 2, step.vectors - first)
 
     @arithmetic
     def panel_weight(step, panel, weights):
         """Address of a panel's pointwise weights; past the last panel, of what follows in the weights (to prefetch)."""
-        return weights + step.weight + panel_at(step, panel)[0] * vector * step.in_channels
+        return weights + step.weight + panel_at(panel, step.wide_panels, step.vectors)[0] * vector * step.in_channels
 
     @routine
     def run_stem_row(step, row, first, count, weights, picture, out, out_plane):
@@ -45,7 +41,7 @@ def make_run_chunk(layout: Layout):
     @routine
     def run_stem(step, panel, part, weights, arena, picture):
         """Output rows of one panel of channels."""
-        first, count = panel_at(step, panel)
+        first, count = panel_at(panel, step.wide_panels, step.vectors)
         out = arena + step.out + first * step.out_plane
         for row in range(part * step.rows // step.parts, (part + 1) * step.rows // step.parts):
             run_stem_row(step, row, first, count, weights, picture, out + row * step.columns * floats,
@@ -57,7 +53,7 @@ def make_run_chunk(layout: Layout):
 
         rows_before: rows of this chunk that were filled before it
         """
-        first, count = panel_at(step, panel)
+        first, count = panel_at(panel, step.wide_panels, step.vectors)
         size = step.width * (floats if step.floats else vector)  # bytes
         if row >= step.height:  # padding below the picture; scratch holds old rows there
             for v in range(count):
@@ -88,7 +84,7 @@ def make_run_chunk(layout: Layout):
         Between the two, rows 2 and 3 move to the front (`top` becomes 2) and rows 4 to 6 are filled in (`ready` was 4).
         So each chunk computes an input row once. Two neighbouring chunks both compute the rows that they share.
         """
-        first, count = panel_at(step, panel)
+        first, count = panel_at(panel, step.wide_panels, step.vectors)
         x = picture if step.source == FROM_PICTURE else arena + step.x
         q, end = part * step.out_height // step.parts, (part + 1) * step.out_height // step.parts
         top = q * step.stride - step.top  # the input row at the start of scratch memory; negative in the padding
@@ -134,7 +130,7 @@ def make_run_chunk(layout: Layout):
         start, end = part * step.pixels // step.parts, (part + 1) * step.pixels // step.parts
         pixel = vector if step.relu6 else floats  # bytes of an output
         for one in range(panel, min(panel + step.panels_per_chunk, step.panels)):
-            first, count = panel_at(step, one)
+            first, count = panel_at(one, step.wide_panels, step.vectors)
             half = step.half if first + count == step.vectors else 0
             p, row = start, start // step.width
             while p < end:

@@ -114,9 +114,10 @@ def driver_part(layout: Layout) -> dict:
     import llvmlite.binding as llvm
 
     from ..kernels import lanes
-    from ..kernels.formats import all_kernels
 
     lanes.keep_apart()
+    from ..kernels.formats import all_kernels
+
     all_kernels(layout)
     for write in lanes.writers(layout):  # Numba links what it compiles, but nobody calls it
         llvm.add_symbol(write.__name__, llvm.address_of_symbol("abort"))

@@ -8,6 +8,7 @@ from ..kernels.lanes import arithmetic, routine
 from ..kernels.layout import FLOAT, Layout
 from ..kernels.normalise import SIDE_BY_SIDE
 from ..kernels.scalars import load_float, store_float
+from ..kernels.tiles import make_panel_at
 from .training_norms import make_norm_chunks
 from .training_steps import (
     ACTIVATE,
@@ -43,20 +44,15 @@ def make_training_chunk(layout: Layout):
     activate, activate_gradient = kernels.activate, kernels.activate_gradient
     normalise_gradient = kernels.normalise_gradient
     forward_norm, backward_norm = make_norm_chunks(layout)
-    vector, unroll, panel_size = layout.vector, layout.unroll, layout.panel
+    vector, unroll = layout.vector, layout.unroll
 
     @arithmetic
     def cut_at(size, i, count):
         """Where the i-th of `count` equal parts begins, of pixels, rows or pictures."""
         return i * size // count
 
-    @arithmetic
-    def panel_at(panel, wide_panels, vectors):
-        """(first vector, vectors) of a panel, as in `chunks.py`."""
-        first = panel_size * min(panel, wide_panels) + 2 * max(panel - wide_panels, 0)
-        return first, min(panel_size if panel < wide_panels else 2, vectors - first)
-
-    pack, add_up = make_weight_chunks(layout, panel_at)
+    panel_at = make_panel_at(layout)
+    pack, add_up = make_weight_chunks(layout)
 
     @routine
     def activated(step, n, at, pixels, scratch):

@@ -9,11 +9,12 @@ panels are cut, and that each block of a depthwise convolution is one, is told i
 from ..kernels.lanes import arithmetic, routine
 from ..kernels.layout import FLOAT, Layout
 from ..kernels.scalars import load_float, store_float
+from ..kernels.tiles import make_panel_at
 
 
-def make_weight_chunks(layout: Layout, panel_at):
-    """The routines `pack` and `add_up` for one layout: one panel each. panel_at: see `training_chunks.py`."""
-    lanes, vector = layout.lanes, layout.vector
+def make_weight_chunks(layout: Layout):
+    """The routines `pack` and `add_up` for one layout: one panel each."""
+    lanes, vector, panel_at = layout.lanes, layout.vector, make_panel_at(layout)
 
     @arithmetic
     def cut(step, panel):

@@ -152,7 +152,7 @@ def explain(image: "Image | np.ndarray | str | Path", model: "Model | str" = "li
     topk: the number of most probable classes to explain
     classes: more classes to explain, by number or by name
     exif: rotate the photo in a file according to its EXIF data
-    max_pixels: the largest file to decode, as for `open_image`
+    max_pixels: the most pixels of a photo that are decoded, as for `open_image`
     measure: time the layers on one core, and measure that core's peak: takes about a second
     feature_maps: the number of feature maps per block
     occlusion: cover one patch of the input after the other and run the network again, 49 times unless `patch` is given

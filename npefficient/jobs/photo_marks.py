@@ -1,10 +1,11 @@
-"""Recognise a photo by a few bytes: a weight file keeps those of the photos that its classifier was fitted to."""
+"""Recognise a photo by a few bytes: a weight file keeps those of the photos that its weights were fitted to."""
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from ..common.paths import open_regular
-from ..network.parameters import PHOTO_MARK
+from ..common.text import counted
+from ..network.parameters import PHOTO_MARK, Source
 
 BLOCK = 1 << 16  # bytes
 
@@ -39,6 +40,16 @@ def count_marked(paths: Iterable, marks: bytes) -> int:
     """Photos whose mark is among `marks`; where there are none, no photo is read."""
     known = _each(marks)
     return sum(photo_mark(path) in known for path in paths) if known else 0
+
+
+def warning_of_known(held_out: Collection, source: Source) -> str:
+    """A warning if weights to start from were fitted to photos that are held out now; "" if they were not."""
+    known = count_marked(held_out, source.photos)
+    if not known:
+        return ""
+    return (f"warning: {source.name!r} was fitted to {known:,} of the {counted(len(held_out), 'photo')} held out, so "
+            "that the accuracy is too high, unless only its classifier was, and is replaced; give the seed with which "
+            "its photos were held out, or hold out others")
 
 
 def _each(marks: bytes) -> set[bytes]:

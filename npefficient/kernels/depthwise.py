@@ -9,7 +9,7 @@
     loads per FMA: a pixel is loaded once for all outputs that use it, (K + (PIXELS - 1) S + K) / (PIXELS K) per kernel
     row; 13 / 24 for a 3x3 kernel at stride 1, 24 / 40 for 5x5 at stride 2
 
-Padding is stored as zeros (`engine/run.py` writes them), so no output is a special case. Each output is one chain of
+Padding is stored as zeros (`engine/chunks.py` writes them), so no output is a special case. Each output is one chain of
 FMAs over the taps in order that starts at the bias, in every tile alike.
 
 A tile of three outputs of a 3x3 kernel at stride 1, one row of the kernel. Pixel 2 is loaded once for every tap:
@@ -21,7 +21,8 @@ A tile of three outputs of a 3x3 kernel at stride 1, one row of the kernel. Pixe
 """
 import functools
 
-from .lanes import cut, family, routine
+from .lanes import family, routine
+from .tiles import cut
 
 
 def depthwise_tile(t, x, x_row, weight, bias, out, out_row, rows, tiles, *, KERNEL, STRIDE, PIXELS):

@@ -35,7 +35,7 @@ def keep_apart() -> None:
     """From now on, what Numba compiles in this process only declares the kernels that it calls.
 
     They are compiled elsewhere (`module_of`), as Numba takes several times as long for them. To be called before any
-    routine is made.
+    module that has routines is imported.
     """
     global _apart
     _apart = True
@@ -168,23 +168,12 @@ def _callable(write, names):
 # Both decorate plain functions that are inlined into their callers and can't raise (a division by zero gives 0). So the
 # driver needs nothing from Numba at run time, as `engine/machine_code.py` requires. A `routine` calls kernels or other
 # routines; Numba inlines it before it compiles the caller, so kernels are compiled once and not again in each function
-# on the way. `arithmetic` calls neither and is compiled on its own, which takes less time; LLVM inlines it.
-arithmetic = njit(nogil=True, error_model="numpy", forceinline=True)
+# on the way. `arithmetic` calls neither and is compiled on its own, which takes less time; LLVM inlines it. Where
+# kernels are kept apart, there are none in a routine, and Python calls neither.
+def arithmetic(function):
+    return njit(nogil=True, error_model="numpy", forceinline=True, no_cpython_wrapper=_apart,
+                no_cfunc_wrapper=_apart)(function)
 
 
 def routine(function):
-    if _apart:  # there are no kernels in it: LLVM inlines it, which takes less time, and Python never calls it
-        return njit(nogil=True, error_model="numpy", forceinline=True, no_cpython_wrapper=True,
-                    no_cfunc_wrapper=True)(function)
-    return njit(nogil=True, error_model="numpy", inline="always")(function)
-
-
-@arithmetic
-def cut(left, largest):
-    """Cut `left` > 0 pixels into as few tiles as possible, as equal as possible: (size, number of tiles of that size).
-
-    Sizes differ by at most 1, and these are the smaller ones. A second call, for the rest, gives the larger ones.
-    """
-    count = (left + largest - 1) // largest
-    size = left // count
-    return size, count - (left - count * size)
+    return arithmetic(function) if _apart else njit(nogil=True, error_model="numpy", inline="always")(function)

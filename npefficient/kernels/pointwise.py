@@ -15,8 +15,9 @@ tile that computes it nor on the parts. Source of the scheme: Goto & van de Geij
 """
 import functools
 
-from .lanes import arithmetic, cut, family, routine
-from .layout import ALL_WEIGHTS, CACHE_LINE, tile_pixels
+from .lanes import family, routine
+from .layout import ALL_WEIGHTS, CACHE_LINE
+from .tiles import cut, largest_tile
 
 # Weights are streamed from the third-level cache or from memory, once per picture. So each iteration of a tile's loop
 # prefetches a little of this thread's next panel, in order, and the first FETCHING_TILES tiles together fetch all of
@@ -95,7 +96,6 @@ def pointwise_kernel(layout):
 
     TILES = family(pointwise_tile, layout, exists, VECTORS=range(1, panel + 1), HALF=(0, 1),
                    PIXELS=range(1, longest + 1))
-    largest_tile = arithmetic(tile_pixels)
 
     @routine
     def pointwise(x, x_plane, weight, next_weight, bias, relu6, has_residual, residual, out, out_plane, steps, pixels,

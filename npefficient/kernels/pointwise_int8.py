@@ -14,9 +14,10 @@ float kernel, [panel][K / group][VECTORS][lanes][group].
 """
 import functools
 
-from .lanes import arithmetic, cut, family, routine
-from .layout import CACHE_LINE, FLOAT, tile_pixels
+from .lanes import family, routine
+from .layout import CACHE_LINE, FLOAT
 from .pointwise import FETCHING_TILES
+from .tiles import cut, largest_tile
 
 
 def pointwise_int8_tile(t, x, x_plane, has_scale, scale, weight, next_weight, bias, relu6, has_residual, residual, out,
@@ -95,7 +96,6 @@ def pointwise_int8_kernel(layout):
 
     TILES = family(pointwise_int8_tile, layout, exists, VECTORS=range(1, panel + 1), HALF=(0, 1),
                    PIXELS=range(1, longest + 1))
-    largest_tile = arithmetic(tile_pixels)
 
     @routine
     def pointwise(x, x_plane, has_scale, scale, weight, next_weight, bias, relu6, has_residual, residual, out,

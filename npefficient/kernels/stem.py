@@ -13,8 +13,9 @@ order that starts at the bias.
 """
 import functools
 
-from .lanes import arithmetic, cut, family, routine
-from .layout import CACHE_LINE, FLOAT, tile_pixels
+from .lanes import arithmetic, family, routine
+from .layout import CACHE_LINE, FLOAT
+from .tiles import cut, largest_tile
 
 KERNEL, STRIDE, CHANNELS = 3, 2, 32
 FETCHED = 3  # cache lines of a picture row for a tile of 8 outputs: 8 * STRIDE colour pixels of 12 bytes are 192 bytes
@@ -70,7 +71,6 @@ def stem_kernel(layout):
         return PIXELS <= layout.largest_tile(VECTORS) and VECTORS in layout.panel_sizes(layout.vectors(CHANNELS))
 
     TILES = family(stem_tile, layout, exists, VECTORS=range(1, layout.panel + 1), PIXELS=range(1, longest + 1))
-    largest_tile = arithmetic(tile_pixels)
 
     @routine
     def stem_row(x, height, width, channels, weight, bias, out, out_plane, q, columns, top, left, vectors):

@@ -189,10 +189,11 @@ def create_transform(input_size: int | Sequence[int] = 224, is_training: bool = 
     mean, std: one number per channel, or one for all channels
     timms: timm's other arguments; those for training have no effect (`timm_names.NO_EFFECT`)
 
-    Raises ArgumentError for an unusable setting, and for `is_training`: there is no training here.
+    Raises ArgumentError for an unusable setting, and for `is_training`: `npefficient.train` has augmentation.
     """
     if is_training:
-        raise ArgumentError("is_training=True: npefficient does not train; it has only timm's evaluation transform")
+        raise ArgumentError("is_training=True: this is the evaluation transform; npefficient.train augments photos "
+                            "as its recipe says")
     check_options("create_transform", timms)
     return _transform(input_size, interpolation, mean, std, crop_pct, crop_mode)
 

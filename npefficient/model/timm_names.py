@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _LAYERS = "model.activations(x, ['blocks.2']) returns the output of any layer, model.state_dict() the weights by name"
 _WEIGHTS = "model.state_dict() returns every array by name, model.architecture.param_count() the number of parameters"
-_TRAINING = "there is no training here; npefficient.finetune fits a classifier to photos"
+_TRAINING = "a model only infers; npefficient.train trains a network, npefficient.loss_and_gradients gives gradients"
 _FLOAT32 = "everything runs in float32 or int8 on the CPU: create_model takes num_threads and precision"
 _STATE = "only model.state_dict() and model.load_state_dict(arrays) are available"
 _SET = "set_classifier and reset_classifier replace the last layer, load_state_dict all weights"
@@ -178,7 +178,7 @@ class TimmModule:
     def requires_grad_(self, requires_grad: bool = True) -> "Self":
         """Return the model itself for False; raises ArgumentError for True."""
         if requires_grad:
-            raise ArgumentError(f"requires_grad_(): there are no gradients; {_TRAINING}")
+            raise ArgumentError(f"requires_grad_(): {_TRAINING}")
         return self
 
     def to(self, *wanted: Any, **options: Any) -> "Self":
@@ -200,7 +200,7 @@ class TimmModule:
         """Do nothing: a model is already compiled."""
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
-        """Do nothing: there are no gradients."""
+        """Do nothing: a model only infers."""
 
     if not TYPE_CHECKING:  # or a type checker would accept any attribute
         def __getattr__(self, name):  # called only for attributes that do not exist

@@ -127,8 +127,8 @@ class WeightHolder(TimmModule):
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> None:
         """Replace the weights by those in a mapping of timm's names to arrays; classes, labels and preprocessing stay.
 
-        Every name must be present and every shape must match, even with `strict` False: there is no training here that
-        could fill the gaps. Raises ArgumentError and WeightsError as `loading.weights_of`; the model is then unchanged.
+        Every name must be present and every shape must match, even with `strict` False: nothing would fill the gaps.
+        Raises ArgumentError and WeightsError as `loading.weights_of`; the model is then unchanged.
         Do not call it while another thread uses the model.
         """
         made = weights_of(state_dict, self.weights())

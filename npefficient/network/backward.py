@@ -213,10 +213,11 @@ def linear_backward(dy, x, weight):
 def label_targets(labels, num_classes: int, smoothing: float = 0.0, dtype=np.float32):
     """labels (N,) whole numbers -> (N, M): 1 - smoothing for the label's class, and `smoothing` shared by all M.
 
-    Source: Szegedy et al. 2016 (arXiv:1512.00567), section 7; as in torch's `label_smoothing`.
+    Source: Szegedy et al. 2016 (arXiv:1512.00567), section 7; as in torch's `label_smoothing` and timm's mixup.
     """
-    targets = np.full((len(labels), num_classes), smoothing / num_classes, dtype)
-    targets[np.arange(len(labels)), labels] += 1 - smoothing
+    low = smoothing / num_classes
+    targets = np.full((len(labels), num_classes), low, dtype)
+    targets[np.arange(len(labels)), labels] = 1.0 - smoothing + low
     return targets
 
 

@@ -39,7 +39,7 @@ class Source:
     def with_classifier(self, random: bool) -> "Source":
         """The same source with a new classifier: a `random` one, or none."""
         kind = self.kind.removesuffix(RANDOM_CLASSIFIER)
-        return replace(self, kind=kind + RANDOM_CLASSIFIER if random and kind != "random" else kind, photos=b"")
+        return replace(self, kind=kind + RANDOM_CLASSIFIER if random and kind != "random" else kind)
 
 
 @dataclass(frozen=True)

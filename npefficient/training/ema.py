@@ -7,7 +7,7 @@ Source: timm's `ModelEmaV3` as `train.py` uses it (`--model-ema --model-ema-deca
 """
 import numpy as np
 
-from .states import copies, restore
+from .states import copies
 
 
 class ModelEma:
@@ -36,14 +36,6 @@ class ModelEma:
                 _lerp(average, arrays[name], weight)
             else:
                 average[...] = arrays[name]
-
-    def state_dict(self) -> dict[str, np.ndarray]:
-        """A copy of the average."""
-        return copies(self.arrays)
-
-    def load_state_dict(self, arrays: dict[str, np.ndarray]) -> None:
-        """Go on from a saved average; raises WeightsError for that of another network."""
-        restore(self.arrays, arrays, "EMA")
 
 
 def _lerp(start: np.ndarray, end: np.ndarray, weight: float) -> None:

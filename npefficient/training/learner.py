@@ -13,6 +13,7 @@ import numpy as np
 
 from ..engine.training import TrainingEngine
 from ..errors import ArgumentError, WeightsError
+from ..network.backward import label_targets
 from ..network.parameters import Weights
 from ..network.training_network import random_masks
 from .accumulation import accumulate
@@ -20,7 +21,7 @@ from .clipping import clip_gradients, global_norm
 from .ema import ModelEma
 from .freeze import trained
 from .loader import Batch
-from .losses import cross_entropy, smoothed_targets
+from .losses import cross_entropy
 from .mixup import Mixup
 from .optimizers import create_optimizer
 from .recipes import Recipe
@@ -115,7 +116,7 @@ class Learner:
         """Pictures (N, H, W, C) and their targets (N, classes)."""
         if self.mixup:
             return self.mixup(batch.x, batch.labels, rng)
-        return batch.x, smoothed_targets(batch.labels, self.network.num_classes, self.recipe.smoothing)
+        return batch.x, label_targets(batch.labels, self.network.num_classes, self.recipe.smoothing)
 
     def apply(self, update: Update, lr: float) -> None:
         """Change the network."""

@@ -6,8 +6,9 @@ N pictures, M classes, logits z and targets y (N, M):
     loss  = -1/N sum_n sum_m y log p
     dz    = 1/N (p sum_m y - y)
 
-One formula for three losses of timm's `train.py`: `LabelSmoothingCrossEntropy` (y smoothed labels; Szegedy et al. 2016,
-arXiv:1512.00567, section 7), `SoftTargetCrossEntropy` (y from mixup) and plain cross-entropy (y 1 for the right class).
+One formula for three losses of timm's `train.py`: `LabelSmoothingCrossEntropy` (y smoothed labels,
+`network.backward.label_targets`), `SoftTargetCrossEntropy` (y from mixup) and plain cross-entropy (y 1 for the right
+class).
 """
 import math
 
@@ -17,16 +18,6 @@ LOWEST = -746.0  # exp is 0 in float64 from here on
 # The high part of log 2 ends in 21 zero bits, so that its product with a whole number of 11 bits is exact.
 LOG2_HIGH, LOG2_LOW, PER_LOG2 = 0.693147180369123816490, 1.90821492927058770002e-10, 1.4426950408889634
 TERMS = 14  # |x| <= log(2) / 2: the first term left out is 4e-18 of the sum
-
-
-def smoothed_targets(classes: np.ndarray, num_classes: int, smoothing: float) -> np.ndarray:
-    """Targets float32 (N, M) of the right classes, whole numbers (N,): smoothing / M everywhere, the rest of 1 on the
-    right class. Source: `one_hot` of timm's mixup.
-    """
-    low = smoothing / num_classes
-    targets = np.full((len(classes), num_classes), low, np.float32)
-    targets[np.arange(len(classes)), classes] = 1.0 - smoothing + low
-    return targets
 
 
 def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> tuple[float, np.ndarray]:

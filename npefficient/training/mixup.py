@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..errors import ArgumentError
-from .losses import smoothed_targets
+from ..network.backward import label_targets
 
 
 class Box(NamedTuple):
@@ -45,7 +45,7 @@ class Mixup:
         """
         if len(x) % 2:
             raise ArgumentError(f"a batch of {len(x)} pictures: mixup and CutMix mix pairs; choose an even batch size")
-        targets = smoothed_targets(classes, self.num_classes, self.smoothing)
+        targets = label_targets(classes, self.num_classes, self.smoothing)
         lam, cut = self.draw(rng)
         if lam == 1.0:
             return x, targets

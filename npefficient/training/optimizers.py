@@ -13,7 +13,6 @@ import math
 import numpy as np
 
 from ..common.checks import word
-from .states import copies, restore
 
 OPTIMIZERS = ("sgd", "momentum", "rmsproptf", "adamw")
 MOMENTUM = 0.9  # timm's default
@@ -49,14 +48,6 @@ class Optimizer:
     def update(self, p: np.ndarray, g: np.ndarray, lr: float, wd: float, *state: np.ndarray) -> None:
         """Change one parameter and its arrays of the state, in the order of KINDS, in place."""
         raise NotImplementedError
-
-    def state_dict(self) -> dict[str, np.ndarray]:
-        """A copy of all that later steps depend on, except for the parameters."""
-        return copies(self.state)
-
-    def load_state_dict(self, state: dict[str, np.ndarray]) -> None:
-        """Go on from a saved state; raises WeightsError for the state of other parameters or of another optimizer."""
-        restore(self.state, state, "optimizer state")
 
 
 class SGD(Optimizer):

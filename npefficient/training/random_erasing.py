@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-MODES = ("const", "rand", "pixel")  # zeros; one normal number for each channel; one for each channel of each pixel
+MODES = ("pixel", "rand", "const")  # a normal number for each channel of each pixel; one for each channel; zeros
 AREA = (0.02, 1 / 3)  # range of the erased share of the picture, of all rectangles together
 LOG_ASPECT = (math.log(0.3), math.log(1 / 0.3))  # range of the logarithm of height / width
 ATTEMPTS = 10  # to draw a rectangle that fits into the picture

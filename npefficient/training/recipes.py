@@ -12,11 +12,11 @@ from ..network.preprocessing import Preprocessing
 from .clipping import CLIP_MODES
 from .freeze import NONE
 from .optimizers import OPTIMIZERS
+from .random_erasing import MODES as ERASING_MODES
 from .recipe_values import Flag, Kind, Number, OrNone, Policy, Range, Stages, Whole, Word
 from .schedules import SCHEDULES, Schedule
 
 MOST_EPOCHS, MOST_PICTURES, MOST_SIZE = 100_000, 65_536, 8192
-REMODES = ("pixel", "rand", "const")
 LR_BASE, LR_BASE_SIZE = 0.1, 256  # timm's --lr-base and --lr-base-size
 RATE = Number(0.0, 1000.0)
 SHARE = Number(0.0, 1.0)
@@ -77,8 +77,8 @@ class Recipe:
     color_jitter: float = _option(0.4, Number(0.0, 10.0), "most by which brightness, contrast and saturation change")
     aa: str | None = _option(None, OrNone(Policy()), "policy of RandAugment, such as rand-m9-mstd0.5")
     reprob: float = _option(0.0, SHARE, "probability of random erasing")
-    remode: str = _option("pixel", Word(REMODES), "fill of what is erased: noise for each pixel, one random colour, or"
-                          " zeros")
+    remode: str = _option("pixel", Word(ERASING_MODES), "fill of what is erased: noise for each pixel, one random"
+                          " colour, or zeros")
     mixup: float = _option(0.0, Number(0.0, 100.0), "alpha of mixup; 0: none")
     cutmix: float = _option(0.0, Number(0.0, 100.0), "alpha of CutMix; 0: none")
     freeze: str = _option(NONE, Stages(), "stages that are not trained: a number of the first ones, or names with"

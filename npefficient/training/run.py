@@ -8,6 +8,7 @@ a run that is resumed ends with the bits of one that nothing has disturbed.
 import contextlib
 import functools
 import itertools
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,14 +18,16 @@ import numpy as np
 from ..common.progress import Progress
 from ..common.text import counted, plain
 from ..errors import ArgumentError
+from ..jobs.accuracy import confusion_matrix
 from ..jobs.photo_marks import photo_marks
 from ..model.model import Model
+from ..network.backward import label_targets
 from ..network.parameters import Source, Weights
 from ..weights.weight_file import write_weights
 from .accumulation import parts_of_updates
 from .learner import DivergedError, Learner
 from .loader import TrainingLoader, ValidationLoader
-from .losses import cross_entropy, smoothed_targets
+from .losses import cross_entropy
 from .recipes import Recipe
 from .run_files import ANEW, Epoch, Place, RunFiles, State, best
 
@@ -137,7 +140,8 @@ class Run:
     def _epoch(self, counter: Shown | None) -> None:
         first, start = self.place.batch, time.monotonic()
         self._train(counter)
-        speed = (len(self.loader) - first) * self.loader.batch_size / max(time.monotonic() - start, 1e-9)
+        photos_here = (len(self.loader) - first) * self.loader.batch_size
+        speed = photos_here / max(time.monotonic() - start, 1e-9) if photos_here else math.nan
         self.learner.check()
         weights = self._weights()
         loss, confusion = self.validate(weights)
@@ -156,7 +160,8 @@ class Run:
         self.files.add_line(epoch)
         if counter:
             counter.say(f"epoch {epoch.epoch} of {self.recipe.epochs}: learning rate {epoch.lr:.3g}, loss "
-                        f"{epoch.train_loss:.4f}, validation loss {loss:.4f}, top-1 {top1:.2%}, {speed:,.1f} photos/s")
+                        f"{epoch.train_loss:.4f}, validation loss {loss:.4f}, top-1 {top1:.2%}" +
+                        f", {speed:,.1f} photos/s" * (photos_here > 0))
 
     @functools.cached_property
     def _starts(self) -> list[int]:
@@ -196,9 +201,9 @@ class Run:
         with contextlib.closing(self.validation.batches()) as batches:
             for batch in batches:
                 logits = model(batch.x)
-                loss, _ = cross_entropy(logits, smoothed_targets(batch.labels, model.num_classes, 0.0))
+                loss, _ = cross_entropy(logits, label_targets(batch.labels, model.num_classes))
                 total += loss * len(logits)
-                np.add.at(confusion, (batch.labels, logits.argmax(axis=1)), 1)
+                confusion += confusion_matrix(batch.labels, logits.argmax(axis=1), model.num_classes)
         if not confusion.any():
             raise ArgumentError("no photo to validate on can be read; repair them, or name others with --val-dir")
         return total / int(confusion.sum()), confusion

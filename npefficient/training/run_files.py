@@ -45,7 +45,7 @@ class Epoch:
     val_loss: float  # mean cross-entropy over the photos of the validation part
     val_top1: float  # share of them whose most probable class is the right one
     val_photos: int  # their number, without those that can't be read
-    images_per_second: float  # in training, without validation
+    images_per_second: float  # in training, without validation; NaN if it was resumed after the epoch's last batch
 
     @property
     def rank(self) -> tuple[float, float]:

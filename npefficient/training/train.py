@@ -13,7 +13,7 @@ from ..common.paths import StrPath
 from ..common.text import counted, meant, quoted, shown
 from ..engine.cpus import check_threads
 from ..errors import ArgumentError
-from ..jobs.photo_marks import count_marked
+from ..jobs.photo_marks import warning_of_known
 from ..network.parameters import Weights, fingerprint
 from ..weights.weight_file import read_weights
 from .augmentation import Augmentation, TrainingTransform
@@ -108,7 +108,7 @@ def train(photos_dir: StrPath, output: StrPath, *, model: str | None = None, wei
                             "(freeze='0', freeze_bn=False)")
     check_run_files(output, weights, resume=resume, force=force)
     num_threads = check_threads(num_threads)
-    _check_place(output, photos_dir)
+    _check_place(output, photos_dir, val_dir)
     dataset, warnings = read_dataset(photos_dir, val_dir, val_split=val_split, seed=chosen.seed), list[str]()
 
     def warn(text: str) -> None:
@@ -119,11 +119,8 @@ def train(photos_dir: StrPath, output: StrPath, *, model: str | None = None, wei
         warn(text)
     base = starting_weights(model, weights, dataset.labels, chosen.seed)
     base = replace(base, preprocessing=chosen.preprocessing(base.preprocessing))
-    known = count_marked((path for path, _ in dataset.validation), base.source.photos)
-    if known:
-        warn(f"warning: {base.source.name!r} was fitted to {known:,} of the "
-             f"{counted(len(dataset.validation), 'photo')} to validate on, so that the accuracy is too high; "
-             "give the seed with which its photos were held out, or other photos with --val-dir")
+    if known := warning_of_known([path for path, _ in dataset.validation], base.source):
+        warn(known)
     training, validation = _loaders(dataset, base, chosen, say, workers=num_threads if workers is None else workers,
                                     exif=exif, max_pixels=max_pixels)
     validation.check()
@@ -143,12 +140,12 @@ def train(photos_dir: StrPath, output: StrPath, *, model: str | None = None, wei
                        [*training.bad.items(), *validation.bad.items()], warnings)
 
 
-def _check_place(output: StrPath, photos_dir: StrPath) -> None:
+def _check_place(output: StrPath, *folders: StrPath | None) -> None:
     """Raise ArgumentError for an output in a class's folder, where its pictures would be photos of the next run."""
-    folder = Path(photos_dir).resolve()
-    if folder in Path(output).resolve().parent.parents:
-        raise ArgumentError(f"{str(output)!r}: it is in a folder of photos to train on, and the pictures beside it "
-                            f"would become photos of that class; name a place outside {str(photos_dir)!r}")
+    for folder in folders:
+        if folder is not None and Path(folder).resolve() in Path(output).resolve().parent.parents:
+            raise ArgumentError(f"{str(output)!r}: it is in a folder of photos of this run, and the pictures beside it "
+                                f"would become photos of that class; name a place outside {str(folder)!r}")
 
 
 def chosen_recipe(recipe: Recipe | StrPath, options: dict[str, Any]) -> Recipe:

@@ -83,7 +83,8 @@ def with_classifier(weights: Weights, weight: np.ndarray, bias: np.ndarray, labe
     """Return weights with a new last layer, from `classifier_arrays`; raises WeightsError if it can exceed float32."""
     old, source = weights.architecture, weights.source
     network = architecture.build(old.name, len(weight), old.in_chans, old.global_pool)
-    source = Source(f"{source.name}, custom classifier", "", "random" if source.random == "weights" else "memory")
+    kind = "random" if source.random == "weights" else "memory"
+    source = Source(f"{source.name}, custom classifier", "", kind, source.photos)
     parameters = {**weights.parameters, "classifier.weight": weight, "classifier.bias": bias}
     check_parameters(parameters, network)
     return replace(weights, architecture=network, parameters=parameters, labels=labels, source=source)

@@ -144,12 +144,15 @@ def test_resident_peak_where_the_system_does_not_tell(monkeypatch):
 # --- processes, subjects and reports ---------------------------------------------------------------------------------
 
 
-def test_isolated_hands_back_results_verdicts_and_failures():
+def test_isolated_hands_back_results_verdicts_and_failures(monkeypatch):
     assert process.isolated("json", "dumps", obj=[1, 2], environment={"A": "b"}) == "[1, 2]"
     with pytest.raises(process.ProcessFailed, match="AttributeError.*'nothing'"):
         process.isolated("json", "nothing")
     with pytest.raises(NpefficientError, match="unknown model 'x'"):
         process.isolated("npefficient.network.variants", "canonical_name", name="x")
+    with monkeypatch.context() as patched, pytest.raises(process.ProcessFailed, match="no result within 1 s"):
+        patched.setattr(process, "TIMEOUT", 1)
+        process.isolated("signal", "pause")
     with pytest.raises(process.ProcessFailed, match="exit code 3"):
         process.isolated("os", "_exit", status=3)
 

@@ -91,7 +91,7 @@ def test_commands_run_in_order(place):
     for command in own:
         done = run(command, place, NPEFFICIENT_CACHE=str(place / "cache"))
         assert done.returncode == (1 if command.startswith("npefficient compare") else 0), f"{command}: {done.stderr}"
-        assert done.stdout and "the classifier was fitted to" not in done.stderr
+        assert done.stdout and "were fitted to" not in done.stderr
 
 
 PYTHON = [text for kind, text in BLOCKS if kind == "python"]

@@ -237,7 +237,7 @@ def test_resolve_data_config_refuses(arguments, message):
 
 
 @pytest.mark.parametrize("arguments, message", [
-    ({"is_training": True}, "is_training=True: npefficient does not train"),
+    ({"is_training": True}, "is_training=True: this is the evaluation transform; npefficient.train"),
     ({"input_size": (True, 64, 64)}, r"input_size \(True, 64, 64\): the first number is the channels"),
     ({"input_size": (1, 3, 64, 64)}, r"preprocessing input_size=\(1, 3, 64, 64\)"),
     ({"input_size": ()}, r"preprocessing input_size=\(\)"),

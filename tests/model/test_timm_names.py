@@ -198,9 +198,9 @@ def test_to_takes_torchs_own_words(model):
 
 
 @pytest.mark.parametrize("call, message", [
-    (lambda m: m.train(), r"train\(\): a model is always in evaluation mode; .*finetune"),
+    (lambda m: m.train(), r"train\(\): a model is always in evaluation mode; .*npefficient.train trains"),
     (lambda m: m.train(mode=True), r"train\(\): a model is always in evaluation mode"),
-    (lambda m: m.requires_grad_(), r"requires_grad_\(\): there are no gradients"),
+    (lambda m: m.requires_grad_(), r"requires_grad_\(\): a model only infers; npefficient.train "),
     (lambda m: m.to("cuda"), r"to\('cuda'\): everything runs in float32 or int8 on the CPU"),
     (lambda m: m.to(np.float16), r"to\(.*float16.*\): everything runs in float32"),
     (lambda m: m.to(float), r"to\(.*float.*\): everything runs in float32"),  # torch's word for float64
@@ -264,7 +264,7 @@ def test_arguments_for_training_have_no_effect_in_timm():
     ("create_transform", {"use_prefetcher": True}, "npefficient.images.image.preview"),
     ("create_transform", {"crop_border_pixels": 4}, "crop the photo first"),
     ("create_transform", {"naflex": True}, "networks that take patches"),
-    ("create_transform", {"separate": True}, "there is no training here"),
+    ("create_transform", {"separate": True}, "a model only infers; npefficient.train trains a network"),
     ("create_transform", {"hfilp": 0.1}, "create_transform has no argument 'hfilp'"),
 ], ids=lambda value: next(iter(value)) if isinstance(value, dict) else None)
 def test_other_arguments_say_what_to_do(function, options, message):

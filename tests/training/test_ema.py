@@ -6,6 +6,7 @@ from live import needs_timm, timm, torch
 
 from npefficient.errors import WeightsError
 from npefficient.training.ema import ModelEma
+from npefficient.training.states import copies, restore
 
 UPDATES = 20
 
@@ -54,7 +55,7 @@ def test_the_first_update_copies_and_later_ones_average():
 def test_the_average_has_memory_of_its_own():
     (arrays,) = networks(1)
     ema = ModelEma(arrays, 0.5)
-    saved = ema.state_dict()
+    saved = copies(ema.arrays)
     arrays["fc.bias"] += 1
     ema.update(arrays, 1)
     assert np.array_equal(saved["fc.bias"] + 1, ema.arrays["fc.bias"])
@@ -65,9 +66,9 @@ def test_a_restored_average_goes_on_with_the_same_bits():
     ema, again = ModelEma(steps[0], 0.9, True), ModelEma(steps[7], 0.9, True)
     for step, arrays in enumerate(steps, 1):
         if step == 5:
-            again.load_state_dict(ema.state_dict())
+            restore(again.arrays, ema.arrays, "EMA")
         for one in (ema, again):
             one.update(arrays, step)
     assert all(again.arrays[name].tobytes() == array.tobytes() for name, array in ema.arrays.items())
     with pytest.raises(WeightsError, match="EMA: 'fc.bias' missing"):
-        again.load_state_dict({name: array for name, array in steps[0].items() if name != "fc.bias"})
+        restore(again.arrays, {name: array for name, array in steps[0].items() if name != "fc.bias"}, "EMA")

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from live import needs_timm, torch
 
-from npefficient.training.losses import cross_entropy, exp, smoothed_targets
+from npefficient.network.backward import label_targets
+from npefficient.training.losses import cross_entropy, exp
 
 TOLERANCES = {np.float64: 1e-12, np.float32: 1e-6}
 
@@ -42,7 +43,7 @@ def test_smoothed_labels_give_timms_label_smoothing_cross_entropy(dtype, smoothi
     logits, right, _ = batch(dtype, classes)
     targets = np.full((len(right), classes), smoothing / classes)  # in float64: those of float32 are off by 1e-8
     targets[np.arange(len(right)), right] += 1.0 - smoothing
-    np.testing.assert_allclose(smoothed_targets(right, classes, smoothing), targets, rtol=1e-7)
+    np.testing.assert_allclose(label_targets(right, classes, smoothing), targets, rtol=1e-7)
     expected = torch_loss(LabelSmoothingCrossEntropy(smoothing), logits, right)
     assert_same(cross_entropy(logits, targets), expected, dtype)
 
@@ -62,22 +63,22 @@ def test_any_targets_give_timms_soft_target_cross_entropy(dtype, total):
 def test_plain_labels_give_torchs_cross_entropy():
     logits, right, _ = batch(np.float64)
     expected = torch_loss(torch.nn.CrossEntropyLoss(), logits, right)
-    assert_same(cross_entropy(logits, smoothed_targets(right, 7, 0.0)), expected, np.float64)
+    assert_same(cross_entropy(logits, label_targets(right, 7, 0.0)), expected, np.float64)
 
 
 def test_by_hand():
     """Logits 0 and log 3: probabilities 1/4 and 3/4."""
     logits = np.array([[0.0, math.log(3.0)]])
-    loss, gradient = cross_entropy(logits, smoothed_targets(np.array([0]), 2, 0.0))
+    loss, gradient = cross_entropy(logits, label_targets(np.array([0]), 2, 0.0))
     assert loss == pytest.approx(math.log(4.0), rel=1e-15)
     np.testing.assert_allclose(gradient, [[-0.75, 0.75]], rtol=1e-15)
-    assert smoothed_targets(np.array([1, 0]), 2, 0.5).tolist() == [[0.25, 0.75], [0.75, 0.25]]
+    assert label_targets(np.array([1, 0]), 2, 0.5).tolist() == [[0.25, 0.75], [0.75, 0.25]]
 
 
 @pytest.mark.filterwarnings("error")
 def test_far_logits_neither_overflow_nor_warn():
     logits = np.array([[3e38, -3e38, 0.0], [1e30, 1e30, 0.0]], np.float32)
-    loss, gradient = cross_entropy(logits, smoothed_targets(np.array([0, 1]), 3, 0.0))
+    loss, gradient = cross_entropy(logits, label_targets(np.array([0, 1]), 3, 0.0))
     assert loss == pytest.approx(math.log(2.0) / 2, rel=1e-15)
     np.testing.assert_allclose(gradient, [[0, 0, 0], [0.25, -0.25, 0]], atol=1e-7)
 

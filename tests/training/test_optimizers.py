@@ -6,6 +6,7 @@ from live import needs_timm, timm, torch
 
 from npefficient.errors import ArgumentError, WeightsError
 from npefficient.training.optimizers import OPTIMIZERS, create_optimizer, decays
+from npefficient.training.states import copies, restore
 
 STEPS = 20
 
@@ -67,11 +68,11 @@ def test_a_restored_state_goes_on_with_the_same_bits(opt, options):
     gradients, lrs = tiny_network.gradients(parameters, STEPS), rates()
     optimizer = create_optimizer(opt, parameters, **options)
     run(optimizer, gradients[:7], lrs[:7])
-    saved, kept = optimizer.state_dict(), {name: array.copy() for name, array in parameters.items()}
+    saved, kept = copies(optimizer.state), copies(parameters)
     run(optimizer, gradients[7:], lrs[7:])
 
     again = create_optimizer(opt, kept, **options)
-    again.load_state_dict(saved)
+    restore(again.state, saved, "optimizer state")
     run(again, gradients[7:], lrs[7:])
     assert {name: array.tobytes() for name, array in kept.items()} == {
         name: array.tobytes() for name, array in parameters.items()}
@@ -104,14 +105,14 @@ def test_a_state_of_something_else_is_refused_and_changes_nothing():
     parameters = tiny_network.arrays()
     optimizer = create_optimizer("sgd", parameters)
     run(optimizer, tiny_network.gradients(parameters, 1), [0.1])
-    before = optimizer.state_dict()
+    before = copies(optimizer.state)
     name = "fc.weight.momentum_buffer"
     with pytest.raises(WeightsError, match="beta1_power.* unexpected|'bn.bias.momentum_buffer'.* missing"):
-        optimizer.load_state_dict(create_optimizer("adamw", parameters).state_dict())
+        restore(optimizer.state, create_optimizer("adamw", parameters).state, "optimizer state")
     for wrong in (before[name][:1], before[name].astype(np.float64)):
         with pytest.raises(WeightsError, match=f"'{name}' of another shape or dtype; .* start anew"):
-            optimizer.load_state_dict({**before, "bn.bias.momentum_buffer": before["bn.bias.momentum_buffer"] + 1,
-                                       name: wrong})
+            more = {"bn.bias.momentum_buffer": before["bn.bias.momentum_buffer"] + 1, name: wrong}
+            restore(optimizer.state, before | more, "optimizer state")
     assert all(np.array_equal(optimizer.state[name], before[name]) for name in before)
 
 

@@ -13,6 +13,7 @@ from training_runs import BATCHES, equal, photos, same, stopping, train
 
 import npefficient
 from npefficient.errors import ArgumentError, WeightsError
+from npefficient.jobs.photo_marks import photo_marks
 from npefficient.training import run
 from npefficient.training.dataset import read_dataset
 from npefficient.training.learner import Learner
@@ -250,4 +251,31 @@ def test_going_on_from_a_run_with_other_photos_held_out_is_warned_of(undisturbed
     result = train(folder, seed=43, say=said.append, force=True, **options)
     assert len(result.weights.source.photos) == 35 * 8  # 27 of the run before, 8 of them held out now, and 8 new ones
     (text,) = result.warnings
-    assert said == [text] and "was fitted to 8 of the 9 photos to validate on" in text
+    assert said == [text] and "was fitted to 8 of the 9 photos held out" in text
+
+
+def test_a_start_with_other_classes_keeps_the_photos_that_it_has_seen(undisturbed, folder):
+    """Its layers were trained on them, whatever becomes of its classifier."""
+    training_runs.save_classes(folder / "photos", yellow=8)
+    start = npefficient.load_weights(undisturbed[0] / "m.h5")
+    result = train(folder, seed=43, weights=start, epochs=1, warmup_epochs=0)
+    kept, known = (photo_marks([], weights.source.photos) for weights in (result.weights, start))
+    assert len(known) == 27 * 8 and set(each(known)) < set(each(kept))
+    assert "photos held out, so that the accuracy is too high, unless only its classifier was" in result.warnings[-1]
+
+
+def each(marks):
+    return [marks[at:at + 8] for at in range(0, len(marks), 8)]
+
+
+def test_an_epoch_that_is_resumed_in_its_validation_has_no_speed(undisturbed, folder, monkeypatch):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run.Run, "validate", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(folder)
+    result = train(folder, resume=True)
+    first, *others = (epoch.images_per_second for epoch in result.epochs)
+    assert np.isnan(first) and min(others) > 0 and same(result, undisturbed[1])

@@ -28,7 +28,7 @@ def folder(tmp_path):
     (dict(model="lite1"), "model 'lite1' from 'seed 0', which is tf_efficientnet_lite0"),
     (dict(model="lite9"), "unknown model 'lite9'"), (dict(val_split=2), "val_split 2"),
     (dict(val_dir="none"), "'none'"), (dict(val_dir=""), "folder '': it is empty"),
-    (dict(name="photos/red/m.h5"), "photos/red/m.h5': it is in a folder of photos to train on"),
+    (dict(name="photos/red/m.h5"), "photos/red/m.h5': it is in a folder of photos of this run"),
     (dict(weights=5), "weight file 5: it must be the path"), (dict(num_threads=0), "num_threads 0"),
     (dict(name="m.pth"), "m.pth': its name must end in .h5"),
     (dict(name="none/m.h5"), "its directory does not exist"),
@@ -79,3 +79,9 @@ def test_a_run_that_fails_before_its_first_state_leaves_nothing(folder, monkeypa
             train(folder)
     assert [path.name for path in folder.iterdir()] == ["photos"]
     train(folder, epochs=1, warmup_epochs=0)
+
+
+def test_an_output_among_the_photos_to_validate_on(folder):
+    training_runs.save_classes(folder / "new", red=2, green=2)
+    with pytest.raises(ArgumentError, match="new/red/m.h5': it is in a folder of photos .* outside '.*new'"):
+        train(folder, "new/red/m.h5", val_dir=folder / "new")

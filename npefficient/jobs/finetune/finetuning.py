@@ -13,14 +13,14 @@ import numpy as np
 
 from ...common.checks import whole, word
 from ...common.paths import StrPath, check_target
-from ...common.text import counted, plain
+from ...common.text import plain
 from ...errors import ArgumentError, WeightsError
 from ...images.photo_file import check_in_chans
 from ...network.parameters import Source, Weights
 from ...weights.adapt import classifier_arrays, with_classifier
 from ..accuracy import confusion_matrix
 from ..class_folders import ClassFolders, check_classes, check_val_split, read_classes, split, warn_of_few
-from ..photo_marks import count_marked, photo_marks
+from ..photo_marks import photo_marks, warning_of_known
 from . import linear_classifier
 from .embeddings import Embeddings, Store, embed
 from .finetune_result import FinetuneResult
@@ -88,7 +88,8 @@ def finetune(photos_dir: StrPath, output: StrPath | None = None, *, model: str |
     best = min(trials, key=lambda trial: trial.loss)
     readable = [photos[place] for place in embeddings.places]
     fitted_to = [photo for photo, chosen in zip(readable, validation) if not chosen]
-    _warn_of_known([photo for photo, chosen in zip(readable, validation) if chosen], base.source, warn)
+    if known := warning_of_known([photo for photo, chosen in zip(readable, validation) if chosen], base.source):
+        warn(known)
     made = _with_classifier(base, fitted, folders.labels, photos_dir, fitted_to, exif, precision)
     logits = _logits(made, x[validation], fitted, precision)
     predictions = logits.argmax(axis=1)
@@ -123,14 +124,6 @@ def _check_readable(folders: ClassFolders, classes: np.ndarray, embeddings: Embe
             why = next(why for photo, why in embeddings.bad if (photo, index) in folders.photos)
             raise ArgumentError(f"class {label!r}: {readable[index]} of its {count} photos can be read, and it needs "
                                 f"two or more; the first error: {why}")
-
-
-def _warn_of_known(held_out: list[Path], source: Source, warn: Callable[[str], None]) -> None:
-    known = count_marked(held_out, source.photos)
-    if known:
-        warn(f"warning: {source.name!r} was fitted to {known:,} of the {counted(len(held_out), 'photo')} held out, so "
-             "that the accuracy is too high, unless that was its classifier alone, which is replaced; give the seed "
-             "with which its photos were held out")
 
 
 def _base(model: str | None, weights: Weights | StrPath | None) -> Weights:

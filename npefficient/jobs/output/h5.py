@@ -38,8 +38,7 @@ def write(path: Path, rows: Iterable[dict], schema: Schema, settings: dict) -> N
     """Write all rows into a file at `path`, some thousand at a time."""
     import h5py
 
-    with (_holding_back_interrupts() as interrupted, _Target(path, "w+") as target,
-          h5py.File(target, "w", libver=LAYOUT) as file):
+    with _holding_back_interrupts(), _Target(path, "w+") as target, h5py.File(target, "w", libver=LAYOUT) as file:
         file.attrs[KEY] = np.bytes_(json.dumps(settings))
         file.create_dataset("labels", data=list(schema.labels), dtype=h5py.string_dtype())
         for name, column in _columns([], schema).items():
@@ -47,7 +46,7 @@ def write(path: Path, rows: Iterable[dict], schema: Schema, settings: dict) -> N
             chunk = max(1, CHUNK // (column.itemsize * math.prod(extent)))
             file.create_dataset(name, (0, *extent), dtype, maxshape=(None, *extent), chunks=(chunk, *extent))
         for group in schema.groups(rows):
-            if target.problem or interrupted:
+            if target.problem:
                 return
             for name, column in _columns(group, schema).items():
                 dataset = file[name]
@@ -152,20 +151,20 @@ def _columns(rows: list[dict], schema: Schema) -> dict[str, np.ndarray]:
 
 @contextlib.contextmanager
 def _holding_back_interrupts():
-    """Yield a list that a Ctrl-C or a SIGTERM is put into; its handler is called when the block ends.
+    """Call the handler of a Ctrl-C or a SIGTERM when the block ends.
 
     HDF5 calls `_Target.write`, and an exception from there would corrupt its state.
     """
-    held = []
     if threading.current_thread() is not threading.main_thread():  # no interrupt comes here
-        yield held
+        yield
         return
+    held: list[tuple] = []
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     handlers = {number: handler for number, handler in handlers.items() if callable(handler)}
     for number in handlers:
         signal.signal(number, lambda *arguments: held.append(arguments))
     try:
-        yield held
+        yield
     finally:
         for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -106,19 +106,22 @@ def _of_folders(directory, names: ClassNames) -> Labelled:
 
 def _lines(labels_file) -> list[tuple[int, list[str]]]:
     """(line number, its one or two fields) of every line that is not empty."""
-    try:
-        lines = enumerate(read_lines(labels_file, "labels file", LABELS), 1)
-        lines = [(number, _fields(line)) for number, line in lines if line.strip()]
-    except csv.Error as problem:
-        raise ArgumentError(f"labels file {str(labels_file)!r}: it can't be read as text in UTF-8 ({problem}); check "
-                            "the path, and save it as UTF-8") from problem
-    for number, fields in lines:
+    found = []
+    for number, line in enumerate(read_lines(labels_file, "labels file", LABELS), 1):
+        if not line.strip():
+            continue
+        try:
+            fields = _fields(line)
+        except csv.Error as problem:
+            raise ArgumentError(f"labels file {str(labels_file)!r}, line {number}: it is not a line of CSV "
+                                f"({problem}); write name,class") from problem
         if not 1 <= len(fields) <= 2 or not all(fields):
             raise ArgumentError(f"labels file {str(labels_file)!r}, line {number}: {', '.join(fields)[:60]!r}; a line "
                                 "is the name of a photo and its class (name,class or name class), or the class alone")
-    if not lines:
+        found.append((number, fields))
+    if not found:
         raise ArgumentError(f"labels file {str(labels_file)!r}: it is empty; write a line for each photo")
-    return lines
+    return found
 
 
 def _classes(labels_file, lines, names: ClassNames, heading: bool) -> tuple[list[int], list[str]]:
@@ -170,8 +173,9 @@ def _by_name(directory, labels_file, lines, names: ClassNames) -> Labelled:
                                 "lines have a name and a class")
     folder = check_folder(directory)
     classes, more = _classes(labels_file, lines, names, heading=not os.path.lexists(folder / lines[0][1][0]))
-    photos = [folder / fields[0] for _, fields in lines[len(lines) - len(classes):]]
-    missing = [photo.relative_to(folder).as_posix() for photo in photos if not os.path.lexists(photo)]
+    given = [fields[0] for _, fields in lines[len(lines) - len(classes):]]
+    photos = [folder / name for name in given]
+    missing = [name for name, photo in zip(given, photos) if not os.path.lexists(photo)]
     if len(missing) == len(photos):
         raise ArgumentError(f"labels file {str(labels_file)!r}: none of its photos exists: {listed(missing, SHOWN)}; "
                             f"names are relative to the folder {str(directory)!r}")

@@ -39,7 +39,7 @@ class Validation:
     published: tuple[float, float] | None  # top-1 and top-5 in per cent, where the weights are the official ones
     warnings: list[str]
     unlisted: list[str]  # folders that could not be listed, and why: their photos are missing
-    fitted_to: int = 0  # photos that the classifier was fitted to: on new ones it is less accurate
+    fitted_to: int = 0  # photos that the weights were fitted to: on new ones they are less accurate
 
     def __repr__(self) -> str:
         five = "" if self.top5 is None else f", top-5 {describe(self.top5, len(self.photos))}"
@@ -110,9 +110,9 @@ def validate(model: "Model", directory: StrPath, *, labels_file: StrPath | None 
     photos = [photo for photo, _ in labelled]
     fitted_to, warnings = count_marked(photos, model.source.photos), list(found.warnings)
     if fitted_to:
-        warnings.append(f"warning: the classifier was fitted to {fitted_to:,} of these "
+        warnings.append(f"warning: these weights were fitted to {fitted_to:,} of these "
                         f"{counted(len(photos), 'photo')}: the figures are too high for new photos; validate on photos "
-                        "that finetune has not seen")
+                        "that they have not seen")
     for warning in [*found.unlisted, *warnings]:
         say(warning)
     outcomes = stream(model, photos, batch_size=batch_size, workers=workers, exif=exif,

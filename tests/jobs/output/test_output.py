@@ -1,10 +1,11 @@
 """Files of rows: the same rows in every format, and how a job is resumed after it ended in any way."""
 import json
+import signal
 
 import pytest
 from job_rows import LABELS, MADE, expected, forms, journal_of, photos, read, schema, settings, work
 
-from npefficient.jobs.output import open_output
+from npefficient.jobs.output import h5, open_output
 
 
 def files(path):
@@ -147,3 +148,21 @@ def test_force_that_was_killed_does_not_bring_back_the_old_rows(path, suffix):
     work(path, photos(9)[::-1], force=True, stop=2, finish=False, made=settings(model="lite1"))
     work(path, photos(9)[::-1], resume=True, made=settings(model="lite1"))
     assert read(path) == expected(suffix, photos(9)[::-1])
+
+
+def test_a_handler_that_returns_lets_the_file_be_finished(tmp_path, monkeypatch):
+    """As of a program that only notes a signal, and ends later."""
+    rows, seen = expected(".h5", photos(9)), []
+    monkeypatch.setattr("npefficient.jobs.rows.GROUP", 1)  # rows in memory at once
+
+    def interrupted():
+        for row in rows:
+            signal.raise_signal(signal.SIGTERM)
+            yield row
+
+    before = signal.signal(signal.SIGTERM, lambda *arguments: seen.append(1))
+    try:
+        h5.write(tmp_path / "out.h5", interrupted(), schema(".h5"), settings())
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert seen == [1] and read(tmp_path / "out.h5") == rows

@@ -167,6 +167,14 @@ def test_a_file_whose_photos_are_elsewhere(flat):
         labelled_photos(folder, FIVE, write("".join(f"photos/{name},{index}\n" for name, index in NAMED)))
 
 
+def test_a_file_with_whole_paths(flat, tmp_path):
+    folder, write = flat
+    here, none = folder / "00.png", tmp_path / "none.png"
+    assert labelled_photos(folder, FIVE, write(f"{none},1\n{here},2")).photos == [(none, 1), (here, 2)]
+    with pytest.raises(ArgumentError, match=re.escape(f"none of its photos exists: '{none}'; names")):
+        labelled_photos(folder, FIVE, write(f"{none},1"))
+
+
 @pytest.mark.parametrize("names, text, expected", [
     (FIVE, "2\n0\n4\n\n0\n", [2, 0, 4, 0]), (ClassNames(FIVE.labels, 1), "3\n1\n5\n1", [2, 0, 4, 0]),
     (IMAGENET, "n01440764\nn15075141\nn01440764\nn01440764\n", [0, 999, 0, 0]),
@@ -188,7 +196,7 @@ def test_a_file_in_the_order_of_the_photos(flat, names, text, expected):
     ("00.png,label\n01.png,cat", "classes 'label': no label"), ("photo,label", "classes 'label': no label"),
     ("label\n0\n1\n2\n", "classes 'label': no index"), ("label\n0\n1\n2\n3\n4\n", "classes 'label': no index"),
     ("1\n2\n3\n5\n", "classes '5': no index from 0 to 4"), (b"00.png,caf\xe9", "can't be read as text in UTF-8"),
-    (200_000 * b"x" + b",1", "can't be read as text in UTF-8 (field larger"),
+    ("00.png,0\n" + 200_000 * "x" + ",1", "line 2: it is not a line of CSV (field larger"),
 ], ids=["empty", "blank", "too_few", "too_many", "three_fields", "no_class", "no_name", "mixed", "twice",
         "more_than_a_heading", "too_large", "no_heading_but_a_photo", "heading_alone", "heading_and_too_few",
         "heading_and_too_many", "too_large_in_order", "latin1", "endless"])

@@ -141,10 +141,10 @@ def test_photos_that_the_classifier_was_fitted_to_are_said(tmp_path):
         assert said == got.warnings and len(said) == bool(count)
         said.clear()
     assert validate(refit.model(1), tmp_path / "new").warnings == [
-        "warning: the classifier was fitted to 4 of these 4 photos: the figures are too high for new photos; validate "
-        "on photos that finetune has not seen"]
+        "warning: these weights were fitted to 4 of these 4 photos: the figures are too high for new photos; validate "
+        "on photos that they have not seen"]
     model.set_classifier(model.classifier.weight, model.classifier.bias, model.labels)
-    assert validate(model, tmp_path / "photos").fitted_to == 0  # nobody knows what it was fitted to
+    assert validate(model, tmp_path / "photos").fitted_to == 16  # nobody knows what the new one was fitted to
 
 
 def result(classes, predictions, among5, labels="abcdef", base=0):
