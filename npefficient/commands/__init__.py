@@ -108,8 +108,10 @@ def _run(arguments: list[str]) -> int:
         terminal.say("interrupted" + (f": {stop}" if str(stop) else ""))
         return TERMINATED if isinstance(stop, terminal.Terminated) else INTERRUPTED
     except Exception as fault:
-        _show(fault)
-        return FAULT
+        if not _is_for_want_of_numba(fault):
+            _show(fault)
+            return FAULT
+        terminal.say(f"error: {args.subcommand} needs Numba, which is not installed: python -m pip install numba")
     return getattr(subcommand, "TROUBLE", WRONG)
 
 
@@ -120,6 +122,11 @@ def _warn_of_unknown_settings() -> None:
         if name.startswith("NPEFFICIENT_") and name not in SETTINGS:
             terminal.say(f"warning: unknown environment variable {name}{meant(name, SETTINGS)}; npefficient reads "
                          f"{', '.join(SETTINGS)}")
+
+
+def _is_for_want_of_numba(fault: Exception) -> bool:
+    """Compiled code that came with the package runs without Numba; what compiles more, or measures, does not."""
+    return isinstance(fault, ModuleNotFoundError) and (fault.name or "").split(".")[0] in ("numba", "llvmlite")
 
 
 def _show(fault: Exception) -> None:

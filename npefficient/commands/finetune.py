@@ -32,6 +32,7 @@ from .options import (
     number,
     reading,
     share,
+    weights_path,
 )
 from .terminal import say
 
@@ -76,7 +77,7 @@ def run(args) -> int:
     workers, how = check_threads(args.threads) if args.workers is None else args.workers, reading(args)
     precision = args.precision or "float32"  # that of the weights, as no others can be fitted to
     compile_kernels(precision=precision)
-    result = finetune(args.photos_dir, args.output, model=args.model, weights=args.weights, val_split=args.val_split,
+    result = finetune(args.photos_dir, args.output, weights=weights_path(args), val_split=args.val_split,
                       seed=args.seed, refit=args.refit, cache=not args.no_cache, force=args.force, workers=workers,
                       precision=precision, say=say, progress=True, **how)
     _print(result)

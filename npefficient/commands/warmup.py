@@ -2,8 +2,9 @@
 
 That takes some seconds, once on each machine: the code is kept in ~/.cache/npefficient, or where NPEFFICIENT_CACHE
 says. Each precision has code of its own, and so has training (--training), for `train` and `loss_and_gradients`.
-Nothing is compiled if code for this processor came with the package. With --for and --into, code of both precisions is
-compiled for other processors, as the build of a wheel does (NPEFFICIENT_SHIP).
+Nothing is compiled if code for this processor came with the package. Where code can't be kept, the exit code is 1.
+With --for and --into, code of both precisions is compiled for other processors, as the build of a wheel does
+(NPEFFICIENT_SHIP).
 """
 from .options import add_precision, compile_kernels
 
@@ -37,9 +38,10 @@ def run(args) -> int:
     start, before = time.perf_counter(), all(map(compiled.found, layouts))
     compile_kernels(sys.stdout, args.precision, args.training)
     seconds = time.perf_counter() - start
-    places = [str(compiled.found(layout) or "in memory alone, it could not be kept") for layout in layouts]
+    kept = [compiled.found(layout) for layout in layouts]
+    places = [str(place or "in memory alone, it could not be kept") for place in kept]
     print(f"{'found compiled code' if before else 'compiled'} in {seconds:.1f} s: {', '.join(places)}")
-    return 0
+    return 0 if all(kept) else 1
 
 
 def _ship(args) -> int:

@@ -118,12 +118,14 @@ def _remove_abandoned(target: Path) -> None:
 
 
 def check_target(target: StrPath, *, force: bool) -> None:
-    """Raise ArgumentError if `replacing` would: to be called before the work whose result is written."""
+    """Raise ArgumentError or OSError if `replacing` would: to be called before the work whose result is written."""
     target = Path(target)
     if target.is_dir():
         raise ArgumentError(f"{str(target)!r} is a directory: name a file to write")
     if not target.parent.is_dir():
         raise ArgumentError(f"{str(target)!r}: its directory does not exist; make it first")
+    if not os.access(target.parent, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
     _check_free(target, force)
 
 

@@ -222,4 +222,4 @@ def _unwritable(directory: Path) -> Iterator[None]:
         raise
     except OSError as problem:
         raise DownloadError(f"the directory {str(directory)!r} for weights can't be used ({problem}): set "
-                            "NPEFFICIENT_CACHE to one that nobody else can write") from problem
+                            "NPEFFICIENT_CACHE to one that you can write, and nobody else") from problem

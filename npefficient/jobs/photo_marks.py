@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable
 
 from ..common.paths import open_regular
 from ..common.text import counted
-from ..network.parameters import PHOTO_MARK, Source
+from ..network.parameters import PHOTO_MARK
 
 BLOCK = 1 << 16  # bytes
 
@@ -42,14 +42,14 @@ def count_marked(paths: Iterable, marks: bytes) -> int:
     return sum(photo_mark(path) in known for path in paths) if known else 0
 
 
-def warning_of_known(held_out: Collection, source: Source) -> str:
-    """A warning if weights to start from were fitted to photos that are held out now; "" if they were not."""
-    known = count_marked(held_out, source.photos)
+def warning_of_known(held_out: Collection, start: str, marks: bytes) -> str:
+    """A warning if photos that are held out have marks of a run's start; "" if not."""
+    known = count_marked(held_out, marks)
     if not known:
         return ""
-    return (f"warning: {source.name!r} was fitted to {known:,} of the {counted(len(held_out), 'photo')} held out, so "
-            "that the accuracy is too high, unless only its classifier was, and is replaced; give the seed with which "
-            "its photos were held out, or hold out others")
+    return (f"warning: the weights to start from ({start}) were fitted to {known:,} of the "
+            f"{counted(len(held_out), 'photo')} held out, so that the accuracy is too high; hold out photos that they "
+            "have not seen, such as by the seed of the run that made them")
 
 
 def _each(marks: bytes) -> set[bytes]:

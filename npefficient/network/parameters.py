@@ -16,6 +16,7 @@ from .preprocessing import Preprocessing
 
 TRACKED = "num_batches_tracked"
 PHOTO_MARK = 8  # bytes
+MARKS = "photos", "classifier_photos"  # fields of a Source
 RANDOM_CLASSIFIER = ", random classifier"
 
 
@@ -28,8 +29,15 @@ class Source:
     # "torch-zip", "torch-legacy", "safetensors", "finetuned", "trained", "memory" (arrays from the caller) or "random";
     # with RANDOM_CLASSIFIER at the end if the classifier has not been trained
     kind: str
-    # the photos that a network or its classifier was trained on, PHOTO_MARK bytes for each (`jobs.photo_marks`)
+    # the photos that layers below the classifier were trained on, and those that the classifier alone was fitted to,
+    # PHOTO_MARK bytes for each (`jobs.photo_marks`)
     photos: bytes = field(default=b"", repr=False)
+    classifier_photos: bytes = field(default=b"", repr=False)
+
+    @property
+    def all_photos(self) -> bytes:
+        """The photos that anything of the network was fitted to."""
+        return self.photos + self.classifier_photos
 
     @property
     def random(self) -> str:
@@ -39,7 +47,8 @@ class Source:
     def with_classifier(self, random: bool) -> "Source":
         """The same source with a new classifier: a `random` one, or none."""
         kind = self.kind.removesuffix(RANDOM_CLASSIFIER)
-        return replace(self, kind=kind + RANDOM_CLASSIFIER if random and kind != "random" else kind)
+        kind = kind + RANDOM_CLASSIFIER if random and kind != "random" else kind
+        return replace(self, kind=kind, classifier_photos=b"")
 
 
 @dataclass(frozen=True)
@@ -127,8 +136,9 @@ def check_source(source: Source) -> None:
             raise WeightsError(f"source {what} {quoted(text)}: it must be text without control characters")
     if not re.fullmatch("[0-9a-f]{64}|", source.sha256):
         raise WeightsError(f"source sha256 {quoted(source.sha256)}: it must be 64 hex digits, or empty")
-    if len(source.photos) % PHOTO_MARK:
-        raise WeightsError(f"source photos of {len(source.photos)} bytes: it must be {PHOTO_MARK} for each photo")
+    for name in MARKS:
+        if len(marks := getattr(source, name)) % PHOTO_MARK:
+            raise WeightsError(f"source {name} of {len(marks)} bytes: it must be {PHOTO_MARK} for each photo")
 
 
 def same_bits(one: np.ndarray, other: np.ndarray) -> bool:

@@ -211,7 +211,7 @@ class Run:
     @functools.cached_property
     def marks(self) -> bytes:
         """Of the photos, by which `validate` recognises them, and of those that the start was trained on."""
-        return photo_marks((path for path, _ in self.loader.photos), self.base.source.photos)
+        return photo_marks((path for path, _ in self.loader.photos), self.base.source.all_photos)
 
     def _weights(self) -> Weights:
         """The weights of this moment, or their moving average, as a file has them."""

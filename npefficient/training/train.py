@@ -119,7 +119,7 @@ def train(photos_dir: StrPath, output: StrPath, *, model: str | None = None, wei
         warn(text)
     base = starting_weights(model, weights, dataset.labels, chosen.seed)
     base = replace(base, preprocessing=chosen.preprocessing(base.preprocessing))
-    if known := warning_of_known([path for path, _ in dataset.validation], base.source):
+    if known := warning_of_known([path for path, _ in dataset.validation], base.source.name, base.source.all_photos):
         warn(known)
     training, validation = _loaders(dataset, base, chosen, say, workers=num_threads if workers is None else workers,
                                     exif=exif, max_pixels=max_pixels)

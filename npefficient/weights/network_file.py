@@ -19,7 +19,7 @@ from ..common.text_files import CLASS_NAMES
 from ..errors import ArgumentError, WeightsError
 from ..network import architecture
 from ..network.architecture import Architecture
-from ..network.parameters import TRACKED, Source, check_labels, check_source, same_bits
+from ..network.parameters import MARKS, TRACKED, Source, check_labels, check_source, same_bits
 from ..network.preprocessing import Preprocessing, check_preprocessing
 from .hdf5 import (
     StoredArray,
@@ -85,10 +85,11 @@ def _fill(file, form: Format, weights, arrays: dict[str, np.ndarray], own: dict)
         file.create_dataset(name, data=array.astype(array.dtype.newbyteorder("<"), order="C", copy=False))
     if weights.labels is not None:
         file.create_dataset("labels", data=np.frombuffer("\n".join(weights.labels).encode(), np.uint8))
-    if weights.source.photos:
-        file.create_dataset("photos", data=np.frombuffer(weights.source.photos, np.uint8))
+    marks = {name: getattr(weights.source, name) for name in MARKS}
+    for name in filter(marks.get, marks):
+        file.create_dataset(name, data=np.frombuffer(marks[name], np.uint8))
     attributes = _attributes(form, weights, arrays, own)
-    attributes["sha256"] = _digest(attributes, weights.labels, weights.source.photos)
+    attributes["sha256"] = _digest(attributes, weights.labels, marks)
     for name, value in attributes.items():
         if ATTRIBUTES[name][0] == "text":
             text = value.encode()
@@ -123,11 +124,12 @@ def _attributes(form: Format, weights, arrays: dict[str, np.ndarray], own: dict)
             for name, kind in kinds.items()}
 
 
-def _digest(attributes: dict, labels, photos: bytes) -> str:
-    """The attribute `sha256`, over the other attributes (str, int, float or array), the labels and the photos."""
+def _digest(attributes: dict, labels, marks: dict[str, bytes]) -> str:
+    """The attribute `sha256`, over the other attributes (str, int, float or array), the labels and the photos' marks.
+    """
     values = {k: v.tolist() if isinstance(v, (np.ndarray, np.generic)) else v for k, v in attributes.items()}
     guarded = {"attributes": values, "labels": None if labels is None else list(labels)}
-    guarded |= {"photos": photos.hex()} if photos else {}
+    guarded |= {name: content.hex() for name, content in marks.items() if content}
     return hashlib.sha256(json.dumps(guarded, sort_keys=True).encode()).hexdigest()
 
 
@@ -157,7 +159,7 @@ class Header:
     labels: tuple[str, ...] | None
     source: Source
     attributes: dict  # as str, int, float or array
-    stored: dict[str, StoredArray]  # the labels and photos, as far as there are any
+    stored: dict[str, StoredArray]  # the labels and marks, as far as there are any
 
 
 def read_file(path, readers: dict):
@@ -209,13 +211,15 @@ def read_header(file_id, size: int, form: Format, lengths) -> Header:
     lengths: function of the network -> the length of each attribute whose length depends on it
     """
     attributes = _read_attributes(file_id, form)
+    limits = {"labels": CLASS_NAMES} | dict.fromkeys(MARKS, PHOTOS_LIMIT)
     stored = {name: StoredArray(file_id, name, ("bytes",), (None,), file_size=size, limit=limit)
-              for name, limit in (("labels", CLASS_NAMES), ("photos", PHOTOS_LIMIT)) if has_dataset(file_id, name)}
+              for name, limit in limits.items() if has_dataset(file_id, name)}
     beside = {name: next(read_arrays([array])).tobytes() for name, array in stored.items()}
-    labels, photos = beside["labels"].decode().split("\n") if "labels" in beside else None, beside.get("photos", b"")
-    if _digest({k: v for k, v in attributes.items() if k != "sha256"}, labels, photos) != attributes["sha256"]:
+    labels = beside["labels"].decode().split("\n") if "labels" in beside else None
+    marks = {name: beside.get(name, b"") for name in MARKS}
+    if _digest({k: v for k, v in attributes.items() if k != "sha256"}, labels, marks) != attributes["sha256"]:
         raise WeightsError("its attributes or labels do not match their checksum: the file was altered or damaged")
-    return _header(attributes, labels, photos, stored, lengths)
+    return _header(attributes, labels, marks, stored, lengths)
 
 
 def _read_attributes(file_id, form: Format) -> dict:
@@ -225,7 +229,7 @@ def _read_attributes(file_id, form: Format) -> dict:
     return {name: read_attribute(file_id, name, *ATTRIBUTES[name]) for name in names}
 
 
-def _header(attributes: dict, labels, photos: bytes, stored: dict, lengths) -> Header:
+def _header(attributes: dict, labels, marks: dict[str, bytes], stored: dict, lengths) -> Header:
     for name, value in _CONSTANT.items():
         if attributes.get(name, value) != value:
             raise WeightsError(f"attribute {name!r} is {attributes[name]!r}: it must be {value!r}")
@@ -238,7 +242,7 @@ def _header(attributes: dict, labels, photos: bytes, stored: dict, lengths) -> H
     values = {k: tuple(v.tolist()) if isinstance(v, np.ndarray) else v for k, v in values.items()}
     preprocessing = Preprocessing(**values)
     check_preprocessing(preprocessing)
-    source = Source(*(attributes[f"source_{part}"] for part in ("name", "sha256", "kind")), photos)
+    source = Source(*(attributes[f"source_{part}"] for part in ("name", "sha256", "kind")), **marks)
     check_source(source)
     for name, expected in lengths(network).items():
         if len(attributes[name]) != expected:

@@ -5,8 +5,9 @@ Layout, version 1 (HDF5 1.8's structures, which include checksums; superblock ve
     /<name>                one dataset per parameter under timm's flat name ("blocks.1.0.conv_pw.weight"), unfolded,
                            little-endian float32 or float16, contiguous, no filters, no attributes
     /labels                optional: uint8, the class names as UTF-8 text, separated by one "\\n"
-    /photos                optional: uint8, 8 bytes for each photo that the weights were trained on: the start of a
-                           sha256, see `jobs.photo_marks`; ascending
+    /photos                optional: uint8, 8 bytes for each photo that layers below the classifier were trained on:
+                           the start of a sha256, see `jobs.photo_marks`; ascending
+    /classifier_photos     optional: the same for those that the classifier alone was fitted to
     attributes of the root (text: fixed-length UTF-8; whole numbers: int64; the others float64):
     format                 "npefficient weights"
     format_version         1
@@ -22,7 +23,7 @@ Layout, version 1 (HDF5 1.8's structures, which include checksums; superblock ve
     sha256                 covers everything that the checksums do not: 64 hex digits, of the text
                            json.dumps({"attributes": {name: value, ..}, "labels": [..] or null}, sort_keys=True)
                            over all other attributes; arrays as (nested) lists, floats as Python writes them; with
-                           "photos": hex digits if there are any
+                           "photos" and "classifier_photos": hex digits if there are any
 
 Nothing is folded: the file is lossless and can be exported back. The same weights give the same bytes. The reader
 checks the file's header, then the type and extent of every attribute and label, then their digest, their values, and

@@ -3,6 +3,7 @@ import re
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from fresh import PYTHON, ROOT, environment
@@ -122,3 +123,34 @@ def test_failure_of_a_compilation_is_named_and_leaves_no_list(tmp_path, monkeypa
     with pytest.raises(compiled.NpefficientError, match=f"compiling float32 for {HERE[0].name} failed: exit code 1"):
         shipping.ship(HERE[:1], tmp_path, print)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("arguments, said", [
+    (["bench", "peak"], "bench needs Numba, which is not installed: python -m pip install numba"),
+    (["bench", "kernels", "--op", "pool"], "bench needs Numba"), (["profile", "--seconds", "0.1"], "needs Numba"),
+    (["warmup", "--for", HERE[0].name, "--into", "somewhere"], "Numba compiles the code, and is not installed"),
+], ids=["peak", "kernels", "profile", "warmup"])
+def test_what_needs_numba_says_so(tmp_path, arguments, said):
+    script = WITHOUT_NUMBA.format(blocked=("numba", "llvmlite"), arguments=arguments)
+    done = subprocess.run([*PYTHON, "-c", script], cwd=tmp_path, text=True, capture_output=True,
+                          env=environment(PYTHONPATH=str(ROOT)))
+    assert done.returncode == 1 and said in done.stderr.splitlines()[-1] and not list(tmp_path.iterdir())
+
+
+WITH_A_CHILD = """
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import time; print('here', flush=True); time.sleep(300)"])
+child.wait()
+"""
+
+
+def test_an_interrupt_ends_what_is_running(tmp_path):
+    """The child has the output, too: without its end, nobody would return from `run`."""
+    with pytest.raises(KeyboardInterrupt), ThreadPoolExecutor(2) as pool, shipping.Processes() as processes:
+        quick = pool.submit(processes.run, [sys.executable, "-c", "print('done')"])
+        endless = pool.submit(processes.run, [sys.executable, "-c", WITH_A_CHILD])
+        assert (quick.result().returncode, quick.result().stdout) == (0, "done\n")
+        raise KeyboardInterrupt
+    assert endless.result(timeout=60).returncode != 0
+    with pytest.raises(compiled.NpefficientError, match="it was interrupted"):
+        processes.run([sys.executable, "-c", ""])

@@ -18,8 +18,8 @@ def labels(text: bytes):
     return edit
 
 
-def photos(marks: bytes):
-    return lambda file: file.__setitem__("photos", np.frombuffer(marks, np.uint8))
+def photos(marks: bytes, name: str = "photos"):
+    return lambda file: file.__setitem__(name, np.frombuffer(marks, np.uint8))
 
 
 def without(name):

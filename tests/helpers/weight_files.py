@@ -81,8 +81,8 @@ def digest(file: h5py.File) -> str:
         values[name] = value.decode() if isinstance(value, bytes) else value.tolist()
     labels = bytes(file["labels"][()]).decode().split("\n") if "labels" in file else None
     guarded = {"attributes": values, "labels": labels}
-    if "photos" in file:
-        guarded["photos"] = bytes(file["photos"][()]).hex()
+    for name in {"photos", "classifier_photos"} & set(file):
+        guarded[name] = bytes(file[name][()]).hex()
     return hashlib.sha256(json.dumps(guarded, sort_keys=True).encode()).hexdigest()
 
 

@@ -1,10 +1,16 @@
 """Photos are recognised by a few bytes, wherever they are and whatever they are called."""
+import dataclasses
 import hashlib
 import os
 
+from class_photos import save_classes
+from small import small_weights
+
 from npefficient.jobs import photo_marks
+from npefficient.jobs.finetune import embeddings
+from npefficient.jobs.finetune.finetuning import finetune
 from npefficient.jobs.photo_marks import BLOCK, count_marked, photo_mark
-from npefficient.network.parameters import PHOTO_MARK
+from npefficient.network.parameters import PHOTO_MARK, Source
 
 
 def test_a_mark_is_as_specified(tmp_path):
@@ -38,3 +44,17 @@ def test_copies_are_known_and_changed_photos_are_not(tmp_path):
 def test_without_marks_no_photo_is_read(monkeypatch):
     monkeypatch.setattr(photo_marks, "open_regular", None)
     assert count_marked(["a.jpg"], b"") == 0
+
+
+def test_what_is_held_out_though_layers_were_trained_on_it_is_warned_of(tmp_path, monkeypatch):
+    monkeypatch.setattr(embeddings, "cache_directory", lambda: tmp_path / "cache")
+    photos, said = save_classes(tmp_path / "photos", red=12, green=14, blue=10), []
+    first = finetune(photos, weights=small_weights())
+    marks = photo_marks.photo_marks(photo for photo, chosen in zip(first.photos, first.validation) if not chosen)
+    trained = dataclasses.replace(small_weights(), source=Source("run", "", "trained", marks))
+    same = finetune(photos, weights=trained)
+    assert same.warnings == [] and same.weights.source.photos == marks
+    other = finetune(photos, weights=same.weights, seed=7, say=said.append)
+    seen = sum(other.validation & ~first.validation)
+    (text,) = other.warnings
+    assert 0 < seen < 7 and said == [text] and f"were fitted to {seen} of the 7 photos held out" in text

@@ -87,6 +87,7 @@ VALUES = {
     "label_carriage_return": (labels(TEN.replace(b"j", b"j\r")), r"label 9 is 'j\\r'"),
     "label_line_separator": (labels(TEN.replace(b"a", "a\u2028b".encode())), r"label 0 is 'a\\u2028b'"),
     "photos_9": (photos(b"123456789"), "source photos of 9 bytes: it must be 8 for each"),
+    "classifier_photos_9": (photos(b"123456789", "classifier_photos"), "source classifier_photos of 9 bytes"),
     "label_escape": (labels(TEN.replace(b"a", b"\x1b[31m")), r"label 0 is '\\x1b\[31m'"),
 }
 
@@ -108,6 +109,7 @@ HARMLESS = {  # values that no rule forbids: the digest alone guards them
     "labels": labels(TEN),
     "labels_gone": without("labels"),
     "photos": photos(b"12345678"),
+    "classifier_photos": photos(b"12345678", "classifier_photos"),
     "sha256": attribute("sha256", np.bytes_(b"0" * 64)),
 }
 

@@ -102,14 +102,16 @@ def test_weights_unfit_are_not_written(tmp_path, small, field, value, error, mes
 
 
 def test_weights_keep_the_photos_they_were_fitted_to(tmp_path, small):
-    fitted = Source("a", "", "finetuned", bytes(range(24)))
+    fitted = Source("a", "", "finetuned", photos=bytes(range(24)), classifier_photos=bytes(range(8)))
     write_weights(tmp_path / "a.h5", replace(small, source=fitted))
     assert read_weights(tmp_path / "a.h5").source == fitted and "photos" not in repr(fitted)
     with h5py.File(tmp_path / "a.h5") as file:
-        assert bytes(file["photos"][()]) == fitted.photos and file.attrs["sha256"].decode() == digest(file)
+        assert all(bytes(file[name][()]) == getattr(fitted, name) for name in ("photos", "classifier_photos"))
+        assert file.attrs["sha256"].decode() == digest(file)
     write_weights(tmp_path / "a.h5", replace(small, labels=None, source=fitted), force=True)
     assert read_weights(tmp_path / "a.h5").source == fitted
-    assert fitted.with_classifier(random=False).photos == fitted.photos  # the other layers may be fitted to them
+    new = fitted.with_classifier(random=False)
+    assert (new.photos, new.classifier_photos) == (fitted.photos, b"")
 
 
 # --- the format, read with h5py alone --------------------------------------------------------------------------------

@@ -77,8 +77,8 @@ def run(report, names, peers, threads, batches=(1,), rounds: int = 3, seconds: f
                     found.append((case, run_rounds(case, ready, rounds, seconds)))
     finally:  # after an interrupt, still print the results so far: they took minutes
         if found:
-            table = report.table(f"{precision}, {counted(rounds, 'round')} of {seconds:g} s", COLUMNS[precision],
-                                 "peers")
+            table = report.table(f"{precision}, {counted(rounds, 'round')} of {seconds:g} s, in ms for a batch",
+                                 COLUMNS[precision], "peers")
             for case, results in found:
                 add_rows(table, case, results)
             print(LEGEND, LEGENDS[precision], sep="\n")

@@ -88,7 +88,8 @@ def finetune(photos_dir: StrPath, output: StrPath | None = None, *, model: str |
     best = min(trials, key=lambda trial: trial.loss)
     readable = [photos[place] for place in embeddings.places]
     fitted_to = [photo for photo, chosen in zip(readable, validation) if not chosen]
-    if known := warning_of_known([photo for photo, chosen in zip(readable, validation) if chosen], base.source):
+    if known := warning_of_known([photo for photo, chosen in zip(readable, validation) if chosen], base.source.name,
+                                 base.source.photos):
         warn(known)
     made = _with_classifier(base, fitted, folders.labels, photos_dir, fitted_to, exif, precision)
     logits = _logits(made, x[validation], fitted, precision)
@@ -160,7 +161,8 @@ def _with_classifier(base: Weights, linear: Linear, labels: tuple[str, ...], pho
     how, features = ", turned by EXIF" * exif, f" in {precision}" * (precision != "float32")
     photos = f"{len(fitted_to)} photos of {Path(photos_dir).resolve().name}"
     name = f"{base.source.name}, classifier fitted{features} to {photos}{how}"
-    return replace(made, source=Source(plain(name), "", "finetuned", photo_marks(fitted_to, base.source.photos)))
+    source = Source(plain(name), "", "finetuned", base.source.photos, photo_marks(fitted_to))
+    return replace(made, source=source)
 
 
 def _logits(weights: Weights, embeddings: np.ndarray, linear: Linear, precision: str) -> np.ndarray:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ...common.figure_files import write_json
 from ...common.paths import StrPath, replacing
-from ...common.text import plain
+from ...common.text import counted, plain
 from ...errors import ArgumentError
 from ..rows import Schema
 from .journal import Journal
@@ -118,7 +118,7 @@ class Output:
         for row in self._rows():
             photo = next(photos, None)
             if photo is None:
-                raise ArgumentError(f"{str(self.path)!r} has more rows than the {self.count} photos that are given: "
+                raise ArgumentError(f"{str(self.path)!r} has more rows than the {counted(self.count, 'photo')} given: "
                                     "--resume needs the same photos in the same order, or more of them at the end")
             if plain(photo) != row["photo"]:
                 raise ArgumentError(f"row {self.count + 1} of {str(self.path)!r} is of {row['photo']!r}, photo "

@@ -108,7 +108,7 @@ def validate(model: "Model", directory: StrPath, *, labels_file: StrPath | None 
     found = labelled_photos(directory, names, labels_file)
     labelled = found.photos
     photos = [photo for photo, _ in labelled]
-    fitted_to, warnings = count_marked(photos, model.source.photos), list(found.warnings)
+    fitted_to, warnings = count_marked(photos, model.source.all_photos), list(found.warnings)
     if fitted_to:
         warnings.append(f"warning: these weights were fitted to {fitted_to:,} of these "
                         f"{counted(len(photos), 'photo')}: the figures are too high for new photos; validate on photos "

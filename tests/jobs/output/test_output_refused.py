@@ -45,7 +45,7 @@ def test_other_settings_are_refused(path, suffix, finish):
 
 @forms
 @pytest.mark.parametrize("names, message", [
-    (photos(2), "has more rows than the 2 photos that are given"),
+    (photos(2), "has more rows than the 2 photos given"),
     (["0 a,b.jpg", "other.jpg", "x"], r"row 2 of '.*' is of '1 quo\"te.jpg', photo 2 is 'other.jpg'"),
     ([], "has more rows than the 0 photos"),
 ], ids=["fewer", "another", "none"])
