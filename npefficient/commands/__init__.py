@@ -58,7 +58,7 @@ def _parser(chosen: str | None = None) -> argparse.ArgumentParser:
     parts = parser.add_subparsers(dest="subcommand", metavar="SUBCOMMAND", required=True)
     for name in [chosen] if chosen in SUBCOMMANDS else SUBCOMMANDS:
         module = _module(name)
-        first, _, rest = module.__doc__.partition("\n")
+        first, _, rest = (module.__doc__ or "").partition("\n")  # with python -OO there is none
         part = parts.add_parser(name, help=first.rstrip("."), description=first, epilog=rest.strip() or None,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
         module.add_arguments(part)

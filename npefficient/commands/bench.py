@@ -10,6 +10,7 @@ from .options import (
     add_json,
     add_precision,
     add_threads,
+    batches,
     check_outputs,
     ending,
     model_name,
@@ -81,7 +82,7 @@ def add_arguments(parser):
     part.add_argument("--peer", metavar="NAME,..", type=_training_peer_list, default="all",
                       help=f"some of {', '.join(TRAINING_PEERS)} (default: all that are installed)")
     _threads(part)
-    part.add_argument("--batch", metavar="N,..", type=wholes, default="16",
+    part.add_argument("--batch", metavar="N,..", type=batches, default="16",
                       help="pictures per step, one or more numbers such as 16,32 (default: %(default)s)")
     _rounds(part)
     part = add("photos", "Photos from the file to the logits: decoding, computing, and both together", 1.0)
@@ -97,7 +98,7 @@ def _models(part, default, several):
 
 
 def _batches(part):
-    part.add_argument("--batch", metavar="N,..", type=wholes, default="1",
+    part.add_argument("--batch", metavar="N,..", type=batches, default="1",
                       help="pictures per call, one or more numbers such as 1,16 (default: %(default)s)")
 
 

@@ -71,9 +71,17 @@ share = number(float, "a share above 0 and below 1, such as 0.2", lambda value: 
 seconds = number(float, "a number of seconds above 0 and below an hour", lambda value: 0 < value < 3600)
 
 
+_pictures = number(int, "a number of pictures from 1 to 65,536", lambda value: 1 <= value <= 1 << 16)
+
+
 def wholes(text: str) -> list[int]:
-    """"1,16" -> [1, 16]."""
+    """"1,2" -> [1, 2]."""
     return [whole(word) for word in text.split(",")]
+
+
+def batches(text: str) -> list[int]:
+    """"1,16" -> [1, 16]."""
+    return [_pictures(word) for word in text.split(",")]
 
 
 @option

@@ -42,8 +42,14 @@ def compile_code(layout: Layout, report=lambda text: None) -> tuple[bytes, set[s
 
 def compile_driver(layout: Layout):
     """What Numba makes of `run.make_work`, with all kernels unless they are kept apart: a C callback."""
-    from numba import cfunc, config, types
-
+    try:
+        from numba import cfunc, config, types
+    except ImportError:
+        raise
+    except Exception as problem:  # whatever a reader of YAML raises
+        raise ArgumentError(f"Numba can't be imported ({' '.join(str(problem).split())}): check the environment "
+                            "variables that begin with NUMBA_, and its settings in '.numba_config.yaml' of the "
+                            "current directory") from problem
     if config.DISABLE_JIT:
         raise ArgumentError("NUMBA_DISABLE_JIT is set: without compiling there is no engine; unset it, or make the "
                             "model in Python with backend='reference'")
@@ -90,7 +96,12 @@ class _Process:
         if self.process is None:
             return None
         said, _ = self.process.communicate()
-        return json.loads(said) if self.process.returncode == 0 else None
+        if self.process.returncode:
+            return None
+        try:
+            return json.loads(said.splitlines()[-1])  # a setting of Numba, or a `sitecustomize.py`, can print before it
+        except (IndexError, ValueError):
+            return None
 
     def __enter__(self):
         return self

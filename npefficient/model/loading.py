@@ -164,7 +164,9 @@ def _arrays(given: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
         if isinstance(value, np.ndarray):
             plain_array(what, value)
         try:
-            arrays[name] = np.asarray(value).copy()  # a change of the caller's array must not change the model
+            array = np.asarray(value)
+            # A copy, as a change of the caller's array must not change the model, in this machine's byte order.
+            arrays[name] = array.astype(array.dtype.newbyteorder("="), order="C")
         except Exception as problem:  # tensors on another device, with a gradient or of bfloat16 raise various errors
             raise ArgumentError(f"{what} of type {type(value).__name__} is not an array ({problem}): pass "
                                 "tensor.detach().cpu().float().numpy()") from problem

@@ -87,9 +87,12 @@ def fingerprint(weights: HasParameters, labels: tuple[str, ...]) -> str:
 def check_parameters(parameters: dict[str, np.ndarray], expected: Architecture) -> None:
     """Compare every name, shape, dtype and value with what the architecture requires.
 
-    Raises WeightsError, in this order: with all missing, unexpected and mismatched names; for a value that is not
-    finite; for a negative running variance; for a layer that can exceed float32.
+    Raises WeightsError, in this order: for what is no plain NumPy array; with all missing, unexpected and mismatched
+    names; for a value that is not finite; for a negative running variance; for a layer that can exceed float32.
     """
+    for name, array in parameters.items():
+        if type(array) not in (np.ndarray, np.memmap) and not isinstance(array, np.generic):
+            raise WeightsError(f"{quoted(name)} is of type {type(array).__name__}: it must be a plain NumPy array")
     shapes = expected.parameters()
     problems = [f"missing {name!r} {shape}" for name, shape in shapes.items() if name not in parameters]
     problems += [f"unexpected {quoted(name)} {array.shape}" for name, array in parameters.items() if name not in shapes]

@@ -40,6 +40,10 @@ def test_help_of_every_subcommand(command, subcommand):
     assert code == 0 and out.startswith(f"usage: npefficient {subcommand}")
 
 
+def test_without_docstrings_the_commands_are_there():
+    assert run("-OO", "-m", "npefficient", "list").stdout == run("-m", "npefficient", "list").stdout != ""
+
+
 def test_settings_that_there_are_not_are_warned_of(command, monkeypatch):
     monkeypatch.setenv("NPEFFICIENT_MIROR", "x")
     code, _, err = command("list")

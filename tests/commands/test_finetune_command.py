@@ -137,3 +137,10 @@ def test_letters_that_no_font_has_are_warned_of(command, base, photos, tmp_path)
     code, _, err = command("finetune", photos, "-o", tmp_path / "m.h5", "--weights", base, "--report",
                            tmp_path / "c.png")
     assert code == 0 and f"npefficient: warning: {tmp_path / 'c.png'} has escapes for letters that no installed" in err
+
+
+def test_finetune_the_embedded_model(command, base, photos, tmp_path):
+    code, out, _ = command("finetune", photos, "-o", tmp_path / "mine.h5", "--model", "digits")
+    assert code == 0 and "accuracy " in out
+    made = read_weights(tmp_path / "mine.h5")
+    assert made.preprocessing.input_size == (64, 64) and made.labels == ("blue", "green", "red")

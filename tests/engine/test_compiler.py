@@ -70,6 +70,17 @@ print(code.startswith(machine_code.IMAGE), len(foreign), "numba" in sys.modules,
 
 
 @images
+def test_what_else_a_process_prints_is_no_result(monkeypatch, tmp_path):
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(compiler, "own_process", lambda *_: [sys.executable, "-c", "print('\"ok\"')"])
+    for late, result in ((0, "ok"), (1, None)):
+        (tmp_path / "sitecustomize.py").write_text(
+            f"import atexit\nprint('hello')\nif {late}: atexit.register(print, 'bye')\n")
+        with compiler._Process("driver_part", FLOAT32) as part:
+            assert part.result() == result
+
+
+@images
 @pytest.mark.parametrize("layout", ["FLOAT32", "TRAINING"])
 def test_kernels_part_has_every_kernel_that_the_driver_declares(layout):
     part = run(f"""
@@ -148,6 +159,16 @@ def test_numba_that_may_not_compile_is_an_error(monkeypatch):
 
     monkeypatch.setattr(config, "DISABLE_JIT", 1)
     with pytest.raises(ArgumentError, match="NUMBA_DISABLE_JIT is set: .* backend='reference'"):
+        compiler.compile_driver(FLOAT32)
+
+
+def test_numba_that_can_not_read_its_settings_is_an_error(monkeypatch):
+    class Broken:
+        def __getattr__(self, name):
+            raise ValueError("while parsing\n  a flow mapping")
+
+    monkeypatch.setitem(sys.modules, "numba", Broken())
+    with pytest.raises(ArgumentError, match="imported .while parsing a flow mapping.: check .* '.numba_config.yaml'"):
         compiler.compile_driver(FLOAT32)
 
 

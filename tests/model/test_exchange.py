@@ -145,8 +145,9 @@ def test_state_dict_is_the_weights_under_timms_names(model, file):
 
 
 @pytest.mark.parametrize("give", [dict, lambda arrays: dict(reversed(arrays.items())),
-                                  lambda arrays: {k: v.copy(order="F") for k, v in arrays.items()}],
-                         ids=["as_it_is", "other_order", "fortran"])
+                                  lambda arrays: {k: v.copy(order="F") for k, v in arrays.items()},
+                                  lambda arrays: {k: v.astype(v.dtype.newbyteorder()) for k, v in arrays.items()}],
+                         ids=["as_it_is", "other_order", "fortran", "other_byte_order"])
 def test_load_state_dict(model, give):
     other = random_weights(build("lite0", 4), 9)
     right = npefficient.Model(other, num_threads=1, backend=model.backend)(X)

@@ -32,6 +32,8 @@ def test_check_parameters_accepts(whole):
 
 SPOILT = {  # name -> its new value (None: removed), message
     "missing": ("bn1.bias", lambda a: None, r"missing 'bn1.bias' \(32,\)"),
+    "masked": ("bn1.bias", lambda a: np.ma.masked_invalid(with_value(a, np.nan)), "'bn1.bias' is of type MaskedArray"),
+    "list": ("bn1.bias", lambda a: a.tolist(), "'bn1.bias' is of type list: it must be a plain NumPy array"),
     "missing_count": ("bn1.num_batches_tracked", lambda a: None, r"missing 'bn1.num_batches_tracked' \(\)"),
     "unexpected": ("bn9.bias", lambda a: np.zeros(7, np.float32), r"unexpected 'bn9.bias' \(7,\)"),
     "shape": ("bn1.bias", lambda a: a[:31], r"'bn1.bias' is \(31,\) instead of \(32,\)"),
