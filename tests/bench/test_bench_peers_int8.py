@@ -185,7 +185,7 @@ def test_installed_peers_in_8_bits_and_we_are_judged_by_the_photographs(bench, t
         assert 0.001 < row["error"] < 0.5
     lines = out.splitlines()
     heading = next(line for line in lines if line.startswith("model "))
-    assert lines[lines.index(heading) - 1] == "int8, 1 round of 0.01 s"
+    assert lines[lines.index(heading) - 1] == "int8, 1 round of 0.01 s, in ms for a batch"
     assert heading.split()[-4:] == ["weights", "error", "kept", "verdict"]
 
 

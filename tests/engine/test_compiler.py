@@ -70,14 +70,14 @@ print(code.startswith(machine_code.IMAGE), len(foreign), "numba" in sys.modules,
 
 
 @images
-def test_what_else_a_process_prints_is_no_result(monkeypatch, tmp_path):
+@pytest.mark.parametrize("late, result", [(0, "ok"), (1, None)], ids=["before", "after"])
+def test_what_else_a_process_prints_is_no_result(monkeypatch, tmp_path, late, result):
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(compiler, "own_process", lambda *_: [sys.executable, "-c", "print('\"ok\"')"])
-    for late, result in ((0, "ok"), (1, None)):
-        (tmp_path / "sitecustomize.py").write_text(
-            f"import atexit\nprint('hello')\nif {late}: atexit.register(print, 'bye')\n")
-        with compiler._Process("driver_part", FLOAT32) as part:
-            assert part.result() == result
+    (tmp_path / "sitecustomize.py").write_text(
+        f"import atexit\nprint('hello')\nif {late}: atexit.register(print, 'bye')\n")
+    with compiler._Process("driver_part", FLOAT32) as part:
+        assert part.result() == result
 
 
 @images

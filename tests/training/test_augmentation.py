@@ -102,7 +102,7 @@ def test_the_smallest_photos_have_a_crop(h, w):
     ("hflip", -0.1, "a probability"), ("hflip", True, "a probability"), ("re_prob", 1.5, "a probability"),
     ("re_prob", float("nan"), "a probability"), ("color_jitter", -1, "a strength"),
     ("color_jitter", (1, 1), "a strength"), ("color_jitter", (1, 1, 1, 0.6), "hue of at most 0.5"),
-    ("auto_augment", 9, "a text such as"), ("re_mode", "noise", "one of const, rand, pixel"),
+    ("auto_augment", 9, "a text such as"), ("re_mode", "noise", "one of pixel, rand, const"),
     ("re_count", 0, "at least 1"), ("re_count", 1.0, "a whole number"),
     ("interpolation", "lanczos", "one of random, bilinear, bicubic"),
 ], ids=str)
