@@ -1,5 +1,4 @@
 """Time every engine in interleaved rounds and compare it with ours."""
-import itertools
 import tempfile
 import time
 from dataclasses import dataclass
@@ -71,10 +70,11 @@ def run(report, names, peers, threads, batches=(1,), rounds: int = 3, seconds: f
             with tempfile.TemporaryDirectory() as directory:
                 subject = (make_subject if precision == "float32" else make_photo_subject)(name, directory)
                 random = bool(read_weights(subject.weights).source.random)
-                for batch, count in itertools.product(batches, threads):
-                    case = Case(subject, precision, batch, count, random)
-                    ready = [peer for peer in there[batch] if prepared(peer, case)]
-                    found.append((case, run_rounds(case, ready, rounds, seconds)))
+                for batch in batches:
+                    cases = [Case(subject, precision, batch, count, random) for count in threads]
+                    ready = [peer for peer in there[batch] if prepared(peer, cases[0])]
+                    for case in cases:
+                        found.append((case, run_rounds(case, ready, rounds, seconds)))
     finally:  # after an interrupt, still print the results so far: they took minutes
         if found:
             table = report.table(f"{precision}, {counted(rounds, 'round')} of {seconds:g} s, in ms for a batch",

@@ -88,8 +88,8 @@ def finetune(photos_dir: StrPath, output: StrPath | None = None, *, model: str |
     best = min(trials, key=lambda trial: trial.loss)
     readable = [photos[place] for place in embeddings.places]
     fitted_to = [photo for photo, chosen in zip(readable, validation) if not chosen]
-    if known := warning_of_known([photo for photo, chosen in zip(readable, validation) if chosen], base.source.name,
-                                 base.source.photos):
+    held_out = [photo for photo, chosen in zip(readable, validation) if chosen]
+    if known := warning_of_known(held_out, base.source.name, base.source.photos):
         warn(known)
     made = _with_classifier(base, fitted, folders.labels, photos_dir, fitted_to, exif, precision)
     logits = _logits(made, x[validation], fitted, precision)
