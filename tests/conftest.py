@@ -75,9 +75,10 @@ def command(capsys):
 def nothing_at_hand(monkeypatch):
     """As without official weights, neither in the cache nor in a package."""
     from npefficient import hub
-    from npefficient.hub import packaged
+    from npefficient.hub import packaged, places
 
-    monkeypatch.setattr(hub, "kept", lambda name: None)
+    for module in (hub, places):
+        monkeypatch.setattr(module, "kept", lambda name: None)
     monkeypatch.setattr(packaged, "find", lambda package: None)
 
 

@@ -11,7 +11,7 @@ from live import calibrated, needs_timm, torch
 
 from npefficient import hub
 from npefficient.errors import ArgumentError
-from npefficient.hub import download, pretrained
+from npefficient.hub import download, places, pretrained
 from npefficient.network.variants import VARIANTS
 
 
@@ -34,7 +34,7 @@ def test_pretrained_names_and_addresses_are_the_official_ones(tmp_path, monkeypa
         expected = tmp_path / "weights" / f"{variant.name}-{variant.sha256_prefix}.h5"
         expected.touch()
         assert pretrained(variant.name) == expected
-        assert hub._address(variant) == variant.url
+        assert places.address(variant) == variant.url
 
 
 def test_kept_neither_fetches_nor_converts(weights, monkeypatch):

@@ -12,9 +12,8 @@ import pytest
 from hub_server import CONTENT, FILE, LITE0, OTHER, answer, drop_half_way, hang_up, left, status, unsized
 
 import weights_convert
-from npefficient import hub
 from npefficient.errors import ArgumentError, DownloadError, WeightsError
-from npefficient.hub import download, pretrained
+from npefficient.hub import download, making, pretrained
 
 # (replies, requests made, text)
 FAILURES = {
@@ -139,9 +138,9 @@ def test_pretrained_unwritable_directory(where, weights, monkeypatch):
     if where == "mkdir":  # chmod does not stop root
         monkeypatch.setattr(Path, "mkdir", refuse)
     elif where == "open":
-        monkeypatch.setattr(hub, "open", refuse, raising=False)
+        monkeypatch.setattr(making, "open", refuse, raising=False)
     else:
-        monkeypatch.setattr(hub.tempfile, "TemporaryDirectory", refuse)
+        monkeypatch.setattr(making.tempfile, "TemporaryDirectory", refuse)
     with pytest.raises(DownloadError, match=rf"'{weights}' .*can't be used .*Permission denied.*NPEFFICIENT_CACHE"):
         pretrained("lite0")
 

@@ -7,21 +7,21 @@ import time
 import pytest
 from hub_server import CONTENT, FILE, H5, LITE0, left
 
-from npefficient import hub
-from npefficient.hub import pretrained
+from npefficient.hub import making, pretrained
 from npefficient.network.variants import VARIANTS
 
 CHILD = """
 import time, weights_convert
-from npefficient.hub import download; from npefficient import hub
+from npefficient.hub import pretrained
+from npefficient.network.variants import VARIANTS, Variant
 def convert(source, target, *, force):
     time.sleep(0.3)
     part = target.with_suffix(f".{time.perf_counter_ns()}")
     part.write_bytes(b"converted " + source.read_bytes())
     part.replace(target)
 weights_convert.convert = convert
-hub.VARIANTS[LITE0] = hub.Variant(**VARIANT)
-print(hub.pretrained("lite0", progress=False))
+VARIANTS[LITE0] = Variant(**VARIANT)
+print(pretrained("lite0", progress=False))
 """
 
 
@@ -50,7 +50,7 @@ def test_pretrained_stale_lock_file_blocks_nobody(server, weights):
 def test_pretrained_waits_for_the_holder_of_the_lock_but_not_for_good(server, weights, monkeypatch, capsys):
     fcntl = pytest.importorskip("fcntl")
     weights.mkdir(parents=True)
-    monkeypatch.setattr(hub, "LOCK_WAIT", 0.3)
+    monkeypatch.setattr(making, "LOCK_WAIT", 0.3)
     with open(weights / f".{FILE}.lock", "ab") as holder:
         fcntl.flock(holder, fcntl.LOCK_EX)
         started = time.monotonic()

@@ -12,7 +12,7 @@ from imagenet import PACKAGES, checkpoint, needs_imagenet
 import weights_convert
 from npefficient import hub
 from npefficient.errors import ArgumentError, DownloadError, WeightsError
-from npefficient.hub import Origin, download, origin, packaged, pretrained
+from npefficient.hub import Origin, download, origin, packaged, places, pretrained
 from npefficient.network.variants import VARIANTS, Package
 from npefficient.weights.weight_file import read_weights
 
@@ -164,7 +164,7 @@ def test_where_nothing_can_be_kept_the_package_is_read_as_it_is(cache, site, mon
         raise ArgumentError("no place to keep files; set NPEFFICIENT_CACHE")
 
     if trouble == "no_home":
-        monkeypatch.setattr(hub, "cache_directory", no_home)
+        monkeypatch.setattr(places, "cache_directory", no_home)
     else:
         cache.parent.write_text("a file, no directory")
     with pytest.raises((ArgumentError, DownloadError), match="NPEFFICIENT_CACHE"):
