@@ -9,8 +9,11 @@ the processor, and spills to memory what does not fit its registers.
 """
 import os
 import platform
+import re
 import sys
 from pathlib import Path
+
+from ..errors import ArgumentError
 
 CPUINFO = Path("/proc/cpuinfo")
 X86, ARM64 = ("x86_64", "amd64", "i386", "i686", "x86"), ("aarch64", "arm64")  # Linux, macOS and Windows differ
@@ -24,12 +27,18 @@ def identity() -> tuple:
 
 
 def target() -> tuple[str, str]:
-    """The target to compile for: LLVM's name for this processor, and its features as "+avx2,-avx512f,.."."""
+    """The target to compile for: LLVM's name for this processor, and its features as "+avx2,-avx512f,..".
+
+    Raises ArgumentError for features on which LLVM would end the process.
+    """
     import llvmlite.binding as llvm
 
     name, features = os.environ.get("NUMBA_CPU_NAME"), os.environ.get("NUMBA_CPU_FEATURES")
     if features is None:
         features = "" if name == "generic" else _host_features(llvm)
+    elif features and not re.fullmatch(r"[+-][\w.-]+(,[+-][\w.-]+)*", features):
+        raise ArgumentError(f"NUMBA_CPU_FEATURES={features!r}: it must be names with + or - before each and commas "
+                            "between, such as '+avx2,+fma'")
     return name or llvm.get_host_cpu_name(), features
 
 

@@ -1,9 +1,11 @@
 """What the processor is, by its architecture, by the system's file where there is one, and otherwise by LLVM."""
 import platform
+import re
 import sys
 
 import pytest
 
+from npefficient.errors import ArgumentError
 from npefficient.kernels import processor
 
 CPUINFO = """processor\t: 0
@@ -136,6 +138,13 @@ def test_host_features_of_a_platform_that_can_not_tell():
             raise RuntimeError("not supported")
 
     assert processor._host_features(Silent) == ""
+
+
+@pytest.mark.parametrize("features", ["avx2", "+avx2,fma", "+avx2, +fma", "+", "+avx2,", ","])
+def test_features_that_would_end_the_process_are_refused(monkeypatch, features):
+    monkeypatch.setenv("NUMBA_CPU_FEATURES", features)
+    with pytest.raises(ArgumentError, match=rf"NUMBA_CPU_FEATURES={re.escape(repr(features))}: .*'\+avx2,\+fma'"):
+        processor.target()
 
 
 @pytest.mark.parametrize("architecture, lanes, having, expected", [
