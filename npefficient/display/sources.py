@@ -49,8 +49,10 @@ def _text(function: Callable) -> str:
     if not hasattr(function, "py_func") or text.startswith("@"):
         return text
     flags = function.targetoptions.get("fastmath")
-    allowed = "" if not flags else "(fastmath=True)" if flags is True else f"(fastmath={set(flags)})"
-    return f"@njit{allowed}\n{text}"
+    if not flags:
+        return f"@njit\n{text}"
+    named = "True" if flags is True else "{" + ", ".join(f'"{flag}"' for flag in sorted(flags)) + "}"  # as in a source
+    return f"@njit(fastmath={named})\n{text}"
 
 
 def rows_of(before: Sequence[str], after: Sequence[str]) -> Iterator[Row]:

@@ -16,6 +16,7 @@ from ..kernels.packing import pack_weight, packed_size
 from ..network.folding import fold
 from ..network.parameters import Weights
 from ..network.quantization import QuantizedWeights, float_convs, reads_floats
+from .computable import check_network
 
 # The smallest normal float32. Subnormal numbers are up to 140 times as slow (*measured*), and no logit shows that they
 # are gone: a product with one would only matter in a sum that is as small itself.
@@ -36,7 +37,11 @@ class Packed:
 
 
 def pack(weights: Weights | QuantizedWeights, layout: Layout | None = None) -> Packed:
-    """Store all weights in the order of execution; those in float32 are folded first."""
+    """Store all weights in the order of execution; those in float32 are folded first.
+
+    Raises ArgumentError for a network that compiled kernels can't compute.
+    """
+    check_network(weights.architecture)
     floats = isinstance(weights, Weights)
     layout, network = layout or (FLOAT32 if floats else INT8), weights.architecture
     in_floats = float_convs(network)

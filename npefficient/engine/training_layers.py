@@ -9,6 +9,7 @@ import numpy as np
 from ..kernels.layout import CACHE_LINE, FLOAT, Layout
 from ..kernels.memory import aligned, blocks, read_blocks, write_blocks
 from ..network.architecture import Architecture, Conv, same_padding
+from .computable import check_network
 from .training_steps import AS_IT_IS, EXACT_ROWS, LINEAR, NORM_ROWS, RELU6, Fields
 
 # Bytes of a strip's data, which stay in the second-level cache. The weights are read again for each strip: it should be
@@ -188,7 +189,11 @@ def _sizes(total: int, count: int) -> list[int]:
 
 
 def make_layers(network: Architecture, layout: Layout, pictures: int, height: int, width: int) -> Iterator[Layer]:
-    """All convolutions in order, with memory for their outputs."""
+    """All convolutions in order, with memory for their outputs.
+
+    Raises ArgumentError for a network that compiled kernels can't compute.
+    """
+    check_network(network)
     source = shortcut = None
     for convs, skip in ([(network.stem,), False], *((block.convs, block.skip) for block in network.blocks),
                         [(network.head,), False]):

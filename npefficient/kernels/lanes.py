@@ -3,7 +3,7 @@
 A kernel takes a `Trace`, then addresses and counts. Its Python loops are unrolled by tracing; `Trace.loop` becomes a
 loop in the machine code. So a tile of accumulators is a Python list, and the code reads like the formula:
 
-    def scale(t, x, factor, out, vectors):              # out = x * factor, eight floats at a time
+    def scale(t, x, factor, out, vectors):              # out = x * factor, a vector at a time
         def step(i):
             at = i * t.layout.vector                    # bytes
             t.store(t.load(x + at) * t.splat(factor), out + at)
@@ -12,8 +12,8 @@ loop in the machine code. So a tile of accumulators is a Python list, and the co
     SCALE = kernel(scale, FLOAT32)                      # callable from Numba code: SCALE(x, factor, out, vectors)
 
 Addresses are int64, in bytes. A vector has as many float32 values as the trace's layout has lanes (`layout.py`).
-Activations are whole vectors, so no kernel handles a remainder of channels. Neither this file nor a kernel checks
-anything: the plan guarantees that addresses are valid.
+Activations are whole vectors, so no kernel handles a remainder of channels. A kernel checks nothing when it runs:
+the plan guarantees that addresses are valid.
 """
 import inspect
 import itertools
@@ -23,6 +23,7 @@ from numba import njit
 from numba.core import types
 from numba.extending import intrinsic
 
+from ..errors import ArgumentError
 from .layout import Layout
 from .trace import Int, Trace
 
@@ -64,7 +65,14 @@ def family(function, layout: Layout, exists=None, **axes):
 
     axes: the values of each constant, ascending in equal steps, such as KERNEL=(3, 5)
     exists: `exists(**constants)` tells whether a combination is compiled; the others must never be called
+
+    Raises ArgumentError for values in unequal steps, of which compiled code would choose the wrong ones.
     """
+    for name, values in axes.items():
+        steps = {after - before for before, after in itertools.pairwise(values)}
+        if len(steps) > 1 or min(steps, default=1) < 1:
+            raise ArgumentError(f"{function.__name__}, {name}={tuple(values)}: the values of a constant must ascend in "
+                                "equal steps; make a family for each part that does")
     combinations = [dict(zip(axes, values)) for values in itertools.product(*axes.values())]
     writers = [_writer(function, layout, constants) if exists is None or exists(**constants) else None
                for constants in combinations]

@@ -46,7 +46,9 @@ def test_the_table_has_both_and_code_stays_text():
 
 def test_numba_s_flags_are_shown():
     assert text_of((njit(first),)).startswith("@njit\ndef first")
-    assert text_of((njit(fastmath={"contract"})(first),)).startswith("@njit(fastmath={'contract'})\ndef first")
+    assert text_of((njit(fastmath={"contract"})(first),)).startswith('@njit(fastmath={"contract"})\ndef first')
+    flags = njit(fastmath={"nsz", "reassoc", "contract"})(first)
+    assert text_of((flags,)).startswith('@njit(fastmath={"contract", "nsz", "reassoc"})\ndef first')
     assert text_of((njit(fastmath=True)(first),)).startswith("@njit(fastmath=True)\ndef first")
     assert text_of((first, second)) == "def first(x):\n    return x < 1 & 2\n\ndef second(x):\n    return x < 3 & 2"
 

@@ -1,4 +1,6 @@
 """The tracing layer: vectors of other widths, and what becomes of kernels and families in a module."""
+import re
+
 import numpy as np
 import pytest
 from guarded import Guarded
@@ -6,6 +8,7 @@ from layouts import LANES, VECTOR
 from numba import njit
 from tracing import caller, defined, lanes, same, text_of, traced, vectors
 
+from npefficient.errors import ArgumentError
 from npefficient.kernels.lanes import family, kernel
 from npefficient.kernels.layout import FLOAT32, Layout
 
@@ -181,6 +184,12 @@ def test_family_of_all_combinations():
         run(3, times, vectors(4), out)
         assert lanes(out) == same(*[12] * times, *[7] * (4 - times))
     assert defined(run.compiled) == ["scaled", f"scaled_x{LANES}_3_1", f"scaled_x{LANES}_3_3"]
+
+
+@pytest.mark.parametrize("factors", [(2, 5, 9), (1, 1), (5, 3), (3, 5, 4)])
+def test_familys_constants_ascend_in_equal_steps(factors):
+    with pytest.raises(ArgumentError, match=re.escape(f"scaled, FACTOR={factors}: the values of a constant must")):
+        family(scaled, FLOAT32, FACTOR=factors, TIMES=(1, 3))
 
 
 def test_familys_constants_may_be_computed():
