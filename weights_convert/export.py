@@ -41,10 +41,8 @@ def export(source_h5: StrPath, target: StrPath, *, force: bool = False) -> Expor
     fit into the header; ArgumentError for a target that exists (without `force`) or has a different suffix; OSError if
     the target can't be written.
     """
-    source_h5, place, config = path_of("source_h5", source_h5), path_of("target", target), None
-    if os.fspath(target).endswith(("/", os.sep)) or os.path.isdir(place):
-        place, config = place / MODEL, place / CONFIG
-    target = named(place, (SUFFIX,), f", as timm expects; '{place}/' makes a folder with config.json")
+    source_h5 = path_of("source_h5", source_h5)
+    target, config = export_target(target)
     weights = read_weights(source_h5)
     text = make_config(weights)
     metadata = {"format": "pt", TIMM_CONFIG: json.dumps(text, separators=(",", ":"), ensure_ascii=False),
@@ -56,6 +54,14 @@ def export(source_h5: StrPath, target: StrPath, *, force: bool = False) -> Expor
         _write(config, json.dumps(text, indent=2, ensure_ascii=False).encode(), force)
     _write(target, data, force)
     return Export(weights, target, len(data), config)
+
+
+def export_target(target: StrPath) -> tuple[Path, Path | None]:
+    """The file to write, and the config.json beside it if `target` is a folder; ArgumentError for a wrong suffix."""
+    place, config = path_of("target", target), None
+    if os.fspath(target).endswith(("/", os.sep)) or os.path.isdir(place):
+        place, config = place / MODEL, place / CONFIG
+    return named(place, (SUFFIX,), f", as timm expects; '{place}/' makes a folder with config.json"), config
 
 
 def _write(target: Path, data: bytes, force: bool) -> None:

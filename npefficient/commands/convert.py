@@ -6,14 +6,15 @@ before anything is written. Preprocessing, class names and pool are taken from t
 if there is one; options override it.
 """
 from ..common.text import listed, plain, quoted
-from .options import model_name, whole
+from .options import model_name, weight_output, whole
 from .terminal import say
 
 
 def add_arguments(parser):
     parser.add_argument("source", metavar="CHECKPOINT", help="a .pth file of torch (either format), a .safetensors "
                                                              "file, or a timm hub folder (local-dir:FOLDER)")
-    parser.add_argument("target", metavar="OUT.h5", nargs="?", help="default: the checkpoint's name with .h5")
+    parser.add_argument("target", metavar="OUT.h5", nargs="?", type=weight_output,
+                        help="default: the checkpoint's name with .h5")
     parser.add_argument("--variant", metavar="NAME", type=model_name,
                         help="lite0 to lite4 (default: deduced from the shapes)")
     parser.add_argument("--global-pool", choices=("avg", "max", "avgmax", "catavgmax"),

@@ -5,14 +5,23 @@ The result loads in timm with strict=True. Class names, preprocessing and pool a
 model.safetensors and a config.json, from which timm itself reads them.
 """
 from ..common.text import plain
-from .options import weight_file
+from .options import option, weight_file
 
 
 def add_arguments(parser):
     parser.add_argument("source", metavar="MODEL|FILE.h5", help="a weight file of npefficient, lite0 to lite4 for the "
                                                                 "official weights, or digits for the embedded model")
-    parser.add_argument("target", metavar="OUT.safetensors|FOLDER/", help="the file to write, or a folder for timm")
+    parser.add_argument("target", metavar="OUT.safetensors|FOLDER/", type=_target,
+                        help="the file to write, or a folder for timm")
     parser.add_argument("--force", action="store_true", help="overwrite existing files")
+
+
+@option
+def _target(text: str) -> str:
+    from weights_convert.export import export_target
+
+    export_target(text)
+    return text
 
 
 def run(args) -> int:

@@ -17,7 +17,6 @@ used features are deleted.
 
 Photos that can't be read are named on stderr and left out; the exit code stays 0 as long as each class has two left.
 """
-from ..common.paths import WEIGHT_FILES
 from ..common.picture_files import PICTURES
 from ..common.text import counted, listed, plain, short
 from .options import (
@@ -32,6 +31,7 @@ from .options import (
     number,
     reading,
     share,
+    weight_output,
     weights_path,
 )
 from .terminal import say
@@ -41,7 +41,7 @@ seed = number(int, "a whole number of at least 0", lambda value: value >= 0)
 
 def add_arguments(parser):
     parser.add_argument("photos_dir", metavar="PHOTOS_DIR", help="folder with a sub-folder for each class")
-    parser.add_argument("-o", "--output", metavar="OUT.h5", type=ending(*WEIGHT_FILES), required=True,
+    parser.add_argument("-o", "--output", metavar="OUT.h5", type=weight_output, required=True,
                         help="the weight file to write")
     add_weights(parser)
     add_precision(parser)

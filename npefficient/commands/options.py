@@ -41,13 +41,21 @@ def ending(*suffixes: str):
     """A `type=` of argparse: the name of a file to write, with one of these suffixes."""
     @option
     def convert(text: str) -> str:
-        from ..errors import ArgumentError
+        from ..common.paths import named
 
-        if not text.lower().endswith(suffixes):
-            raise ArgumentError(f"{text!r}: its name must end in {' or '.join(suffixes)}")
+        named(text, suffixes)
         return text
 
     return convert
+
+
+@option
+def weight_output(text: str) -> str:
+    """The name of a weight file to write."""
+    from ..weights.weight_file import weight_target
+
+    weight_target(text)
+    return text
 
 
 def number(kind, rule: str, holds):
@@ -69,8 +77,6 @@ def number(kind, rule: str, holds):
 whole = number(int, "a whole number of at least 1", lambda value: value >= 1)
 share = number(float, "a share above 0 and below 1, such as 0.2", lambda value: 0 < value < 1)
 seconds = number(float, "a number of seconds above 0 and below an hour", lambda value: 0 < value < 3600)
-
-
 _pictures = number(int, "a number of pictures from 1 to 65,536", lambda value: 1 <= value <= 1 << 16)
 
 

@@ -5,12 +5,12 @@ same to the bit as those of the float32 file with --precision int8, which quanti
 class names stay. The float32 weights can't be recovered: keep them for `npefficient export`, `finetune` and `compare`.
 """
 from ..common.text import plain
-from .options import WEIGHT_FILE, weight_file
+from .options import WEIGHT_FILE, weight_file, weight_output
 
 
 def add_arguments(parser):
     parser.add_argument("source", metavar="MODEL|FILE", help=WEIGHT_FILE)
-    parser.add_argument("target", metavar="OUT.h5", help="the file to write")
+    parser.add_argument("target", metavar="OUT.h5", type=weight_output, help="the file to write")
     parser.add_argument("--force", action="store_true", help="overwrite an existing OUT.h5")
 
 

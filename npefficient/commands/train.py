@@ -20,7 +20,6 @@ stays 0.
 """
 from argparse import BooleanOptionalAction
 
-from ..common.paths import WEIGHT_FILES
 from ..common.text import counted, plain
 from ..training.recipe_values import Flag, OrNone, Range, Word
 from ..training.recipes import OPTIONS
@@ -29,12 +28,12 @@ from .options import (
     add_threads,
     add_workers,
     compile_kernels,
-    ending,
     is_file_name,
     model_name,
     reading,
     refusing,
     share,
+    weight_output,
 )
 from .terminal import say
 
@@ -42,7 +41,7 @@ from .terminal import say
 def add_arguments(parser):
     parser.usage = "%(prog)s PHOTOS_DIR -o OUT.h5 [--recipe NAME|FILE] [options]"  # short, as each error repeats it
     parser.add_argument("photos_dir", metavar="PHOTOS_DIR", nargs="?", help="folder with a sub-folder for each class")
-    parser.add_argument("-o", "--output", metavar="OUT.h5", type=ending(*WEIGHT_FILES), help="the weight file to write")
+    parser.add_argument("-o", "--output", metavar="OUT.h5", type=weight_output, help="the weight file to write")
     parser.add_argument("--model", metavar="NAME", type=model_name,
                         help="lite0 to lite4 (default: the network of --from, or lite0)")
     parser.add_argument("--from", dest="start", metavar="WHAT",

@@ -43,17 +43,17 @@ def compile_code(layout: Layout, report=lambda text: None) -> tuple[bytes, set[s
 def compile_driver(layout: Layout):
     """What Numba makes of `run.make_work`, with all kernels unless they are kept apart: a C callback."""
     try:
-        from numba import cfunc, config, types
+        from numba import cfunc, types
     except ImportError:
         raise
     except Exception as problem:  # whatever a reader of YAML raises
         raise ArgumentError(f"Numba can't be imported ({' '.join(str(problem).split())}): check the environment "
                             "variables that begin with NUMBA_, and its settings in '.numba_config.yaml' of the "
                             "current directory") from problem
-    if config.DISABLE_JIT:
-        raise ArgumentError("NUMBA_DISABLE_JIT is set: without compiling there is no engine; unset it, or make the "
-                            "model in Python with backend='reference'")
+    from ..kernels.lanes import check_compiling
     from .run import make_work
+
+    check_compiling()
 
     # Inlined into its C wrapper: LLVM then removes the wrapper's error handling, as nothing in `work` can raise.
     signature = types.int64(*[types.int64] * ARGUMENTS)

@@ -22,7 +22,7 @@ from ..common.checks import is_list, plain_array
 from ..common.text import shown
 from ..errors import ArgumentError, ImageError
 from ..network.preprocessing import Preprocessing, check_preprocessing
-from .photo_file import MODES, as_mode, check_in_chans, open_image
+from .photo_file import MODES, as_mode, check_in_chans, open_image, photo_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -105,8 +105,20 @@ def _prepare(image: "Image | np.ndarray", preprocessing: Preprocessing,
     check_preprocessing(preprocessing)
     check_in_chans(in_chans)
     photo = _to_pil(image, in_chans)
-    photo = as_mode(photo, str(getattr(photo, "filename", "") or type(photo).__name__), MODES[in_chans])
-    return photo, _resized_size(photo.height, photo.width, preprocessing)
+    name = str(getattr(photo, "filename", ""))
+    photo = as_mode(photo, name or type(photo).__name__, MODES[in_chans])
+    size = _resized_size(photo.height, photo.width, preprocessing)
+    _check_size(photo, name, size, preprocessing)
+    return photo, size
+
+
+def _check_size(photo: "Image", name: str, size: tuple[int, int], preprocessing: Preprocessing) -> None:
+    """Raise ImageError for a photo so thin that, resized, it would have a side of no pixels or too many to compute."""
+    (H, W), (rows, columns) = preprocessing.input_size, size
+    if min(rows, columns) < 1 or columns * photo.height > MAX_HELD or rows > MAX_HELD \
+            or rows * min(columns, W) > MAX_COMPUTED:
+        raise ImageError(f"{photo_of(photo, name)}: too thin, resized for {H} rows and {W} columns it would have "
+                         f"{columns} x {rows} pixels; cut out the part that matters")
 
 
 def _resized_size(h: int, w: int, preprocessing: Preprocessing) -> tuple[int, int]:
@@ -125,9 +137,6 @@ def _crop(image: "Image", size: tuple[int, int], preprocessing: Preprocessing) -
     """Resize to `size` and take the middle; uint8 (H, W, C), black (or the mean, for "border") outside the photo."""
     (H, W), (rows, columns) = preprocessing.input_size, size
     (top, out_top, h), (left, out_left, w) = _middle(rows, H), _middle(columns, W)
-    if min(rows, columns) < 1 or columns * image.height > MAX_HELD or rows > MAX_HELD or rows * w > MAX_COMPUTED:
-        raise ImageError(f"photo of {image.width} x {image.height} pixels: too thin, resized for {H} rows and {W} "
-                         f"columns it would have {columns} x {rows} pixels; cut out the part that matters")
     channels, fill = len(image.getbands()), [0]
     if preprocessing.crop_mode == "border":
         fill = [min(max(round(255 * mean), 0), 255) for mean in per_channel(preprocessing.mean, channels)]

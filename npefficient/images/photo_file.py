@@ -100,7 +100,9 @@ def _read(file: BinaryIO, name: str, exif: bool, draft: int | None, max_pixels: 
             image.draft(None, (2 * draft, 2 * draft))
         image.load()
         _check_pixels(image, name, size, max_pixels)
-        return _turned(image, as_mode(image, name, mode)) if exif else as_mode(image, name, mode)
+        photo = _turned(image, as_mode(image, name, mode)) if exif else as_mode(image, name, mode)
+        photo.filename = name  # type: ignore[attr-defined]  # for `photo_of`; Pillow sets it where it opens the file
+        return photo
 
 
 def _identify(file: Any) -> "ImageFile":
@@ -128,6 +130,12 @@ def photo_suffixes() -> frozenset[str]:
     Image.init()
     formats = {*_formats(), "MPO"}  # MPO: several JPEGs in a row, which Pillow opens as a JPEG
     return frozenset(suffix for suffix, name in Image.EXTENSION.items() if name in formats)
+
+
+def photo_of(image: "Image", name: str = "") -> str:
+    """How a message begins about the size of a photo that has been decoded, with its name if that is known."""
+    name = name or str(getattr(image, "filename", ""))
+    return f"photo {f'{name!r} ' if name else ''}of {image.width} x {image.height} pixels"
 
 
 def as_mode(image: "Image", name: str, mode: str) -> "Image":

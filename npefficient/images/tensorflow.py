@@ -25,6 +25,7 @@ import numpy as np
 
 from ..errors import ArgumentError, ImageError
 from ..network.preprocessing import Preprocessing
+from .photo_file import photo_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -66,7 +67,7 @@ def _central_crop(image, size: int) -> tuple[int, int, int, int]:
     share = np.float32(size / (size + CROP_PADDING))
     side = int(share * np.float32(min(image.size)))
     if side < 1:
-        raise ImageError(f"photo of {image.width} x {image.height} pixels: too small, the crop of TensorFlow's "
+        raise ImageError(f"{photo_of(image)}: too small, the crop of TensorFlow's "
                          "preprocessing leaves no pixel")
     left, top = ((whole - side + 1) // 2 for whole in image.size)
     return left, top, left + side, top + side

@@ -19,7 +19,7 @@ import inspect
 import itertools
 
 from llvmlite import ir
-from numba import njit
+from numba import config, njit
 from numba.core import types
 from numba.extending import intrinsic
 
@@ -30,6 +30,13 @@ from .trace import Int, Trace
 _I64 = ir.IntType(64)
 _made = []  # what emits each kernel that was made callable
 _apart = False
+
+
+def check_compiling() -> None:
+    """Raise ArgumentError if Numba's settings forbid compiling: a kernel can't run as plain Python."""
+    if config.DISABLE_JIT:
+        raise ArgumentError("NUMBA_DISABLE_JIT is set: without compiling there is no engine; unset it, or make the "
+                            "model in Python with backend='reference'")
 
 
 def keep_apart() -> None:
@@ -156,6 +163,7 @@ def _argument_names(function) -> tuple:
 
 def _callable(write, names):
     """A Numba intrinsic that takes one int64 for each of `names`, and calls the kernel that `write` emits."""
+    check_compiling()
     _made.append(write)
 
     def generate(context, builder, signature, arguments):

@@ -31,9 +31,11 @@ def checked(x: Any, channels: int, what: str, origin: str) -> np.ndarray:
         raise ArgumentError(f"{what} of type {type(x).__name__}: it must be a NumPy array (N, H, W, {channels}); "
                             f"{origin}")
     plain_array(what, x)
-    if x.ndim != 4 or x.shape[3] != channels or 0 in x.shape[1:]:
+    if x.ndim != 4 or x.shape[3] != channels:
         hint = "add the batch axis with x[None]" if x.ndim == 3 else "channels come last (NHWC)"
         raise ArgumentError(f"{what} of shape {x.shape}: it must be (N, H, W, {channels}); {hint}")
+    if 0 in x.shape[1:]:
+        raise ArgumentError(f"{what} of shape {x.shape}: it has no pixels; H and W must be at least 1")
     if x.dtype != np.float32:
         raise ArgumentError(f"{what} of dtype {x.dtype}: it must be float32, normalised; model.transform makes it "
                             "from a photo or a uint8 array, x.astype(np.float32) from other floats")

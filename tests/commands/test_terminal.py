@@ -239,8 +239,10 @@ def test_a_fault_is_no_difference(command, monkeypatch):
     assert command("compare", "a.h5", "b.h5")[0] == 70
 
 
-def test_numba_without_its_compiler_is_named(place):
-    _, err = npefficient_("classify", "photo.png", "--weights", "small.h5", code=1, NUMBA_DISABLE_JIT="1")
+@pytest.mark.parametrize("arguments", [("classify", "photo.png", "--weights", "small.h5"), ("bench", "peak"),
+                                       ("bench", "kernels", "--layer", "conv_stem"), ("bench", "model")], ids=" ".join)
+def test_numba_without_its_compiler_is_named(place, arguments):
+    _, err = npefficient_(*arguments, code=1, NUMBA_DISABLE_JIT="1")
     assert err.splitlines()[-1] == (b"npefficient: error: NUMBA_DISABLE_JIT is set: without compiling there is no "
                                     b"engine; unset it, or make the model in Python with backend='reference'")
 

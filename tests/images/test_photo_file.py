@@ -10,7 +10,11 @@ from crafted_files import many_scans, tiff
 from pictures import encoded, noise
 from PIL import Image, UnidentifiedImageError
 
+from npefficient.errors import ImageError
+from npefficient.images.image import transform
 from npefficient.images.photo_file import open_image
+from npefficient.images.tensorflow import tf_transform
+from npefficient.network.preprocessing import Preprocessing
 
 
 @pytest.mark.filterwarnings("ignore:Palette images with Transparency")  # from the expected side
@@ -159,6 +163,22 @@ def test_open_image_takes_a_compressed_bmp():
     file = b"BM" + struct.pack("<IHHI", 14 + len(header) + len(rows), 0, 0, 14 + len(header)) + header + rows
     expected = palette[np.repeat(runs, 2, axis=1)[::-1]][..., 2::-1]  # from the bottom up, in the order B G R
     assert np.array_equal(np.asarray(open_image(io.BytesIO(file))), expected)
+
+
+@pytest.mark.parametrize("exif", [False, True])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_photo_of_an_impossible_size_is_named(tmp_path, mode, exif):
+    """What can be decoded, but not prepared, is one of many photos to the user, too."""
+    path = tmp_path / "thin.png"
+    Image.new(mode, (1, 60000)).save(path)
+    with pytest.raises(ImageError, match="photo '.*thin.png' of 1 x 60000 pixels: too thin"):
+        transform(open_image(path, exif=exif))
+    with pytest.raises(ImageError, match="photo '.*thin.png' of 1 x 60000 pixels: too thin"):
+        transform(Image.open(path))
+    with pytest.raises(ImageError, match="photo '.*thin.png' of 1 x 60000 pixels: too small"):
+        tf_transform(open_image(path, exif=exif), Preprocessing())
+    with pytest.raises(ImageError, match="photo of 1 x 60000 pixels: too thin"):
+        transform(np.zeros((60000, 1, 3), np.uint8))
 
 
 def test_open_image_says_nothing_of_pillows_warnings(recwarn):

@@ -107,7 +107,7 @@ X = np.zeros((1, 8, 8, 3), np.float32)
     (X[0], "input of shape (8, 8, 3): it must be (N, H, W, 3); add the batch axis with x[None]"),
     (X.transpose(0, 3, 1, 2), "input of shape (1, 3, 8, 8): it must be (N, H, W, 3); channels come last (NHWC)"),
     (X[..., :2], "input of shape (1, 8, 8, 2)"),
-    (X[:, :0], "input of shape (1, 0, 8, 3)"),
+    (X[:, :0], "input of shape (1, 0, 8, 3): it has no pixels; H and W must be at least 1"),
     (X.astype(np.float64), "input of dtype float64: it must be float32"),
     (X.astype(np.uint8), "input of dtype uint8: it must be float32, normalised; model.transform makes it"),
     (X + np.float32(np.nan), "input with nan: every value must be finite"),
