@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from ..common.paths import StrPath, check_target, replacing
+from ..common.paths import StrPath, check_target, is_same, replacing
 from ..common.text import short
 from ..errors import ArgumentError, NpefficientError, WeightsError
 from ..jobs.output.journal import Journal
@@ -182,7 +182,7 @@ def check_run_files(output: StrPath, start: Any, *, resume: bool, force: bool) -
     path, *_, state = every = paths(output)
     for other in every:
         check_target(other, force=True)
-        if isinstance(start, (str, os.PathLike)) and _is_same(other, start):
+        if isinstance(start, (str, os.PathLike)) and is_same(other, start):
             raise ArgumentError(f"{str(other)!r} is what the run starts from, and it would be overwritten: a resumed "
                                 "run needs it as it is; name another file to write")
     if resume and not os.path.lexists(state):
@@ -193,13 +193,6 @@ def check_run_files(output: StrPath, start: Any, *, resume: bool, force: bool) -
     if there and not (resume or force):
         resumed = "continue with --resume, " * os.path.lexists(state)
         raise ArgumentError(f"{str(there)!r} exists already: {resumed}start again with --force, or name another file")
-
-
-def _is_same(path: Path, other: StrPath) -> bool:
-    try:
-        return os.path.samefile(path, other)
-    except (OSError, ValueError):  # one of them is not there, or can't be a name
-        return False
 
 
 def _numbers(array: np.ndarray, shape: tuple[int, ...]) -> list:
