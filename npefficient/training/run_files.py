@@ -14,6 +14,7 @@ old one or the new one. The table is locked while a run writes it, so that no ot
 import csv
 import io
 import json
+import math
 import os
 import zipfile
 from collections.abc import Mapping
@@ -51,6 +52,12 @@ class Epoch:
     def rank(self) -> tuple[float, float]:
         """The best epoch has the largest."""
         return self.val_top1, -self.val_loss
+
+    @property
+    def possible(self) -> bool:
+        """False where a run can't have these figures."""
+        finite = math.isfinite(self.lr + self.train_loss + self.val_loss)
+        return finite and 0 <= self.val_top1 <= 1 and self.val_photos > 0
 
 
 def best(epochs: list[Epoch]) -> Epoch:
@@ -146,8 +153,13 @@ class RunFiles:
                 epochs = [Epoch(int(first), *rest, int(count), speed)
                           for first, *rest, count, speed in _numbers(arrays.pop("epochs"), (-1, len(fields(Epoch))))]
                 del arrays["settings"]
-                return State({name.removeprefix("learner/"): array for name, array in arrays.items()},
-                             Place(int(epoch), int(batch), int(updates), loss), epochs)
+                place = Place(int(epoch), int(batch), int(updates), loss)
+                if (place.epoch, place.batch, place.updates) != (epoch, batch, updates) or not math.isfinite(loss):
+                    raise ValueError(f"place {[epoch, batch, updates, loss]}")
+                for number, line in enumerate(epochs, 1):
+                    if line.epoch != number or not line.possible:
+                        raise ValueError(f"epoch {number}: {line}")
+                return State({name.removeprefix("learner/"): array for name, array in arrays.items()}, place, epochs)
             except NpefficientError:
                 raise
             except Exception as problem:  # a broken zip or array raises a dozen different classes
