@@ -101,6 +101,8 @@ def _run(arguments: list[str]) -> int:
         terminal.say(f"error: {error}")
     except OSError as error:
         terminal.say(f"error: {error.filename or 'the system'}: {error.strerror or error}")
+    except Warning as warning:  # for whoever has made warnings errors, such as by PYTHONWARNINGS
+        terminal.say(f"error: {warning}")
     except MemoryError:
         terminal.say("error: there is not enough memory")
     except KeyboardInterrupt as stop:

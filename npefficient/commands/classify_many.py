@@ -6,6 +6,7 @@ import sys
 from collections import deque
 from collections.abc import Iterator
 
+from ..common.paths import is_same
 from ..common.progress import Progress
 from ..common.text import counted, plain
 from ..engine.cpus import check_threads
@@ -61,6 +62,8 @@ def _check(args) -> None:
         args.refuse(f"--json with --output {args.output!r}: the suffix of the file sets its format; .jsonl is JSON")
     with refusing(args):
         check_form(args.output, embeddings=args.embeddings)
+    if args.weights is not None and is_same(args.output, args.weights):
+        args.refuse(f"--output {args.output!r}: this file is read, and would be lost; name a different one")
     check_output(args.output, resume=args.resume, force=args.force)
 
 

@@ -51,7 +51,7 @@ def run(args) -> int:
         args.refuse("more than one PHOTO: they are for --precision; without it, name a single one")
     if args.precision is None and args.layers and not args.photos:
         args.refuse("--layers without a PHOTO: name a photo on which to compare activations")
-    check_outputs(args, "json", force=True)
+    check_outputs(args, "json", force=True, reads=[args.a, args.b, *args.photos])
     image = open_image(args.photos[0], **reading(args)) if args.photos and args.precision is None else None
     a, b = (load_weights(weight_file(given)) for given in (args.a, args.b))
     found = compare(a, b, image, every_layer=args.layers, tolerance=args.tolerance)

@@ -13,6 +13,7 @@ from .options import (
     add_reading,
     add_threads,
     add_weights,
+    check_outputs,
     compile_kernels,
     demo_photos,
     ending,
@@ -57,6 +58,7 @@ def run(args) -> int:
 
     if args.no_occlusion and args.patch is not None:
         args.refuse("--patch is what to cover, and --no-occlusion covers nothing: omit one of the two")
+    check_outputs(args, "output", "png", force=args.force, reads=[args.photo, args.weights])
     photo, how = _photo(args), reading(args)
     html, png = _targets(args, photo)
     with contextlib.ExitStack() as files:

@@ -72,7 +72,7 @@ def run(args) -> int:
     check_installed()
     if args.report:
         check_matplotlib("finetune")
-    check_outputs(args, "output", "json", "report", force=args.force)
+    check_outputs(args, "output", "json", "report", force=args.force, reads=[args.weights])
     check_folder(args.photos_dir, "a sub-folder for each class")
     workers, how = check_threads(args.threads) if args.workers is None else args.workers, reading(args)
     precision = args.precision or "float32"  # that of the weights, as no others can be fitted to

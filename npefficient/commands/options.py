@@ -192,14 +192,17 @@ def add_json(parser) -> None:
     parser.add_argument("--json", metavar="FILE", help="write all figures as JSON; overwrites an existing file")
 
 
-def check_outputs(args, *options: str, force: bool) -> None:
+def check_outputs(args, *options: str, force: bool, reads=()) -> None:
     """Check, before any work, that the output files given by `options`, such as "output", can all be written.
 
-    Two options with the same file are a usage error. Raises ArgumentError as `check_target` does.
+    reads: the files that the command reads, or None for those that were not given
+
+    Two options with the same file are a usage error, and so is an output that is one of `reads`. Raises ArgumentError
+    as `check_target` does.
     """
     from pathlib import Path
 
-    from ..common.paths import check_target
+    from ..common.paths import check_target, is_same
 
     seen = {}
     for option in options:
@@ -209,6 +212,8 @@ def check_outputs(args, *options: str, force: bool) -> None:
         before = seen.setdefault(Path(given).absolute(), option)
         if before != option:
             args.refuse(f"--{before} and --{option} {given!r}: they are the same file; name two different ones")
+        if any(source is not None and is_same(given, source) for source in reads):
+            args.refuse(f"--{option} {given!r}: this file is read, and would be lost; name a different one")
         check_target(given, force=force)
 
 

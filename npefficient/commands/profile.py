@@ -36,7 +36,7 @@ def run(args) -> int:
     from ..model.loading import in_precision, load_stored
     from ..model.model import precision_of
 
-    check_outputs(args, "json", "trace", force=True)
+    check_outputs(args, "json", "trace", force=True, reads=[args.photo, args.weights])
     threads = check_threads(args.threads)
     weights = load_stored(args.weights) if args.weights else _weights(args.model)
     weights = in_precision(weights, precision_of(weights, args.precision))

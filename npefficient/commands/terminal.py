@@ -1,4 +1,5 @@
 """A command's standard streams, warnings and signals."""
+import _thread
 import contextlib
 import errno
 import os
@@ -10,6 +11,7 @@ from collections import Counter
 
 from ..common.text import ERROR, plain, short
 
+AGAIN = 0.01  # seconds after which an interrupt that Python has ignored is raised again
 ALIKE = 5  # warnings shown per place in the code; a job over many photos could give millions
 
 
@@ -23,7 +25,8 @@ class Terminated(KeyboardInterrupt):
 
 @contextlib.contextmanager
 def guarded():
-    """In the block, all output passes through `Stream`, warnings are printed like errors, and SIGTERM raises.
+    """In the block, all output passes through `Stream`, warnings are printed like errors, SIGTERM raises, and no
+    interrupt is lost.
 
     Streams that were closed at the start go to the null device; otherwise the next file opened would take their number.
     """
@@ -34,7 +37,7 @@ def guarded():
     sys.stderr = Stream(sys.stderr or open(2, "w", closefd=False), None)
     warnings.showwarning = _warnings_shower()
     try:
-        with _terminable():
+        with _terminable(), _not_ignored():
             yield
     finally:
         sys.stdin, sys.stdout, sys.stderr, warnings.showwarning = before
@@ -139,3 +142,31 @@ def _terminable():
         yield
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def _not_ignored():
+    """Raise an interrupt again that Python ignored, as it does with any exception in a finalizer or in the callback of
+    a weak reference. It says so to `sys.unraisablehook`, where raising has no effect either.
+    """
+    before = sys.unraisablehook
+
+    def again(ignored) -> None:
+        if not isinstance(ignored.exc_value, KeyboardInterrupt):
+            return before(ignored)
+        number = signal.SIGTERM if isinstance(ignored.exc_value, Terminated) else signal.SIGINT
+        threading.Timer(AGAIN, _interrupt, [number]).start()
+
+    sys.unraisablehook = again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
+def _interrupt(number: int) -> None:
+    """Send the main thread a signal."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident, number)  # also ends a wait, such as for other threads
+    else:
+        _thread.interrupt_main(number)

@@ -56,7 +56,7 @@ def run(args) -> int:
     from ..jobs.class_folders import check_folder
     from ..jobs.validate.validation import validate
 
-    check_outputs(args, "csv", "json", force=args.force)
+    check_outputs(args, "csv", "json", force=args.force, reads=[args.labels_file, args.weights])
     check_folder(args.directory)
     workers, how = check_threads(args.threads) if args.workers is None else args.workers, reading(args)
     model = make_model(args, num_threads=1)

@@ -129,6 +129,14 @@ def check_target(target: StrPath, *, force: bool) -> None:
     _check_free(target, force)
 
 
+def is_same(path: StrPath, other: StrPath) -> bool:
+    """True if both name one file, or directory, that is there."""
+    try:
+        return os.path.samefile(path, other)
+    except (OSError, ValueError):  # one of them is not there, or can't be a name
+        return False
+
+
 def named(target: StrPath, suffixes: tuple[str, ...], more: str = "") -> Path:
     """The path of a file to write; raises ArgumentError, with `more` at its end, unless it has one of the suffixes."""
     path = path_of("target", target)

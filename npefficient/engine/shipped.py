@@ -22,9 +22,10 @@ HASHES = "hashes.json"
 def find(layout: Layout, refuse=lambda path, problem: None) -> tuple[Path, bytes] | None:
     """(file, code) of the best shipped target that this processor can run; None if there is none.
 
-    `refuse(path, problem)` is told if that file is not what was built: altered, or beside other sources.
+    `refuse(path, problem)` is told if that file is not what was built: altered, or beside other sources; and if the
+    list of them is damaged.
     """
-    content = _listed()
+    content = _listed(refuse)
     for target in TARGETS:
         for name, entry in content["targets"].get(target.name, {}).items():
             if entry["layout"] == asdict(layout) and not target.missing():
@@ -40,13 +41,17 @@ def misfits(layout: Layout) -> list[str]:
     return [f"{name} {reason}" for name, reason in reasons.items() if reason]
 
 
-def _listed() -> dict:
-    listed = OBJECTS / HASHES
+def _listed(refuse=lambda path, problem: None) -> dict:
+    listed, nothing = OBJECTS / HASHES, {"sources": "", "targets": {}}
     if not listed.is_file():
-        return {"sources": "", "targets": {}}
+        return nothing
     import json  # takes some milliseconds
 
-    return json.loads(listed.read_bytes())
+    try:
+        return json.loads(listed.read_bytes())
+    except (OSError, ValueError) as problem:
+        refuse(listed, f"it is damaged ({problem})")
+        return nothing
 
 
 def _misfit(target: Target, layout: Layout, entries) -> str | None:

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..common.checks import path_of
-from ..common.paths import StrPath, check_target
+from ..common.paths import StrPath, check_target, is_same
 from ..errors import ArgumentError
 from ..model.loading import load_weights
 from ..network import quantization
@@ -37,7 +37,7 @@ def quantize(source: StrPath, target: StrPath, *, force: bool = False) -> Quanti
     source, target = path_of("source", source), weight_target(target)
     check_target(target, force=force)
     weights = quantization.quantize(load_weights(source))
-    if target.exists() and target.samefile(source):
+    if is_same(target, source):
         raise ArgumentError(f"the target {str(target)!r} is the source itself, and its float32 weights would be lost: "
                             "name a different file")
     write_quantized(target, weights, force=force)

@@ -14,6 +14,7 @@ old one or the new one. The table is locked while a run writes it, so that no ot
 import csv
 import io
 import json
+import math
 import os
 import zipfile
 from collections.abc import Mapping
@@ -23,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from ..common.paths import StrPath, check_target, replacing
+from ..common.paths import StrPath, check_target, is_same, replacing
 from ..common.text import short
 from ..errors import ArgumentError, NpefficientError, WeightsError
 from ..jobs.output.journal import Journal
@@ -51,6 +52,12 @@ class Epoch:
     def rank(self) -> tuple[float, float]:
         """The best epoch has the largest."""
         return self.val_top1, -self.val_loss
+
+    @property
+    def possible(self) -> bool:
+        """False where a run can't have these figures."""
+        finite = math.isfinite(self.lr + self.train_loss + self.val_loss)
+        return finite and 0 <= self.val_top1 <= 1 and self.val_photos > 0
 
 
 def best(epochs: list[Epoch]) -> Epoch:
@@ -146,8 +153,13 @@ class RunFiles:
                 epochs = [Epoch(int(first), *rest, int(count), speed)
                           for first, *rest, count, speed in _numbers(arrays.pop("epochs"), (-1, len(fields(Epoch))))]
                 del arrays["settings"]
-                return State({name.removeprefix("learner/"): array for name, array in arrays.items()},
-                             Place(int(epoch), int(batch), int(updates), loss), epochs)
+                place = Place(int(epoch), int(batch), int(updates), loss)
+                if (place.epoch, place.batch, place.updates) != (epoch, batch, updates) or not math.isfinite(loss):
+                    raise ValueError(f"place {[epoch, batch, updates, loss]}")
+                for number, line in enumerate(epochs, 1):
+                    if line.epoch != number or not line.possible:
+                        raise ValueError(f"epoch {number}: {line}")
+                return State({name.removeprefix("learner/"): array for name, array in arrays.items()}, place, epochs)
             except NpefficientError:
                 raise
             except Exception as problem:  # a broken zip or array raises a dozen different classes
@@ -182,7 +194,7 @@ def check_run_files(output: StrPath, start: Any, *, resume: bool, force: bool) -
     path, *_, state = every = paths(output)
     for other in every:
         check_target(other, force=True)
-        if isinstance(start, (str, os.PathLike)) and _is_same(other, start):
+        if isinstance(start, (str, os.PathLike)) and is_same(other, start):
             raise ArgumentError(f"{str(other)!r} is what the run starts from, and it would be overwritten: a resumed "
                                 "run needs it as it is; name another file to write")
     if resume and not os.path.lexists(state):
@@ -193,13 +205,6 @@ def check_run_files(output: StrPath, start: Any, *, resume: bool, force: bool) -
     if there and not (resume or force):
         resumed = "continue with --resume, " * os.path.lexists(state)
         raise ArgumentError(f"{str(there)!r} exists already: {resumed}start again with --force, or name another file")
-
-
-def _is_same(path: Path, other: StrPath) -> bool:
-    try:
-        return os.path.samefile(path, other)
-    except (OSError, ValueError):  # one of them is not there, or can't be a name
-        return False
 
 
 def _numbers(array: np.ndarray, shape: tuple[int, ...]) -> list:

@@ -17,7 +17,7 @@ from PIL import Image
 
 import npefficient
 import weights_convert
-from npefficient.commands import SETTINGS, SUBCOMMANDS, bench, options
+from npefficient.commands import SETTINGS, SUBCOMMANDS, bench, info, options
 from npefficient.engine import compiled, cpus
 
 
@@ -200,3 +200,10 @@ def test_compiling_gives_signs_of_life(monkeypatch):
     lines = said.getvalue().splitlines()
     assert "compiling" in lines and len(lines) >= 3 and {line[-2:] for line in lines} == {"ng", " s"}
     assert not [thread for thread in threading.enumerate() if thread.name.endswith("(tick)")]
+
+
+def test_warning_that_was_made_an_error_is_no_bug(command, monkeypatch):
+    monkeypatch.setattr(info, "run", lambda args: warnings.warn("the text", RuntimeWarning, stacklevel=2))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # as PYTHONWARNINGS=error does
+        assert command("info", "lite0") == (1, "", "npefficient: error: the text\n")

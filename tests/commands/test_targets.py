@@ -1,6 +1,9 @@
 """Names of files that are written: the same rule whichever function or command writes them."""
+import os
+
 import pytest
 from checkpoints import network, save
+from PIL import Image
 from small import small_model, small_weights
 
 import npefficient
@@ -40,3 +43,25 @@ def test_exports_end_in_safetensors_or_are_folders(name, tmp_path, capsys):
     assert not (tmp_path / name).exists()
     assert main(["export", str(tmp_path / "a.h5"), f"{tmp_path / name}/"]) == 0
     assert (tmp_path / name / "model.safetensors").exists() and (tmp_path / name / "config.json").exists()
+
+
+@pytest.mark.parametrize("arguments", [
+    ("classify", "photo.png", "--weights", "a.h5", "--output", "./a.h5", "--force"),
+    ("compare", "a.h5", "a.h5", "--json", "link.h5"),
+    ("compare", "a.h5", "a.h5", "photo.png", "--json", "photo.png"),
+    ("explain", "photo.png", "--weights", "a.h5", "--png", "photo.png", "--force"),
+    ("finetune", ".", "--weights", "a.h5", "-o", "a.h5", "--force"),
+    ("profile", "photo.png", "--weights", "a.h5", "--trace", "photo.png"),
+    ("validate", ".", "--weights", "a.h5", "--labels-file", "labels.csv", "--csv", "labels.csv", "--force"),
+], ids=lambda arguments: arguments[0])
+def test_what_a_command_reads_is_no_target(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    small_model().save("a.h5")
+    os.link("a.h5", "link.h5")
+    Image.new("RGB", (40, 30)).save("photo.png")
+    (tmp_path / "labels.csv").write_text("photo.png,0\n")
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert "': this file is read, and would be lost; name a different one" in capsys.readouterr().err
+    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir()}

@@ -8,7 +8,10 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import warnings
+import weakref
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -263,6 +266,19 @@ def test_interrupted_is_a_line_and_a_code(command, monkeypatch, usual_sigterm, n
     monkeypatch.setattr(info, "run", lambda args: signal.raise_signal(number))
     assert command("info", "lite0") == (code, "", "npefficient: interrupted\n")
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl_c", "terminated"])
+def test_interrupt_that_python_ignores_is_raised_again(command, monkeypatch, usual_sigterm, number, code):
+    def run(args):
+        thing = Counter()
+        gone = weakref.ref(thing, lambda _: signal.raise_signal(number))
+        del thing
+        time.sleep(10)  # the interrupt ends it
+        return gone
+
+    monkeypatch.setattr(info, "run", run)
+    assert command("info", "lite0") == (code, "", "npefficient: interrupted\n")
 
 
 def test_sigterm_that_is_ignored_stays_so(command, monkeypatch):

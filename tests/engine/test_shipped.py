@@ -150,6 +150,17 @@ def test_file_that_was_not_built_is_refused(listed, having, tmp_path, change, pr
     assert found is None and name == "x86-64-v3-float32.code" and re.search(problem, said)
 
 
+@pytest.mark.parametrize("keep", [0, 50], ids=["empty", "truncated"])
+def test_damaged_list_is_refused(listed, having, tmp_path, keep):
+    listed(*BOTH)
+    having("x86_64", *V3)
+    path = tmp_path / "hashes.json"
+    path.write_bytes(path.read_bytes()[:keep])
+    found, ((name, said),) = find()
+    assert found is None and name == "hashes.json" and said.startswith("it is damaged (")
+    assert shipped.misfits(FLOAT32) == []
+
+
 def test_code_of_other_sources_is_refused(listed, having, monkeypatch):
     listed(*BOTH)
     having("x86_64", *V4)

@@ -42,12 +42,15 @@ class ClassNames:
         """The class of each name, all of them named in the same way.
 
         Labels are tried first, then synset ids, then numbers, which may have leading zeros. Raises ArgumentError where
-        no way fits all: with the names that are unknown in every way or, if there are none, an example of each way.
+        no way fits all: with the names that are unknown in every way or, if there are none, an example of each way. So
+        it does where all are numbers of classes, but some are also labels, and those of other classes.
         """
         known = {}  # way -> the names that are known in it
-        for way, classes in self.ways().items():
+        ways = self.ways()
+        for way, classes in ways.items():
             found = [classes.get(name.lstrip("0") or "0" if way.startswith("index") else name) for name in names]
             if None not in found:
+                self._check_clear(names, found, ways["label"], what)
                 return found
             known[way] = [name for name, index in zip(names, found) if index is not None]
         rule = f"a class is named by its {' or '.join(known)}, all in the same way"
@@ -58,6 +61,14 @@ class ClassNames:
                                 f"these weights; {rule}")
         examples = [f"{some[0]!r} ({way})" for way, some in known.items() if some]
         raise ArgumentError(f"{what} are named in different ways, {' and '.join(examples)}; {rule}")
+
+    def _check_clear(self, names: list[str], found: list[int], labels: dict[str, int], what: str) -> None:
+        """Raise ArgumentError where a name that was not taken as a label is the label of another class."""
+        for name, index in zip(names, found):
+            if labels.get(name, index) != index:
+                unknown = next(name for name in names if name not in labels)
+                raise ArgumentError(f"{what} {name!r} is a label and, as a number, the class {self.labels[index]!r}; "
+                                    f"{unknown!r} is no label of these weights: name all by their labels")
 
 
 @dataclass

@@ -45,6 +45,8 @@ def test_find(names, given, expected):
     (IMAGENET, ["goldfinch, Carduelis carduelis", "n01440764", "n01443537"],
      r"'goldfinch, Carduelis carduelis' \(label\) and 'n01440764' \(synset id\); "),
     (FIVE, ["cat", "1", "pig", "cow", "fox", "pig"], "folders 'pig', 'fox': no label"),
+    (ClassNames(("1", "2", "3")), ["0", "1", "2"],
+     "folders '1' is a label and, as a number, the class '2'; '0' is no label of these weights: name all by"),
     (FIVE, ["0", "5", "-1"], "folders '5', '-1': no index from 0 to 4"),
     (ClassNames(FIVE.labels, 1), ["0", "1"], "folders '0': no index from 1 to 5"),
     (FIVE, ["Cat", "dog"], "'Cat': no label"),
@@ -52,8 +54,8 @@ def test_find(names, given, expected):
     (IMAGENET, ["n01440764", "n00000001"], "'n00000001': no synset id .* label or synset id or index from 0 to 999"),
     (IMAGENET, ["crane"], "'crane': no label"),
     (FIVE, ["n01440764"], "'n01440764': no label"),
-], ids=["none_of_both", "mixed", "mixed_imagenet", "mixed_and_none", "number", "from_one", "case", "many", "synset",
-        "ambiguous", "synset_of_others"])
+], ids=["none_of_both", "mixed", "mixed_imagenet", "mixed_and_none", "label_or_number", "number", "from_one", "case",
+        "many", "synset", "ambiguous", "synset_of_others"])
 def test_find_refuses(names, given, text):
     with pytest.raises(ArgumentError, match=text):
         names.find(given, "folders")
