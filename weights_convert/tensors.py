@@ -82,7 +82,7 @@ def check_numbers(what: str, values) -> tuple[int, ...]:
         raise WeightsError(f"the {what} is {quoted(values)}: it must be a tuple of whole numbers")
     for value in values:
         if type(value) is not int or not 0 <= value < LIMIT:
-            raise WeightsError(f"the {what} holds {quoted(value)}: it must be a whole number from 0 up, below 2**60")
+            raise WeightsError(f"{quoted(value)} in the {what}: it must be a whole number from 0 up, below 2**60")
     if len(values) > MAX_DIMENSIONS:
         raise WeightsError(f"the {what} has {len(values)} entries: the limit is {MAX_DIMENSIONS}")
     return tuple(values)

@@ -25,7 +25,8 @@ def check_settings(path, before: dict, wanted: dict) -> None:
     """Raise ArgumentError, with the settings that differ, unless the rows at `path` were made with `wanted`."""
     names = [name for name in {**wanted, **before} if before.get(name) != wanted.get(name)]
     if names:
-        words = {"weights": "weights that came from", "sha256": "weights whose sha256 is"}  # not what was typed
+        words = {"weights": "weights that came from", "sha256": "weights whose sha256 is",
+                 "embedding": "embeddings of length"}  # not what was typed
         differ = "; ".join(f"{words.get(name, plain(name[:40]))} {_shown(before.get(name))}, and now "
                            f"{_shown(wanted.get(name))}" for name in names[:SHOWN])
         raise ArgumentError(f"{str(path)!r} was begun with {differ}: --resume needs the same; repeat that command "
