@@ -39,6 +39,6 @@ class Activation:
 
 
 def of_layer(layer, layout: Layout, buffer) -> Activation:
-    """The output of a layer (`architecture.LayerShape`) in a buffer of the arena (`plan.Buffer`)."""
+    """The output of a layer (`architecture.LayerShape`) in a buffer of the arena (`arena.Buffer`)."""
     return Activation(layout=layout, item=buffer.item, offset=buffer.offset, height=layer.out_height,
                       width=layer.out_width, channels=layer.out_channels)

@@ -17,7 +17,7 @@ from ..network.folding import fold
 from ..network.parameters import Weights
 from ..network.quantization import QuantizedWeights, float_convs, reads_floats
 
-# The smallest normal float32. Subnormal numbers are up to 140 times as slow (*measured*), and no logit shows that they
+# The smallest normal float32. Subnormal numbers are up to 140 times as slow (measured), and no logit shows that they
 # are gone: a product with one would only matter in a sum that is as small itself.
 TINY = np.finfo(np.float32).tiny
 
