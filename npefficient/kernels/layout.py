@@ -129,6 +129,10 @@ class Layout:
         """Pixels of a tile that is `vectors` vectors wide, see `tile_pixels`."""
         return tile_pixels(vectors, self.registers, self.inputs_kept, self.longest_tile)
 
+    def has_tile(self, VECTORS: int, HALF: int, PIXELS: int) -> bool:
+        """False for a pointwise tile that does not fit the registers, and for a panel that no layer has."""
+        return PIXELS <= self.largest_tile(VECTORS) and (not HALF or self.lanes > 8 and VECTORS > 1)
+
 
 FLOAT32 = Layout(*vector_unit())
 TRAINING = Layout(*vector_unit(), training=True)
