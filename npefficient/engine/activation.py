@@ -36,9 +36,3 @@ class Activation:
 
     def _blocks(self, arena):
         return blocks(arena[self.offset :], self.layout, *self.shape, self.item)
-
-
-def of_layer(layer, layout: Layout, buffer) -> Activation:
-    """The output of a layer (`architecture.LayerShape`) in a buffer of the arena (`arena.Buffer`)."""
-    return Activation(layout=layout, item=buffer.item, offset=buffer.offset, height=layer.out_height,
-                      width=layer.out_width, channels=layer.out_channels)

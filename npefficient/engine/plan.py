@@ -15,7 +15,7 @@ from ..kernels.layout import AVERAGE, AVERAGE_AND_MAXIMUM, FLOAT, MAXIMUM
 from ..kernels.memory import ALIGNMENT, SCRATCH
 from ..kernels.packing import taps
 from ..network.architecture import Architecture, LayerShape, same_padding
-from .activation import Activation, of_layer
+from .activation import Activation
 from .arena import Buffer, place
 from .pack import Packed
 
@@ -244,13 +244,14 @@ class _Planner:
                 row["scale"] = out.scale.offset
             if residual is not None:
                 row["has_residual"], row["residual"] = 1, residual.offset - out.offset
-        outputs = {name: of_layer(layer, self.layout, out) for name, (_, layer, out) in self.kept.items()}
-        features = None
-        if self.given:
-            x, height, width, channels = self.given
-            features = Activation(layout=self.layout, item=x.item, offset=x.offset, height=height, width=width,
-                                  channels=channels)
+        outputs = {name: self._activation(out, layer.out_height, layer.out_width, layer.out_channels)
+                   for name, (_, layer, out) in self.kept.items()}
+        features = self._activation(*self.given) if self.given else None
         return Plan(table, tuple(self.layers[:count]), size, self.scratch_size, outputs, features)
+
+    def _activation(self, buffer: Buffer, height: int, width: int, channels: int) -> Activation:
+        return Activation(layout=self.layout, item=buffer.item, offset=buffer.offset, height=height, width=width,
+                          channels=channels)
 
 
 def make_plan(network: Architecture, packed: Packed, height: int, width: int, threads: int = 1,
