@@ -21,12 +21,12 @@ from ..jobs.stream import needed, shift_by_fast_decode, stream
 from ..model.model import Model
 from ..network.architecture import build
 from ..network.parameters import random_weights
+from .measure import WARM_UP
 from .report import progress
 
 SIZES = {"500x375": (375, 500, 16), "4000x3000": (3000, 4000, 4)}  # rows, columns, number of different photos
 OCTAVES = (3, 12, 48, 192)  # rows of the noise that a photo is made of
 ROUNDS = 3
-WARM_UP = 0.25  # as a fraction of the measured time
 COLUMNS = {"photos": "<22", "MB": ">6.2f", "decode/s": ">10.1f", "compute/s": ">10.1f", "both/s": ">10.1f",
            "best/s": ">10.1f", "of best": ">8.1%", "of slower": ">9.1%", "logits move": ">12.2%"}
 LEGEND = """\

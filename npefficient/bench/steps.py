@@ -24,6 +24,8 @@ from ..network.quantized_reference import QuantizedNetwork, from_float32, quanti
 from ..network.reference import linear
 from .verify import LOGITS, verify
 
+QUANTISES = "input of "  # how the name of what quantises a layer's input begins
+
 
 def memory_held(engine: Engine) -> tuple[int, int]:
     """Bytes of the arenas that an engine keeps for its next calls, and of all threads' scratch memory."""
@@ -98,7 +100,7 @@ def _all_layers(plan: Plan) -> list[tuple[LayerShape, ...]]:
     for layers, following in zip(plan.layers, (*plan.layers[1:], ())):
         if not layers:
             one = following[0]
-            layers = (dataclasses.replace(one, name=f"input of {one.name}", op="quantize", kernel=0, stride=1, params=0,
+            layers = (dataclasses.replace(one, name=QUANTISES + one.name, op="quantize", kernel=0, stride=1, params=0,
                                           macs=0, out_height=one.height, out_width=one.width,
                                           out_channels=one.in_channels),)
         every.append(layers)

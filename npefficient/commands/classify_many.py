@@ -34,10 +34,10 @@ def run(args) -> int:
     model = make_model(args, num_threads=1)
     schema = Schema.of(model, topk(args), args.embeddings)
     compile_kernels(precision=model.precision)
-    run = functools.partial(
+    compute = functools.partial(
         stream, model, outputs=schema.outputs, workers=check_threads(args.threads) if args.workers is None else
         args.workers, batch_size=1 if args.batch_size is None else args.batch_size, fast_decode=args.fast_decode, **how)
-    outcomes = run(photos)  # checks the arguments; takes no photo yet
+    outcomes = compute(photos)  # checks the arguments; takes no photo yet
     if not args.json:
         print(model, flush=True)
     if args.output is None:
@@ -49,7 +49,7 @@ def run(args) -> int:
     with open_output(args.output, schema, settings, resume=args.resume, force=args.force) as output:
         bad = output.skip(photos)
         _measure(args, model, photos, how)
-        return _write(output, run(bad) if bad else (), len(bad), outcomes, total, unlisted)
+        return _write(output, compute(bad) if bad else (), len(bad), outcomes, total, unlisted)
 
 
 def _check(args) -> None:

@@ -5,7 +5,7 @@ variant, the number of classes and the input channels follow from the shapes; ev
 before anything is written. Preprocessing, class names and pool are taken from timm's config.json beside the checkpoint,
 if there is one; options override it.
 """
-from ..common.text import listed, plain, quoted
+from ..common.text import listed, numbers, plain, quoted
 from .options import model_name, weight_output, whole
 from .terminal import say
 
@@ -61,7 +61,7 @@ def run(args) -> int:
           f"{tensors} tensors, {values:,} values, {network.param_count():,} parameters")
     print(f"names    of {done.naming}{prefix}{official}")
     print(f"input    {how.input_size[0]} x {how.input_size[1]}, crop_pct {how.crop_pct:g}, {how.interpolation}, "
-          f"mean {_numbers(how.mean)}, std {_numbers(how.std)}{config}{given}")
+          f"mean {numbers(how.mean)}, std {numbers(how.std)}{config}{given}")
     print(f"labels   {labels}")
     print(f"wrote    {plain(done.target)}, {done.target_size:,} bytes, read back and compared")
     if network.num_classes:
@@ -69,10 +69,6 @@ def run(args) -> int:
     for warning in done.warnings:
         say(f"warning: {warning}")
     return 0
-
-
-def _numbers(values) -> str:
-    return " ".join(f"{value:g}" for value in values)
 
 
 def _overrides(args) -> dict:

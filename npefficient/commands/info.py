@@ -3,7 +3,7 @@
 The columns k, s and out are the kernel size, the stride and the output channels; size is that of the stage's output,
 and share the stage's part of all MACs (multiply-accumulates).
 """
-from ..common.text import plain, short
+from ..common.text import numbers, plain, short
 from .options import is_file_name, size, weight_file
 
 
@@ -50,7 +50,7 @@ def _print_network(network, args, preprocessing) -> None:
     print(f"largest output   {largest.name}: {largest.activations:,} values")
     print(f"preprocessing    resize to {_resize(preprocessing)} ({preprocessing.interpolation}), "
           f"{preprocessing.crop_mode} crop {'x'.join(map(str, preprocessing.input_size))} (crop_pct "
-          f"{preprocessing.crop_pct:g}), mean {_numbers(preprocessing.mean)}, std {_numbers(preprocessing.std)}")
+          f"{preprocessing.crop_pct:g}), mean {numbers(preprocessing.mean)}, std {numbers(preprocessing.std)}")
 
 
 def _by_layer(network, layers):
@@ -64,10 +64,6 @@ def _resize(preprocessing) -> str:
     import math
 
     return " x ".join(str(math.floor(size / preprocessing.crop_pct)) for size in preprocessing.input_size)
-
-
-def _numbers(values) -> str:
-    return " ".join(f"{value:g}" for value in values)
 
 
 def _print_published(variant) -> None:

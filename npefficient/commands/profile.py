@@ -30,6 +30,7 @@ def add_arguments(parser):
 
 def run(args) -> int:
     from ..bench import profile
+    from ..bench.peers.photographs import at_hand
     from ..bench.report import Report
     from ..demo import photographs
     from ..engine.cpus import check_threads
@@ -38,20 +39,10 @@ def run(args) -> int:
 
     check_outputs(args, "json", "trace", force=True, reads=[args.photo, args.weights])
     threads = check_threads(args.threads)
-    weights = load_stored(args.weights) if args.weights else _weights(args.model)
+    weights = load_stored(args.weights) if args.weights else at_hand(args.model)
     weights = in_precision(weights, precision_of(weights, args.precision))
     photo = photographs()[0] if args.photo is None and weights.architecture.in_chans == 3 else args.photo
     report = Report(args.json)
     profile.run(report, weights, photo, threads, args.seconds, args.trace, **reading(args))
     report.write()
     return 0
-
-
-def _weights(name: str):
-    """The official weights of a variant if no download is needed, else random ones."""
-    from .. import hub
-    from ..model.loading import load_weights
-    from ..network.architecture import build
-    from ..network.parameters import random_weights
-
-    return random_weights(build(name)) if hub.origin(name).kind == "download" else load_weights(hub.pretrained(name))

@@ -68,6 +68,11 @@ def counted(count: int, what: str) -> str:
     return f"{count:,} {what}" + ("" if count == 1 else "es" if what.endswith("s") else "s")
 
 
+def numbers(values) -> str:
+    """Such as "0.485 0.456 0.406"."""
+    return " ".join(f"{value:g}" for value in values)
+
+
 def cell(text: str) -> str:
     """Text for a CSV file, with `'` before what a spreadsheet would take as a formula; `from_cell` undoes it."""
     return f"'{text}" if _is_formula(text) else text

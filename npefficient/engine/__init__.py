@@ -1,1 +1,1 @@
-"""The inference engine: it packs folded weights, plans each input size, and runs plans in compiled threads."""
+"""The compiled engine: inference by plans over packed weights, and training, both on threads in compiled code."""

@@ -3,7 +3,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..kernels.layout import FLOAT, STEP, Layout
+from ..kernels.layout import FLOAT, RELU6_STEP, Layout
 from ..kernels.memory import blocks, read_blocks, write_blocks
 
 
@@ -26,19 +26,13 @@ class Activation:
         """Copy it to `out`, float32 (H, W, C)."""
         read_blocks(self._blocks(arena), out)
         if self.item != FLOAT:
-            out *= np.float32(STEP)
+            out *= np.float32(RELU6_STEP)
 
     def write(self, arena: np.ndarray, x: np.ndarray) -> None:
         """Copy x, float32 (H, W, C), into the arena; unused lanes are not written."""
         if self.item != FLOAT:
-            x = np.rint(np.clip(x / np.float32(STEP), 0, 255))
+            x = np.rint(np.clip(x / np.float32(RELU6_STEP), 0, 255))
         write_blocks(self._blocks(arena), x)
 
     def _blocks(self, arena):
         return blocks(arena[self.offset :], self.layout, *self.shape, self.item)
-
-
-def of_layer(layer, layout: Layout, buffer) -> Activation:
-    """The output of a layer (`architecture.LayerShape`) in a buffer of the arena (`plan.Buffer`)."""
-    return Activation(layout=layout, item=buffer.item, offset=buffer.offset, height=layer.out_height,
-                      width=layer.out_width, channels=layer.out_channels)

@@ -148,7 +148,7 @@ def kernels_part(layout: Layout) -> dict | None:
     from ..kernels.formats import all_kernels
 
     all_kernels(layout)
-    code = machine_code._machine(llvm).emit_object(llvm.parse_assembly(str(lanes.module_of(layout))))
+    code = machine_code.target_machine(llvm).emit_object(llvm.parse_assembly(str(lanes.module_of(layout))))
     images = {write.__name__: elf.image(code, write.__name__) for write in lanes.writers(layout)}
     if None in images.values():
         return None

@@ -10,8 +10,8 @@ from pathlib import Path
 from ..common.checks import whole
 from ..common.text import counted
 
-# Where threads can be bound to processors by their ids: under Linux, unless Python was built without these calls.
 MOST_THREADS = 1 << 16  # more than any system gives a process
+# Where threads can be bound to processors by their ids: under Linux, unless Python was built without these calls.
 BINDING = sys.platform == "linux" and hasattr(os, "sched_setaffinity")
 sched_getcpu = getattr(ctypes.CDLL(None), "sched_getcpu", None) if BINDING else None
 

@@ -28,7 +28,7 @@ def emit(text: str, function: str) -> tuple[bytes, set[str]]:
 
     module = llvm.parse_assembly(text)
     module.get_function(function).name = ENTRY
-    code = _machine(llvm).emit_object(module)
+    code = target_machine(llvm).emit_object(module)
     if not code.startswith(elf.ELF64):  # macOS and Windows have other formats
         return code, _declared(module) - EVERYWHERE
     foreign, image = elf.undefined(code) - EVERYWHERE, elf.image(code, ENTRY)
@@ -43,12 +43,13 @@ def optimised(text: str) -> str:
     import llvmlite.binding as llvm
 
     module = llvm.parse_assembly(text)
-    passes = llvm.create_pass_builder(_machine(llvm), llvm.create_pipeline_tuning_options(speed_level=3))
+    passes = llvm.create_pass_builder(target_machine(llvm), llvm.create_pipeline_tuning_options(speed_level=3))
     passes.getModulePassManager().run(module, passes)
     return str(module)
 
 
-def _machine(llvm):
+def target_machine(llvm):
+    """What LLVM compiles with for the processor of `processor.target`: position-independent code."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     name, features = target()
@@ -68,7 +69,7 @@ def load(code: bytes, arguments: int):
         return _load_image(code[len(IMAGE) :], arguments)
     import llvmlite.binding as llvm
 
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine(llvm))
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), target_machine(llvm))
     engine.add_object_file(llvm.object_file.ObjectFileRef.from_data(code))
     engine.finalize_object()
     function = prototype(arguments)(engine.get_function_address(ENTRY))

@@ -15,12 +15,8 @@ from ..kernels.memory import aligned
 from ..kernels.packing import pack_weight, packed_size
 from ..network.folding import fold
 from ..network.parameters import Weights
-from ..network.quantization import QuantizedWeights, float_convs, reads_floats
+from ..network.quantization import TINY, QuantizedWeights, float_convs, reads_floats
 from .computable import check_network
-
-# The smallest normal float32. Subnormal numbers are up to 140 times as slow (*measured*), and no logit shows that they
-# are gone: a product with one would only matter in a sum that is as small itself.
-TINY = np.finfo(np.float32).tiny
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from ..kernels.layout import AVERAGE, AVERAGE_AND_MAXIMUM, FLOAT, MAXIMUM
 from ..kernels.memory import ALIGNMENT, SCRATCH
 from ..kernels.packing import taps
 from ..network.architecture import Architecture, LayerShape, same_padding
-from .activation import Activation, of_layer
+from .activation import Activation
 from .arena import Buffer, place
 from .pack import Packed
 
@@ -77,8 +77,9 @@ def parts_for(panel_count: int, threads: int, most: int) -> int:
 class _Planner:
     """Collects steps and the buffers they read and write; offsets are filled in at the end."""
 
-    def __init__(self, packed: Packed, threads: int, keep: frozenset[str]):
-        self.packed, self.layout, self.threads, self.keep = packed, packed.layout, threads, keep
+    def __init__(self, network: Architecture, packed: Packed, threads: int, keep: frozenset[str]):
+        self.network, self.packed, self.layout, self.threads = network, packed, packed.layout, threads
+        self.keep = keep or frozenset([network.output])
         self.layers, self.steps, self.buffers, self.uses = [], [], [], []
         self.kept: dict[str, tuple[int, LayerShape, Buffer]] = {}  # with the step that completes it
         self.scratch_size = 0
@@ -217,11 +218,11 @@ class _Planner:
                            chunks=1, pixels=layer.height * layer.width, vectors=count, pool=pool)
         return out
 
-    def head(self, network: Architecture, layers: dict[str, LayerShape], x: Buffer) -> None:
+    def head(self, layers: dict[str, LayerShape], x: Buffer) -> None:
         """Pool and classifier, if the network has them."""
-        if network.global_pool:
-            x = self.pool(layers["global_pool"], x, network.global_pool)
-        if network.num_classes:
+        if self.network.global_pool:
+            x = self.pool(layers["global_pool"], x, self.network.global_pool)
+        if self.network.num_classes:
             self.pointwise(layers["classifier"], x, False)
 
     def finish(self) -> Plan:
@@ -243,13 +244,14 @@ class _Planner:
                 row["scale"] = out.scale.offset
             if residual is not None:
                 row["has_residual"], row["residual"] = 1, residual.offset - out.offset
-        outputs = {name: of_layer(layer, self.layout, out) for name, (_, layer, out) in self.kept.items()}
-        features = None
-        if self.given:
-            x, height, width, channels = self.given
-            features = Activation(layout=self.layout, item=x.item, offset=x.offset, height=height, width=width,
-                                  channels=channels)
+        outputs = {name: self._activation(out, layer.out_height, layer.out_width, layer.out_channels)
+                   for name, (_, layer, out) in self.kept.items()}
+        features = self._activation(*self.given) if self.given else None
         return Plan(table, tuple(self.layers[:count]), size, self.scratch_size, outputs, features)
+
+    def _activation(self, buffer: Buffer, height: int, width: int, channels: int) -> Activation:
+        return Activation(layout=self.layout, item=buffer.item, offset=buffer.offset, height=height, width=width,
+                          channels=channels)
 
 
 def make_plan(network: Architecture, packed: Packed, height: int, width: int, threads: int = 1,
@@ -259,7 +261,7 @@ def make_plan(network: Architecture, packed: Packed, height: int, width: int, th
     keep: the layers whose outputs can be read afterwards, by the names of `network.layers`; the last one if empty. A
         depthwise convolution is fused with its producer unless that is one of them.
     """
-    planner = _Planner(packed, threads, keep or frozenset([network.output]))
+    planner = _Planner(network, packed, threads, keep)
     layers = {layer.name: layer for layer in network.layers(height, width)}
     x, before = None, layers[network.stem.name]
     for block in network.blocks:
@@ -271,23 +273,23 @@ def make_plan(network: Architecture, packed: Packed, height: int, width: int, th
         x = planner.depthwise(before, depthwise, x)
         x = planner.pointwise(project, x, False, shortcut)  # linear, then the shortcut is added
     x = planner.pointwise(layers[network.head.name], x, True)
-    planner.head(network, layers, x)
+    planner.head(layers, x)
     return planner.finish()
 
 
 def make_head_plan(network: Architecture, packed: Packed, height: int, width: int, threads: int = 1,
                    keep: frozenset[str] = frozenset()) -> Plan:
     """Plan the layers after the last feature map (height, width, channels): global pool and classifier."""
-    planner = _Planner(packed, threads, keep or frozenset([network.output]))
+    planner = _Planner(network, packed, threads, keep)
     x = planner.features(height, width, network.head.out_channels, packed.layout.item)
-    planner.head(network, {layer.name: layer for layer in network.head_layers(height, width)}, x)
+    planner.head({layer.name: layer for layer in network.head_layers(height, width)}, x)
     return planner.finish()
 
 
 def make_classifier_plan(network: Architecture, packed: Packed, height: int, width: int, threads: int = 1,
                          keep: frozenset[str] = frozenset()) -> Plan:
     """Plan the classifier alone for `height` pooled vectors, those of a batch: to it they are rows, of `width` 1."""
-    planner = _Planner(packed, threads, keep or frozenset([network.output]))
+    planner = _Planner(network, packed, threads, keep)
     x = planner.features(height, width, network.head_hidden_size, FLOAT)
     classifier = network.head_layers(height, width)[-1]
     planner.pointwise(replace(classifier, height=height, width=width, out_height=height, out_width=width), x, False)

@@ -10,13 +10,14 @@ invalidate the line for those that read the other.
 """
 import numpy as np
 
-LINE = 64  # bytes of a cache line on x86 and on most ARM cores
+from ..kernels.layout import CACHE_LINE
+
 ARGUMENTS = 2  # of what `run.make_work` makes, both int64
 
 # A counter is an int64: the lowest EPOCH_BITS bits count chunks, those above are the run's number ("epoch"). So a
 # thread that is late by a whole run sees a different epoch, in the same atomic read as the count.
-COUNTERS_SIZE = 2 * LINE  # bytes per step
-DONE = LINE  # bytes from a step's first counter to its second
+COUNTERS_SIZE = 2 * CACHE_LINE  # bytes per step
+DONE = CACHE_LINE  # bytes from a step's first counter to its second
 EPOCH_BITS = 24  # 16 million chunks per step and 2**39 runs: 17 years at 1 ms per run
 STALE = -1  # instead of a chunk: the run is over
 CANCELLED = -1  # instead of a job's epoch: no run has this number, so its thread finds every counter stale
@@ -27,8 +28,8 @@ _FIELDS = ("layout", "steps", "count", "start", "counters", "epoch", "weights", 
 JOB = np.dtype({
     "names": ["posted", "done", *_FIELDS],
     "formats": [np.int64] * (2 + len(_FIELDS)),
-    "offsets": [0, LINE, *range(2 * LINE, 2 * LINE + 8 * len(_FIELDS), 8)],
-    "itemsize": 4 * LINE,
+    "offsets": [0, CACHE_LINE, *range(2 * CACHE_LINE, 2 * CACHE_LINE + 8 * len(_FIELDS), 8)],
+    "itemsize": 4 * CACHE_LINE,
 })
 POSTED, DONE_JOBS = JOB.fields["posted"][1], JOB.fields["done"][1]
 

@@ -251,11 +251,6 @@ def ask(runs) -> list[_Worker]:
     return pool.ask(runs)
 
 
-def cancel(workers: list[_Worker]) -> None:
-    """Cancel these workers, which are stuck, and do without any for a while."""
-    pool.cancel(workers)
-
-
 def finish(work, job: Job, workers: list[_Worker]) -> list[_Worker]:
     """Do a posted job in this thread with `work` (the driver); returns the workers that are not cancelled.
 
@@ -268,7 +263,7 @@ def finish(work, job: Job, workers: list[_Worker]) -> list[_Worker]:
         if job.start() != step:
             step, since = job.start(), time.perf_counter()
         elif workers and time.perf_counter() - since > stuck:
-            cancel(workers)
+            pool.cancel(workers)
             workers = []  # cancel only once; the loop still waits for their current chunks
         yield_processor()
     return workers

@@ -16,7 +16,6 @@ SECONDS = 0.4  # duration of the measurement
 FEWEST = 9  # passes at least, even if they take longer
 PEAK_SECONDS = 0.05  # for each vector width
 READ_SECONDS = 0.08  # for each level of memory
-QUANTISES = "input of "  # how `bench.steps` begins the name of what quantises a layer's input
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def measure_times(weights, x: np.ndarray, logits: np.ndarray) -> Times:
     Raises NpefficientError if the timed passes give different logits.
     """
     from ..bench.peak import bandwidths, core_peak, level_of
-    from ..bench.steps import Steps
+    from ..bench.steps import QUANTISES, Steps
 
     steps = Steps(weights, x)
     steps.in_place()  # warm-up

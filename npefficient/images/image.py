@@ -63,6 +63,11 @@ def per_channel(values: Sequence[float], channels: int) -> Sequence[float]:
     return values if channels == 3 else [np.mean(values).item()]
 
 
+def mean_colour(preprocessing: Preprocessing, channels: int) -> tuple[int, ...]:
+    """The colour around a photo, as timm fills it: the mean in 8 bits, a value for each channel."""
+    return tuple(min(max(round(255 * mean), 0), 255) for mean in per_channel(preprocessing.mean, channels))
+
+
 @dataclass(frozen=True, eq=False)
 class Preview:
     """What `transform` makes of a photo before it normalises it."""
@@ -137,11 +142,9 @@ def _crop(image: "Image", size: tuple[int, int], preprocessing: Preprocessing) -
     """Resize to `size` and take the middle; uint8 (H, W, C), black (or the mean, for "border") outside the photo."""
     (H, W), (rows, columns) = preprocessing.input_size, size
     (top, out_top, h), (left, out_left, w) = _middle(rows, H), _middle(columns, W)
-    channels, fill = len(image.getbands()), [0]
-    if preprocessing.crop_mode == "border":
-        fill = [min(max(round(255 * mean), 0), 255) for mean in per_channel(preprocessing.mean, channels)]
+    channels = len(image.getbands())
     out = np.empty((H, W, channels), np.uint8)
-    out[:] = fill
+    out[:] = mean_colour(preprocessing, channels) if preprocessing.crop_mode == "border" else 0
     out[out_top:out_top + h, out_left:out_left + w] = _resample(image, size, (top, left, h, w), preprocessing)
     return out
 

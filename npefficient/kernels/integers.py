@@ -20,8 +20,8 @@ _I16, _I32 = ir.IntType(16), ir.IntType(32)
 TO_INTEGER = 1.5 * 2**23
 
 
-class Integers:
-    """A register of int32 values, one for each lane; or of groups."""
+class Register:
+    """A value for each lane."""
 
     def __init__(self, builder, value):
         self.builder, self.value = builder, value
@@ -30,6 +30,18 @@ class Integers:
     def lanes(self) -> int:
         return self.value.type.count
 
+    def widen(self, lanes):
+        """This vector with zeros appended, `lanes` in all."""
+        if lanes == self.lanes:
+            return self
+        zero = ir.Constant(self.value.type, [0] * self.lanes)
+        places = ir.Constant(ir.VectorType(_I32, lanes), [min(lane, self.lanes) for lane in range(lanes)])
+        return type(self)(self.builder, self.builder.shuffle_vector(self.value, zero, places))
+
+
+class Integers(Register):
+    """A register of int32 values, or of groups."""
+
     def __add__(self, other):
         return Integers(self.builder, self.builder.add(self.value, other.value))
 
@@ -37,14 +49,6 @@ class Integers:
         """The larger value of each lane."""
         larger = self.builder.icmp_signed(">", self.value, other.value)
         return Integers(self.builder, self.builder.select(larger, self.value, other.value))
-
-    def widen(self, lanes):
-        """This vector with zeros appended, `lanes` in all."""
-        if lanes == self.lanes:
-            return self
-        zero = ir.Constant(self.value.type, [0] * self.lanes)
-        places = ir.Constant(ir.VectorType(_I32, lanes), [min(lane, self.lanes) for lane in range(lanes)])
-        return Integers(self.builder, self.builder.shuffle_vector(self.value, zero, places))
 
 
 class IntegerTrace:
@@ -80,10 +84,9 @@ class IntegerTrace:
         by_channel = self.builder.shuffle_vector(pixels, ir.Constant(kind, ir.Undefined), places)
         return Integers(self.builder, self.builder.bitcast(by_channel, ir.VectorType(_I32, self.lanes)))
 
-    def no_integers(self, lanes=None) -> Integers:
+    def no_integers(self) -> Integers:
         """Zero in every lane."""
-        lanes = lanes or self.lanes
-        return Integers(self.builder, ir.Constant(ir.VectorType(_I32, lanes), [0] * lanes))
+        return Integers(self.builder, ir.Constant(ir.VectorType(_I32, self.lanes), [0] * self.lanes))
 
     def dot(self, x, weight, total) -> Integers:
         """total + the sum over each lane's group of x times weight; x is unsigned if it has 8 bits."""

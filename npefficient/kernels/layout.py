@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 from .processor import has_dot_products, vector_unit
 
-CACHE_LINE = 64  # bytes
+CACHE_LINE = 64  # bytes, on x86 and on most ARM cores
 FLOAT = 4  # bytes of a float32, and of an int32
 ALL_WEIGHTS = 1 << 40  # bytes: more than any panel has
-STEP = 6.0 / 255.0  # of integers after a ReLU6
+RELU6_STEP = 6.0 / 255.0  # of integers after a ReLU6
 ZERO = 128  # what 0 is as an integer where a scale of its own is found for each row, see `quantize.py`
 AVERAGE, MAXIMUM, AVERAGE_AND_MAXIMUM = range(3)  # what a global pool does: timm's "avg", "max" and "avgmax"
 
@@ -128,6 +128,10 @@ class Layout:
     def largest_tile(self, vectors: int) -> int:
         """Pixels of a tile that is `vectors` vectors wide, see `tile_pixels`."""
         return tile_pixels(vectors, self.registers, self.inputs_kept, self.longest_tile)
+
+    def has_tile(self, VECTORS: int, HALF: int, PIXELS: int) -> bool:
+        """False for a pointwise tile that does not fit the registers, and for a panel that no layer has."""
+        return PIXELS <= self.largest_tile(VECTORS) and (not HALF or self.lanes > 8 and VECTORS > 1)
 
 
 FLOAT32 = Layout(*vector_unit())

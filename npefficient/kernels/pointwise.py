@@ -90,11 +90,7 @@ def pointwise_kernel(layout):
     unroll, turns = layout.unroll, layout.lanes // layout.unroll  # channels of a step, steps of a block
     at_once = layout.weights_at_once
 
-    def exists(VECTORS, HALF, PIXELS):
-        """False for a tile that does not fit the registers, or a panel that no layer has."""
-        return PIXELS <= layout.largest_tile(VECTORS) and (not HALF or layout.lanes > 8 and VECTORS > 1)
-
-    TILES = family(pointwise_tile, layout, exists, VECTORS=range(1, panel + 1), HALF=(0, 1),
+    TILES = family(pointwise_tile, layout, layout.has_tile, VECTORS=range(1, panel + 1), HALF=(0, 1),
                    PIXELS=range(1, longest + 1))
 
     @routine

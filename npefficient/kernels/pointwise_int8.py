@@ -90,11 +90,7 @@ def pointwise_int8_kernel(layout):
     panel, longest = layout.panel, layout.longest_tile
     vector, floats, registers, inputs_kept = layout.vector, layout.floats, layout.registers, layout.inputs_kept
 
-    def exists(VECTORS, HALF, PIXELS):
-        """False for a tile that does not fit the registers, or a panel that no layer has."""
-        return PIXELS <= layout.largest_tile(VECTORS) and (not HALF or layout.lanes > 8 and VECTORS > 1)
-
-    TILES = family(pointwise_int8_tile, layout, exists, VECTORS=range(1, panel + 1), HALF=(0, 1),
+    TILES = family(pointwise_int8_tile, layout, layout.has_tile, VECTORS=range(1, panel + 1), HALF=(0, 1),
                    PIXELS=range(1, longest + 1))
 
     @routine

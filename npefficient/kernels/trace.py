@@ -6,7 +6,7 @@ address.
 from llvmlite import ir
 from numba.core import cgutils
 
-from .integers import Integers, IntegerTrace
+from .integers import Integers, IntegerTrace, Register
 from .layout import FLOAT, Layout
 
 _F32, _I8, _I32, _I64 = ir.FloatType(), ir.IntType(8), ir.IntType(32), ir.IntType(64)
@@ -48,11 +48,8 @@ class Int:
         return Int(self.builder, self.builder.asm(kind, "", "=r,0", [self.value], False))
 
 
-class Vector:
-    """A register of float32 values, one for each lane."""
-
-    def __init__(self, builder, value):
-        self.builder, self.value = builder, value
+class Vector(Register):
+    """A register of float32 values."""
 
     def __add__(self, other):
         return Vector(self.builder, self.builder.fadd(self.value, other.value))
@@ -65,18 +62,6 @@ class Vector:
 
     def __truediv__(self, other):
         return Vector(self.builder, self.builder.fdiv(self.value, other.value))
-
-    @property
-    def lanes(self) -> int:
-        return self.value.type.count
-
-    def widen(self, lanes):
-        """This vector with zeros appended, `lanes` in all."""
-        if lanes == self.lanes:
-            return self
-        zero = ir.Constant(self.value.type, [0.0] * self.lanes)
-        places = ir.Constant(ir.VectorType(_I32, lanes), [min(lane, self.lanes) for lane in range(lanes)])
-        return Vector(self.builder, self.builder.shuffle_vector(self.value, zero, places))
 
     def splat(self, lane: int = 0, lanes=None):
         """One of its values in every lane of a vector; ARM64 multiplies by it without a register for the copies."""
@@ -103,10 +88,7 @@ class Vector:
 
     def magnitude(self):
         """|self|"""
-        kind = self.value.type
-        function = cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(kind, [kind]),
-                                                  f"llvm.fabs.v{self.lanes}f32")
-        return Vector(self.builder, self.builder.call(function, [self.value]))
+        return _by_intrinsic("fabs", self)
 
     def largest(self):
         """The largest of all lanes, as a vector of one lane; there is no NaN."""
@@ -125,6 +107,13 @@ class Vector:
         bounds = ir.Constant(self.value.type, [bound] * self.lanes)
         beyond = self.builder.fcmp_ordered(comparison, self.value, bounds)
         return Vector(self.builder, self.builder.select(beyond, bounds, self.value))
+
+
+def _by_intrinsic(name, *vectors) -> Vector:
+    builder, kind = vectors[0].builder, vectors[0].value.type
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(kind, [kind] * len(vectors)), f"llvm.{name}.v{vectors[0].lanes}f32")
+    return Vector(builder, builder.call(function, [vector.value for vector in vectors]))
 
 
 class Trace(IntegerTrace):
@@ -195,17 +184,11 @@ class Trace(IntegerTrace):
 
     def fma(self, a, b, c) -> Vector:
         """a * b + c, rounded once, on every processor: results do not depend on what a compiler contracts."""
-        return self._by_intrinsic("fma", a, b, c)  # llvmlite's own `fma` refuses vectors
+        return _by_intrinsic("fma", a, b, c)  # llvmlite's own `fma` refuses vectors
 
     def maximum(self, a, b) -> Vector:
         """The elementwise maximum; NaN where either value is NaN."""
-        return self._by_intrinsic("maximum", a, b)
-
-    def _by_intrinsic(self, name, *vectors) -> Vector:
-        kind = vectors[0].value.type
-        function = cgutils.get_or_insert_function(
-            self.builder.module, ir.FunctionType(kind, [kind] * len(vectors)), f"llvm.{name}.v{vectors[0].lanes}f32")
-        return Vector(self.builder, self.builder.call(function, [vector.value for vector in vectors]))
+        return _by_intrinsic("maximum", a, b)
 
     def loop(self, count, body, *carried):
         """for i in range(count): carried = body(i, *carried); return carried.

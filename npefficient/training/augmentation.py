@@ -16,7 +16,7 @@ import numpy as np
 from ..common.checks import is_whole
 from ..common.text import shown
 from ..errors import ArgumentError
-from ..images.image import normalise, per_channel
+from ..images.image import mean_colour, normalise
 from ..images.photo_file import MODES, check_in_chans
 from ..network.preprocessing import Preprocessing, check_preprocessing
 from .color_jitter import Jitter, draw_jitter, jittered
@@ -76,7 +76,7 @@ class TrainingTransform:
         check_in_chans(in_chans)
         self.augmentation, self.preprocessing, self.in_chans = augmentation, preprocessing, in_chans
         self.filters = FILTERS[augmentation.interpolation]
-        self.fill = tuple(min(max(round(255 * mean), 0), 255) for mean in per_channel(preprocessing.mean, in_chans))
+        self.fill = mean_colour(preprocessing, in_chans)
         text, jitter = augmentation.auto_augment, augmentation.color_jitter
         self.rand_augment: RandAugment | None = parse_rand_augment(text) if text else None
         self.jitter: tuple[float, ...] = ()

@@ -26,7 +26,7 @@ from .mixup import Mixup
 from .optimizers import create_optimizer
 from .recipes import Recipe
 from .seeds import DROP, MIX, generator
-from .states import restore
+from .states import copies, restore
 
 WEIGHTS, OPTIMIZER, EMA = "weights.", "optimizer.", "ema."  # how the names of a state's arrays start
 
@@ -58,7 +58,7 @@ class Learner:
     def __init__(self, weights: Weights, recipe: Recipe, num_threads: int):
         network, (height, width) = weights.architecture, weights.preprocessing.input_size
         self.network, self.recipe = network, recipe
-        self.parameters = {name: array.copy() for name, array in weights.parameters.items()}
+        self.parameters = copies(weights.parameters)
         part = trained(network, recipe.freeze, recipe.freeze_bn)
         self.frozen_norms = frozenset(part.frozen_norms)
         sizes = {layer.name: (layer.out_height, layer.out_width) for layer in network.layers(height, width)}

@@ -1,4 +1,5 @@
 """The kinds of values that the options of a recipe have: what each reads from text, accepts and writes."""
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,8 +8,6 @@ import numpy as np
 from ..common.checks import is_whole
 from ..common.text import shown
 from ..errors import ArgumentError
-from .freeze import frozen_stages
-from .rand_augment import parse_rand_augment
 
 NONE = "none"
 
@@ -145,32 +144,20 @@ class Word(Kind):
 
 
 @dataclass(frozen=True)
-class Policy(Kind):
-    """A policy of RandAugment in timm's words, as `parse_rand_augment` reads them."""
+class Text(Kind):
+    """Text that `parse` can read; it raises ArgumentError for any other."""
+
+    words: str  # the rule
+    parse: Callable[[str], object]
 
     def rule(self) -> str:
-        return "RandAugment in timm's words, such as rand-m9-mstd0.5"
+        return self.words
 
     def accepts(self, value: Any) -> bool:
         return isinstance(value, str)
 
     def check(self, name: str, value: Any) -> str:
-        parse_rand_augment(super().check(name, value))
-        return str(value)
-
-
-@dataclass(frozen=True)
-class Stages(Kind):
-    """The stages to freeze, as `freeze.frozen_stages` reads them."""
-
-    def rule(self) -> str:
-        return "text, such as '3' or 'conv_stem,blocks.0'"
-
-    def accepts(self, value: Any) -> bool:
-        return isinstance(value, str)
-
-    def check(self, name: str, value: Any) -> str:
-        frozen_stages(super().check(name, value))
+        self.parse(super().check(name, value))
         return str(value)
 
 

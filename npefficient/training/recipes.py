@@ -10,10 +10,11 @@ from ..common.text import meant, quoted
 from ..errors import ArgumentError
 from ..network.preprocessing import Preprocessing
 from .clipping import CLIP_MODES
-from .freeze import NONE
+from .freeze import NONE, frozen_stages
 from .optimizers import OPTIMIZERS
+from .rand_augment import parse_rand_augment
 from .random_erasing import MODES as ERASING_MODES
-from .recipe_values import Flag, Kind, Number, OrNone, Policy, Range, Stages, Whole, Word
+from .recipe_values import Flag, Kind, Number, OrNone, Range, Text, Whole, Word
 from .schedules import SCHEDULES, Schedule
 
 MOST_EPOCHS, MOST_PICTURES, MOST_SIZE = 100_000, 65_536, 8192
@@ -21,6 +22,8 @@ LR_BASE, LR_BASE_SIZE = 0.1, 256  # timm's --lr-base and --lr-base-size
 RATE = Number(0.0, 1000.0)
 SHARE = Number(0.0, 1.0)
 BELOW_ONE = Number(0.0, 1.0, open_most=True)
+POLICY = Text("RandAugment in timm's words, such as rand-m9-mstd0.5", parse_rand_augment)
+STAGES = Text("text, such as '3' or 'conv_stem,blocks.0'", frozen_stages)
 
 
 def _option(default: Any, kind: Kind, text: str) -> Any:
@@ -75,13 +78,13 @@ class Recipe:
     ratio: tuple[float, float] = _option((3 / 4, 4 / 3), Range(Number(0.01, 100.0)), "width / height of that crop")
     hflip: float = _option(0.5, SHARE, "probability of a horizontal flip")
     color_jitter: float = _option(0.4, Number(0.0, 10.0), "most by which brightness, contrast and saturation change")
-    aa: str | None = _option(None, OrNone(Policy()), "policy of RandAugment, such as rand-m9-mstd0.5")
+    aa: str | None = _option(None, OrNone(POLICY), "policy of RandAugment, such as rand-m9-mstd0.5")
     reprob: float = _option(0.0, SHARE, "probability of random erasing")
     remode: str = _option("pixel", Word(ERASING_MODES), "fill of what is erased: noise for each pixel, one random"
                           " colour, or zeros")
     mixup: float = _option(0.0, Number(0.0, 100.0), "alpha of mixup; 0: none")
     cutmix: float = _option(0.0, Number(0.0, 100.0), "alpha of CutMix; 0: none")
-    freeze: str = _option(NONE, Stages(), "stages that are not trained: a number of the first ones, or names with"
+    freeze: str = _option(NONE, STAGES, "stages that are not trained: a number of the first ones, or names with"
                           " commas, such as conv_stem,blocks.0")
     freeze_bn: bool = _option(False, Flag(), "normalise by batch norm's running statistics, not by the batch's, and"
                               " keep them, and each scale and shift: for few photos, or small batches")

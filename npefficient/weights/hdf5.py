@@ -198,7 +198,7 @@ def read_arrays(arrays):
     """Yield the content of each StoredArray, all in one block of memory.
 
     NumPy asks for huge pages from 4 MB on: the first read of lite0 in a process takes 12 ms instead of 18 ms with
-    hundreds of blocks (*measured*).
+    hundreds of blocks (measured).
     """
     ends = list(itertools.accumulate(-(-array.size // _ALIGNED) * _ALIGNED for array in arrays))
     memory = np.empty(ends[-1], np.uint8)
@@ -226,7 +226,7 @@ def _check_names(what: str, expected, count: int, has) -> None:
     """Raise WeightsError unless there are exactly the names `expected`, which are looked up one by one.
 
     The file's names are never listed, so the message can't name unexpected ones: on a file with a flipped bit, listing
-    crashes HDF5 before 2.0 (*measured*).
+    crashes HDF5 before 2.0 (measured).
     """
     missing = [name for name in expected if not has(name)]
     others = count - len(expected) + len(missing)

@@ -85,26 +85,6 @@ def weights():
     return random_weights(architecture.build("lite0"))
 
 
-@pytest.fixture(scope="module")
-def picture():
-    return np.random.default_rng(0).uniform(-1, 1, (1, *SIZE, 3)).astype(np.float32)
-
-
-@pytest.fixture(scope="module", params=[(1, True), (2, True), (1, False)], ids=["fused", "two_threads", "unfused"])
-def some_steps(request, weights, picture):
-    return steps.Steps(weights, picture, *request.param)
-
-
-@pytest.fixture(scope="module")
-def fused(weights, picture):
-    return steps.Steps(weights, picture)
-
-
-@pytest.fixture(scope="module")
-def unfused(weights, picture):
-    return steps.Steps(weights, picture, fused=False)
-
-
 def test_every_step_is_what_numpy_makes_of_its_input(some_steps):
     network = some_steps.weights.architecture
     assert [layer for step in some_steps.steps for layer in step.layers] == network.layers(*SIZE)

@@ -28,26 +28,6 @@ def weights():
     return quantize(random_weights(build("lite0")))
 
 
-@pytest.fixture(scope="module")
-def picture():
-    return np.random.default_rng(0).uniform(-1, 1, (1, *SIZE, 3)).astype(np.float32)
-
-
-@pytest.fixture(scope="module", params=[(1, True), (2, True), (1, False)], ids=["fused", "two_threads", "unfused"])
-def some_steps(request, weights, picture):
-    return steps.Steps(weights, picture, *request.param)
-
-
-@pytest.fixture(scope="module")
-def fused(weights, picture):
-    return steps.Steps(weights, picture)
-
-
-@pytest.fixture(scope="module")
-def unfused(weights, picture):
-    return steps.Steps(weights, picture, fused=False)
-
-
 # --- steps -----------------------------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """The compiled driver: when it is taken from disk, when it is compiled anew, and what is said if it can't be kept."""
 import importlib
 import os
+import re
 import shutil
 import sys
 import warnings
@@ -53,15 +54,26 @@ def test_key_changes_with_a_settings_file_of_numba(monkeypatch, tmp_path):
     assert compiled._key(FLOAT32) != before
 
 
-@pytest.mark.parametrize("source", ["kernels/pool.py", "kernels/layout.py", "engine/atomics.py", "engine/plan.py"])
+@pytest.mark.parametrize("source", ["kernels/pool.py", "kernels/layout.py", "engine/atomics.py", "engine/plan.py",
+                                    "network/architecture.py"])
 def test_key_changes_with_an_edit(monkeypatch, tmp_path, source):
-    """The hash is over every file of both rooms; here over copies of them."""
-    for room in ("kernels", "engine"):
+    """The hash is over every file of the first two rooms, and one of the third; here over copies of them."""
+    for room in ("kernels", "engine", "network"):
         shutil.copytree(processes.PACKAGE / room, tmp_path / room)
     monkeypatch.setattr(processes, "PACKAGE", tmp_path)
     before = compiled._key(FLOAT32)
     (tmp_path / source).write_text((tmp_path / source).read_text() + "\n")
     assert compiled._key(FLOAT32) != before
+
+
+def test_compiled_code_takes_nothing_from_a_file_that_is_not_in_the_key():
+    hashed = {source for pattern in processes.COMPILED for source in processes.PACKAGE.glob(pattern)}
+    for source in hashed:
+        text = source.read_text(encoding="utf-8")
+        if re.search(r"^ *@(arithmetic|routine|intrinsic)$", text, re.MULTILINE):
+            others = [processes.PACKAGE / f"{name.replace('.', '/')}.py"
+                      for name in re.findall(r"^from \.\.([\w.]+) import", text, re.MULTILINE)]
+            assert hashed.issuperset(others), source
 
 
 @pytest.mark.parametrize("package", ["numba", "llvmlite"])

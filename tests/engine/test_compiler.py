@@ -44,7 +44,7 @@ define void @npefficient_store(i64 %address, i64 %x) {
 def test_kernels_become_names_of_places_in_a_constant():
     import llvmlite.binding as llvm
 
-    code = machine_code._machine(llvm).emit_object(llvm.parse_assembly(KERNELS))
+    code = machine_code.target_machine(llvm).emit_object(llvm.parse_assembly(KERNELS))
     places = {}
     for name in ("npefficient_store", "npefficient_add"):
         piece, places[name] = elf.image(code, name)

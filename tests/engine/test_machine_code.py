@@ -122,7 +122,7 @@ def test_what_no_image_can_hold_is_loaded_by_llvmlite(text, name, expected):
 
 @images
 def test_image_is_for_x86_only():
-    machine = machine_code._machine(llvm)
+    machine = machine_code.target_machine(llvm)
     module = llvm.parse_assembly(SUM)
     module.get_function("sum").name = machine_code.ENTRY
     code = machine.emit_object(module)

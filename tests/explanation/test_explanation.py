@@ -1,4 +1,7 @@
 """`explain`: what it takes, what it returns, what it refuses."""
+import io
+from pathlib import Path
+
 import numpy as np
 import pytest
 from explanations import digit, digits, digits_in_int8, noise
@@ -83,12 +86,16 @@ def test_any_photo(photo):
     assert got.heat_map().shape == (64, 64, 3)
 
 
-def test_exif_turns_a_file(tmp_path):
-    exif = Image.Exif()
+@pytest.mark.parametrize("given", [str, Path, Path.read_bytes, lambda path: io.BytesIO(path.read_bytes())],
+                         ids=["text", "path", "bytes", "file"])
+def test_a_file_in_every_form_that_transform_takes(tmp_path, given):
+    exif, path = Image.Exif(), tmp_path / "turned.jpg"
     exif[0x0112] = 6
-    Image.fromarray(noise(20, 40, 3)).save(tmp_path / "turned.jpg", exif=exif)
-    assert explain(tmp_path / "turned.jpg").photo_size == (20, 40)
-    assert explain(tmp_path / "turned.jpg", exif=True).photo_size == (40, 20)
+    Image.fromarray(noise(20, 40, 3)).save(path, exif=exif)
+    assert explain(given(path)).photo_size == (20, 40)
+    assert explain(given(path), exif=True).photo_size == (40, 20)
+    with pytest.raises(ImageError, match="40 x 20 pixels, and at most 799 are allowed"):
+        explain(given(path), max_pixels=799)
 
 
 def test_heat_map_has_colour_where_the_map_is_strong():

@@ -27,7 +27,7 @@ from .taken_back import parse_settings
 READ = 256  # rows of numbers that are read at once
 CHUNK = 1 << 16  # bytes of a dataset's chunk
 KEY = "npefficient"
-LAYOUT = "v108", "v108"  # headers with checksums: in damaged ones without, HDF5 2.0 loops for ever (*measured*)
+LAYOUT = "v108", "v108"  # headers with checksums: in damaged ones without, HDF5 2.0 loops for ever (measured)
 
 
 def check() -> None:

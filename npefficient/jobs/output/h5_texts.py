@@ -1,7 +1,7 @@
 """The texts of an HDF5 file, read by Python.
 
 HDF5 keeps texts of variable length in heaps, which have no checksums. In a damaged one its library 2.0 loops for ever
-(*measured*), and a heap of a few bytes can claim gigabytes of rows. Here the length of each text is bounded, and each
+(measured), and a heap of a few bytes can claim gigabytes of rows. Here the length of each text is bounded, and each
 step comes nearer to the end of its heap.
 
 Source: HDF5 File Format Specification 3.0, III.E "Global Heap"; VIII.B for what a row has (length, address, index).
