@@ -99,6 +99,22 @@ def test_classify_goes_on_after_a_bad_photo(command, ten, photo, tmp_path):
     assert "none.png" in err and "notes.jpg" in err and "2 of 3 photos could not be read" in err
 
 
+@pytest.mark.parametrize("arguments", ["{a} --topk 1 {b}", "--topk 1 {a} --json {b}"])
+def test_photos_may_stand_on_both_sides_of_an_option(command, ten, photo, tmp_path, arguments):
+    other = tmp_path / "other.png"
+    Image.open(photo).save(other)
+    words = [word.format(a=photo, b=other) for word in arguments.split()]
+    code, out, _ = command("classify", "--weights", ten, *words)
+    assert code == 0 and 0 < out.index(str(photo)) < out.index(str(other))
+
+
+def test_an_optional_file_may_follow_an_option(command, ten, tmp_path):
+    source, target = tmp_path / "model.safetensors", tmp_path / "out.h5"
+    weights_convert.export(ten, source)
+    code, _, err = command("convert", source, "--force", target)
+    assert code == 0 and err == "" and target.exists()
+
+
 def test_classify_says_what_is_wrong(command):
     code, _, err = command("classify", "a.png", "--weights", "none.h5")
     assert code == 1 and err.startswith("npefficient: error: ") and "none.h5" in err

@@ -9,6 +9,8 @@ WRONG = [
     ("", ("dance",), "invalid choice: 'dance'"),
     ("list", ("--nonsense",), "unrecognized arguments: --nonsense"),
     ("bench model", ("--nonsense", "1"), "unrecognized arguments: --nonsense 1"),
+    ("bench model", ("--seconds", "1", "a"), "unrecognized arguments: a"),
+    ("explain", ("a.png", "--topk", "1", "b.png"), "unrecognized arguments: b.png"),
     ("classify", (), "no photo given: name one or more, or try 'npefficient classify --demo'"),
     ("classify", ("--output", "o.csv"), "no photo given"),
     ("classify", ("--engine", "ray", "--output", "rows"), "no photo given"),
