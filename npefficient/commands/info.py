@@ -18,6 +18,7 @@ def add_arguments(parser):
 def run(args) -> int:
     from ..demo import NAME
     from ..network.architecture import build
+    from ..network.variants import canonical_name
 
     if is_file_name(args.model) or args.model == NAME:
         from ..model.loading import load_stored
@@ -27,7 +28,7 @@ def run(args) -> int:
         _print_network(weights.architecture, args, weights.preprocessing)
         _print_file(file, weights)
     else:
-        network = build(args.model)
+        network = build(canonical_name(args.model, NAME))
         _print_network(network, args, network.variant.preprocessing)
         _print_published(network.variant)
     return 0

@@ -92,11 +92,13 @@ def model_name(text: str) -> str:
     return VARIANTS[canonical_name(text)].short_name
 
 
+@option
 def model_or_digits(text: str) -> str:
     """`model_name`, or the name of the embedded model."""
     from ..demo import NAME
+    from ..network.variants import VARIANTS, canonical_name
 
-    return text if text == NAME else model_name(text)
+    return text if text == NAME else VARIANTS[canonical_name(text, NAME)].short_name
 
 
 def model_names(text: str) -> list[str]:
@@ -258,10 +260,11 @@ def weight_file(given: str):
     These are downloaded on first use.
     """
     from .. import demo, hub
+    from ..network.variants import canonical_name
 
     if is_file_name(given):
         return given
-    return demo.weights_path() if given == demo.NAME else hub.pretrained(given)
+    return demo.weights_path() if given == demo.NAME else hub.pretrained(canonical_name(given, demo.NAME))
 
 
 def compile_kernels(stream=None, precision: str = "float32", training: bool = False) -> None:
