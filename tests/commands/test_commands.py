@@ -88,6 +88,7 @@ def test_classify_json(command, ten, photo):
     rows = [json.loads(line) for line in out.splitlines()]
     assert code == 0 and len(rows) == 2 and rows[0] == rows[1]
     assert rows[0]["photo"] == str(photo) and len(rows[0]["classes"]) == 10
+    assert all(one["label"] == f"class {one['class']}" for one in rows[0]["classes"])
     assert sum(c["probability"] for c in rows[0]["classes"]) == pytest.approx(1, abs=1e-5)
 
 
