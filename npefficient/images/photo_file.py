@@ -144,18 +144,23 @@ def as_mode(image: "Image", name: str, mode: str) -> "Image":
         converted = image.convert(mode)
     except Exception as problem:
         raise ImageError(f"photo {name!r}: {_explain(problem)}") from problem
-    _warn_of_clipping(image, name)
+    _warn_of_range(image, name)
     return converted
 
 
-def _warn_of_clipping(image: Any, name: str) -> None:
-    """Warn where values of a grey photo with more than 8 bits are clipped, by Pillow as with timm."""
+def _warn_of_range(image: Any, name: str) -> None:
+    """Warn where Pillow, as with timm, clips values of a grey photo with more than 8 bits, or takes 0..1 for black."""
     if image.mode not in DEEP:
         return
     low, high = image.getextrema()
     if low < 0 or high > 255:
-        warnings.warn(f"photo {name!r}: grey values from {low:g} to {high:g} are clipped to 0..255, as with timm; "
-                      "to scale them instead, save it with 8 bits", stacklevel=2)
+        what = "are clipped to 0..255"
+    elif image.mode == "F" and 0 < high <= 1:
+        what = "are black, on a scale from 0 to 255"
+    else:
+        return
+    warnings.warn(f"photo {name!r}: grey values from {low:g} to {high:g} {what}, as with timm; to scale them instead, "
+                  "save it with 8 bits", stacklevel=2)
 
 
 def check_in_chans(in_chans: int) -> None:
