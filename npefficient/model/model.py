@@ -265,6 +265,13 @@ class Model(WeightHolder):
                 f"{weights}, {self.backend}{', int8' * (self.precision == 'int8')})")
 
 
+def check_model(model: Any) -> None:
+    """Raise ArgumentError unless it is a Model."""
+    if not isinstance(model, Model):
+        raise ArgumentError(f"model of type {type(model).__name__}: it must be what npefficient.create_model returns "
+                            "without features_only")
+
+
 def warn_of_random(model: Model) -> None:
     """Warn if the classifier or the whole network has random weights."""
     if model.source.random:

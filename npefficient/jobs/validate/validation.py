@@ -98,6 +98,9 @@ def validate(model: "Model", directory: StrPath, *, labels_file: StrPath | None 
     Photos that can't be read are left out and listed in the result. Raises ArgumentError for a folder or file of labels
     that can't be used, and for weights that have no classes or take no photos.
     """
+    from ...model.model import check_model
+
+    check_model(model)
     if not model.num_classes:
         raise ArgumentError(f"{model!r}: validating needs a classifier")
     check_in_chans(model.architecture.in_chans)

@@ -185,6 +185,13 @@ def like_official(**changes):
     return dataclasses.replace(weights, **({"source": source} | changes))
 
 
+@pytest.mark.parametrize("make", [lambda: "lite0", lambda: create_model("lite0", features_only=True)])
+def test_what_is_no_model_with_classes_is_refused(tmp_path, make):
+    model = make()
+    with pytest.raises(ArgumentError, match=f"model of type {type(model).__name__}: .* returns without features_only"):
+        validate(model, tmp_path)
+
+
 @pytest.mark.parametrize("changes, expected", [
     ({}, (0.7483, 0.9217)), ({"source": Source("x.pth", 64 * "0", "torch-zip")}, None),
     ({"source": Source("x.pth", "", "finetuned")}, None), ({"preprocessing": Preprocessing((192, 192))}, None),
