@@ -1,17 +1,19 @@
 """`explain` and what it returns."""
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
 from ..common.checks import whole
+from ..common.paths import StrPath
 from ..common.text import quoted, short
 from ..display import pictures
 from ..errors import ArgumentError
-from ..images.image import normalise, open_image, preview
+from ..images.image import normalise, preview
+from ..model.inputs import opened
 from ..model.loading import in_precision
 from ..network.architecture import Architecture
 from ..network.parameters import Source
@@ -140,13 +142,14 @@ class Explanation:
                 f"{', int8' * (self.precision == 'int8')})")
 
 
-def explain(image: "Image | np.ndarray | str | Path", model: "Model | str" = "lite0", *, topk: int = 5,
-            classes: Iterable[int | str] = (), exif: bool = False, max_pixels: int | None = None, measure: bool = True,
-            feature_maps: int = 6, occlusion: bool = True, patch: int | None = None,
+def explain(image: "Image | np.ndarray | StrPath | BinaryIO | bytes", model: "Model | str" = "lite0", *,
+            topk: int = 5, classes: Iterable[int | str] = (), exif: bool = False, max_pixels: int | None = None,
+            measure: bool = True, feature_maps: int = 6, occlusion: bool = True, patch: int | None = None,
             progress: occluded.Progress | None = None) -> Explanation:
     """Show what a network saw in a photo: its input, the evidence for each class, each block's work.
 
-    image: a photo as `Model.transform` takes it (PIL image, path, or array (H, W, 3))
+    image: a photo as `Model.transform` takes it (path, binary file object, bytes of a file, PIL image, or array
+        (H, W, 3))
     model: a Model, or a name such as "lite0" for the official weights; of one with precision "int8", the evidence, the
         feature maps and the times are those of the int8 network
     topk: the number of most probable classes to explain
@@ -163,9 +166,8 @@ def explain(image: "Image | np.ndarray | str | Path", model: "Model | str" = "li
     a pool other than the average), ImageError for a photo that can't be read.
     """
     in_chans = 3 if isinstance(model, str) else _model(model).architecture.in_chans  # official weights have 3
-    name = str(image) if isinstance(image, (str, Path)) else ""
-    if isinstance(image, (str, Path)):
-        image = open_image(image, exif=exif, max_pixels=max_pixels, in_chans=in_chans)
+    name = os.fsdecode(image) if isinstance(image, (str, os.PathLike)) else ""
+    image = opened(image, in_chans, exif=exif, max_pixels=max_pixels)
     model = _model(model)
     check_pool(model.architecture)
     side = _patch(patch, model.preprocessing.input_size) if occlusion else None

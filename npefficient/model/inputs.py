@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-def opened(image: "Image | np.ndarray | StrPath | BinaryIO | bytes", in_chans: int) -> "Image | np.ndarray":
-    """A PIL image or an array as it is, anything else as `open_image` reads it."""
+def opened(image: "Image | np.ndarray | StrPath | BinaryIO | bytes", in_chans: int,
+           **how: Any) -> "Image | np.ndarray":
+    """A PIL image or an array as it is, anything else as `open_image` reads it with these options."""
     from PIL import Image
 
     from ..images.image import open_image
@@ -22,7 +23,7 @@ def opened(image: "Image | np.ndarray | StrPath | BinaryIO | bytes", in_chans: i
     if isinstance(image, (Image.Image, np.ndarray)):
         return image
     image = io.BytesIO(image) if isinstance(image, (bytes, bytearray, memoryview)) else image
-    return open_image(image, in_chans=in_chans)
+    return open_image(image, in_chans=in_chans, **how)
 
 
 def checked(x: Any, channels: int, what: str, origin: str) -> np.ndarray:

@@ -113,8 +113,8 @@ def canonical_name(name: str, *others: str) -> str:
             f"normalisation; only the TensorFlow port is supported: use {port!r}"
         )
     if Path(plain).suffix.lower() in FILES or "/" in plain or os.sep in plain:
-        raise ArgumentError(f"unknown model {quoted(name)}: it looks like a file; pass it as checkpoint_path= "
-                            "(--weights)")
+        raise ArgumentError(f"unknown model {quoted(name)}: it looks like a file, which "
+                            "create_model(checkpoint_path=..) reads (--weights)")
     names = " and ".join(("lite0 to lite4", *others))
     raise ArgumentError(f"unknown model {quoted(name)}: known are {names}{meant(plain.lower(), (*known, *others))}")
 
