@@ -85,7 +85,8 @@ def choose(steps: Steps, op: str | None, layer: str | None) -> dict[int, int]:
             at = first.setdefault(step.shape, i)
             counts[at] = counts.get(at, 0) + 1
     if not counts:
-        raise ArgumentError(f"no layer matches --op {op!r} --layer {layer!r}: 'npefficient info lite0 --layers' names "
+        given = " ".join(f"--{name} {wish!r}" for name, wish in (("op", op), ("layer", layer)) if wish is not None)
+        raise ArgumentError(f"no layer matches {given}: 'npefficient info lite0 --layers' names "
                             "them all")
     return counts
 
