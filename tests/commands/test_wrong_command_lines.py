@@ -36,6 +36,8 @@ WRONG = [
     ("compare", ("a.h5", "b.h5", "--tolerance=-1"), "argument --tolerance: '-1': it must be a number of at least 0"),
     ("compare", ("a.h5", "b.h5", "--tolerance", "nan"), "argument --tolerance: 'nan': it must be"),
     ("convert", ("a.pth", "--variant", "resnet50"), "argument --variant: unknown model 'resnet50'"),
+    ("convert", ("a.pth", "--mean", "123.675", "116.28", "103.53"), "argument --mean: '123.675': it must be a mean of "
+                                                                    "values from 0 to 1, such as 0.485"),
     ("convert", ("a.pth", "--input-size", "0"), f"argument --input-size: '0': {ONE}"),
     ("explain", (), "no photo given: name one, or try 'npefficient explain --demo'"),
     ("explain", ("a.png", "--demo"), "--demo has its own photographs"),
