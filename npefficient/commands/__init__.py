@@ -23,17 +23,27 @@ SETTINGS = ("NPEFFICIENT_CACHE", "NPEFFICIENT_MIRROR", "NPEFFICIENT_SHIP", TRACE
 
 
 class _Parser(argparse.ArgumentParser):
-    """Reports an error on one line, below the usage of the innermost subcommand."""
+    """Takes options before, between and after the other arguments; reports an error on one line, below the usage of
+    the innermost subcommand."""
+
+    _mixing = False  # within argparse's own method for such an order, which may call `parse_known_args`
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.set_defaults(refuse=self.error)
 
     def parse_known_args(self, args=None, namespace=None):
-        namespace, unknown = super().parse_known_args(args, namespace)
+        found, unknown = super().parse_known_args(args, namespace)
+        if self._mixing:
+            return found, unknown
+        if unknown and not any(word.startswith("-") and word != "-" for word in unknown):
+            # as in `A --topk 1 B`: argparse ends a list of any length at the first option
+            self._mixing = True
+            found, unknown = self.parse_known_intermixed_args(args, namespace)
+            self._mixing = False
         if unknown:
             self.error(f"unrecognized arguments: {' '.join(unknown)}")
-        return namespace, unknown
+        return found, unknown
 
     def error(self, message):
         from ..common.text import ERROR, short

@@ -6,21 +6,8 @@ figures of the same run. --json FILE saves them together with a description of t
 'npefficient bench WHAT --help' explains a benchmark.
 """
 from ..common.picture_files import PICTURES
-from .options import (
-    add_json,
-    add_precision,
-    add_threads,
-    batches,
-    check_outputs,
-    ending,
-    model_name,
-    model_names,
-    option,
-    seconds,
-    size,
-    whole,
-    wholes,
-)
+from .options import add_json, add_precision, add_threads, check_outputs
+from .values import batches, ending, model_name, model_names, option, seconds, size, whole, wholes
 
 PEERS = ("openvino", "litert", "onnxruntime", "ncnn", "torch_compile", "torch_eager")  # of `bench.peers.peer`
 TRAINING_PEERS = PEERS[-2:]  # those that train

@@ -30,15 +30,22 @@ def name_width(names) -> int:
     return max((len(plain(name)) for name in names if len(name) <= WIDEST), default=0)
 
 
-def show(name: str, result, as_json: bool, width: int = 0) -> None:
-    """Print the classes of one photo, [(label, probability)]; width: of the name column, used for a single class."""
+def show(name: str, row: dict, as_json: bool, width: int = 0) -> bool:
+    """Print a row of `jobs.rows`, an error on stderr; True for an error. width: of the name column, for one class."""
     if as_json:
         import json
 
-        print(json.dumps({"photo": name, "classes": [{"label": n, "probability": p} for n, p in result]}))
-        return
-    rows = [f"{probability:7.2%}  {'#' * round(probability * BAR):{BAR}}  {short(label)}" for label, probability in
-            result]
+        print(json.dumps(row | {"photo": name}))  # the name as given; a file's rows have it escaped
+    if row["error"] is not None:
+        say(f"error: {row['error']}")
+    elif not as_json:
+        _show(name, row["classes"], width)
+    return row["error"] is not None
+
+
+def _show(name: str, classes: list[dict], width: int) -> None:
+    rows = [f"{found['probability']:7.2%}  {'#' * round(found['probability'] * BAR):{BAR}}  {short(found['label'])}"
+            for found in classes]
     if len(rows) == 1:
         print(f"{plain(name):{max(width, NARROWEST)}} {rows[0]}")
     else:

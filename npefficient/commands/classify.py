@@ -34,9 +34,8 @@ from .options import (
     compile_kernels,
     make_model,
     reading,
-    whole,
 )
-from .terminal import say
+from .values import whole
 
 
 def add_arguments(parser):
@@ -46,7 +45,8 @@ def add_arguments(parser):
     add_precision(parser)
     parser.add_argument("--topk", metavar="K", type=whole,
                         help="how many classes to show (default: 5; 3 for --demo)")
-    parser.add_argument("--json", action="store_true", help="one JSON object a line for every photo")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line for every photo, with "
+                                                              "the fields of a .jsonl file")
     add_threads(parser)
     add_reading(parser)
     many = parser.add_argument_group("many photos")
@@ -102,9 +102,14 @@ def _one_by_one(args) -> int:
     """Classify and print one photo at a time, with all processors on each."""
     from ..errors import ImageError
     from ..images.image import open_image
+    from ..jobs.rows import Schema
+    from ..jobs.stream import Outcome
+    from ..model.model import warn_of_random
 
     photos, how = photos_of(args), reading(args)
     model = make_model(args, args.threads)
+    warn_of_random(model)
+    schema = Schema.of(model, topk(args))
     compile_kernels(precision=model.precision)
     if not args.json:
         print(model)
@@ -112,10 +117,8 @@ def _one_by_one(args) -> int:
     for name, photo in photos:
         try:
             image = open_image(photo, in_chans=model.architecture.in_chans, **how)
-            result = model.classify(image, topk=topk(args))
+            outcome = Outcome(name, {"classifier": model(model.transform(image)[None])[0]}, None)
         except ImageError as error:
-            bad += 1
-            say(f"error: {error}")
-        else:
-            show(name, result, args.json, width)
+            outcome = Outcome(name, None, str(error))
+        bad += show(name, schema.row(outcome), args.json, width)
     return exit_code(bad, len(photos))

@@ -15,6 +15,7 @@ from ..jobs.output.settings import settings_of
 from ..jobs.photo_paths import check_found
 from ..jobs.rows import Schema
 from ..jobs.stream import shift_by_fast_decode, stream
+from ..model.model import warn_of_random
 from .classified import exit_code, name_width, photos_of, show, topk
 from .options import compile_kernels, list_photos, make_model, reading, refusing
 from .terminal import say
@@ -32,6 +33,7 @@ def run(args) -> int:
     if total and args.output is not None and not (args.resume and begun(args.output)):
         check_found(named)
     model = make_model(args, num_threads=1)
+    warn_of_random(model)
     schema = Schema.of(model, topk(args), args.embeddings)
     compile_kernels(precision=model.precision)
     compute = functools.partial(
@@ -105,14 +107,8 @@ def _print(args, schema: Schema, outcomes, width: int, unlisted) -> int:
     bad = count = 0
     for outcome in outcomes:
         count += 1
-        if outcome.error is None:
-            classes = schema.row(outcome)["classes"]
-            show(outcome.photo, [(found["label"], found["probability"]) for found in classes], args.json,
-                 width)
-            sys.stdout.flush()  # the next photo may take a while
-        else:
-            bad += 1
-            say(f"error: {outcome.error}")
+        bad += show(outcome.photo, schema.row(outcome), args.json, width)
+        sys.stdout.flush()  # the next photo may take a while
     return exit_code(bad, count, unlisted)
 
 

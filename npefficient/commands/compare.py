@@ -16,7 +16,8 @@ import math
 from pathlib import Path
 
 from ..common.text import counted, plain, short
-from .options import WEIGHT_FILE, add_json, add_reading, check_outputs, compile_kernels, number, reading, weight_file
+from .options import WEIGHT_FILE, add_json, add_reading, check_outputs, compile_kernels, reading, weight_file
+from .values import number
 
 TROUBLE = 2  # exit code of a failure, since 1 means that the networks differ
 SHOWN = 10  # tensors

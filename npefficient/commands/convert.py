@@ -6,8 +6,10 @@ before anything is written. Preprocessing, class names and pool are taken from t
 if there is one; options override it.
 """
 from ..common.text import listed, numbers, plain, quoted
-from .options import model_name, weight_output, whole
 from .terminal import say
+from .values import model_name, number, weight_output, whole
+
+mean = number(float, "a mean of values from 0 to 1, such as 0.485", lambda value: 0 <= value <= 1)
 
 
 def add_arguments(parser):
@@ -34,7 +36,7 @@ def add_arguments(parser):
     how.add_argument("--interpolation", choices=("bilinear", "bicubic"), help="filter for resizing the photo")
     how.add_argument("--crop-mode", choices=("center", "squash", "border"), help="how a photo that is not square is "
                                                                                  "cropped")
-    how.add_argument("--mean", metavar="X", type=float, nargs=3, help="mean of each channel, 0..1, which is subtracted")
+    how.add_argument("--mean", metavar="X", type=mean, nargs=3, help="mean of each channel, 0..1, which is subtracted")
     how.add_argument("--std", metavar="X", type=float, nargs=3, help="standard deviation of each channel, which it is "
                                                                      "divided by")
 

@@ -16,11 +16,10 @@ from .options import (
     check_outputs,
     compile_kernels,
     demo_photos,
-    ending,
     make_model,
     reading,
-    whole,
 )
+from .values import ending, whole
 
 DEMO_PHOTO = 1  # index of the demo's photo: the cat, or the digit one
 

@@ -5,7 +5,8 @@ The result loads in timm with strict=True. Class names, preprocessing and pool a
 model.safetensors and a config.json, from which timm itself reads them.
 """
 from ..common.text import plain
-from .options import option, weight_file
+from .options import weight_file
+from .values import option
 
 
 def add_arguments(parser):

@@ -27,14 +27,11 @@ from .options import (
     add_workers,
     check_outputs,
     compile_kernels,
-    ending,
-    number,
     reading,
-    share,
-    weight_output,
     weights_path,
 )
 from .terminal import say
+from .values import ending, number, share, weight_output
 
 seed = number(int, "a whole number of at least 0", lambda value: value >= 0)
 

@@ -4,7 +4,8 @@ The columns k, s and out are the kernel size, the stride and the output channels
 and share the stage's part of all MACs (multiply-accumulates).
 """
 from ..common.text import numbers, plain, short
-from .options import is_file_name, size, weight_file
+from .options import is_file_name, weight_file
+from .values import size
 
 
 def add_arguments(parser):
@@ -18,6 +19,7 @@ def add_arguments(parser):
 def run(args) -> int:
     from ..demo import NAME
     from ..network.architecture import build
+    from ..network.variants import canonical_name
 
     if is_file_name(args.model) or args.model == NAME:
         from ..model.loading import load_stored
@@ -27,7 +29,7 @@ def run(args) -> int:
         _print_network(weights.architecture, args, weights.preprocessing)
         _print_file(file, weights)
     else:
-        network = build(args.model)
+        network = build(canonical_name(args.model, NAME))
         _print_network(network, args, network.variant.preprocessing)
         _print_published(network.variant)
     return 0

@@ -1,29 +1,14 @@
-"""Shared by several subcommands: types of option values, and the options for weights, reading photos and processors."""
+"""Shared by several subcommands: the options for weights, reading photos and processors, and what these select."""
 import contextlib
-import functools
-import math
 import threading
 import time
 
 from .terminal import say
+from .values import model_or_digits, weights_file, whole
 
 TICK = 5.0  # seconds between progress lines while the kernels are compiled
-
-
-def option(read):
-    """A `type=` of argparse that returns `read(text)`; an ArgumentError becomes a usage error."""
-    @functools.wraps(read)
-    def convert(text: str):
-        from argparse import ArgumentTypeError
-
-        from ..errors import ArgumentError
-
-        try:
-            return read(text)
-        except ArgumentError as error:
-            raise ArgumentTypeError(str(error)) from None
-
-    return convert
+WEIGHT_FILE = ("a weight file (.h5), a checkpoint (.pth, .safetensors), lite0 to lite4 for the official weights, or "
+               "digits for the embedded model")  # what `weight_file` takes
 
 
 @contextlib.contextmanager
@@ -37,96 +22,6 @@ def refusing(args):
         args.refuse(str(error))
 
 
-def ending(*suffixes: str):
-    """A `type=` of argparse: the name of a file to write, with one of these suffixes."""
-    @option
-    def convert(text: str) -> str:
-        from ..common.paths import named
-
-        named(text, suffixes)
-        return text
-
-    return convert
-
-
-@option
-def weight_output(text: str) -> str:
-    """The name of a weight file to write."""
-    from ..weights.weight_file import weight_target
-
-    weight_target(text)
-    return text
-
-
-def number(kind, rule: str, holds):
-    """A `type=` of argparse: a number for which `holds(number)` is true; `rule` states the condition in words."""
-    def convert(text: str):
-        from argparse import ArgumentTypeError
-
-        try:
-            value = kind(text)
-        except ValueError:
-            value = math.nan
-        if not holds(value):
-            raise ArgumentTypeError(f"{text!r}: it must be {rule}")
-        return value
-
-    return convert
-
-
-whole = number(int, "a whole number of at least 1", lambda value: value >= 1)
-share = number(float, "a share above 0 and below 1, such as 0.2", lambda value: 0 < value < 1)
-seconds = number(float, "a number of seconds above 0 and below an hour", lambda value: 0 < value < 3600)
-_pictures = number(int, "a number of pictures from 1 to 65,536", lambda value: 1 <= value <= 1 << 16)
-
-
-def wholes(text: str) -> list[int]:
-    """"1,2" -> [1, 2]."""
-    return [whole(word) for word in text.split(",")]
-
-
-def batches(text: str) -> list[int]:
-    """"1,16" -> [1, 16]."""
-    return [_pictures(word) for word in text.split(",")]
-
-
-@option
-def model_name(text: str) -> str:
-    """Any name of a variant -> its short name."""
-    from ..network.variants import VARIANTS, canonical_name
-
-    return VARIANTS[canonical_name(text)].short_name
-
-
-def model_or_digits(text: str) -> str:
-    """`model_name`, or the name of the embedded model."""
-    from ..demo import NAME
-
-    return text if text == NAME else model_name(text)
-
-
-def model_names(text: str) -> list[str]:
-    """"lite0,lite4" or "all" -> the variants' short names."""
-    from ..network.variants import VARIANTS
-
-    return [model_name(name) for name in (VARIANTS if text == "all" else text.split(","))]
-
-
-@option
-def size(text: str) -> tuple[int, int]:
-    """"224" or "256x320" -> (rows, columns)."""
-    from ..errors import ArgumentError
-
-    words = text.lower().split("x")
-    if len(words) > 2 or not all(word.isdecimal() and int(word) > 0 for word in words):
-        raise ArgumentError(f"{text!r}: give pixels as one number, such as 224, or as rows x columns, such as 256x320")
-    return int(words[0]), int(words[-1])
-
-
-WEIGHT_FILE = ("a weight file (.h5), a checkpoint (.pth, .safetensors), lite0 to lite4 for the official weights, or "
-               "digits for the embedded model")  # what `weight_file` takes
-
-
 def add_weights(parser, demo: str | None = None) -> None:
     """Add --model, --weights and, if `demo` is its help text, --demo; `weights_path` evaluates them."""
     weights = parser.add_mutually_exclusive_group()
@@ -134,7 +29,8 @@ def add_weights(parser, demo: str | None = None) -> None:
                          help="lite0 to lite4 with the official ImageNet weights, from an installed package or "
                               "downloaded on first use; or digits, the embedded model of handwritten digits (default: "
                               "lite0)")
-    weights.add_argument("--weights", metavar="FILE", help="a weight file (.h5) or checkpoint (.pth, .safetensors)")
+    weights.add_argument("--weights", metavar="FILE", type=weights_file,
+                         help="a weight file (.h5) or checkpoint (.pth, .safetensors)")
     if demo is None:
         parser.set_defaults(demo=False)
     else:
@@ -269,10 +165,11 @@ def weight_file(given: str):
     These are downloaded on first use.
     """
     from .. import demo, hub
+    from ..network.variants import canonical_name
 
     if is_file_name(given):
         return given
-    return demo.weights_path() if given == demo.NAME else hub.pretrained(given)
+    return demo.weights_path() if given == demo.NAME else hub.pretrained(canonical_name(given, demo.NAME))
 
 
 def compile_kernels(stream=None, precision: str = "float32", training: bool = False) -> None:

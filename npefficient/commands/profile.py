@@ -9,7 +9,8 @@ are in the cache or in an installed package, else random ones.
 With --precision int8, the steps are those of the int8 network, among them those that quantise a layer's input, and the
 peak is that of dot products of integers.
 """
-from .options import add_json, add_precision, add_reading, add_threads, check_outputs, model_name, reading, seconds
+from .options import add_json, add_precision, add_reading, add_threads, check_outputs, reading
+from .values import model_name, seconds
 
 
 def add_arguments(parser):

@@ -5,7 +5,8 @@ same to the bit as those of the float32 file with --precision int8, which quanti
 class names stay. The float32 weights can't be recovered: keep them for `npefficient export`, `finetune` and `compare`.
 """
 from ..common.text import plain
-from .options import WEIGHT_FILE, weight_file, weight_output
+from .options import WEIGHT_FILE, weight_file
+from .values import weight_output
 
 
 def add_arguments(parser):

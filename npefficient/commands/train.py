@@ -23,19 +23,9 @@ from argparse import BooleanOptionalAction
 from ..common.text import counted, plain
 from ..training.recipe_values import Flag, OrNone, Range, Word
 from ..training.recipes import OPTIONS
-from .options import (
-    add_reading,
-    add_threads,
-    add_workers,
-    compile_kernels,
-    is_file_name,
-    model_name,
-    reading,
-    refusing,
-    share,
-    weight_output,
-)
+from .options import add_reading, add_threads, add_workers, compile_kernels, is_file_name, reading, refusing
 from .terminal import say
+from .values import model_name, share, weight_output
 
 
 def add_arguments(parser):

@@ -26,9 +26,9 @@ from .options import (
     compile_kernels,
     make_model,
     reading,
-    whole,
 )
 from .terminal import say
+from .values import whole
 
 
 def add_arguments(parser):
@@ -91,7 +91,7 @@ def _print(result) -> None:
 
     for name, hits, place in (("top-1", result.top1, 0), ("top-5", result.top5, 1)):
         if hits is not None:
-            beside = f"   published {result.published[place]:.2f}%" if result.published else ""
+            beside = f"   published {result.published[place]:.2%}" if result.published else ""
             print(f"{name}  {describe(hits, len(result.photos))}{beside}")
     if result.published:
         print(f"published: {MODEL_CARD}, 50,000 photos, timm's preprocessing")

@@ -13,6 +13,7 @@ from ..common.checks import is_whole, whole
 from ..common.paths import StrPath, open_regular
 from ..common.text import shown
 from ..errors import ArgumentError, ImageError
+from .other_kinds import HEAD, what_it_is
 from .photo_limits import (
     BYTES_PER_PIXEL,
     SLOW,
@@ -38,7 +39,6 @@ DEEP = ("I", "I;16", "F")  # Pillow's modes of grey photos with more than 8 bits
 MAX_SCANS = 100  # of a JPEG; encoders make about ten, and each costs as much as a pass over all pixels
 ORIENTATION = 0x0112  # EXIF's tag
 BLOCK = 2**20  # bytes of a pipe that are read at a time
-HEAD = 512  # bytes from which other kinds of file are recognised
 
 
 def open_image(path: StrPath | BinaryIO, *, exif: bool = False, draft: int | None = None, max_pixels: int | None = None,
@@ -91,7 +91,7 @@ def _read(file: BinaryIO, name: str, exif: bool, draft: int | None, max_pixels: 
         image = _identify(metered)
     except UnidentifiedImageError:
         file.seek(0)
-        raise ImageError(f"photo {name!r}: {_what_it_is(file.read(HEAD))}") from None
+        raise ImageError(f"photo {name!r}: {what_it_is(file.read(HEAD))}") from None
     with image:
         _check_pixels(image, name, size, max_pixels)
         _check_time(image, name, file, size)
@@ -152,18 +152,23 @@ def as_mode(image: "Image", name: str, mode: str) -> "Image":
         converted = image.convert(mode)
     except Exception as problem:
         raise ImageError(f"photo {name!r}: {_explain(problem)}") from problem
-    _warn_of_clipping(image, name)
+    _warn_of_range(image, name)
     return converted
 
 
-def _warn_of_clipping(image: Any, name: str) -> None:
-    """Warn where values of a grey photo with more than 8 bits are clipped, by Pillow as with timm."""
+def _warn_of_range(image: Any, name: str) -> None:
+    """Warn where Pillow, as with timm, clips values of a grey photo with more than 8 bits, or takes 0..1 for black."""
     if image.mode not in DEEP:
         return
     low, high = image.getextrema()
     if low < 0 or high > 255:
-        warnings.warn(f"photo {name!r}: grey values from {low:g} to {high:g} are clipped to 0..255, as with timm; "
-                      "to scale them instead, save it with 8 bits", stacklevel=2)
+        what = "are clipped to 0..255"
+    elif image.mode == "F" and 0 < high <= 1:
+        what = "are black, on a scale from 0 to 255"
+    else:
+        return
+    warnings.warn(f"photo {name!r}: grey values from {low:g} to {high:g} {what}, as with timm; to scale them instead, "
+                  "save it with 8 bits", stacklevel=2)
 
 
 def check_in_chans(in_chans: int) -> None:
@@ -257,41 +262,3 @@ def _explain(problem: Exception) -> str:
     if isinstance(problem, OSError) and problem.filename is not None:  # from opening it
         return f"{problem.strerror}; name a file"
     return f"broken or cut short ({type(problem).__name__}: {problem}); fetch or export it again"
-
-
-KINDS = (  # (place, bytes there, in lower case) -> what it is and what to do
-    (0, b"version https://git-lfs", "a git-LFS pointer instead of the photo; fetch it with 'git lfs pull'"),
-    (0, b"%!ps", "EPS is a program that Ghostscript would run; save it as PNG"),
-    (0, b"\xc5\xd0\xd3\xc6", "EPS is a program that Ghostscript would run; save it as PNG"),
-    (0, b"%pdf-", "a PDF document, not an image; save its page as PNG"),
-    (0, b"8bps", "a Photoshop document; save it as PNG"),
-    (0, b"\0\0\1\0", "an icon (ICO), which holds several pictures; save one as PNG"),
-    (0, b"icns", "an icon (ICNS), which holds several pictures; save one as PNG"),
-    (0, b"\0\0\0\x0cjxl ", "a JPEG XL photo, which Pillow can't read; save it as JPEG or PNG"),
-    (0, b"\xff\x0a", "a JPEG XL photo, which Pillow can't read; save it as JPEG or PNG"),
-    *((4, b"ftyp" + brand, "a HEIC photo, which Pillow can't read; save it as JPEG")
-      for brand in (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")),
-    *((4, b"ftyp" + brand, "an AVIF photo, which this Pillow can't read; save it as JPEG, or install a newer Pillow")
-      for brand in (b"avif", b"avis")),
-    (4, b"ftypcrx", "a raw photo (CR3); develop it to JPEG"),
-    (4, b"ftyp", "a video, not an image; extract its frames"),
-    (8, b"avi ", "a video, not an image; extract its frames"),
-    (0, b"\x1ae\xdf\xa3", "a video, not an image; extract its frames"),
-    (0, b"<svg", "a drawing (SVG), not an image; save it as PNG"),
-)
-
-
-def _what_it_is(head: Any) -> str:
-    """Say what a file that is not a photo is, by its first bytes."""
-    if not head:
-        return "the file is empty; fetch or export it again"
-    if not isinstance(head, bytes):
-        return "not an image but text; open the file in binary mode"
-    low = head.lower()
-    for place, magic, what in KINDS:
-        if low.startswith(magic, place):
-            return what
-    start = low.removeprefix(b"\xef\xbb\xbf").lstrip()
-    if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
-        return "a web page, not an image, such as a server's error; fetch it again"
-    return "not an image, or of a kind that Pillow can't read; save it as JPEG or PNG"

@@ -21,6 +21,7 @@ from ..common.paths import StrPath
 from ..common.text import quoted, short
 from ..errors import ArgumentError, ImageError
 from ..images.photo_file import check_in_chans, check_max_pixels
+from ..network.layers import find_layers
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -69,6 +70,8 @@ def stream(model: "Model | FeatureModel", photos: "Iterable[StrPath | BinaryIO |
     After an exception, or when the iterator is closed, no further photo is started, and those in progress are waited
     for. The outputs of a photo are the same to the last bit for any `workers` and `batch_size`.
     """
+    if not hasattr(model, "activations"):
+        raise ArgumentError(f"model of type {type(model).__name__}: it must be what npefficient.create_model returns")
     if workers is None:
         from ..engine.cpus import available_threads
 
@@ -84,7 +87,7 @@ def stream(model: "Model | FeatureModel", photos: "Iterable[StrPath | BinaryIO |
 
     Image.init()  # load all formats now: a thread that looks them up while another one loads them misses some
     draft = needed(model.preprocessing) if fast_decode else None
-    outputs = model.outputs if outputs is None else tuple(outputs)
+    outputs = model.outputs if outputs is None else tuple(find_layers(model.architecture, outputs))
     task = _Task(model, outputs, preprocess or model.transform,
                  {"exif": exif, "draft": draft, "max_pixels": max_pixels, "in_chans": in_chans})
     return _outcomes(task, iter(photos), batch_size, workers)

@@ -246,9 +246,7 @@ class Model(WeightHolder):
         if not self.num_classes:
             raise ArgumentError(f"{self.architecture.name} without a classifier can't name classes: create the model "
                                 "without num_classes=0, or call it for its features")
-        if self.source.random:
-            warnings.warn(f"{self!r}: random weights can't tell classes apart; use trained ones (pretrained=True, "
-                          "checkpoint_path=..), or see set_classifier and npefficient.finetune", stacklevel=2)
+        warn_of_random(self)
         values, classes = top_k(softmax(self(self.transform(image)[None]))[0], topk)
         return [(self.labels[c], float(p)) for p, c in zip(values, classes)]
 
@@ -265,6 +263,20 @@ class Model(WeightHolder):
         weights += ", RANDOM classifier" * (self.source.random == "classifier")
         return (f"Model({network.name}, {counted(network.num_classes, 'class')}, {rows}x{columns}x{network.in_chans}, "
                 f"{weights}, {self.backend}{', int8' * (self.precision == 'int8')})")
+
+
+def check_model(model: Any) -> None:
+    """Raise ArgumentError unless it is a Model."""
+    if not isinstance(model, Model):
+        raise ArgumentError(f"model of type {type(model).__name__}: it must be what npefficient.create_model returns "
+                            "without features_only")
+
+
+def warn_of_random(model: Model) -> None:
+    """Warn if the classifier or the whole network has random weights."""
+    if model.source.random:
+        warnings.warn(f"{model!r}: random weights can't tell classes apart; use trained ones (pretrained=True, "
+                      "checkpoint_path=..), or see set_classifier and npefficient.finetune", stacklevel=3)
 
 
 def precision_of(weights: AnyWeights, wish: str | None) -> str:

@@ -96,11 +96,11 @@ VARIANTS = {
 }
 
 
-def canonical_name(name: str) -> str:
+def canonical_name(name: str, *others: str) -> str:
     """Return the full name for "lite0", "tf_efficientnet_lite0" or timm's "tf_efficientnet_lite0.in1k", each with
     or without a prefix "timm/" or "hf-hub:timm/".
 
-    Raises ArgumentError for any other name, with the nearest known one.
+    Raises ArgumentError for any other name, with the nearest known one; `others` are names that the caller knows.
     """
     known = {**{n: n for n in VARIANTS}, **{v.short_name: n for n, v in VARIANTS.items()}}
     plain = HUB.sub("", name if isinstance(name, str) else "", count=1).removesuffix(f".{TAG}")
@@ -113,9 +113,10 @@ def canonical_name(name: str) -> str:
             f"normalisation; only the TensorFlow port is supported: use {port!r}"
         )
     if Path(plain).suffix.lower() in FILES or "/" in plain or os.sep in plain:
-        raise ArgumentError(f"unknown model {quoted(name)}: it looks like a file; pass it as checkpoint_path= "
-                            "(--weights)")
-    raise ArgumentError(f"unknown model {quoted(name)}: known are lite0 to lite4{meant(plain.lower(), known)}")
+        raise ArgumentError(f"unknown model {quoted(name)}: it looks like a file, which "
+                            "create_model(checkpoint_path=..) reads (--weights)")
+    names = " and ".join(("lite0 to lite4", *others))
+    raise ArgumentError(f"unknown model {quoted(name)}: known are {names}{meant(plain.lower(), (*known, *others))}")
 
 
 def list_models(filter: str | Iterable[str] | None = "", module: str | Iterable[str] | None = "",

@@ -13,7 +13,7 @@ from ..common.checks import plain_array
 from ..common.text import counted, shown
 from ..errors import ArgumentError, WeightsError
 from ..model.inputs import checked, finite
-from ..model.model import Model
+from ..model.model import Model, check_model
 from ..network.backward import cross_entropy, label_targets
 from ..network.training_network import TrainingNetwork
 
@@ -74,9 +74,7 @@ def _forward(model: Model, x: np.ndarray,
 
 
 def _check_model(model: Any) -> None:
-    if not isinstance(model, Model):
-        raise ArgumentError(f"model of type {type(model).__name__}: it must be what npefficient.create_model returns "
-                            "without features_only")
+    check_model(model)
     if model.precision != "float32":
         raise ArgumentError(f"a model with precision {model.precision!r} has no gradients, as its weights are whole "
                             "numbers: create it with precision='float32'")

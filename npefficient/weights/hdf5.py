@@ -59,6 +59,8 @@ def check_superblock(path: Path) -> int:
     try:
         mode = path.stat().st_mode
         start, size = _start(path) if stat.S_ISREG(mode) else (b"", 0)
+    except FileNotFoundError:
+        raise WeightsError(f"weight file {str(path)!r}: there is no such file: check the name") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise WeightsError(f"can't read {str(path)!r}: {getattr(error, 'strerror', error)}") from error
     if not stat.S_ISREG(mode):

@@ -125,6 +125,7 @@ def test_ratios_are_of_the_same_round(small):
     assert (row["/ ours"], row["from"], row["to"]) == (2.0, 1.5, 3.0)
     assert (row["min / ours"], row["min ms"], row["median"]) == (2.0, 1000, 3000)
     assert row["version"] == np.__version__
+    assert row["rounds"][1] == {"min ms": 1500, "median": 3000, "start s": 1.0, "peak MB": 100, "differs": 0.0}
 
 
 def test_rounds_take_turns_and_leave_out_what_fails(monkeypatch, small, capsys):

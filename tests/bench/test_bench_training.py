@@ -176,6 +176,7 @@ def test_installed_peers_and_we_are_timed(bench, tmp_path, monkeypatch, only_sma
     for row in rows:
         assert row["min ms"] <= row["median"] and row["images/s"] == pytest.approx(1e3 / row["median"])
         assert 0 < row["of peak"] < 1 and row["peak MB"] > 20
+        assert row["rounds"][0]["median"] == pytest.approx(row["median"])
 
 
 def test_every_batch_and_number_of_threads_is_timed_in_turns(bench, stand_ins):

@@ -1,5 +1,6 @@
 """`npefficient classify` for many photos: what it prints and writes."""
 import io
+import json
 import os
 import sys
 from pathlib import Path
@@ -52,6 +53,17 @@ def test_json_of_several_is_that_of_each(classify, folder, monkeypatch, argument
     code, out, err = classify(photos, "--json", "--workers", 3, "--batch-size", 2)
     assert code == 1 and sorted(out.splitlines()) == sorted(expected.splitlines())
     assert out == expected or argument == "glob"  # what `**` finds comes in another order
+
+
+@pytest.mark.parametrize("more", [[], ["--workers", 1]], ids=["one by one", "several"])
+@pytest.mark.filterwarnings("always:.*random weights:UserWarning")
+def test_json_has_the_rows_of_a_jsonl_file(classify, folder, tmp_path, more):
+    target = tmp_path / "rows.jsonl"
+    assert classify(folder, "--output", target)[0] == 1
+    code, out, err = classify(*names(folder), "--json", *more)
+    assert err.count("RANDOM weights (seed 0), engine): random weights can't tell classes apart") == 1
+    assert code == 1 and [json.loads(line) for line in out.splitlines()] == read(target)
+    assert sum(row["error"] is not None for row in read(target)) == 2
 
 
 @pytest.mark.parametrize("more", [[], ["--output", "out.csv"]], ids=["printed", "written"])

@@ -88,6 +88,7 @@ def test_classify_json(command, ten, photo):
     rows = [json.loads(line) for line in out.splitlines()]
     assert code == 0 and len(rows) == 2 and rows[0] == rows[1]
     assert rows[0]["photo"] == str(photo) and len(rows[0]["classes"]) == 10
+    assert all(one["label"] == f"class {one['class']}" for one in rows[0]["classes"])
     assert sum(c["probability"] for c in rows[0]["classes"]) == pytest.approx(1, abs=1e-5)
 
 
@@ -97,6 +98,22 @@ def test_classify_goes_on_after_a_bad_photo(command, ten, photo, tmp_path):
     code, out, err = command("classify", tmp_path / "none.png", photo, text, "--weights", ten)
     assert code == 1 and out.count("class ") == 5 and str(photo) in out
     assert "none.png" in err and "notes.jpg" in err and "2 of 3 photos could not be read" in err
+
+
+@pytest.mark.parametrize("arguments", ["{a} --topk 1 {b}", "--topk 1 {a} --json {b}"])
+def test_photos_may_stand_on_both_sides_of_an_option(command, ten, photo, tmp_path, arguments):
+    other = tmp_path / "other.png"
+    Image.open(photo).save(other)
+    words = [word.format(a=photo, b=other) for word in arguments.split()]
+    code, out, _ = command("classify", "--weights", ten, *words)
+    assert code == 0 and 0 < out.index(str(photo)) < out.index(str(other))
+
+
+def test_an_optional_file_may_follow_an_option(command, ten, tmp_path):
+    source, target = tmp_path / "model.safetensors", tmp_path / "out.h5"
+    weights_convert.export(ten, source)
+    code, _, err = command("convert", source, "--force", target)
+    assert code == 0 and err == "" and target.exists()
 
 
 def test_classify_says_what_is_wrong(command):

@@ -76,7 +76,7 @@ def test_info_of_a_file_and_of_a_damaged_one(command, ten, tmp_path):
 
 def test_unknown_model_names_the_nearest(command):
     code, _, err = command("info", "lite_0")
-    assert code == 1 and err == ("npefficient: error: unknown model 'lite_0': known are lite0 to lite4 "
+    assert code == 1 and err == ("npefficient: error: unknown model 'lite_0': known are lite0 to lite4 and digits "
                                  "(did you mean 'lite0'?)\n")
 
 

@@ -116,7 +116,7 @@ def test_four_classes_have_no_top5_line(command, photos, tmp_path):
 
 
 def test_the_published_figures_stand_beside_the_official_weights(command, small, photos, monkeypatch):
-    monkeypatch.setattr(validation, "_published", lambda model: (74.83, 92.17))
+    monkeypatch.setattr(validation, "_published", lambda model: (0.7483, 0.9217))
     _, out, _ = command("validate", photos, "--weights", small)
     lines = out.splitlines()
     assert lines[1].endswith("   published 74.83%") and lines[2].endswith("   published 92.17%")

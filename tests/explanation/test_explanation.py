@@ -114,6 +114,18 @@ def test_refuses_a_model(model, message):
         npefficient.explain(noise(4, 4, 3), model)
 
 
+def test_takes_what_the_model_takes(tmp_path):
+    file = tmp_path / "noise.png"
+    Image.fromarray(noise(9, 12, 3)).save(file)
+    expected = explain(file)
+    assert expected.photo == str(file)
+    for photo in (file.read_bytes(), io.BytesIO(file.read_bytes()), Image.open(file)):
+        got = explain(photo)
+        assert got.photo == "" and got.classes[0].probability == expected.classes[0].probability
+    with pytest.raises(ArgumentError, match="photo Model.*: it must be a path or a binary file object"):
+        npefficient.explain(digits(), str(file))
+
+
 def test_refuses_what_is_no_photo(tmp_path):
     with pytest.raises(ImageError, match="none.png"):
         npefficient.explain(tmp_path / "none.png", "lite0")  # said before any weights are fetched

@@ -35,20 +35,24 @@ def test_open_image_is_pillows_rgb(format, mode, tmp_path):
 
 
 @pytest.mark.parametrize("kind, values, said", [
-    ("PNG", np.uint16([[0, 65535]]), "0 to 65535"), ("TIFF", np.uint16([[7, 256]]), "7 to 256"),
-    ("TIFF", np.float32([[-1, 0.5]]), "-1 to 0.5"), ("PPM", np.int32([[0, 4095]]), "0 to 4095"),
-    ("PNG", np.uint16([[0, 255]]), None), ("TIFF", np.float32([[0, 255]]), None), ("PNG", np.uint8([[0, 255]]), None)],
+    ("PNG", np.uint16([[0, 65535]]), "0 to 65535 are clipped to 0..255"),
+    ("TIFF", np.uint16([[7, 256]]), "7 to 256 are clipped to 0..255"),
+    ("TIFF", np.float32([[-1, 0.5]]), "-1 to 0.5 are clipped to 0..255"),
+    ("PPM", np.int32([[0, 4095]]), "0 to 4095 are clipped to 0..255"),
+    ("TIFF", np.float32([[0.25, 1]]), "0.25 to 1 are black, on a scale from 0 to 255"),
+    ("PNG", np.uint16([[0, 255]]), None), ("TIFF", np.float32([[0, 255]]), None), ("PNG", np.uint8([[0, 255]]), None),
+    ("PNG", np.uint16([[0, 1]]), None), ("TIFF", np.float32([[0, 0]]), None)],
     ids=lambda value: str(getattr(value, "dtype", value)))
 @pytest.mark.parametrize("in_chans", [3, 1])
-def test_clipped_values_are_a_warning(tmp_path, kind, values, said, in_chans):
+def test_values_on_another_scale_are_a_warning(tmp_path, kind, values, said, in_chans):
     file = tmp_path / "deep"
     Image.fromarray(values).save(file, kind)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         open_image(file, in_chans=in_chans)
     assert [str(one.message) for one in caught] == ([] if said is None else [
-        f"photo {str(file)!r}: grey values from {said} are clipped to 0..255, as with timm; to scale them "
-        "instead, save it with 8 bits"])
+        f"photo {str(file)!r}: grey values from {said}, as with timm; to scale them instead, "
+        "save it with 8 bits"])
 
 
 def test_a_warning_of_clipping_made_an_error_is_no_broken_photo(tmp_path):

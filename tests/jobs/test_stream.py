@@ -201,6 +201,20 @@ def test_stream_refuses_at_once(option, value):
         stream(Stub(), [], **{option: value})
 
 
+@pytest.mark.parametrize("outputs, message", [
+    ("classifier", r"layers 'classifier': give a list of names, such as \['classifier'\]"),
+    (["classifer"], "layer 'classifer': .* no layer of this name .did you mean 'classifier'")])
+def test_stream_refuses_unknown_layers_at_once(outputs, message):
+    with pytest.raises(ArgumentError, match=message):
+        stream(small_model(), [], outputs=outputs)
+
+
+@pytest.mark.parametrize("model", ["lite0", None])
+def test_stream_refuses_what_is_no_model(model):
+    with pytest.raises(ArgumentError, match=f"model of type {type(model).__name__}: it must be what npeff"):
+        stream(model, [])
+
+
 def test_stream_refuses_one_name():
     with pytest.raises(ArgumentError, match="photos 'dog.jpg': give several"):
         stream(Stub(), "dog.jpg")
@@ -214,7 +228,8 @@ def test_stream_loads_every_format_before_it_starts_threads():
     """Pillow loads its rarer formats on first need; a thread that comes meanwhile finds them missing."""
     script = """
 from npefficient.jobs.stream import stream
-stream(None, [], outputs=(), workers=1, preprocess=len)
+from npefficient.model.model import create_model
+stream(create_model("lite0", backend="reference"), [], workers=1)
 from PIL import Image
 print(bool(Image.init()))
 """

@@ -121,7 +121,8 @@ def test_a_files_classes_are_those_of_the_file(tmp_path):
     (("lite0",), {"pretrained_cfg_overlay": "x"}, "pretrained_cfg_overlay 'x': it must be a dictionary"),
     (("lite0",), {"pretrained_cfg_overlay": {"url": "x", "mean": 0.5}}, "overlay with 'url': it may have file, input_"),
     (("lite0",), {"pretrained_cfg_overlay": {"crop_pct": -1}}, "preprocessing crop_pct=-1: it must be a share"),
-    (("mine.h5",), {}, "unknown model 'mine.h5': it looks like a file; pass it as checkpoint_path= .--weights."),
+    (("mine.h5",), {}, "unknown model 'mine.h5': it looks like a file, which "
+     r"create_model\(checkpoint_path=..\) reads \(--weights\)"),
     (("runs/best.pth",), {}, "unknown model 'runs/best.pth': it looks like a file"),
     (("lite0", True), {"checkpoint_path": "a.h5"}, "pretrained=True and checkpoint_path='a.h5': give one of them"),
 ], ids=["local_dir", "file", "other_variant", "tag", "cfg", "overlay", "url", "setting", "file_as_name",

@@ -19,7 +19,7 @@ from .accuracy import accuracy, logits_of, verdict
 from .installed import installed_size, version
 from .peer import OURS, Peer
 from .photographs import PICTURES, make_photo_subject
-from .turns import take_turns, usable
+from .turns import in_units, take_turns, usable
 
 PACKAGE = __name__.rpartition(".")[0]
 SLACK = 10  # a peer may differ by this many of our tolerances: some transform the weights again
@@ -154,7 +154,7 @@ def add_rows(table, case: Case, results: dict[Peer, list[dict]]) -> None:
             "min / ours": shortest / min(own["minimum"] for own in ours),
             "start s": min(one["start"] for one in rounds), "peak MB": resident and resident / 1e6,
             "installed MB": installed_size(peer.distribution) / 1e6, "precision": case.precision,
-            **distance(case, rounds), "rounds": rounds})
+            **distance(case, rounds), "rounds": in_units(rounds)})
 
 
 def distance(case: Case, rounds: list[dict]) -> dict:

@@ -25,7 +25,7 @@ from .installed import version
 from .peer import OURS, Peer
 from .training_check import GRADIENTS, SHAPE, batch_of
 from .training_costs import bytes_moved, step_macs
-from .turns import take_turns, usable
+from .turns import in_units, take_turns, usable
 
 PACKAGE = __name__.rpartition(".")[0]
 FIRST = 2  # steps whose losses are compared
@@ -157,4 +157,4 @@ def add_rows(table, timed: Timed) -> None:
             "images/s": 1 / median, "/ ours": float(np.median(ratios)), "from": min(ratios), "to": max(ratios),
             "of peak": flops / median / peak, **own, "peak MB": resident and resident / 1e6,
             "differs": max(one["differs"] for one in rounds), "peak 1": timed.before.peak / 1e9,
-            "peak 2": timed.after.peak / 1e9, "precision": "float32", "rounds": rounds})
+            "peak 2": timed.after.peak / 1e9, "precision": "float32", "rounds": in_units(rounds, case.batch)})

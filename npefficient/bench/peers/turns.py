@@ -32,3 +32,15 @@ def take_turns(peers: Iterable[Peer], rounds: int, title: str,
                 progress(f"left out: {peer.engine}, {title} ({failure})")
                 del results[peer]
     return results
+
+
+def in_units(rounds: list[dict], pictures: int = 1) -> list[dict]:
+    """The rounds' results with the names and units of a table's columns; a time is divided by the pictures in it."""
+    columns = {"minimum": ("min ms", 1e3 / pictures), "median": ("median", 1e3 / pictures), "start": ("start s", 1),
+               "memory": ("peak MB", 1e-6)}
+
+    def renamed(name: str, value):
+        column, factor = columns.get(name, (name, 1))
+        return column, value if factor == 1 or value is None else value * factor
+
+    return [dict(renamed(*field) for field in one.items()) for one in rounds]

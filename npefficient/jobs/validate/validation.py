@@ -36,7 +36,7 @@ class Validation:
     predictions: np.ndarray  # int64 (photos,): the most probable class
     among5: np.ndarray | None  # bool (photos,): the right class is among the 5 most probable; None with fewer classes
     bad: list[tuple[Path, str]]  # photos that could not be read, and why
-    published: tuple[float, float] | None  # top-1 and top-5 in per cent, where the weights are the official ones
+    published: tuple[float, float] | None  # shares, top-1 and top-5, where the weights are the official ones
     warnings: list[str]
     unlisted: list[str]  # folders that could not be listed, and why: their photos are missing
     fitted_to: int = 0  # photos that the weights were fitted to: on new ones they are less accurate
@@ -98,6 +98,9 @@ def validate(model: "Model", directory: StrPath, *, labels_file: StrPath | None 
     Photos that can't be read are left out and listed in the result. Raises ArgumentError for a folder or file of labels
     that can't be used, and for weights that have no classes or take no photos.
     """
+    from ...model.model import check_model
+
+    check_model(model)
     if not model.num_classes:
         raise ArgumentError(f"{model!r}: validating needs a classifier")
     check_in_chans(model.architecture.in_chans)
@@ -153,4 +156,6 @@ def _published(model: "Model") -> tuple[float, float] | None:
     """timm's figures, where these weights are the official ones and the input has the size they were measured with."""
     variant = model.architecture.variant
     official = variant.is_official(model.source.sha256) and model.num_classes == IMAGENET_CLASSES
-    return (variant.top1, variant.top5) if official and model.preprocessing == variant.preprocessing else None
+    if not official or model.preprocessing != variant.preprocessing:
+        return None
+    return round(variant.top1 / 100, 4), round(variant.top5 / 100, 4)  # timm's per cent have two decimals

@@ -185,8 +185,15 @@ def like_official(**changes):
     return dataclasses.replace(weights, **({"source": source} | changes))
 
 
+@pytest.mark.parametrize("make", [lambda: "lite0", lambda: create_model("lite0", features_only=True)])
+def test_what_is_no_model_with_classes_is_refused(tmp_path, make):
+    model = make()
+    with pytest.raises(ArgumentError, match=f"model of type {type(model).__name__}: .* returns without features_only"):
+        validate(model, tmp_path)
+
+
 @pytest.mark.parametrize("changes, expected", [
-    ({}, (74.83, 92.17)), ({"source": Source("x.pth", 64 * "0", "torch-zip")}, None),
+    ({}, (0.7483, 0.9217)), ({"source": Source("x.pth", 64 * "0", "torch-zip")}, None),
     ({"source": Source("x.pth", "", "finetuned")}, None), ({"preprocessing": Preprocessing((192, 192))}, None),
 ], ids=["official", "others", "finetuned", "another_size"])
 def test_the_published_figures_belong_to_the_official_weights(tmp_path, changes, expected):
@@ -194,7 +201,7 @@ def test_the_published_figures_belong_to_the_official_weights(tmp_path, changes,
     got = validate(Model(like_official(**changes), num_threads=1), tmp_path)
     assert got.published == expected and got.classes.tolist() == [0, 999]
     assert [row["synset"] for row in got.per_class()] == ["n01440764", "n15075141"]
-    assert got.figures()["published"] == (expected and {"top1": 74.83, "top5": 92.17})
+    assert got.figures()["published"] == (expected and {"top1": 0.7483, "top5": 0.9217})
 
 
 @pytest.mark.parametrize("how, text", [
