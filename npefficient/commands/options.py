@@ -105,6 +105,8 @@ def check_outputs(args, *options: str, force: bool, reads=()) -> None:
         given = getattr(args, option)
         if given is None:
             continue
+        if given == "-":
+            args.refuse(f"--{option} -: standard output is taken by the result; name a file (./- for one named so)")
         before = seen.setdefault(Path(given).absolute(), option)
         if before != option:
             args.refuse(f"--{before} and --{option} {given!r}: they are the same file; name two different ones")

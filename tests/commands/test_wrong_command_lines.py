@@ -67,6 +67,8 @@ WRONG = [
     ("quantize", ("lite0", "b.pth"), "argument OUT.h5: 'b.pth': its name must end in .h5 or .hdf5"),
     ("validate", (), "required: DIR"),
     ("validate", ("x", "--csv", "a", "--json", "a"), "--csv and --json 'a': they are the same file; name two"),
+    ("validate", ("x", "--json", "-"), "--json -: standard output is taken by the result; name a file"),
+    ("compare", ("a.h5", "b.h5", "--json", "-"), "--json -: standard output is taken"),
     ("validate", ("x", "--preprocess", "torch"), "invalid choice: 'torch'"),
     ("validate", ("x", "--labels-base", "2"), "invalid choice: 2"),
     ("validate", ("x", "--model", "lite0", "--weights", "x.h5"), "not allowed with"),
