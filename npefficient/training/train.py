@@ -15,7 +15,6 @@ from ..engine.cpus import check_threads
 from ..errors import ArgumentError
 from ..jobs.photo_marks import warning_of_known
 from ..network.parameters import Weights, fingerprint
-from ..weights.weight_file import read_weights
 from .augmentation import Augmentation, TrainingTransform
 from .dataset import Dataset, Photos, read_dataset
 from .freeze import frozen_stages
@@ -131,7 +130,7 @@ def train(photos_dir: StrPath, output: StrPath, *, model: str | None = None, wei
         run.begin(resume)
         with run.keeping():
             run.go(progress)
-            weights_of_best = read_weights(files.best)
+            weights_of_best = run.best_weights()
             _, confusion = run.validate(weights_of_best)
             pictures = draw(files, run.epochs, confusion, dataset.labels, warn)
         files.finish()
