@@ -101,8 +101,12 @@ class RunFiles:
         self._journal = Journal(self.table)
         self.begun = resume  # there is a state
         if not resume:
-            self.state.unlink(missing_ok=True)
-            self.write_table([])
+            try:
+                self.state.unlink(missing_ok=True)
+                self.write_table([])
+            except BaseException:
+                self.__exit__()
+                raise
 
     def __enter__(self) -> "RunFiles":
         return self
