@@ -1,6 +1,8 @@
 """Export a weight file to timm: a safetensors file that loads with `strict=True`, or a timm hub folder."""
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,9 +39,10 @@ def export(source_h5: StrPath, target: StrPath, *, force: bool = False) -> Expor
 
     `target` is the file (.safetensors) or a folder (an existing one, or a name ending with "/"), which gets
     `model.safetensors` and `config.json` in timm's hub format. Each file is written under a temporary name, read back
-    and compared, and only then renamed. Raises WeightsError for a broken weight file, or one with more class names than
-    fit into the header; ArgumentError for a target that exists (without `force`) or has a different suffix; OSError if
-    the target can't be written.
+    and compared, and only then renamed. While `force` replaces both, there is no `config.json`: a kill then leaves a
+    folder that timm refuses, and whose weights have the same content in their metadata. Raises WeightsError for a
+    broken weight file, or one with more class names than fit into the header; ArgumentError for a target that exists
+    (without `force`) or has a different suffix; OSError if the target can't be written.
     """
     source_h5 = path_of("source_h5", source_h5)
     target, config = export_target(target)
@@ -48,11 +51,14 @@ def export(source_h5: StrPath, target: StrPath, *, force: bool = False) -> Expor
     metadata = {"format": "pt", TIMM_CONFIG: json.dumps(text, separators=(",", ":"), ensure_ascii=False),
                 "source_name": weights.source.name, "source_sha256": weights.source.sha256}
     data = safetensors_bytes(weights.parameters, metadata)
-    if config:
-        config.parent.mkdir(exist_ok=True)
-        check_target(target, force=force)
-        _write(config, json.dumps(text, indent=2, ensure_ascii=False).encode(), force)
-    _write(target, data, force)
+    with contextlib.ExitStack() as files:  # the last one takes its place first
+        if config:
+            config.parent.mkdir(exist_ok=True)
+            check_target(target, force=force)
+            files.enter_context(_written(config, json.dumps(text, indent=2, ensure_ascii=False).encode(), force))
+        files.enter_context(_written(target, data, force))
+        if config and force:  # the old class names must never be beside the new weights, even after a kill
+            config.unlink(missing_ok=True)
     return Export(weights, target, len(data), config)
 
 
@@ -64,8 +70,11 @@ def export_target(target: StrPath) -> tuple[Path, Path | None]:
     return named(place, (SUFFIX,), f", as timm expects; '{place}/' makes a folder with config.json"), config
 
 
-def _write(target: Path, data: bytes, force: bool) -> None:
+@contextlib.contextmanager
+def _written(target: Path, data: bytes, force: bool) -> Iterator[None]:
+    """Write a file under a temporary name and read it back; it takes the target's place when the block ends."""
     with replacing(target, force=force) as part:
         part.write_bytes(data)
         if part.read_bytes() != data:
             raise WeightsError(f"what is read back from {str(target)!r} differs from what was written: check the disk")
+        yield

@@ -3,7 +3,7 @@ import math
 from pathlib import Path
 
 from ..common.paths import replacing
-from ..common.picture_files import check_picture
+from ..common.picture_files import check_picture, drawing
 from ..common.text import plain
 from .peak import disturbed
 
@@ -14,7 +14,7 @@ STYLES = (":", "-.", "--", "-", (0, (9, 1)))  # of the slopes, one for each leve
 
 
 def _figure(width: float, height: float, title: str, about: str):
-    """An empty figure, its size in inches, and its axes; no window and no global state."""
+    """An empty figure, its size in inches, and its axes; no window."""
     from matplotlib.figure import Figure
 
     figure = Figure((width, height), layout="constrained", facecolor="white")
@@ -26,6 +26,7 @@ def _figure(width: float, height: float, title: str, about: str):
     return figure, axes
 
 
+@drawing("plot")
 def write(figure, path: Path) -> None:
     """Write a picture in the format that its name ends in."""
     with replacing(path, force=True) as part:
@@ -33,6 +34,7 @@ def write(figure, path: Path) -> None:
     print(f"wrote {plain(path)}: the picture")
 
 
+@drawing("plot")
 def ladder(rows: list[dict], title: str, peak: float, unit: str, about: str, blas: dict | None = None):
     """A figure with a bar for each rung of `bench/ladder.py` on a log scale, marks where the speed was predicted, and
     lines for the peak and for NumPy's product of matrices.
@@ -70,6 +72,7 @@ def ladder(rows: list[dict], title: str, peak: float, unit: str, about: str, bla
     return figure
 
 
+@drawing("plot")
 def roofline(rows: list[dict], title: str, unit: str, peak: float, reads: dict[str, float], about: str):
     """A figure with a point for each layer of `bench/kernels.py`: its speed over operations per byte, below the
     machine's roofline.

@@ -61,7 +61,7 @@ def run(args) -> int:
     from ..common.figure_files import write_json
     from ..common.picture_files import check_matplotlib
     from ..engine.cpus import check_threads
-    from ..jobs.class_folders import check_folder
+    from ..jobs.class_folders import check_outside
     from ..jobs.finetune.confusion_picture import draw_confusion
     from ..jobs.finetune.finetuning import finetune
     from ..jobs.finetune.linear_classifier import check_installed
@@ -70,7 +70,7 @@ def run(args) -> int:
     if args.report:
         check_matplotlib("finetune")
     check_outputs(args, "output", "json", "report", force=args.force, reads=[args.weights])
-    check_folder(args.photos_dir, "a sub-folder for each class")
+    check_outside([args.output, args.json, args.report], [args.photos_dir])
     workers, how = check_threads(args.threads) if args.workers is None else args.workers, reading(args)
     precision = args.precision or "float32"  # that of the weights, as no others can be fitted to
     compile_kernels(precision=precision)

@@ -70,7 +70,7 @@ def _form(kind) -> dict:
 
 def run(args) -> int:
     from ..engine.cpus import check_threads
-    from ..jobs.class_folders import check_folder
+    from ..jobs.class_folders import check_outside
     from ..network.variants import canonical_name
     from ..training.recipe_files import recipe_text
     from ..training.run_files import check_run_files
@@ -89,7 +89,7 @@ def run(args) -> int:
         with refusing(args):
             start = canonical_name(start)
     check_run_files(args.output, start, resume=args.resume, force=args.force)
-    check_folder(args.photos_dir, "a sub-folder for each class")
+    check_outside([args.output], [args.photos_dir, args.val_dir])
     threads, how = check_threads(args.threads), reading(args)
     compile_kernels(training=True)
     result = train(args.photos_dir, args.output, model=args.model, weights=start, recipe=recipe, val_dir=args.val_dir,

@@ -53,11 +53,13 @@ def add_arguments(parser):
 def run(args) -> int:
     from ..common.figure_files import write_csv, write_json
     from ..engine.cpus import check_threads
-    from ..jobs.class_folders import check_folder
+    from ..jobs.class_folders import check_folder, check_outside
     from ..jobs.validate.validation import validate
 
     check_outputs(args, "csv", "json", force=args.force, reads=[args.labels_file, args.weights])
     check_folder(args.directory)
+    if not args.labels_file:
+        check_outside([args.csv, args.json], [args.directory])
     workers, how = check_threads(args.threads) if args.workers is None else args.workers, reading(args)
     model = make_model(args, num_threads=1)
     compile_kernels(precision=model.precision)

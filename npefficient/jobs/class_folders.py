@@ -145,6 +145,24 @@ def check_folder(directory, holds: str = "the photos") -> Path:
     return directory
 
 
+def check_outside(outputs: Iterable[StrPath | None], folders: Iterable[StrPath | None]) -> None:
+    """Raise ArgumentError for a file to write in the folder of a class, where the next run would find it.
+
+    folders: those that have a sub-folder for each class; also raises as `check_folder` does. None stands for no file
+    and no folder.
+    """
+    for folder in folders:
+        if folder is None:
+            continue
+        directory = check_folder(folder, "a sub-folder for each class")
+        classes = {os.path.realpath(directory / name) for name in _listed(directory)}  # by a link, a class is elsewhere
+        for output in outputs:
+            place = None if output is None else Path(os.path.realpath(Path(output).parent))
+            if place and not classes.isdisjoint(map(str, (place, *place.parents))):
+                raise ArgumentError(f"{str(output)!r}: it is in a folder of photos of this run, and pictures there are "
+                                    f"taken for photos of that class; name a place outside {str(folder)!r}")
+
+
 def _natural(name: str) -> tuple[list, str]:
     """timm's sort key, then the name itself, where the key is the same as for "a1" and "A01"."""
     pieces = re.split(r"(\d+)", name.lower())  # text and digits in turn

@@ -268,7 +268,8 @@ def _largest_output(weights: QuantizedWeights, name: str, largest_input: float |
 
 
 def _check_largest(name: str, value: float, steps: bool) -> None:
-    if not value < (LARGEST_STEPS if steps else LARGEST):
-        value, kind = (value * RELU6_STEP, "an int32 in steps of 6/255") if steps else (value, "float32")
-        raise WeightsError(f"layer {name!r}: its quantised weights can give values up to {value:.2g}, which {kind} "
-                           "can't hold; the training run that wrote them has diverged")
+    limit, unit, kind = (LARGEST_STEPS, RELU6_STEP, "an int32 in steps of 6/255") if steps else (LARGEST, 1, "float32")
+    if not value < limit:
+        raise WeightsError(f"layer {name!r}: its quantised weights can give values up to {value * unit:.2g}: they must "
+                           f"stay below {limit * unit:.2g}, half of what {kind} can hold; the training run that wrote "
+                           "them has diverged")

@@ -22,8 +22,8 @@ from ..jobs.accuracy import confusion_matrix
 from ..jobs.photo_marks import photo_marks
 from ..model.model import Model
 from ..network.backward import label_targets
-from ..network.parameters import Source, Weights
-from ..weights.weight_file import write_weights
+from ..network.parameters import Source, Weights, fingerprint
+from ..weights.weight_file import read_weights, write_weights
 from .accumulation import parts_of_updates
 from .learner import DivergedError, Learner
 from .loader import TrainingLoader, ValidationLoader
@@ -55,6 +55,7 @@ class Run:
         self.base, self.folder, self.recipe, self.learner, self.files = base, folder, recipe, learner, files
         self.loader, self.validation, self.say = loader, validation, say
         self.place, self.epochs = Place(), list[Epoch]()
+        self.best_sha256 = ""  # fingerprint of the best weights so far
         self.whole = True  # False while the learner or the place is being changed
         self.kept = ""  # the place of the state that was saved last
 
@@ -73,11 +74,14 @@ class Run:
                                 f"{best(state.epochs).epoch}, the best so far: put it back, or {ANEW}")
         self.learner.load_state(state.arrays)
         self.place, self.epochs, self.kept = place, state.epochs, str(place)
+        self.best_sha256 = state.best_sha256
         self.learner.updates = state.place.updates
         self.files.write_table(self.epochs)
 
     def go(self, progress: bool) -> None:
         """Train and validate until the last epoch is over."""
+        if self.over:  # a resumed run that was interrupted at its end: the file may have been replaced since
+            write_weights(self.files.last, self._weights(), force=True)
         size, batches = self.loader.batch_size, len(self.loader)
         done = (self.place.epoch * batches + self.place.batch) * size
         shown = Shown(self.recipe.epochs * batches * size, done=done) if progress else contextlib.nullcontext()
@@ -111,6 +115,18 @@ class Run:
             self.say(kept)
             raise
 
+    def best_weights(self) -> Weights:
+        """Read the best weights back, once all epochs are over.
+
+        Raises ArgumentError where the file has others. Before the end it may: a run that is killed between this file
+        and its state leaves the weights of an epoch that is then computed again.
+        """
+        weights = read_weights(self.files.best)
+        if fingerprint(weights, weights.labels) != self.best_sha256:
+            raise ArgumentError(f"{str(self.files.best)!r} has other weights than this run wrote to it after epoch "
+                                f"{best(self.epochs).epoch}, the best: put those back, or {ANEW}")
+        return weights
+
     @property
     def over(self) -> bool:
         """Whether all epochs are done, or the best one is too long ago."""
@@ -124,7 +140,7 @@ class Run:
     def _save(self) -> None:
         self.whole = False  # after a failure there is no second attempt
         self.learner.check()
-        self.files.save(State(self.learner.state(), self.place, self.epochs))
+        self.files.save(State(self.learner.state(), self.place, self.epochs, self.best_sha256))
         self.kept, self.whole = str(self.place), True
 
     def _save_if_whole(self) -> None:
@@ -149,11 +165,14 @@ class Run:
         top1 = int(confusion.trace()) / photos
         epoch = Epoch(self.place.epoch + 1, self._lr(), self.place.loss / len(self.loader), loss, top1, photos,
                       speed)
+        best_sha256 = self.best_sha256
         if best([*self.epochs, epoch]) is epoch:
             write_weights(self.files.best, weights, force=True)
+            best_sha256 = fingerprint(weights, self.base.labels)
         write_weights(self.files.last, weights, force=True)
         self.whole = False
         self.epochs.append(epoch)
+        self.best_sha256 = best_sha256
         self.place = Place(epoch.epoch, 0, self.place.updates)
         self.whole = True
         self._save()

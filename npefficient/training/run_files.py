@@ -8,8 +8,9 @@
     .OUT.h5.state.npz      what a resumed run needs; it is deleted when the run has ended
 
 The state is NumPy's format without pickles, in a zip with checksums: arrays of the learner, the place in the run, the
-lines of the table, and the settings as JSON. Each file but the table is replaced as a whole: after a crash there is the
-old one or the new one. The table is locked while a run writes it, so that no other run has the same output.
+lines of the table, the fingerprint of the best weights, and the settings as JSON. Each file but the table is replaced
+as a whole: after a crash there is the old one or the new one. The table is locked while a run writes it, so that no
+other run has the same output.
 """
 import csv
 import io
@@ -25,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from ..common.paths import StrPath, check_target, is_same, replacing
-from ..common.text import short
+from ..common.text import counted, short
 from ..errors import ArgumentError, NpefficientError, WeightsError
 from ..jobs.output.journal import Journal
 from ..jobs.output.own_file import open_own
@@ -87,6 +88,7 @@ class State:
     arrays: dict[str, np.ndarray]  # of the learner
     place: Place
     epochs: list[Epoch]
+    best_sha256: str  # fingerprint of the best weights so far; empty before the first epoch is over
 
 
 class RunFiles:
@@ -99,8 +101,12 @@ class RunFiles:
         self._journal = Journal(self.table)
         self.begun = resume  # there is a state
         if not resume:
-            self.state.unlink(missing_ok=True)
-            self.write_table([])
+            try:
+                self.state.unlink(missing_ok=True)
+                self.write_table([])
+            except BaseException:
+                self.__exit__()
+                raise
 
     def __enter__(self) -> "RunFiles":
         return self
@@ -127,6 +133,7 @@ class RunFiles:
         arrays["place"] = np.array(list(vars(state.place).values()), np.float64)
         rows = [astuple(epoch) for epoch in state.epochs]
         arrays["epochs"] = np.array(rows, np.float64).reshape(-1, len(fields(Epoch)))
+        arrays["best_sha256"] = np.frombuffer(bytes.fromhex(state.best_sha256), np.uint8)
         arrays["settings"] = np.frombuffer(json.dumps(self.settings).encode(), np.uint8)
         with replacing(self.state, force=True) as part, open(part, "wb") as file:
             np.savez(file, **arrays)
@@ -152,6 +159,7 @@ class RunFiles:
                 epoch, batch, updates, loss = _numbers(arrays.pop("place"), (4,))
                 epochs = [Epoch(int(first), *rest, int(count), speed)
                           for first, *rest, count, speed in _numbers(arrays.pop("epochs"), (-1, len(fields(Epoch))))]
+                best_sha256 = arrays.pop("best_sha256").tobytes()
                 del arrays["settings"]
                 place = Place(int(epoch), int(batch), int(updates), loss)
                 if (place.epoch, place.batch, place.updates) != (epoch, batch, updates) or not math.isfinite(loss):
@@ -159,7 +167,10 @@ class RunFiles:
                 for number, line in enumerate(epochs, 1):
                     if line.epoch != number or not line.possible:
                         raise ValueError(f"epoch {number}: {line}")
-                return State({name.removeprefix("learner/"): array for name, array in arrays.items()}, place, epochs)
+                if len(best_sha256) != 32 * bool(epochs):
+                    raise ValueError(f"best_sha256 of {len(best_sha256)} bytes after {counted(len(epochs), 'epoch')}")
+                return State({name.removeprefix("learner/"): array for name, array in arrays.items()}, place, epochs,
+                             best_sha256.hex())
             except NpefficientError:
                 raise
             except Exception as problem:  # a broken zip or array raises a dozen different classes

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..common.extras import install
 from ..common.paths import replacing
-from ..common.picture_files import matplotlib_is_there
+from ..common.picture_files import check_matplotlib, drawing
 from ..common.text import listed
+from ..errors import ArgumentError
 from ..jobs.finetune.confusion_picture import draw_confusion
 from .run_files import Epoch, RunFiles, best
 
@@ -16,13 +16,17 @@ TRAINING, VALIDATION = "#1b6ca8", "#d95f02"
 
 def draw(files: RunFiles, epochs: list[Epoch], confusion: np.ndarray, labels: tuple[str, ...],
          say: Callable[[str], None]) -> tuple[Path, ...]:
-    """Draw both beside the table, in place of those that are there, and return their paths; none without matplotlib.
+    """Draw both beside the table, in place of those that are there, and return their paths.
+
+    Where matplotlib can't be imported, there are none.
 
     confusion: as for `draw_confusion`, of the best weights
     say: called with what the pictures lack
     """
-    if not matplotlib_is_there():
-        say(f"no curves and no confusion matrix: drawing them needs matplotlib: {install('plot')}")
+    try:
+        check_matplotlib("plot")
+    except ArgumentError as problem:
+        say(f"no curves and no confusion matrix: {problem}")
         return ()
     draw_curves(epochs, files.curves)
     escaped = draw_confusion(confusion, labels, files.confusion, force=True)
@@ -31,6 +35,7 @@ def draw(files: RunFiles, epochs: list[Epoch], confusion: np.ndarray, labels: tu
     return files.curves, files.confusion
 
 
+@drawing("plot")
 def draw_curves(epochs: list[Epoch], path: Path) -> None:
     """Write a picture of the losses and the accuracy after each epoch."""
     from matplotlib.figure import Figure

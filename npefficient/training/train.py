@@ -13,9 +13,9 @@ from ..common.paths import StrPath
 from ..common.text import counted, meant, quoted, shown
 from ..engine.cpus import check_threads
 from ..errors import ArgumentError
+from ..jobs.class_folders import check_outside
 from ..jobs.photo_marks import warning_of_known
 from ..network.parameters import Weights, fingerprint
-from ..weights.weight_file import read_weights
 from .augmentation import Augmentation, TrainingTransform
 from .dataset import Dataset, Photos, read_dataset
 from .freeze import frozen_stages
@@ -108,7 +108,7 @@ def train(photos_dir: StrPath, output: StrPath, *, model: str | None = None, wei
                             "(freeze='0', freeze_bn=False)")
     check_run_files(output, weights, resume=resume, force=force)
     num_threads = check_threads(num_threads)
-    _check_place(output, photos_dir, val_dir)
+    check_outside([output], [photos_dir, val_dir])
     dataset, warnings = read_dataset(photos_dir, val_dir, val_split=val_split, seed=chosen.seed), list[str]()
 
     def warn(text: str) -> None:
@@ -131,21 +131,13 @@ def train(photos_dir: StrPath, output: StrPath, *, model: str | None = None, wei
         run.begin(resume)
         with run.keeping():
             run.go(progress)
-            weights_of_best = read_weights(files.best)
+            weights_of_best = run.best_weights()
             _, confusion = run.validate(weights_of_best)
             pictures = draw(files, run.epochs, confusion, dataset.labels, warn)
         files.finish()
     return TrainResult(weights_of_best, dataset.labels, tuple(run.epochs), best(run.epochs),
                        (files.best, files.last, files.table), confusion, pictures, len(training.photos),
                        [*training.bad.items(), *validation.bad.items()], warnings)
-
-
-def _check_place(output: StrPath, *folders: StrPath | None) -> None:
-    """Raise ArgumentError for an output in a class's folder, where its pictures would be photos of the next run."""
-    for folder in folders:
-        if folder is not None and Path(folder).resolve() in Path(output).resolve().parent.parents:
-            raise ArgumentError(f"{str(output)!r}: it is in a folder of photos of this run, and the pictures beside it "
-                                f"would become photos of that class; name a place outside {str(folder)!r}")
 
 
 def chosen_recipe(recipe: Recipe | StrPath, options: dict[str, Any]) -> Recipe:

@@ -6,7 +6,9 @@ import pytest
 from class_photos import save_classes
 from PIL import Image
 
+from npefficient.errors import ArgumentError
 from npefficient.jobs.finetune import embeddings
+from npefficient.jobs.finetune.finetuning import finetune
 from npefficient.weights.weight_file import read_weights
 
 
@@ -99,6 +101,21 @@ def test_options_of_no_use(command, base, photos, tmp_path, monkeypatch, options
     code, out, err = command("finetune", photos, "-o", "mine.h5", "--weights", base, *options)
     assert code == 1 and out == "" and err.startswith("npefficient: error: ") and text in err
     assert not (tmp_path / "mine.h5").exists()
+
+
+@pytest.mark.parametrize("name, options", [
+    ("red/c.png", ("--report", "photos/red/c.png")), ("red/f.json", ("--json", "photos/red/f.json")),
+    ("blue/m.h5", ("-o", "photos/blue/m.h5")),
+], ids=lambda value: value[0] if isinstance(value, tuple) else None)
+def test_an_output_among_the_photos(command, before_any_work, photos, tmp_path, monkeypatch, name, options):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = command("finetune", photos, "-o", "m.h5", "--weights", "x.h5", *options)
+    assert code == 1 and f"photos/{name}': it is in a folder of photos of this run" in err
+
+
+def test_an_output_among_the_photos_in_python(photos):
+    with pytest.raises(ArgumentError, match="red/m.h5': it is in a folder of photos of this run"):
+        finetune(photos, photos / "red" / "m.h5")
 
 
 def test_nothing_is_overwritten_without_force(command, base, photos, tmp_path):

@@ -125,6 +125,7 @@ def test_the_published_figures_stand_beside_the_official_weights(command, small,
 
 @pytest.mark.parametrize("options, text", [
     (("--csv", "none/c.csv"), "none/c.csv': its directory does not exist"), (("--json", "old"), "old' exists already"),
+    (("--csv", "photos/4/c.csv"), "photos/4/c.csv': it is in a folder of photos of this run"),
     (("--labels-file", "none.txt"), "labels file 'none.txt'"),
     (("--labels-file", "elsewhere.txt"), "none of its photos exists: 'x/a.png', 'x/b.png'; names are relative"),
 ], ids=lambda value: value[0] if isinstance(value, tuple) else None)

@@ -1,6 +1,8 @@
 """Exports to timm: all values, timm's names, and loading with strict=True."""
+import contextlib
 import dataclasses
 import json
+import os
 
 import checkpoints as by_hand
 import numpy as np
@@ -9,6 +11,7 @@ from live import logits, needs_timm, timm, torch
 from tolerance import LOGITS, assert_close
 from weight_files import difference
 
+from npefficient.common import paths
 from npefficient.errors import ArgumentError, WeightsError
 from npefficient.model.model import Model
 from npefficient.network.architecture import build
@@ -130,6 +133,29 @@ def test_folder_needs_force_for_either_file(weights_file, tmp_path):
     (hub / "config.json").write_bytes(b"old")
     done = export(weights_file, hub, force=True)
     assert json.loads(done.config.read_bytes())["architecture"] == "tf_efficientnet_lite0"
+
+
+@pytest.mark.parametrize("renamed", [0, 1, 2])
+def test_a_kill_between_the_files_of_a_folder_leaves_the_class_names_of_its_weights(tmp_path, monkeypatch, renamed):
+    done = []
+
+    def killed_later(part, target):
+        if len(done) == renamed:
+            raise KeyboardInterrupt
+        done.append(os.replace(part, target))
+
+    old, new = (weights_with(2, labels=labels) for labels in (("cat", "dog"), ("tree", "house")))
+    new.parameters["classifier.bias"][:] = 1
+    for name, weights in (("old", old), ("new", new)):
+        write_weights(tmp_path / f"{name}.h5", weights)
+    export(tmp_path / "old.h5", f"{tmp_path}/hub/")
+    with monkeypatch.context() as patched:
+        patched.setattr(paths, "_put_in_place", killed_later)
+        with pytest.raises(KeyboardInterrupt) if renamed < 2 else contextlib.nullcontext():
+            export(tmp_path / "new.h5", f"{tmp_path}/hub/", force=True)
+    expected, got = new if renamed else old, convert(tmp_path / "hub", tmp_path / "back.h5").weights
+    assert difference(dataclasses.replace(got, source=expected.source), expected) == ""
+    assert (tmp_path / "hub" / "config.json").exists() == (renamed == 2)
 
 
 def test_export_refuses(weights_file, tmp_path):

@@ -9,7 +9,7 @@ from live import needs_timm, timm
 from PIL import Image
 
 from npefficient.errors import ArgumentError
-from npefficient.jobs.class_folders import read_classes, split
+from npefficient.jobs.class_folders import check_outside, read_classes, split
 
 
 def test_read_classes(tmp_path):
@@ -167,3 +167,17 @@ def test_split_depends_on_the_seed_and_on_each_class_alone():
     assert np.array_equal(first, split(classes, 0.25, 7)) and not np.array_equal(first, split(classes, 0.25, 8))
     assert not np.array_equal(first[:20], first[20:40])
     assert np.array_equal(split(classes[20:], 0.25, 7), first[20:])
+
+
+def test_check_outside_refuses_a_file_in_a_class_alone(tmp_path):
+    (tmp_path / "elsewhere" / "cats" / "more").mkdir(parents=True)
+    save_classes(tmp_path / "photos", dog=1)
+    (tmp_path / "photos" / "cat").symlink_to(tmp_path / "elsewhere" / "cats")
+    (tmp_path / "photos" / ".hidden").mkdir()
+    (tmp_path / "photos" / "dog" / "link.h5").symlink_to(tmp_path / "elsewhere" / "m.h5")
+    folders = [None, tmp_path / "photos"]
+    for place in ("photos/dog/m.h5", "photos/cat/more/m.h5", "elsewhere/cats/m.h5", "photos/dog/link.h5"):
+        with pytest.raises(ArgumentError, match=f"{place}': it is in a folder of photos .* outside '.*/photos'"):
+            check_outside([None, tmp_path / "m.h5", tmp_path / place], folders)
+    for place in ("photos/m.h5", "photos/.hidden/m.h5", "elsewhere/m.h5", "photos2/m.h5"):
+        check_outside([None, tmp_path / place], folders)

@@ -16,6 +16,7 @@ from npefficient.training import learner, run_files
 from npefficient.training import train as training
 from npefficient.training.learner import Learner
 from npefficient.training.run_files import RunFiles, check_run_files
+from npefficient.weights.weight_file import write_weights
 
 STATE = ".m.h5.state.npz"
 LINE = np.array([[1, 1e-3, 2.0, 1.5, 0.5, 9, 80.0]])  # of the table
@@ -63,6 +64,8 @@ class Hostile:
     (dict(epochs=[[1, 0.1, 1, 1, np.nan, 6, 9]]), "ValueError: epoch 1: Epoch.epoch=1, lr=0.1"),
     (dict(epochs=[[1, 0.1, 1, 1, 2, 6, 9]]), "epoch 1: "), (dict(epochs=[[1, 0.1, 1, np.inf, 0, 6, 9]]), "epoch 1: "),
     (dict(epochs=[[2, 0.1, 1, 1, 0, 6, 9]]), "epoch 1: "), (dict(epochs=[[1, 0.1, 1, 1, 0, 0, 9]]), "epoch 1: "),
+    (dict(best_sha256=None), "KeyError: 'best_sha256'"),  # of a version that did not keep it
+    (dict(best_sha256=np.zeros(32, np.uint8)), "best_sha256 of 32 bytes"),  # before the first epoch is over
     (dict(settings=np.frombuffer(b"[1]", np.uint8)), "TypeError"),
     (dict(settings=np.frombuffer(b"[" * 99_999, np.uint8)), "RecursionError"),
     (dict(place=np.array([Hostile()], object)), "Object arrays cannot be loaded"),
@@ -92,7 +95,8 @@ def test_what_is_no_state_is_refused(begun, arrays, data):
 
 
 def test_the_best_weights_have_to_be_there(begun, arrays):
-    np.savez(begun / STATE, **{**arrays, "place": np.array([1.0, 0, 2, 0]), "epochs": LINE})
+    np.savez(begun / STATE, **{**arrays, "place": np.array([1.0, 0, 2, 0]), "epochs": LINE,
+                                "best_sha256": np.zeros(32, np.uint8)})
     with pytest.raises(ArgumentError, match="m.h5' is missing, which had the weights of epoch 1, the best so far: put"):
         train(begun, resume=True)
 
@@ -132,6 +136,39 @@ def test_an_interrupt_says_that_the_run_is_kept_until_its_very_end(tmp_path, mon
             train(tmp_path, resume=True, **short)
     ended = train(tmp_path, resume=True, **short)
     assert same(ended, train(tmp_path, "whole.h5", **short)) and not (tmp_path / STATE).exists()
+
+
+def test_other_best_weights_at_the_end_are_refused(tmp_path, monkeypatch):
+    photos(tmp_path)
+    short, best = dict(epochs=1, warmup_epochs=0), tmp_path / "m.h5"
+    with monkeypatch.context() as patched:
+        patched.setattr(training, "draw", interrupt)
+        with pytest.raises(KeyboardInterrupt, match="kept after epoch 1"):
+            train(tmp_path, **short)
+    kept, last = best.read_bytes(), (tmp_path / "m-last.h5").read_bytes()
+    for name in ("m.h5", "m-last.h5"):
+        write_weights(tmp_path / name, small_weights(), force=True)  # of another job
+    said = []
+    with pytest.raises(ArgumentError, match="m.h5' has other weights than this run wrote to it after epoch 1, the "
+                                            "best: put those back, or begin anew with --force"):
+        train(tmp_path, resume=True, say=said.append, **short)
+    assert said == ["the run is kept after epoch 1; once that is fixed, the same command with --resume continues"]
+    best.write_bytes(kept)
+    ended = train(tmp_path, resume=True, **short)
+    assert best.read_bytes() == kept and (tmp_path / "m-last.h5").read_bytes() == last
+    assert same(ended, train(tmp_path, "whole.h5", **short))
+
+
+@pytest.mark.parametrize("name", ["m.h5", "m-last.h5"])
+def test_weights_that_are_newer_than_the_state_are_written_again(tmp_path, monkeypatch, name):
+    photos(tmp_path)
+    short = dict(epochs=2, warmup_epochs=0)
+    with monkeypatch.context() as patched:
+        patched.setattr(RunFiles, "save", at_second_call(RunFiles.save))
+        with pytest.raises(KeyboardInterrupt, match="kept at its start"):
+            train(tmp_path, **short)
+    write_weights(tmp_path / name, small_weights(), force=True)  # of another job
+    assert same(train(tmp_path, resume=True, **short), train(tmp_path, "whole.h5", **short))
 
 
 def at_second_call(save):

@@ -84,7 +84,7 @@ def test_without_matplotlib_there_are_no_pictures_and_a_hint(folder, monkeypatch
     said = []
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     result = train(folder, epochs=1, warmup_epochs=0, say=said.append)
-    assert result.pictures == () and "drawing them needs matplotlib: python -m pip install matplotlib" in said[-1]
+    assert result.pictures == () and "drawing a picture needs matplotlib: python -m pip install matplotlib" in said[-1]
     assert not list(folder.glob("*.png"))
 
 

@@ -81,6 +81,12 @@ def test_a_run_that_fails_before_its_first_state_leaves_nothing(folder, monkeypa
     train(folder, epochs=1, warmup_epochs=0)
 
 
+def test_a_name_too_long_for_the_state_leaves_nothing(folder):
+    with pytest.raises(OSError, match="File name too long"):
+        train(folder, "n" * 243 + ".h5")
+    assert [path.name for path in folder.iterdir()] == ["photos"]
+
+
 def test_an_output_among_the_photos_to_validate_on(folder):
     training_runs.save_classes(folder / "new", red=2, green=2)
     with pytest.raises(ArgumentError, match="new/red/m.h5': it is in a folder of photos .* outside '.*new'"):

@@ -187,7 +187,7 @@ NUMBERS = {
     "bias_nan": (number("classifier.bias", np.nan), "'classifier': its bias holds nan"),
     "bias_minus_inf": (number("blocks.2.1.conv_pwl.bias", -np.inf), "'blocks.2.1.conv_pwl': its bias holds -inf"),
     "bias_1e38": (number("blocks.2.1.conv_pwl.bias", 1e38), "'blocks.3.0.conv_pw': its quantised weights can give"),
-    "bias_beyond_int32": (number(f"{NAME}.bias", 2e9), f"'{NAME}': .* which an int32 in steps of 6/255 can't hold"),
+    "bias_beyond_int32": (number(f"{NAME}.bias", 2e9), f"'{NAME}': .* half of what an int32 in steps of 6/255 can"),
     "bias_3e38": (number("classifier.bias", 3e38), "'classifier': its quantised weights can give"),
     "bias_subnormal": (number("classifier.bias", -1e-45), "'classifier': its bias holds -1.*e-45; .* to zero"),
     "float_weight_subnormal": (number("conv_stem.weight", 1e-40), "'conv_stem': its weight holds .*e-4.; .* to zero"),

@@ -1,11 +1,11 @@
-"""Draw a confusion matrix with matplotlib, straight into a file, without a window or matplotlib's global state."""
+"""Draw a confusion matrix with matplotlib, straight into a file, without a window or the user's settings."""
 import contextlib
 from pathlib import Path
 
 import numpy as np
 
 from ...common.paths import replacing
-from ...common.picture_files import check_matplotlib, check_picture
+from ...common.picture_files import check_picture, drawing
 
 MANY = 100  # classes up to which every row is labelled; above, one in several
 COUNTED = 2000  # non-zero cells up to which each shows its count: drawing a number takes some milliseconds
@@ -19,16 +19,16 @@ def draw_confusion(confusion: np.ndarray, labels, path, *, force: bool = False) 
     Returns the labels with characters that no font has.
 
     confusion: int (classes, classes). The colour of a cell is its share of its row, so that classes with few photos
-    look like those with many. Raises ArgumentError for a suffix that is not a picture's, without matplotlib, and where
-    `path` exists and `force` is not set.
+    look like those with many. Raises ArgumentError for a suffix that is not a picture's, where matplotlib
+    can't be imported, and where `path` exists and `force` is not set.
     """
     kind = check_picture(path)
-    check_matplotlib("finetune")
-    fonts, lacking = _fonts({letter for label in labels for letter in label})
-    escapes = {ord(letter): letter.encode("unicode_escape").decode() for letter in lacking}
-    figure = _figure(confusion, [_shortened(label.translate(escapes)) for label in labels], fonts)
-    with replacing(Path(path), force=force) as part:
-        figure.savefig(part, format=kind, dpi=150, bbox_inches="tight")
+    with drawing("finetune"):
+        fonts, lacking = _fonts({letter for label in labels for letter in label})
+        escapes = {ord(letter): letter.encode("unicode_escape").decode() for letter in lacking}
+        figure = _figure(confusion, [_shortened(label.translate(escapes)) for label in labels], fonts)
+        with replacing(Path(path), force=force) as part:
+            figure.savefig(part, format=kind, dpi=150, bbox_inches="tight")
     return [label for label in labels if not lacking.isdisjoint(label)]
 
 

@@ -19,7 +19,15 @@ from ...images.photo_file import check_in_chans
 from ...network.parameters import Source, Weights
 from ...weights.adapt import classifier_arrays, with_classifier
 from ..accuracy import confusion_matrix
-from ..class_folders import ClassFolders, check_classes, check_val_split, read_classes, split, warn_of_few
+from ..class_folders import (
+    ClassFolders,
+    check_classes,
+    check_outside,
+    check_val_split,
+    read_classes,
+    split,
+    warn_of_few,
+)
 from ..photo_marks import photo_marks, warning_of_known
 from . import linear_classifier
 from .embeddings import Embeddings, Store, embed
@@ -65,6 +73,7 @@ def finetune(photos_dir: StrPath, output: StrPath | None = None, *, model: str |
         from ...weights.weight_file import weight_target
 
         check_target(weight_target(output), force=force)
+        check_outside([output], [photos_dir])
     folders, warnings = read_classes(photos_dir), []
 
     def warn(text: str) -> None:

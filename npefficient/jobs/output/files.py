@@ -99,7 +99,11 @@ class Output:
         try:
             self._begin(resume)
         except BaseException:
+            begun = self._journal.size() > 0
             self._journal.close()
+            if not begun:  # an empty file would be taken for a job to resume
+                for made in filter(os.path.lexists, (self._journal_path, self._settings_path)):
+                    os.unlink(made)
             raise
 
     def __enter__(self) -> "Output":

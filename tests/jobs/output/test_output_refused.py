@@ -1,4 +1,5 @@
 """Files of rows that can't be written or resumed: the error comes before any work, and no row is lost."""
+import errno
 import os
 import subprocess
 import sys
@@ -7,7 +8,9 @@ import pytest
 from job_rows import LABELS, MADE, expected, forms, photos, read, schema, settings, work
 
 from npefficient.errors import ArgumentError
+from npefficient.jobs.output import files as output_files
 from npefficient.jobs.output import open_output
+from npefficient.jobs.output.journal import Journal
 from npefficient.jobs.rows import Schema
 
 
@@ -201,3 +204,28 @@ except ValueError as error:
                           env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)})
     assert "python -m pip install pyarrow" in done.stdout, done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+@forms
+@pytest.mark.parametrize("how", [{}, {"force": True}], ids=["anew", "forced"])
+def test_what_can_not_be_begun_leaves_nothing(path, suffix, how, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    if how:
+        work(path, photos(3), finish=False)
+    if suffix == ".csv":
+        monkeypatch.setattr(Journal, "add", full)  # of the header, when the settings are there
+    else:
+        monkeypatch.setattr(output_files, "write_json", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        work(path, photos(3), **how)
+    assert files(path) == []
+
+
+@forms
+def test_a_name_too_long_for_the_files_beside_it_leaves_nothing(tmp_path, suffix):
+    path = tmp_path / ("n" * (250 - len(suffix)) + suffix)
+    with pytest.raises(OSError, match="File name too long"):
+        work(path, photos(3))
+    assert files(path) == []
