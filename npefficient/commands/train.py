@@ -47,7 +47,8 @@ def add_arguments(parser):
     held_out.add_argument("--val-split", metavar="SHARE", type=share, default=0.2,
                           help="else the share of each class to hold out (default: %(default)s)")
     again = parser.add_mutually_exclusive_group()
-    again.add_argument("--resume", action="store_true", help="go on with the run that was begun with the same command")
+    again.add_argument("--resume", action="store_true",
+                       help="go on with the run that was begun with the same command, if one was")
     again.add_argument("--force", action="store_true", help="begin anew, and overwrite existing files")
     add_reading(parser)
     add_threads(parser)

@@ -194,28 +194,26 @@ def paths(output: StrPath) -> tuple[Path, Path, Path, Path, Path, Path]:
             path.with_name(f".{path.name}.state.npz"))
 
 
-def check_run_files(output: StrPath, start: Any, *, resume: bool, force: bool) -> None:
+def check_run_files(output: StrPath, start: Any, *, resume: bool, force: bool) -> bool:
     """Raise ArgumentError if a run can't have its files: to be called before any work.
 
     There may be none yet, unless `resume` goes on with the run that they are of, or `force` begins anew. The file that
-    it starts from, if `start` is one, can't be one of them.
+    it starts from, if `start` is one, can't be one of them. Returns True if there is a run to go on with.
     """
     if resume and force:
         raise ArgumentError("resume and force: go on with the run that is there, or begin anew")
-    path, *_, state = every = paths(output)
+    *_, state = every = paths(output)
     for other in every:
         check_target(other, force=True)
         if isinstance(start, (str, os.PathLike)) and is_same(other, start):
             raise ArgumentError(f"{str(other)!r} is what the run starts from, and it would be overwritten: a resumed "
                                 "run needs it as it is; name another file to write")
-    if resume and not os.path.lexists(state):
-        has = "it has ended" if os.path.lexists(path) else "none was begun"
-        raise ArgumentError(f"{str(path)!r}: there is no run to resume, since {str(state)!r} is missing ({has}); leave "
-                            "out --resume")
+    begun = os.path.lexists(state)
     there = next((other for other in every if os.path.lexists(other)), None)
-    if there and not (resume or force):
-        resumed = "continue with --resume, " * os.path.lexists(state)
-        raise ArgumentError(f"{str(there)!r} exists already: {resumed}start again with --force, or name another file")
+    if there and not force and not (begun and resume):
+        found = "continue with --resume, " if begun else f"its run has ended ({str(state)!r} is missing); " * resume
+        raise ArgumentError(f"{str(there)!r} exists already: {found}start again with --force, or name another file")
+    return begun and resume
 
 
 def _numbers(array: np.ndarray, shape: tuple[int, ...]) -> list:

@@ -81,8 +81,8 @@ def train(photos_dir: StrPath, output: StrPath, *, model: str | None = None, wei
         its options, by their names in Python, such as epochs=5, lr=0.01, model_ema=True
     val_dir: a folder with the photos to validate on, in sub-folders named like some of the classes
     val_split: without `val_dir`, the share of each class that is kept out to validate on
-    resume: go on with the run that was begun with this output and the same arguments, at the last state that it kept:
-        after each epoch, every five minutes, and where it was interrupted or failed. It ends with the same bits as
+    resume: go on with the run that was begun with this output and the same arguments, if one was. Its state is
+        kept after each epoch, every five minutes, and where it is interrupted or fails. It ends with the same bits as
         without a stop, for any number of threads, with the same versions of NumPy, Pillow and npefficient. The photos
         have to be the same: their paths and sizes are compared.
     force: begin anew, and replace the files that are there
@@ -106,7 +106,7 @@ def train(photos_dir: StrPath, output: StrPath, *, model: str | None = None, wei
         raise ArgumentError(f"freeze {chosen.freeze!r} and freeze-bn {str(chosen.freeze_bn).lower()} with random "
                             "weights: what is not trained would stay random; use --freeze 0 --no-freeze-bn "
                             "(freeze='0', freeze_bn=False)")
-    check_run_files(output, weights, resume=resume, force=force)
+    resume = check_run_files(output, weights, resume=resume, force=force)
     num_threads = check_threads(num_threads)
     check_outside([output], [photos_dir, val_dir])
     dataset, warnings = read_dataset(photos_dir, val_dir, val_split=val_split, seed=chosen.seed), list[str]()

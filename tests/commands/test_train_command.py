@@ -86,7 +86,7 @@ def test_stopped_and_resumed_to_the_bit(command, small, photos, tmp_path, how, c
     (("p", "-o", "m.h5", "--val-dir", "v", "--val-split", "0.3"), 2, "not allowed with"),
     (("p", "-o", "m.h5", "--from", "resnet50"), 2, "unknown model 'resnet50'"),
     (("p", "-o", "none/m.h5"), 1, "its directory does not exist"), (("p", "-o", "m.h5"), 1, "there is no such folder"),
-    (("p", "-o", "m.h5", "--resume"), 1, "there is no run to resume"),
+    (("p", "-o", "m.h5", "--resume"), 1, "there is no such folder"),
 ], ids=lambda value: " ".join(value) if isinstance(value, tuple) else "")
 def test_what_is_wrong_is_said_before_any_work(command, tmp_path, monkeypatch, arguments, code, text):
     monkeypatch.chdir(tmp_path)
