@@ -20,7 +20,7 @@ from ..images.photo_file import check_in_chans
 from ..network.architecture import build
 from ..network.parameters import Source, Weights, random_weights
 from ..network.quantization import QuantizedWeights, quantize
-from ..network.variants import TAG, canonical_name, is_model
+from ..network.variants import TAG, canonical_name, is_model_pretrained
 from ..weights.adapt import adapt, adapt_quantized, with_classifier
 from .data_config import create_transform, model_cfg, resolve_data_config
 
@@ -209,7 +209,7 @@ def weights_to_train(model: str | None, weights: Weights | StrPath | None) -> We
     name = None if model is None else canonical_name(model)
     if weights is None:
         base = load_weights(pretrained(name or canonical_name("lite0")))
-    elif isinstance(weights, str) and is_model(weights):
+    elif isinstance(weights, str) and is_model_pretrained(weights):
         base = load_weights(pretrained(canonical_name(weights)))
     else:
         base = weights if isinstance(weights, Weights) else load_weights(weights, name)

@@ -38,8 +38,17 @@ def test_official_weights(asked, model, weights):
     assert np.array_equal(got.parameters["conv_stem.weight"], small_weights(seed=1).parameters["conv_stem.weight"])
 
 
+@pytest.mark.parametrize("model", [None, "lite0"])
+@pytest.mark.parametrize("name", ["lite0.h5", "lite0.hdf5", "mine.h5"])
+def test_a_file_may_begin_with_the_name_of_a_model(asked, model, name):
+    write_weights(name, small_weights())
+    got = weights_to_train(model, name)
+    assert not asked and got.source.name == "seed 0"
+    assert weights_to_train(model, got) is got
+
+
 def test_what_is_neither_a_file_nor_a_model(asked):
-    for name in ("lite9", "nothing"):
+    for name in ("lite9", "lite0.h5", "nothing"):
         with pytest.raises(WeightsError, match=f"'{name}'.*there is no such file"):
             weights_to_train(None, name)
     for model, weights in (("lite9", None), ("lite9", small_weights()), ("", None)):
