@@ -10,10 +10,10 @@
 (save_config_for_hf, _parse_model_cfg), `models/_pretrained.py` (PretrainedCfg).
 """
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from npefficient.common.paths import open_regular
 from npefficient.common.text import counted, quoted
 from npefficient.errors import ArgumentError, WeightsError
 from npefficient.network.architecture import GLOBAL_POOLS
@@ -68,9 +68,7 @@ def config_beside(path: Path) -> TimmConfig | None:
 
 def _read(place: Path) -> bytes:
     try:
-        if not stat.S_ISREG(place.stat().st_mode):
-            raise WeightsError(f"{CONFIG} beside it is not a regular file")
-        with place.open("rb") as file:
+        with open_regular(place) as file:
             raw = file.read(_LIMIT + 1)
     except OSError as error:
         raise WeightsError(f"{CONFIG} beside it can't be read ({error.strerror})") from None
