@@ -114,10 +114,17 @@ def check_outputs(args, *options: str, force: bool, reads=()) -> None:
 
 
 def add_workers(parser) -> None:
-    """Add --workers; the default is one for each processor."""
+    """Add --workers; `chosen_workers` evaluates it and --threads."""
     parser.add_argument("--workers", metavar="N", type=whole,
                         help="photos to process at the same time, each in its own thread (default: --threads; more "
                              "can help if files are on a network)")
+
+
+def chosen_workers(args) -> int:
+    """The number of photos to process at the same time that --workers selects, or else --threads."""
+    from ..engine.cpus import check_threads
+
+    return check_threads(args.threads) if args.workers is None else args.workers
 
 
 def weights_path(args):

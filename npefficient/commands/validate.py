@@ -23,6 +23,7 @@ from .options import (
     add_weights,
     add_workers,
     check_outputs,
+    chosen_workers,
     compile_kernels,
     make_model,
     reading,
@@ -52,13 +53,12 @@ def add_arguments(parser):
 
 def run(args) -> int:
     from ..common.figure_files import write_csv, write_json
-    from ..engine.cpus import check_threads
     from ..jobs.class_folders import check_folder
     from ..jobs.validate.validation import validate
 
     check_outputs(args, "csv", "json", force=args.force, reads=[args.labels_file, args.weights])
     check_folder(args.directory)
-    workers, how = check_threads(args.threads) if args.workers is None else args.workers, reading(args)
+    workers, how = chosen_workers(args), reading(args)
     model = make_model(args, num_threads=1)
     compile_kernels(precision=model.precision)
     print(model, flush=True)
