@@ -20,11 +20,10 @@ from ..images.photo_file import check_in_chans
 from ..network.architecture import build
 from ..network.parameters import Source, Weights, random_weights
 from ..network.quantization import QuantizedWeights, quantize
-from ..network.variants import TAG, canonical_name, is_model_pretrained
+from ..network.variants import LOCAL, TAG, canonical_name, is_model_pretrained
 from ..weights.adapt import adapt, adapt_quantized, with_classifier
 from .data_config import create_transform, model_cfg, resolve_data_config
 
-LOCAL = "local-dir:"  # timm's prefix for a folder that its `save_for_hf` wrote
 AnyWeights: TypeAlias = Weights | QuantizedWeights
 SETTINGS = ("input_size", "interpolation", "mean", "std", "crop_pct", "crop_mode")
 
