@@ -16,6 +16,7 @@ that can't be listed are named on stderr and left out, and the exit code is 1.
 --preprocess tf prepares photos as TensorFlow does: it crops first, then resizes without antialiasing.
 """
 from ..common.text import counted, plain
+from ..jobs.validate.validation import PREPROCESS
 from .options import (
     add_precision,
     add_reading,
@@ -39,7 +40,7 @@ def add_arguments(parser):
                         help="number of the first class, if classes are numbered (default: %(default)s)")
     add_weights(parser)
     add_precision(parser)
-    parser.add_argument("--preprocess", choices=("timm", "tf"), default="timm",
+    parser.add_argument("--preprocess", choices=PREPROCESS, default="timm",
                         help="prepare photos as timm or as TensorFlow does (default: %(default)s)")
     add_reading(parser)
     parser.add_argument("--csv", metavar="FILE", help="write the counts of each class as CSV")
