@@ -8,8 +8,8 @@ from pathlib import Path
 from npefficient.common.checks import path_of
 from npefficient.common.text import listed
 from npefficient.errors import WeightsError
+from npefficient.network.variants import LOCAL
 
-SCHEME = "local-dir:"  # timm's prefix for the path of a folder
 MODEL = "model.safetensors"
 _NAMES = (MODEL, "pytorch_model.bin", "pytorch_model.pth", "model.pth")  # the first that exists is used
 _SUFFIXES = (".safetensors", ".pth", ".pth.tar", ".bin")
@@ -17,11 +17,11 @@ _SUFFIXES = (".safetensors", ".pth", ".pth.tar", ".bin")
 
 def local_folder(path: Path) -> Path:
     """The folder of "local-dir:FOLDER", any other path unchanged; raises WeightsError if the folder does not exist."""
-    if not str(path).startswith(SCHEME):
+    if not str(path).startswith(LOCAL):
         return path
-    folder = Path(str(path).removeprefix(SCHEME))
+    folder = Path(str(path).removeprefix(LOCAL))
     if not os.path.exists(folder):
-        raise WeightsError(f"{str(path)!r}: there is no folder {str(folder)!r}; {SCHEME} takes a folder that timm's "
+        raise WeightsError(f"{str(path)!r}: there is no folder {str(folder)!r}; {LOCAL} takes a folder that timm's "
                            f"save_for_hf or 'npefficient export' wrote, with {MODEL} and config.json in it")
     return folder
 

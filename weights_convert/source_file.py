@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from npefficient.common.checks import can_be_a_name
+from npefficient.common.paths import open_regular
 from npefficient.common.text import quoted
 from npefficient.errors import WeightsError
 from npefficient.network.variants import VARIANTS
@@ -78,17 +79,13 @@ def _read_regular(path: Path) -> bytes:
         raise WeightsError("it is not a valid file name: it contains a NUL or half a character")
     try:
         _check_regular(path.stat())  # before opening it, which has side effects on some devices
-        with open(path, "rb", opener=_open_without_waiting) as file:
+        with open_regular(path) as file:
             size = _check_regular(os.fstat(file.fileno()))  # again: it may have been replaced
             return file.read(size)  # not MAX_SIZE: read() allocates that many bytes
     except FileNotFoundError:
         raise WeightsError("there is no such file: check the name") from None
     except OSError as error:
         raise WeightsError(f"it can't be read ({error.strerror}): check its permissions and the disk") from None
-
-
-def _open_without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # opening a pipe would wait for its writer
 
 
 def _check_regular(status: os.stat_result) -> int:

@@ -10,32 +10,22 @@
 (save_config_for_hf, _parse_model_cfg), `models/_pretrained.py` (PretrainedCfg).
 """
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from npefficient.common.paths import open_regular
 from npefficient.common.text import counted, quoted
 from npefficient.errors import ArgumentError, WeightsError
 from npefficient.network.architecture import GLOBAL_POOLS
 from npefficient.network.parameters import Weights
-from npefficient.network.preprocessing import (
-    DEFAULT_CROP_MODE,
-    DEFAULT_CROP_PCT,
-    IMAGENET_DEFAULT_MEAN,
-    IMAGENET_DEFAULT_STD,
-    Preprocessing,
-    check_preprocessing,
-)
+from npefficient.network.preprocessing import DEFAULTS, Preprocessing, check_preprocessing
 
 from .json_text import read_json
 
 CONFIG = "config.json"
 _LIMIT = 1 << 22  # bytes; 21,843 class names with their descriptions have 3 MB
 _KINDS = {str: "a string", int: "a whole number", list: "a list", dict: "a dictionary"}
-_DEFAULTS = {  # timm's defaults for settings that are missing
-    "input_size": [3, 224, 224], "interpolation": "bicubic", "crop_pct": DEFAULT_CROP_PCT,
-    "crop_mode": DEFAULT_CROP_MODE, "mean": list(IMAGENET_DEFAULT_MEAN), "std": list(IMAGENET_DEFAULT_STD),
-}
+_DEFAULTS = {"input_size": [3, 224, 224], **DEFAULTS}
 
 
 @dataclass(frozen=True)
@@ -68,9 +58,7 @@ def config_beside(path: Path) -> TimmConfig | None:
 
 def _read(place: Path) -> bytes:
     try:
-        if not stat.S_ISREG(place.stat().st_mode):
-            raise WeightsError(f"{CONFIG} beside it is not a regular file")
-        with place.open("rb") as file:
+        with open_regular(place) as file:
             raw = file.read(_LIMIT + 1)
     except OSError as error:
         raise WeightsError(f"{CONFIG} beside it can't be read ({error.strerror})") from None
@@ -131,7 +119,7 @@ def _three(name: str, values, in_chans: int):
 
     One number stands for all three, and so do equal numbers for a network with a different number of channels.
     """
-    values = tuple(values) if type(values) is list else (values,)
+    values = tuple(values) if type(values) in (list, tuple) else (values,)
     if len(values) == 1 or len(values) == in_chans and len(set(map(repr, values))) == 1:
         return values[:1] * 3
     if len(values) != 3:

@@ -20,6 +20,7 @@ from .measure import measure, repeats_for
 from .peak import CALL, widths
 from .verify import verify
 
+SECONDS = 0.02  # duration of each measurement of `measure_limits`
 LOADS = (0, 1, 2)
 WAYS = {0: "no loads", 1: "1 load per FMA", 2: "2 loads per FMA"}
 
@@ -105,14 +106,14 @@ def experiment(layout: Layout, seconds: float) -> dict[tuple[int, int], float]:
     return {(sums, loads): seconds_each(layout, sums, loads, seconds) for loads in LOADS for sums in IN_FLIGHT}
 
 
-def measure_limits(seconds: float = 0.02) -> dict[int, Limits]:
+def measure_limits() -> dict[int, Limits]:
     """The limits of every vector width of this machine, by their lanes."""
     from .probes import IN_FLIGHT
 
     found, most = {}, max(IN_FLIGHT)
     for layout in (width.layout for width in widths()):
-        grid = {key: seconds_each(layout, *key, seconds) for key in ((1, 0), (most, 0), (most, 2))}
-        found[layout.lanes] = limits_of(layout, grid, seconds_of_an_addition(layout, seconds))
+        grid = {key: seconds_each(layout, *key, SECONDS) for key in ((1, 0), (most, 0), (most, 2))}
+        found[layout.lanes] = limits_of(layout, grid, seconds_of_an_addition(layout, SECONDS))
     return found
 
 

@@ -15,6 +15,7 @@ from .machine import cache_sizes
 from .measure import measure, repeats_for
 from .verify import verify
 
+SECONDS = 0.2  # duration of a measurement
 CALL = 2e-3  # seconds of one timed call: far above the clock's resolution, below a time slice
 CHAIN = 1 << 20  # additions of one timed call: 0.2 to 1 ms, so that on a busy machine some calls are not interrupted
 LARGEST = 1 << 30  # bytes to measure memory with
@@ -101,7 +102,7 @@ def dot_products(width: Width, chains: int):
     return lambda turns: call(acc.ctypes.data, weight.ctypes.data, turns)
 
 
-def core_peak(seconds: float = 0.2, precision: str = "float32") -> float:
+def core_peak(seconds: float = SECONDS, precision: str = "float32") -> float:
     """Operations per second of one core with its best vector width."""
     return max(width_peak(width, seconds) for width in widths(precision)[-2:])
 
@@ -135,9 +136,9 @@ class Core:
     clock: float
 
 
-def core_now(precision: str, seconds: float = 0.2) -> Core:
+def core_now(precision: str) -> Core:
     """Measure both, one right after the other."""
-    return Core(core_peak(seconds, precision), clock_rate(seconds))
+    return Core(core_peak(SECONDS, precision), clock_rate(SECONDS))
 
 
 def working_sets(caches: dict[str, int]) -> dict[str, int]:

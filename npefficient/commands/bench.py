@@ -6,6 +6,7 @@ figures of the same run. --json FILE saves them together with a description of t
 'npefficient bench WHAT --help' explains a benchmark.
 """
 from ..common.picture_files import PICTURES
+from ..model.model import PRECISIONS
 from .options import add_json, add_precision, add_threads, check_outputs
 from .values import batches, ending, model_name, model_names, option, seconds, size, whole, wholes
 
@@ -59,7 +60,7 @@ def add_arguments(parser):
                       help=f"some of {', '.join(PEERS)} (default: all that are installed)")
     _threads(part)
     _batches(part)
-    part.add_argument("--precision", choices=("float32", "int8"), default="float32",
+    part.add_argument("--precision", choices=PRECISIONS, default="float32",
                       help="int8: each engine with 8 bits as its own tools make them, and how far its logits for four "
                            "photographs are from those in float32 (default: %(default)s)")
     _rounds(part)
@@ -120,7 +121,6 @@ def _training_peer_list(text: str) -> list:
 @option
 def _precisions(text: str) -> list[str]:
     from ..common.checks import word
-    from ..model.model import PRECISIONS
 
     return [word("precision", name, PRECISIONS) for name in text.split(",")]
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from ..common.paths import is_same
 from ..common.progress import Progress
 from ..common.text import counted, plain
-from ..engine.cpus import check_threads
 from ..jobs.output import begun, check_form, check_output, open_output
 from ..jobs.output.settings import settings_of
 from ..jobs.photo_paths import check_found
@@ -17,7 +16,7 @@ from ..jobs.rows import Schema
 from ..jobs.stream import shift_by_fast_decode, stream
 from ..model.model import warn_of_random
 from .classified import exit_code, name_width, photos_of, show, topk
-from .options import compile_kernels, list_photos, make_model, reading, refusing
+from .options import chosen_workers, compile_kernels, list_photos, make_model, reading, refusing
 from .terminal import say
 
 SAMPLE = 4  # photos that --fast-decode is measured on
@@ -37,8 +36,8 @@ def run(args) -> int:
     schema = Schema.of(model, topk(args), args.embeddings)
     compile_kernels(precision=model.precision)
     compute = functools.partial(
-        stream, model, outputs=schema.outputs, workers=check_threads(args.threads) if args.workers is None else
-        args.workers, batch_size=1 if args.batch_size is None else args.batch_size, fast_decode=args.fast_decode, **how)
+        stream, model, outputs=schema.outputs, workers=chosen_workers(args),
+        batch_size=1 if args.batch_size is None else args.batch_size, fast_decode=args.fast_decode, **how)
     outcomes = compute(photos)  # checks the arguments; takes no photo yet
     if not args.json:
         print(model, flush=True)

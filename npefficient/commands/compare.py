@@ -16,6 +16,7 @@ import math
 from pathlib import Path
 
 from ..common.text import counted, plain, short
+from ..model.model import PRECISIONS
 from .options import WEIGHT_FILE, add_json, add_reading, check_outputs, compile_kernels, reading, weight_file
 from .values import number
 
@@ -30,7 +31,7 @@ def add_arguments(parser):
     parser.add_argument("b", metavar="B", help="the same, to compare with")
     parser.add_argument("photos", metavar="PHOTO", nargs="*",
                         help="a photo on which to compare their activations; with --precision, any number of photos")
-    parser.add_argument("--precision", choices=("float32", "int8"),
+    parser.add_argument("--precision", choices=PRECISIONS,
                         help="of B: show how far each layer's output deviates from A's in float32")
     parser.add_argument("--tolerance", metavar="X", type=tolerance, default=0.0,
                         help="largest relative difference that counts as the same, such as 1e-3 (default: 0)")

@@ -26,6 +26,7 @@ from .options import (
     add_weights,
     add_workers,
     check_outputs,
+    chosen_workers,
     compile_kernels,
     reading,
     weights_path,
@@ -60,7 +61,6 @@ def add_arguments(parser):
 def run(args) -> int:
     from ..common.figure_files import write_json
     from ..common.picture_files import check_matplotlib
-    from ..engine.cpus import check_threads
     from ..jobs.class_folders import check_outside
     from ..jobs.finetune.confusion_picture import draw_confusion
     from ..jobs.finetune.finetuning import finetune
@@ -71,7 +71,7 @@ def run(args) -> int:
         check_matplotlib("finetune")
     check_outputs(args, "output", "json", "report", force=args.force, reads=[args.weights])
     check_outside([args.output, args.json, args.report], [args.photos_dir])
-    workers, how = check_threads(args.threads) if args.workers is None else args.workers, reading(args)
+    workers, how = chosen_workers(args), reading(args)
     precision = args.precision or "float32"  # that of the weights, as no others can be fitted to
     compile_kernels(precision=precision)
     result = finetune(args.photos_dir, args.output, weights=weights_path(args), val_split=args.val_split,

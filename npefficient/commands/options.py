@@ -3,6 +3,7 @@ import contextlib
 import threading
 import time
 
+from ..model.model import PRECISIONS
 from .terminal import say
 from .values import model_or_digits, weights_file, whole
 
@@ -40,7 +41,7 @@ def add_weights(parser, demo: str | None = None) -> None:
 def add_precision(parser, of_weights: bool = True) -> None:
     """Add --precision, of the model that `make_model` makes; float32 by default unless weights can tell otherwise."""
     default = "that of the weights, float32 unless 'npefficient quantize' wrote them" if of_weights else "float32"
-    parser.add_argument("--precision", choices=("float32", "int8"), default=None if of_weights else "float32",
+    parser.add_argument("--precision", choices=PRECISIONS, default=None if of_weights else "float32",
                         help="int8: weights and activations of 8 bits, made of the same weights; about three times as "
                              f"fast on x86 processors with VNNI, and slightly less accurate (default: {default})")
 
@@ -116,10 +117,17 @@ def check_outputs(args, *options: str, force: bool, reads=()) -> None:
 
 
 def add_workers(parser) -> None:
-    """Add --workers; the default is one for each processor."""
+    """Add --workers; `chosen_workers` evaluates it and --threads."""
     parser.add_argument("--workers", metavar="N", type=whole,
                         help="photos to process at the same time, each in its own thread (default: --threads; more "
                              "can help if files are on a network)")
+
+
+def chosen_workers(args) -> int:
+    """The number of photos to process at the same time that --workers selects, or else --threads."""
+    from ..engine.cpus import check_threads
+
+    return check_threads(args.threads) if args.workers is None else args.workers
 
 
 def weights_path(args):

@@ -19,6 +19,7 @@ from there, and ends with the same bits as without a stop, for any number of thr
 stays 0.
 """
 from argparse import BooleanOptionalAction
+from pathlib import Path
 
 from ..common.text import counted, plain
 from ..training.recipe_values import Flag, OrNone, Range, Word
@@ -86,9 +87,9 @@ def run(args) -> int:
     if missing:
         args.refuse(f"the following arguments are required: {', '.join(missing)}")
     start = args.start
-    if start is not None and start != "nothing" and not is_file_name(start):
-        with refusing(args):
-            start = canonical_name(start)
+    if start not in (None, "nothing"):
+        with refusing(args):  # a Path, as `train` takes a str for a model's name first
+            start = Path(start) if is_file_name(start) else canonical_name(start)
     check_run_files(args.output, start, resume=args.resume, force=args.force)
     check_outside([args.output], [args.photos_dir, args.val_dir])
     threads, how = check_threads(args.threads), reading(args)

@@ -16,6 +16,7 @@ that can't be listed are named on stderr and left out, and the exit code is 1.
 --preprocess tf prepares photos as TensorFlow does: it crops first, then resizes without antialiasing.
 """
 from ..common.text import counted, plain
+from ..jobs.validate.validation import PREPROCESS
 from .options import (
     add_precision,
     add_reading,
@@ -23,6 +24,7 @@ from .options import (
     add_weights,
     add_workers,
     check_outputs,
+    chosen_workers,
     compile_kernels,
     make_model,
     reading,
@@ -38,7 +40,7 @@ def add_arguments(parser):
                         help="number of the first class, if classes are numbered (default: %(default)s)")
     add_weights(parser)
     add_precision(parser)
-    parser.add_argument("--preprocess", choices=("timm", "tf"), default="timm",
+    parser.add_argument("--preprocess", choices=PREPROCESS, default="timm",
                         help="prepare photos as timm or as TensorFlow does (default: %(default)s)")
     add_reading(parser)
     parser.add_argument("--csv", metavar="FILE", help="write the counts of each class as CSV")
@@ -52,7 +54,6 @@ def add_arguments(parser):
 
 def run(args) -> int:
     from ..common.figure_files import write_csv, write_json
-    from ..engine.cpus import check_threads
     from ..jobs.class_folders import check_folder, check_outside
     from ..jobs.validate.validation import validate
 
@@ -60,7 +61,7 @@ def run(args) -> int:
     check_folder(args.directory)
     if not args.labels_file:
         check_outside([args.csv, args.json], [args.directory])
-    workers, how = check_threads(args.threads) if args.workers is None else args.workers, reading(args)
+    workers, how = chosen_workers(args), reading(args)
     model = make_model(args, num_threads=1)
     compile_kernels(precision=model.precision)
     print(model, flush=True)

@@ -14,7 +14,7 @@ from ..errors import ArgumentError, NpefficientError
 from .checks import can_be_a_name, path_of
 
 WEIGHT_FILES = (".h5", ".hdf5")  # what their names end in
-ABANDONED = 86_400  # seconds after which nobody writes a temporary file any more
+ABANDONED = 86_400  # seconds after which nobody writes to a temporary file, or into a directory, any more
 PATIENCE = 2.0  # seconds for which Windows is asked again to replace a file that some program has open
 StrPath = str | os.PathLike[str]  # what public functions take as a path
 

@@ -12,6 +12,7 @@ from typing import IO
 
 from ..common.extras import install
 from ..common.file_lock import lock, unlock
+from ..common.paths import ABANDONED
 from ..common.private_directory import private_directory
 from ..common.progress import write
 from ..errors import ArgumentError, DownloadError, WeightsError
@@ -21,7 +22,6 @@ from .download import fetch, mismatch
 from .places import address, converted, kept, unwritable, weights_directory
 
 LOCK_WAIT = 600  # seconds to wait for another process before doing the work twice
-ABANDONED = 86_400  # seconds after which a killed process's download directory is removed
 
 
 def make(variant: Variant, progress: bool) -> Path:

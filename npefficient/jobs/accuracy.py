@@ -20,15 +20,15 @@ def top_k_hits(scores, classes, k: int) -> np.ndarray:
     return ((scores > own) | ((scores == own) & earlier)).sum(axis=1) < k
 
 
-def wilson_interval(hits: int, total: int, z: float = Z95) -> tuple[float, float]:
-    """Wilson's score interval of the true share, given `hits` of `total`; z is by default that of 95 %.
+def wilson_interval(hits: int, total: int) -> tuple[float, float]:
+    """Wilson's score interval of the true share with 95 % confidence, given `hits` of `total`.
 
     Wilson 1927 (doi 10.1080/01621459.1927.10502953): it stays within 0..1, and is sound for few trials and where all
     or none are hits. Returns (0, 1) without trials.
     """
     if total == 0:
         return 0.0, 1.0
-    share, spread = hits / total, z * z / total
+    share, spread = hits / total, Z95**2 / total
     middle = (share + spread / 2) / (1 + spread)
     half = math.sqrt(spread * (share * (1 - share) + spread / 4)) / (1 + spread)
     return max(0.0, middle - half) if hits else 0.0, min(1.0, middle + half) if hits < total else 1.0

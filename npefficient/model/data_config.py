@@ -18,6 +18,7 @@ from ..network.parameters import Weights
 from ..network.preprocessing import (
     DEFAULT_CROP_MODE,
     DEFAULT_CROP_PCT,
+    DEFAULTS,
     IMAGENET_DEFAULT_MEAN,
     IMAGENET_DEFAULT_STD,
     Preprocessing,
@@ -123,8 +124,7 @@ def resolve_data_config(args: dict | None = None, pretrained_cfg: dict | Pretrai
     channels = given.get("in_chans", given.get("chans", 3))
     if "input_size" not in given and "img_size" in given:
         given["input_size"] = (channels, given["img_size"], given["img_size"])
-    defaults = {"input_size": (channels, 224, 224), "interpolation": "bicubic", "mean": IMAGENET_DEFAULT_MEAN,
-                "std": IMAGENET_DEFAULT_STD, "crop_pct": DEFAULT_CROP_PCT, "crop_mode": DEFAULT_CROP_MODE}
+    defaults = {"input_size": (channels, 224, 224), **DEFAULTS}
     config = {name: _as_tuple(given.get(name, known.get(name, default))) for name, default in defaults.items()}
     size = config["input_size"]
     if not isinstance(size, tuple) or len(size) != 3:

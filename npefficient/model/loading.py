@@ -16,14 +16,14 @@ from ..common.checks import path_of, plain_array, real_array
 from ..common.paths import StrPath
 from ..common.text import quoted, shown
 from ..errors import ArgumentError, WeightsError
+from ..images.photo_file import check_in_chans
 from ..network.architecture import build
 from ..network.parameters import Source, Weights, random_weights
 from ..network.quantization import QuantizedWeights, quantize
-from ..network.variants import TAG, canonical_name
+from ..network.variants import LOCAL, TAG, canonical_name, is_model_pretrained
 from ..weights.adapt import adapt, adapt_quantized, with_classifier
 from .data_config import create_transform, model_cfg, resolve_data_config
 
-LOCAL = "local-dir:"  # timm's prefix for a folder that its `save_for_hf` wrote
 AnyWeights: TypeAlias = Weights | QuantizedWeights
 SETTINGS = ("input_size", "interpolation", "mean", "std", "crop_pct", "crop_mode")
 
@@ -191,6 +191,36 @@ def load_stored(path: StrPath, name: str | None = None) -> AnyWeights:
     from ..weights.weight_file import is_hdf5
 
     return read_stored(path) if is_hdf5(path) else _converted(path, name)
+
+
+def weights_to_train(model: str | None, weights: Weights | StrPath | None) -> Weights:
+    """The trained weights that `train` and `finetune` start from: of a network that takes photos and has a pool.
+
+    model: the variant; None for that of the weights, or lite0
+    weights: a weight file, a checkpoint or `parameters.Weights`; the name of a variant, for its official weights; None
+        for the official weights of `model`
+
+    Raises ArgumentError for a model that the weights are not of, and for weights of a network without a pool or with
+    neither 1 nor 3 input channels; WeightsError for a file that can't be used.
+    """
+    from ..hub import pretrained
+
+    name = None if model is None else canonical_name(model)
+    if weights is None:
+        base = load_weights(pretrained(name or canonical_name("lite0")))
+    elif isinstance(weights, str) and is_model_pretrained(weights):
+        base = load_weights(pretrained(canonical_name(weights)))
+    else:
+        base = weights if isinstance(weights, Weights) else load_weights(weights, name)
+    network = base.architecture
+    check_in_chans(network.in_chans)
+    if name not in (None, network.name):
+        raise ArgumentError(f"model {model!r} from {base.source.name!r}, which is {network.name}: leave the model out, "
+                            "or start from other weights")
+    if not network.global_pool:
+        raise ArgumentError(f"weights {base.source.name!r} with the pool '': a classifier needs pooled features; use "
+                            "weights with one of timm's pools, such as 'avg'")
+    return base
 
 
 def _converted(path: StrPath, name: str | None) -> Weights:

@@ -12,6 +12,8 @@ CROP_MODES = ("center", "squash", "border")
 # timm's defaults for settings that are not given.
 IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 DEFAULT_CROP_PCT, DEFAULT_CROP_MODE = 0.875, "center"
+DEFAULTS = {"interpolation": "bicubic", "mean": IMAGENET_DEFAULT_MEAN, "std": IMAGENET_DEFAULT_STD,
+            "crop_pct": DEFAULT_CROP_PCT, "crop_mode": DEFAULT_CROP_MODE}
 MAX_INPUT = 2**26  # pixels of the network's input, 8192 x 8192
 
 

@@ -14,6 +14,7 @@ from .preprocessing import Preprocessing
 RELEASE = "https://github.com/rwightman/pytorch-image-models/releases/download/v0.1-weights/"
 TAG = "in1k"  # timm's tag of the official weights
 HUB = re.compile("(hf[-_]hub:)?timm/", re.IGNORECASE)  # prefix of timm's weights on the Hugging Face hub
+LOCAL = "local-dir:"  # prefix of a folder that timm's `save_for_hf` wrote
 FILES = (".h5", ".hdf5", ".pth", ".pt", ".tar", ".bin", ".ckpt", ".safetensors")  # suffixes, which no name has
 MODEL_CARD = "timm 1.0 results-imagenet.csv"
 LOOK_ALIKE = "37913777"  # efficientnet_lite0_ra-37913777.pth, timm's own training: the first digits of its sha256

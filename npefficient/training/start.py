@@ -14,12 +14,10 @@ from dataclasses import replace
 import numpy as np
 
 from ..common.paths import StrPath
-from ..errors import ArgumentError
-from ..images.photo_file import check_in_chans
-from ..model.loading import load_weights
+from ..model.loading import weights_to_train
 from ..network.architecture import Architecture, build
 from ..network.parameters import TRACKED, Source, Weights, check_labels
-from ..network.variants import canonical_name, is_model
+from ..network.variants import canonical_name
 from ..weights.adapt import adapt
 from .seeds import START, generator
 
@@ -30,45 +28,21 @@ def starting_weights(model: str | None, weights: Weights | StrPath | None, label
     """Weights in float32 for these classes: with the classifier that they have for the same labels, or a new one.
 
     model: the variant; None for that of the weights, or lite0
-    weights: a weight file, a checkpoint or `parameters.Weights`; a variant, for its official weights; "nothing", for
-        random ones; None for the official weights of `model`
+    weights: as for `weights_to_train`, which raises the errors; "nothing", for random ones
     seed: of all that is random
-
-    Raises ArgumentError for a model that the weights are not of, and for weights without a pool; WeightsError for a
-    file that can't be used.
     """
-    name = None if model is None else canonical_name(model)
     if isinstance(weights, str) and weights == NOTHING:
-        network = build(name or canonical_name("lite0"), len(labels))
+        network = build(canonical_name("lite0" if model is None else model), len(labels))
         base = Weights(network, initial(network, seed), network.variant.preprocessing, None,
                        Source(f"seed {seed}", "", "random"))
     else:
-        base = _trained(name, weights)
-        check_in_chans(base.architecture.in_chans)
-        if name not in (None, base.architecture.name):
-            raise ArgumentError(f"model {model!r} from {base.source.name!r}, which is {base.architecture.name}: leave "
-                                "the model out, or start from other weights")
-        if not base.architecture.global_pool:
-            raise ArgumentError(f"weights {base.source.name!r} with the pool '': a classifier needs pooled features; "
-                                "use weights with one of timm's pools, such as 'avg'")
+        base = weights_to_train(model, weights)
         if base.labels != tuple(labels):
             base = adapt(base, num_classes=len(labels), new_classifier=True)
             base = replace(base, parameters=base.parameters | _classifier(base.architecture, seed))
     parameters = {name: array if name.endswith(TRACKED) else array.astype(np.float32)
                   for name, array in base.parameters.items()}
     return replace(base, parameters=parameters, labels=check_labels(labels, len(labels)))
-
-
-def _trained(name: str | None, weights: Weights | StrPath | None) -> Weights:
-    from ..hub import pretrained
-
-    if isinstance(weights, Weights):
-        return weights
-    if weights is None:
-        return load_weights(pretrained(name or canonical_name("lite0")))
-    if isinstance(weights, str) and is_model(weights):
-        return load_weights(pretrained(canonical_name(weights)))
-    return load_weights(weights, name)
 
 
 def initial(network: Architecture, seed: int) -> dict[str, np.ndarray]:

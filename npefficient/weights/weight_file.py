@@ -37,7 +37,7 @@ from pathlib import Path
 import numpy as np
 
 from ..common.checks import path_of
-from ..common.paths import WEIGHT_FILES, named
+from ..common.paths import WEIGHT_FILES, named, open_regular
 from ..network.architecture import Architecture
 from ..network.parameters import TRACKED, Weights, check_parameters
 from .hdf5 import MAGIC
@@ -77,10 +77,8 @@ def is_hdf5(path) -> bool:
     path = path_of("weight file", path)
     if path.suffix.lower() in WEIGHT_FILES:
         return True
-    with contextlib.suppress(OSError):
-        if path.is_file():
-            with path.open("rb") as file:
-                return file.read(len(MAGIC)) == MAGIC
+    with contextlib.suppress(OSError, ValueError), open_regular(path) as file:  # ValueError: a NUL in the name
+        return file.read(len(MAGIC)) == MAGIC
     return False
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_clock import Clock
+from json_tables import tables
 
 from npefficient.bench import machine, measure, process, report, subject, verify
 from npefficient.errors import ArgumentError, NpefficientError
@@ -179,7 +180,7 @@ def test_report_formats_and_keeps(capsys, tmp_path):
     assert lines[at + 1:at + 4] == [f"{a:6} {b:>12} {c:>8}" for a, b, c in expected]
     table.add(name="longer than that", big=1e12, share=1)
     assert capsys.readouterr().out == "longer than that 1,000,000,000,000.0   100.0%\n"  # never run together
-    rows = json.loads((tmp_path / "r.json").read_text())["tables"]["short"]
+    rows = tables(tmp_path / "r.json")["short"]
     assert rows[0] == {"name": "x", "big": 1234567.25, "share": 0.5, "hidden": 3}
     with pytest.raises(ArgumentError, match="none.*its directory does not exist"):
         report.Report(tmp_path / "none" / "r.json")

@@ -1,9 +1,9 @@
 """The benchmarks of our own network: whole models, steps in place, kernels alone; never how fast they are."""
-import json
 
 import numpy as np
 import pytest
 from fake_clock import Clock
+from json_tables import tables
 
 from npefficient.bench import kernels, layers, model, steps, subject
 from npefficient.bench.measure import summary
@@ -15,11 +15,6 @@ from npefficient.network import architecture
 from npefficient.network.parameters import random_weights
 
 SIZE = 41, 50  # odd and even; the later stages have more channels than pixels
-
-
-def tables(path):
-    """A JSON file's tables -> their rows."""
-    return json.loads(path.read_text())["tables"]
 
 
 # --- model -----------------------------------------------------------------------------------------------------------

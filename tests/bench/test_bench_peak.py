@@ -1,10 +1,10 @@
 """The benchmark of one core: that it refuses wrong results, and that what it counts and prints is right."""
 import ctypes
-import json
 import re
 
 import numpy as np
 import pytest
+from json_tables import tables
 
 from npefficient.bench import machine, measure, peak, probes, report
 from npefficient.engine import cpus
@@ -57,7 +57,7 @@ def test_the_best_width_is_the_core_s_peak(monkeypatch, precision):
 
 def test_peak_prints_all_tables(bench, tmp_path):
     code, out, err = bench("peak", "--seconds", "0.01", "--json", tmp_path / "peak.json")
-    written = json.loads((tmp_path / "peak.json").read_text())["tables"]
+    written = tables(tmp_path / "peak.json")
     assert code == 0 and err == "" and report.NOTE in out
     assert [row["lanes"] for row in written["fma"]] == [w.lanes for w in peak.widths()]
     assert [(row["values"], row["lanes"]) for row in written["dot"]] == [

@@ -1,8 +1,8 @@
 """Other engines beside ours: their files, their turns, and that wrong answers and failures show; never their speed."""
-import json
 
 import numpy as np
 import pytest
+from json_tables import tables
 
 from npefficient.bench import process
 from npefficient.bench.peers import engines, graph, installed, ncnn_file, peer
@@ -79,7 +79,7 @@ def test_all_installed_peers_agree_with_us(bench, tmp_path, monkeypatch):
     monkeypatch.setattr(peer, "PEERS", tuple(INSTALLED))
     monkeypatch.setattr(run, "make_subject", lambda name, directory: make_subject(name, directory, (47, 64)))
     code, out, _ = bench("peers", "--rounds", "1", "--seconds", "0.01", "--json", tmp_path / "p.json")
-    rows = json.loads((tmp_path / "p.json").read_text())["tables"]["peers"]
+    rows = tables(tmp_path / "p.json")["peers"]
     assert code == 0 and "left out" not in out
     assert [row["engine"] for row in rows] == ["npefficient", *(one.engine for one in INSTALLED)]
     assert rows[0]["/ ours"] == rows[0]["min / ours"] == 1

@@ -1,6 +1,5 @@
 """Other engines in 8 bits: pictures for their calibration, and how wrong they are, beside their times."""
 import importlib
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from json_tables import tables
 
 from npefficient.bench.peers import accuracy, onnx_file, onnx_int8_file, openvino_int8_file, peer, photographs
 from npefficient.bench.peers import rounds as run
@@ -177,7 +177,7 @@ def test_installed_peers_in_8_bits_and_we_are_judged_by_the_photographs(bench, t
     monkeypatch.setattr(run, "make_photo_subject", lambda name, directory: small)
     code, out, err = bench("peers", "--precision", "int8", "--batch", "3", "--rounds", "1", "--seconds", "0.01",
                            "--json", tmp_path / "p.json")
-    rows = json.loads((tmp_path / "p.json").read_text())["tables"]["peers"]
+    rows = tables(tmp_path / "p.json")["peers"]
     assert code == 0 and "left out" not in err
     assert [row["engine"] for row in rows] == ["npefficient", *(one.engine for one in INSTALLED)]
     for row in rows:

@@ -1,11 +1,11 @@
 """`npefficient bench photos`: that it refuses wrong results, and that what it counts and prints is right."""
 import itertools
-import json
 import threading
 
 import numpy as np
 import pytest
 from fake_clock import Clock
+from json_tables import tables
 from PIL import Image
 from small import save_photos, small_model
 
@@ -85,7 +85,7 @@ def test_bench_photos(bench, tmp_path, monkeypatch):
     assert code == 0 and "photos a second, lite0 on 2 threads" in out
     assert [line for line in err.splitlines() if "round" in line] == [
         f"{photo} JPEG{fast}, round {i} of 3" for photo in photos.SIZES for fast in ("", ", fast") for i in (1, 2, 3)]
-    rows = json.loads((tmp_path / "photos.json").read_text())["tables"]["photos"]
+    rows = tables(tmp_path / "photos.json")["photos"]
     assert [row["photos"] for row in rows] == ["100x75 JPEG", "100x75 JPEG, fast", "1400x1050 JPEG",
                                                "1400x1050 JPEG, fast"]
     for row in rows:

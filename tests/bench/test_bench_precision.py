@@ -1,10 +1,10 @@
 """The benchmarks in 8 bits: every step equal to the plain integer network, to the bit, and figures of its own peak."""
 import functools
-import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from json_tables import tables
 
 from npefficient.bench import kernels, layers, model, peak, steps
 from npefficient.engine.engine import Engine
@@ -16,11 +16,6 @@ from npefficient.network.quantization import quantize
 
 SIZE = 41, 50
 ITEM = INT8.item
-
-
-def tables(path):
-    """A JSON file's tables -> their rows."""
-    return json.loads(path.read_text())["tables"]
 
 
 @pytest.fixture(scope="module")

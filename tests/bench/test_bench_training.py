@@ -1,8 +1,8 @@
 """The benchmark of a training step: what it refuses, counts and prints; never how fast."""
-import json
 
 import numpy as np
 import pytest
+from json_tables import tables
 
 from npefficient.bench import process
 from npefficient.bench.peak import Core
@@ -169,7 +169,7 @@ def test_installed_peers_and_we_are_timed(bench, tmp_path, monkeypatch, only_sma
     monkeypatch.setattr(peer, "PEERS", tuple(INSTALLED))
     code, out, err = bench("training", "--batch", "3", "--rounds", "1", "--seconds", "0.01", "--json",
                            tmp_path / "t.json")
-    rows = json.loads((tmp_path / "t.json").read_text())["tables"]["training"]
+    rows = tables(tmp_path / "t.json")["training"]
     assert code == 0 and "left out" not in err
     assert [row["engine"] for row in rows] == ["npefficient", *(one.engine for one in INSTALLED)]
     assert rows[0]["/ ours"] == 1 and rows[0]["GB/s"] > 0

@@ -3,6 +3,7 @@ import json
 
 import numpy as np
 import pytest
+from json_tables import tables
 
 from npefficient import demo
 from npefficient.bench import layers, profile
@@ -25,7 +26,7 @@ def profiled(tmp_path_factory):
     code = main(["profile", ZERO, "--weights", DIGITS, "--seconds", "0.02", "--json", str(place / "profile.json"),
                  "--trace", str(place / "trace.json")])
     assert code == 0
-    return (json.loads((place / "profile.json").read_text())["tables"], json.loads((place / "trace.json").read_text()))
+    return tables(place / "profile.json"), json.loads((place / "trace.json").read_text())
 
 
 def test_stages_add_up(profiled):
@@ -55,8 +56,7 @@ def test_int8_has_the_steps_of_its_own_network(tmp_path, capsys):
                      str(tmp_path / "trace.json"), "--weights", *weights])
         out = capsys.readouterr().out
         assert code == 0 and "lite0 64x64 int8, 1 thread" in out and " GOP/s" in out and "GFLOP/s" not in out
-        tables = json.loads((tmp_path / "profile.json").read_text())["tables"]
-        *rows, _, _, _ = tables["layers"]
+        *rows, _, _, _ = tables(tmp_path / "profile.json")["layers"]
         assert [row["layer"] for row in rows] == [layers.BEFORE, *(step.name for step in steps.steps)]
         assert sum(row["layer"].startswith("input of ") for row in rows) == 17
         events = json.loads((tmp_path / "trace.json").read_text())["traceEvents"]

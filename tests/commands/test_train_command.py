@@ -1,5 +1,6 @@
 """`npefficient train`: its output and files, its options, and errors that are found before any work."""
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -38,6 +39,13 @@ def test_train_and_classify(command, small, photos, tmp_path):
     assert code == 0 and any(label in out for label in ("red", "green", "blue"))
     code, _, err = command("train", photos, "-o", mine, "--from", small, *RUN)
     assert code == 1 and "mine.h5' exists already: start again with --force" in err
+
+
+def test_a_file_may_have_the_name_of_a_model(command, small, photos, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(small, "lite0")
+    assert command("train", photos, "-o", "mine.h5", "--from", "lite0", *RUN)[0] == 0
+    assert read_weights("mine.h5").preprocessing.input_size == (32, 32)
 
 
 def test_the_options_reach_the_recipe(command, tmp_path):

@@ -1,6 +1,7 @@
 """timm's config.json beside a checkpoint: contradictions of the tensors, and hostile files."""
 import json
 import os
+import pathlib
 
 import pytest
 from hub_folders import EXPECTED, config
@@ -106,9 +107,21 @@ def test_labels_that_a_terminal_would_obey(folder, label):
         load(folder(config(label_names=["cat", label])))
 
 
-@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: os.symlink("nowhere", path)],
-                         ids=["directory", "pipe", "broken_link"])
-def test_config_that_is_no_file(tmp_path, make):
+@pytest.mark.parametrize("make, why", [
+    (os.mkdir, "Is a directory"), (os.mkfifo, "it is a pipe, no file"),
+    (lambda path: os.symlink("/dev/null", path), "it is a device, no file"),
+    (lambda path: os.symlink("nowhere", path), "No such file or directory")],
+    ids=["directory", "pipe", "device", "broken_link"])
+def test_config_that_is_no_file(tmp_path, make, why):
     make(tmp_path / "config.json")
-    with pytest.raises(WeightsError, match="config.json beside it (is not a regular file|can't be read).*move it away"):
+    with pytest.raises(WeightsError, match=rf"config.json beside it can't be read \({why}\).*move it away"):
+        config_beside(tmp_path / "model.pth")
+
+
+def test_pipe_that_took_the_place_of_a_config(tmp_path, monkeypatch):
+    """It appears just before the opening, which does not wait for a writer."""
+    os.mkfifo(tmp_path / "config.json")
+    regular = os.stat(__file__)
+    monkeypatch.setattr(pathlib.Path, "stat", lambda path, **how: regular)
+    with pytest.raises(WeightsError, match="it is a pipe"):
         config_beside(tmp_path / "model.pth")

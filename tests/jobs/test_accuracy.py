@@ -52,8 +52,8 @@ def test_wilson_interval_stays_within_0_and_1_and_is_symmetric(total):
 
 def test_wilson_interval_solves_its_equation():
     """Both ends p satisfy |share - p| = z sqrt(p (1 - p) / n)."""
-    for end in wilson_interval(37, 50, z=1.5):
-        assert abs(37 / 50 - end) == pytest.approx(1.5 * (end * (1 - end) / 50) ** 0.5)
+    for end in wilson_interval(37, 50):
+        assert abs(37 / 50 - end) == pytest.approx(1.959963984540054 * (end * (1 - end) / 50) ** 0.5)
 
 
 def test_wilson_interval_of_no_photo_says_nothing():

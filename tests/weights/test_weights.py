@@ -183,4 +183,5 @@ def test_is_hdf5(tmp_path, name, content_, expected):
 
 def test_is_hdf5_of_what_is_no_file(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    assert [is_hdf5(tmp_path / name) for name in ("pipe", "missing", ".", "missing.h5")] == [False, False, False, True]
+    names = ("pipe", "missing", ".", "a\0b", "missing.h5")
+    assert [is_hdf5(tmp_path / name) for name in names] == [False, False, False, False, True]

@@ -56,7 +56,7 @@ def embed(weights: Weights, photos: list[Path], store: "Store | None" = None, *,
     stamps = [store.stamp(photo) for photo in photos] if store else [None] * len(photos)
     kept = store.read() if store else {}
     places = np.arange(len(photos))
-    known, bad = np.array([mark in kept for mark in stamps], bool), []
+    known, bad = np.array([stamp in kept for stamp in stamps], bool), []
     values = np.zeros((len(photos), weights.architecture.head_hidden_size), np.float32)
     for place in places[known]:
         values[place] = kept[stamps[place]]
@@ -138,20 +138,20 @@ class Store:
 
     def _parse(self, file) -> dict[tuple, np.ndarray]:
         with np.load(file, allow_pickle=False) as arrays:
-            key, names, marks, values = (arrays[name] for name in ("key", "names", "marks", "values"))
+            key, names, stamps, values = (arrays[name] for name in ("key", "names", "stamps", "values"))
         names = names.tobytes().split(b"\0")[:-1]
-        if key.tobytes().decode() != self.key or marks.shape != (len(names), 3) or marks.dtype != np.int64:
+        if key.tobytes().decode() != self.key or stamps.shape != (len(names), 3) or stamps.dtype != np.int64:
             raise ValueError("not the embeddings of this network")
         if values.shape != (len(names), self.width) or values.dtype != np.float32 or not np.isfinite(values).all():
             raise ValueError(f"embeddings {values.dtype} {values.shape}")
-        return {(name, *mark): row for name, mark, row in zip(names, marks.tolist(), values)}
+        return {(name, *stamp): row for name, stamp, row in zip(names, stamps.tolist(), values)}
 
     def write(self, embeddings: dict[tuple | None, np.ndarray]) -> None:
         """Write stamps and their embeddings as the new file; if that fails, say so and keep the old one."""
-        kept = {mark: row for mark, row in embeddings.items() if mark is not None}
+        kept = {stamp: row for stamp, row in embeddings.items() if stamp is not None}
         arrays = {"key": np.frombuffer(self.key.encode(), np.uint8),
                   "names": np.frombuffer(b"".join(name + b"\0" for name, *_ in kept), np.uint8),
-                  "marks": np.array([mark[1:] for mark in kept], np.int64).reshape(-1, 3),
+                  "stamps": np.array([stamp[1:] for stamp in kept], np.int64).reshape(-1, 3),
                   "values": np.array(list(kept.values()), np.float32).reshape(-1, self.width)}
         try:
             private_directory(self.path.parent)

@@ -15,7 +15,7 @@ from ...common.checks import whole, word
 from ...common.paths import StrPath, check_target
 from ...common.text import plain
 from ...errors import ArgumentError, WeightsError
-from ...images.photo_file import check_in_chans
+from ...model.loading import in_precision, weights_to_train
 from ...network.parameters import Source, Weights
 from ...weights.adapt import classifier_arrays, with_classifier
 from ..accuracy import confusion_matrix
@@ -47,8 +47,9 @@ def finetune(photos_dir: StrPath, output: StrPath | None = None, *, model: str |
     The classes are numbered in timm's order of such folders.
 
     output: the weight file (.h5) to write; None writes none. `force` lets it replace a file.
-    model: "lite0" (the default) to "lite4" with the official weights
-    weights: a weight file, a checkpoint or `parameters.Weights` to start from instead
+    model: "lite0" to "lite4"; by default that of the weights, or lite0
+    weights: what to start from: a weight file, a checkpoint or `parameters.Weights`; the name of a variant, for its
+        official weights. None: the official weights of `model`
     val_split: the share of each class that is kept out to choose the regularisation and to measure the accuracy (so the
         accuracy is slightly flattered)
     seed: of the split; with the same one, `train` holds out the same photos
@@ -68,7 +69,7 @@ def finetune(photos_dir: StrPath, output: StrPath | None = None, *, model: str |
     can't be a label.
     """
     linear_classifier.check_installed()
-    _check_arguments(model, weights, val_split, seed, precision)
+    _check_arguments(val_split, seed, precision)
     if output is not None:
         from ...weights.weight_file import weight_target
 
@@ -83,7 +84,7 @@ def finetune(photos_dir: StrPath, output: StrPath | None = None, *, model: str |
     for text in [*folders.unlisted, *folders.warnings]:
         warn(text)
     check_classes(folders, photos_dir)
-    base = _base(model, weights)
+    base = weights_to_train(model, weights)
     photos = [photo for photo, _ in folders.photos]
     embeddings = embed(base, photos, _store(photos_dir, base, warn, exif, precision) if cache else None, exif=exif,
                        precision=precision, max_pixels=max_pixels, workers=workers, batch_size=batch_size,
@@ -117,11 +118,9 @@ def finetune(photos_dir: StrPath, output: StrPath | None = None, *, model: str |
                           best.penalty, refit, precision, embeddings.bad, embeddings.computed, warnings)
 
 
-def _check_arguments(model: Any, weights: Any, val_split: Any, seed: Any, precision: Any) -> None:
+def _check_arguments(val_split: Any, seed: Any, precision: Any) -> None:
     from ...model.model import PRECISIONS
 
-    if model is not None and weights is not None:
-        raise ArgumentError(f"model={model!r} and weights={str(weights)!r}: give one of them")
     check_val_split(val_split)
     whole("seed", seed, 0)
     word("precision", precision, PRECISIONS)
@@ -134,24 +133,6 @@ def _check_readable(folders: ClassFolders, classes: np.ndarray, embeddings: Embe
             why = next(why for photo, why in embeddings.bad if (photo, index) in folders.photos)
             raise ArgumentError(f"class {label!r}: {readable[index]} of its {count} photos can be read, and it needs "
                                 f"two or more; the first error: {why}")
-
-
-def _base(model: str | None, weights: Weights | StrPath | None) -> Weights:
-    """The weights to start from."""
-    from ...model.loading import load_weights
-
-    if weights is None:
-        from ...hub import pretrained
-        from ...network.variants import canonical_name
-
-        return load_weights(pretrained(canonical_name(model or "lite0")))
-    base = weights if isinstance(weights, Weights) else load_weights(weights)
-    network = base.architecture
-    check_in_chans(network.in_chans)
-    if not network.global_pool:
-        raise ArgumentError(f"weights {base.source.name!r} with the pool '': fitting to photos needs pooled features; "
-                            "use weights with one of timm's pools, such as 'avg'")
-    return base
 
 
 def _store(photos_dir: StrPath, base: Weights, warn: Callable[[str], None], exif: bool,
@@ -187,7 +168,6 @@ def _logits(weights: Weights, embeddings: np.ndarray, linear: Linear, precision:
 def _head(weights: Weights, embeddings: np.ndarray, precision: str) -> np.ndarray:
     """Embeddings (N, features) -> logits (N, classes)."""
     from ...engine.engine import Engine
-    from ...model.loading import in_precision
 
     return Engine(in_precision(weights, precision), 1).logits(embeddings)
 

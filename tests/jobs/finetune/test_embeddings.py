@@ -196,8 +196,8 @@ def pickled(path):
     damage_middle, lambda path: path.write_bytes(path.read_bytes()[:-300]), lambda path: path.write_bytes(b""),
     lambda path: path.write_text("<html>"), pickled, rewrite(values=None), rewrite(key=np.zeros(64, np.uint8)),
     rewrite(values=np.zeros((6, 12), np.float32)), rewrite(values=np.full((6, 1280), np.nan, np.float32)),
-    rewrite(marks=np.zeros((5, 3), np.int64)), rewrite(names=np.zeros(2, np.uint8)),
-], ids=["bit", "cut", "empty", "html", "pickle", "missing", "key", "shape", "nan", "marks", "names"])
+    rewrite(stamps=np.zeros((5, 3), np.int64)), rewrite(names=np.zeros(2, np.uint8)),
+], ids=["bit", "cut", "empty", "html", "pickle", "missing", "key", "shape", "nan", "stamps", "names"])
 def test_a_damaged_cache_is_said_and_computed_again(run, photos, place, said, damage):
     run()
     file, = place.iterdir()
@@ -284,5 +284,5 @@ def test_the_cache_is_for_its_owner_and_a_plain_zip(run, place):
     file, = place.iterdir()
     assert file.stat().st_mode & 0o077 == 0
     with zipfile.ZipFile(file) as archive:
-        assert sorted(archive.namelist()) == ["key.npy", "marks.npy", "names.npy", "values.npy"]
+        assert sorted(archive.namelist()) == ["key.npy", "names.npy", "stamps.npy", "values.npy"]
         assert {entry.compress_type for entry in archive.infolist()} == {zipfile.ZIP_STORED}

@@ -188,8 +188,8 @@ def test_a_class_that_can_not_be_read(tmp_path):
     ({"val_split": 0}, "val_split 0: "), ({"val_split": 1.0}, "val_split 1.0: "),
     ({"val_split": "0.2"}, "val_split '0.2'"), ({"val_split": float("nan")}, "val_split nan"),
     ({"seed": -1}, "seed -1: "), ({"seed": 0.5}, "seed 0.5"),
-    ({"seed": True}, "seed True"), ({"model": "lite0"}, "model='lite0' and weights="), ({"workers": 0}, "workers 0"),
-    ({"batch_size": 0}, "batch_size 0"),
+    ({"seed": True}, "seed True"), ({"workers": 0}, "workers 0"), ({"batch_size": 0}, "batch_size 0"),
+    ({"model": "lite1"}, "model 'lite1' from 'seed 0', which is tf_efficientnet_lite0"),
 ], ids=lambda value: str(value))
 def test_arguments_that_break_a_rule(tmp_path, how, text):
     save_classes(tmp_path, a=2, b=2)
