@@ -86,7 +86,8 @@ def choose(steps: Steps, op: str | None, layer: str | None) -> dict[int, int]:
             counts[at] = counts.get(at, 0) + 1
     if not counts:
         given = " ".join(f"--{name} {value!r}" for name, value in (("op", op), ("layer", layer)) if value is not None)
-        raise ArgumentError(f"no layer matches {given}: 'npefficient info lite0 --layers' names them all")
+        raise ArgumentError(f"no layer matches {given}: 'npefficient info "
+                            f"{steps.weights.architecture.variant.short_name} --layers' names them all")
     return counts
 
 

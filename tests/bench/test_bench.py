@@ -199,7 +199,8 @@ def test_a_busy_machine_is_said_to_make_times_long_and_speeds_low(capsys, monkey
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (("kernels", "--layer", "stem", "--size", "8"), "no layer matches --layer 'stem': 'npefficient info"),
+    (("kernels", "--model", "lite1", "--layer", "stem", "--size", "8"),
+     "no layer matches --layer 'stem': 'npefficient info lite1 --layers'"),
     (("peak", "--json", "/nowhere/at/all.json"), "'/nowhere/at/all.json': its directory does not exist"),
 ])
 def test_bench_says_what_is_wrong(bench, arguments, message):
